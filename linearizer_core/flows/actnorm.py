@@ -1,0 +1,53 @@
+"""Activation normalisation (Kingma & Dhariwal, Glow, 2018)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from linearizer_core.flows.base import Invertible
+
+
+class ActNorm(Invertible):
+    """y = (x - mean) · exp(log_scale), one pair a channel, fitted to the first batch it is initialised with.
+
+    ``initialised`` is a buffer, so a loaded network is not fitted a second time. Inputs are
+    ``(batch, channels)`` or ``(batch, channels, height, width)``.
+    """
+
+    initialised: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(channels))
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("initialised", torch.tensor(False))
+
+    def _broadcast(self, parameter: Tensor, x: Tensor) -> Tensor:
+        return parameter.view(1, -1, *[1] * (x.ndim - 2))
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        positions = math.prod(x.shape[2:])
+        return (self.log_scale.sum() * positions).expand(len(x))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = (x - self._broadcast(self.mean, x)) * self._broadcast(self.log_scale, x).exp()
+        return y, self._log_det(x)
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        x = y * self._broadcast(-self.log_scale, y).exp() + self._broadcast(self.mean, y)
+        return x, -self._log_det(y)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> Tensor:
+        """Make the batch's channels zero-mean and of unit variance, the first time that it is called."""
+        if not self.initialised:
+            dims = [d for d in range(x.ndim) if d != 1]
+            deviation = x.std(dims)
+            self.mean.copy_(x.mean(dims))
+            # A border pixel that is black in all of the batch would get an unbounded gain: it ends at 20.
+            self.log_scale.copy_(-deviation.clamp_min(0.05).log())
+            self.initialised.fill_(True)
+        return self.forward(x)[0]

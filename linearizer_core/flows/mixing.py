@@ -1,0 +1,55 @@
+"""Invertible channel mixing by a learned matrix in LU form (Kingma & Dhariwal, Glow, 2018, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from linearizer_core.flows.base import Invertible
+
+
+class LUMixing(Invertible):
+    """y = P L U x over channels, with L unit lower and U upper triangular, started from a random rotation.
+
+    The inverse map's matrix U⁻¹ L⁻¹ Pᵀ comes from two triangular solves; no general matrix is ever inverted. Inputs
+    are ``(batch, channels)`` or ``(batch, channels, height, width)`` (then a 1×1 convolution). The signs of U's
+    diagonal are fixed, so the matrix stays invertible throughout training.
+    """
+
+    permutation: Tensor
+    sign: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        rotation, _ = torch.linalg.qr(torch.randn(channels, channels))
+        permutation, lower, upper = torch.linalg.lu(rotation)
+        diagonal = upper.diagonal()
+        self.register_buffer("permutation", permutation)
+        self.register_buffer("sign", diagonal.sign())
+        self.log_diagonal = nn.Parameter(diagonal.abs().log())
+        self.lower = nn.Parameter(lower.tril(-1))
+        self.upper = nn.Parameter(upper.triu(1))
+
+    def _lower(self) -> Tensor:
+        return self.lower.tril(-1) + torch.eye(len(self.lower), dtype=self.lower.dtype, device=self.lower.device)
+
+    def _upper(self) -> Tensor:
+        return self.upper.triu(1) + torch.diag(self.sign * self.log_diagonal.exp())
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        positions = math.prod(x.shape[2:])
+        return (self.log_diagonal.sum() * positions).expand(len(x))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return _mix(self.permutation @ (self._lower() @ self._upper()), x), self._log_det(x)
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        half = torch.linalg.solve_triangular(self._lower(), self.permutation.T, upper=False, unitriangular=True)
+        return _mix(torch.linalg.solve_triangular(self._upper(), half, upper=True), y), -self._log_det(y)
+
+
+def _mix(matrix: Tensor, x: Tensor) -> Tensor:
+    """The matrix times the channels of each row or pixel."""
+    return x @ matrix.T if x.ndim == 2 else (matrix @ x.flatten(2)).view(x.shape)

@@ -1,0 +1,32 @@
+"""Exchange of space for channels, and of images for vectors."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
+
+from linearizer_core.flows.base import Invertible
+
+
+class Squeeze(Invertible):
+    """``(batch, c, h, w)`` to ``(batch, 4c, h/2, w/2)``: each 2×2 block becomes four channels."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return pixel_unshuffle(x, 2), x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return pixel_shuffle(y, 2), y.new_zeros(len(y))
+
+
+class Flatten(Invertible):
+    """``(batch, *event)`` to ``(batch, dim)``, back to the event shape that it was made with."""
+
+    def __init__(self, event: tuple[int, ...]) -> None:
+        super().__init__()
+        self.event = event
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.flatten(1), x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return y.view(len(y), *self.event), y.new_zeros(len(y))

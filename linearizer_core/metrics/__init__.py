@@ -1,0 +1,1 @@
+"""Sample quality, linearity and spectra."""

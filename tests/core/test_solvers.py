@@ -1,0 +1,121 @@
+"""The solvers against matrix exponentials: order of convergence, and steps as matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import chain, pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import expm
+from torch import Tensor
+
+from linearizer_core.operators import DenseOperator, Factors, LinearOperator, ScaledIdentityPlusLowRank
+from linearizer_core.solvers import EULER, RK4, SOLVERS, Solver
+
+DIM = 4
+ORDERS = [(EULER, 1), (RK4, 4)]
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+FIELD = normal(DIM, DIM) / 2
+START = normal(3, DIM, seed=1)
+
+
+def velocity(t: float, z: Tensor) -> Tensor:
+    """z' = 3 cos(3t) M z, with solution z(1) = exp(sin(3) M) z(0)."""
+    return 3 * math.cos(3 * t) * z @ FIELD.T
+
+
+def solution() -> Tensor:
+    return START @ torch.from_numpy(expm(math.sin(3.0) * FIELD.numpy())).T
+
+
+def by_steps(solver: Solver, steps: int) -> Tensor:
+    z = START
+    for i in range(steps):
+        z = solver.step(velocity, i / steps, 1 / steps, z)
+    return z
+
+
+def by_operators(solver: Solver, steps: int) -> Tensor:
+    total: LinearOperator = DenseOperator(torch.eye(DIM, dtype=torch.float64))
+    for i in range(steps):
+        times = [(i + c) / steps for c in solver.c]
+        slopes: list[LinearOperator] = [DenseOperator(3 * math.cos(3 * t) * FIELD) for t in times]
+        total = solver.step_operator(slopes, 1 / steps).compose(total)
+    return total.apply(START)
+
+
+@pytest.mark.parametrize("integrate", [by_steps, by_operators])
+@pytest.mark.parametrize(("solver", "order"), ORDERS)
+def test_order_of_convergence(integrate: Callable[[Solver, int], Tensor], solver: Solver, order: int) -> None:
+    steps = (32, 64, 128)
+    errors = [float((integrate(solver, n) - solution()).norm()) for n in steps]
+    for coarse, fine in pairwise(errors):
+        assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
+
+
+@pytest.mark.parametrize(("solver", "order"), ORDERS)
+def test_a_step_on_a_constant_field_is_the_exponentials_taylor_polynomial(solver: Solver, order: int) -> None:
+    h, matrix = 0.3, FIELD.numpy()
+    expected = sum(np.linalg.matrix_power(h * matrix, n) / math.factorial(n) for n in range(order + 1))
+    operator = solver.step_operator([DenseOperator(FIELD)] * len(solver.c), h)
+    np.testing.assert_allclose(operator.to_dense().numpy(), expected, atol=1e-14)
+    stepped = solver.step(lambda _, z: z @ FIELD.T, 0.0, h, START)
+    np.testing.assert_allclose(stepped.numpy(), START.numpy() @ np.asarray(expected).T, atol=1e-14)
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+@pytest.mark.parametrize("structured", [False, True])
+def test_step_operator_is_the_step(solver: Solver, structured: bool) -> None:
+    h, u, v = 0.2, normal(DIM, 2, seed=2), normal(DIM, 2, seed=3)
+    fields: list[LinearOperator] = []
+    for i in range(len(solver.c)):
+        core = normal(2, 2, seed=10 + i)
+        low_rank = ScaledIdentityPlusLowRank(0.1 * i - 1, core, Factors(u, v))
+        fields.append(low_rank if structured else DenseOperator(low_rank.to_dense()))
+    stages = iter(fields)
+    stepped = solver.step(lambda _, z: next(stages).apply(z), 0.0, h, START)
+    operator = solver.step_operator(fields, h)
+    torch.testing.assert_close(operator.apply(START), stepped, rtol=0, atol=1e-13)
+    assert isinstance(operator, ScaledIdentityPlusLowRank if structured else DenseOperator)
+    if isinstance(operator, ScaledIdentityPlusLowRank):
+        assert operator.core.shape == (2, 2)
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_stages_are_evaluated_at_their_times(solver: Solver) -> None:
+    times: list[float] = []
+
+    def record(t: float, z: Tensor) -> Tensor:
+        times.append(t)
+        return z
+
+    solver.step(record, 0.5, 0.2, START)
+    assert times == pytest.approx({"euler": [0.5], "rk4": [0.5, 0.6, 0.6, 0.7]}[solver.name])
+
+
+@pytest.mark.parametrize(("solver", "order"), ORDERS)
+def test_tableau_satisfies_the_order_conditions(solver: Solver, order: int) -> None:
+    """Hairer, Nørsett & Wanner, Solving Ordinary Differential Equations I, table 2.2."""
+    stages = len(solver.c)
+    a = np.zeros((stages, stages))
+    for i, row in enumerate(solver.a):
+        a[i, : len(row)] = row
+    b, c = np.array(solver.b), np.array(solver.c)
+    np.testing.assert_allclose(a.sum(1), c)
+    conditions: list[list[tuple[float, float]]] = [
+        [(b.sum(), 1)],
+        [(b @ c, 1 / 2)],
+        [(b @ c**2, 1 / 3), (b @ a @ c, 1 / 6)],
+        [(b @ c**3, 1 / 4), (b @ (c * (a @ c)), 1 / 8), (b @ a @ c**2, 1 / 12), (b @ a @ a @ c, 1 / 24)],
+    ]
+    for found, expected in chain.from_iterable(conditions[:order]):
+        assert found == pytest.approx(expected)
+    assert not all(found == pytest.approx(expected) for found, expected in [*conditions[1], (b @ c**4, 1 / 5)])

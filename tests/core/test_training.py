@@ -1,0 +1,321 @@
+"""Training: losses in closed form, determinism, going on from a saved state, and divergence."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from linearizer_core.config import (
+    EvaluateConfig,
+    FlowConfig,
+    LossConfig,
+    ModelConfig,
+    OperatorConfig,
+    TrainConfig,
+    TrialConfig,
+)
+from linearizer_core.data import ImageData
+from linearizer_core.diffusion import LinearDiffusion
+from linearizer_core.flows import ActNorm, Chain, Flatten, Identity
+from linearizer_core.metrics.features import checksum
+from linearizer_core.operators import TimeDense, TimeLowRank, TimeOperator
+from linearizer_core.training import Trainer, TrainingDiverged, diffusion_losses, fit, total_loss
+
+DIM = 16
+ALL = LossConfig(flow=1.0, noise=1.0, data=1.0, endpoint=1.0, likelihood=1.0)
+
+
+def trial(
+    *,
+    epochs: int = 4,
+    seed: int = 0,
+    flow: str = "coupling",
+    noise_flow: str = "same",
+    kind: str = "time_lowrank",
+    **train: Any,
+) -> TrialConfig:
+    return TrialConfig(
+        model=ModelConfig(
+            noise_flow=noise_flow,  # type: ignore[arg-type]
+            flow=FlowConfig(kind=flow, depth=2, width=16),  # type: ignore[arg-type]
+            operator=OperatorConfig(kind=kind, rank=4),  # type: ignore[arg-type]
+        ),
+        train=TrainConfig(**{"epochs": epochs, "batch_size": 256, "lr": 3e-3, **train}),
+        evaluate=EvaluateConfig(steps=(1, 4), samples=64),
+        seed=seed,
+    )
+
+
+def linear_model(operator: TimeOperator, log_scale: float | None = None) -> LinearDiffusion:
+    """A model with g = identity, or g(x) = exp(log_scale) x."""
+    flows = []
+    for _ in range(2):
+        norm = ActNorm(DIM)
+        nn.init.constant_(norm.log_scale, log_scale or 0.0)
+        flows.append(Chain([Flatten((1, 4, 4)), Identity() if log_scale is None else norm]))
+    return LinearDiffusion(flows[0], flows[1], operator, (1, 4, 4), 0.99)
+
+
+def silent() -> TimeDense:
+    """A(t) = 0."""
+    operator = TimeDense(DIM)
+    nn.init.constant_(operator.log_variance, -200.0)
+    return operator
+
+
+def losses(model: LinearDiffusion, images: Tensor, **config: Any) -> dict[str, float]:
+    train = TrainConfig(**{"loss": ALL, **config})
+    terms = diffusion_losses(model, images, train, torch.Generator().manual_seed(0))
+    return {name: float(value.detach()) for name, value in terms.items()}
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    """White images: their second moment is the identity, up to a sampling error of 0.3 %."""
+    return torch.randn(8000, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+
+
+def test_losses_of_a_silent_operator(images: Tensor) -> None:
+    """With A = 0 and g = identity: ‖z1‖² twice, and σ² for each of the two reconstructions."""
+    found = losses(linear_model(silent()), 2 * images, sigma=0.3)
+    energy = float((2 * images).square().mean())
+    assert found["flow"] == pytest.approx(energy, rel=1e-5)
+    assert found["endpoint"] == pytest.approx(energy, rel=1e-5)
+    assert found["noise"] == pytest.approx(0.09, rel=0.02)
+    assert found["data"] == pytest.approx(0.09, rel=0.02)
+
+
+def test_losses_of_the_optimal_predictor(images: Tensor) -> None:
+    """For white ends the least error is ∫ (1-t)² / ((1-t)² + t²) dt = ½, as t ↦ 1 - t shows."""
+    operator = TimeLowRank(DIM, DIM)
+    operator.initialise(images.flatten(1))
+    found = losses(linear_model(operator), images, sigma=0.0)
+    assert found["flow"] == pytest.approx(0.5, rel=0.03)
+    assert found["endpoint"] == pytest.approx(found["flow"], rel=1e-5)
+    assert found["noise"] == found["data"] == 0
+
+
+def test_losses_under_a_scaling(images: Tensor) -> None:
+    """g(x) = e^c x: latents e^2c as large, latent noise σ decoded to σ e^-c, log-determinant c each."""
+    c = 0.7
+    found = losses(linear_model(silent(), log_scale=c), images, sigma=0.3)
+    assert found["flow"] == pytest.approx(math.exp(2 * c) * float(images.square().mean()), rel=1e-5)
+    assert found["endpoint"] == pytest.approx(float(images.square().mean()), rel=1e-5)
+    assert found["noise"] == pytest.approx(0.09 * math.exp(-2 * c), rel=0.02)
+    assert found["data"] == pytest.approx(0.09 * math.exp(-2 * c), rel=0.02)
+    assert found["likelihood"] == pytest.approx(math.exp(2 * c) - 2 * c, rel=0.02)
+
+
+def test_likelihood_is_least_where_latents_are_standard_normal(images: Tensor) -> None:
+    values = {c: losses(linear_model(silent(), log_scale=c), images)["likelihood"] for c in (-0.3, 0.0, 0.3)}
+    assert values[0.0] == pytest.approx(1, rel=0.01)
+    assert min(values, key=lambda c: values[c]) == 0.0
+
+
+def test_dequantisation_adds_its_variance(images: Tensor) -> None:
+    found = losses(linear_model(silent()), images, dequantise=0.5)
+    assert found["flow"] == pytest.approx(float(images.square().mean()) + 0.25, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["flow", "noise", "data", "endpoint", "likelihood"])
+def test_terms_of_weight_zero_are_left_out(name: str, images: Tensor) -> None:
+    model = linear_model(TimeLowRank(DIM, 3))
+    nothing = dict.fromkeys(dataclasses.asdict(ALL), 0.0)
+    only = losses(model, images, loss=LossConfig(**{**nothing, name: 2.0}))
+    assert list(only) == [name]
+    without = losses(model, images, loss=dataclasses.replace(ALL, **{name: 0.0}))
+    assert without.keys() == dataclasses.asdict(ALL).keys() - {name}
+
+
+def test_total_loss_is_the_weighted_sum() -> None:
+    terms = {"flow": torch.tensor(2.0), "data": torch.tensor(3.0)}
+    assert float(total_loss(terms, LossConfig(flow=0.5, data=4.0))) == 13.0
+    with pytest.raises(ValueError, match=r"every weight of train\.loss is zero: there is nothing to train"):
+        total_loss({}, LossConfig())
+
+
+def equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def run(digits: ImageData) -> tuple[Trainer, list[dict[str, float]], dict[str, Any]]:
+    """A trainer after four epochs, their metrics, and its state after the second."""
+    trainer, metrics, state = Trainer(trial(), digits), [], {}
+    for result in fit(trainer):
+        metrics.append(result.metrics)
+        if result.epoch == 2:
+            state = through_a_file(trainer.state_dict())
+    return trainer, metrics, state
+
+
+Run = tuple[Trainer, list[dict[str, float]], dict[str, Any]]
+
+
+def test_the_same_seed_gives_the_same_bits(run: Run, digits: ImageData) -> None:
+    trainer, metrics, _ = run
+    torch.manual_seed(99)  # the global generator must not matter
+    again = Trainer(trial(), digits)
+    assert [result.metrics for result in fit(again)] == metrics
+    assert equal(again.model.state_dict(), trainer.model.state_dict())
+    assert equal(again.averaged.state_dict(), trainer.averaged.state_dict())
+
+
+def test_another_process_gives_the_same_bits(digits: ImageData, other_process: dict[str, str]) -> None:
+    model = ModelConfig(flow=FlowConfig(depth=1, width=8))
+    trainer = Trainer(TrialConfig(model=model, train=TrainConfig(epochs=1, batch_size=256), seed=5), digits)
+    trainer.train_epoch()
+    assert checksum(trainer.averaged) == other_process["weights"]
+
+
+def test_another_seed_gives_another_run(run: Run, digits: ImageData) -> None:
+    _, metrics, _ = run
+    assert Trainer(trial(seed=1), digits).train_epoch().metrics["train/loss"] != metrics[0]["train/loss"]
+
+
+def test_every_epoch_draws_other_noise(digits: ImageData) -> None:
+    """With weights that hardly move, the losses of epochs on the same noise would agree."""
+    losses = [result.metrics["train/noise"] for result in fit(Trainer(trial(epochs=3, lr=1e-12), digits))]
+    assert min(abs(a - b) / a for a, b in combinations(losses, 2)) > 1e-4
+
+
+def test_going_on_from_a_saved_state_is_as_if_there_had_been_no_break(run: Run, digits: ImageData) -> None:
+    trainer, metrics, state = run
+    resumed = Trainer(trial(), digits)
+    resumed.load_state_dict(state)
+    assert resumed.epoch == 2
+    results = list(fit(resumed))
+    assert [result.epoch for result in results] == [3, 4]
+    assert [result.metrics for result in results] == metrics[2:]
+    assert equal(resumed.model.state_dict(), trainer.model.state_dict())
+    assert equal(resumed.averaged.state_dict(), trainer.averaged.state_dict())
+
+
+def test_a_state_of_another_architecture_is_refused(run: Run, digits: ImageData) -> None:
+    other = Trainer(trial(kind="time_dense"), digits)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        other.load_state_dict(run[2])
+
+
+def test_loss_falls(run: Run) -> None:
+    values = [metrics["train/loss"] for metrics in run[1]]
+    assert values[-1] < 0.9 * values[0]
+
+
+def test_metrics_of_an_epoch(run: Run) -> None:
+    for metrics in run[1]:
+        assert metrics.keys() == {
+            f"train/{name}" for name in ("loss", "gradient_norm", "flow", "noise", "data", "endpoint")
+        }
+        assert all(math.isfinite(value) for value in metrics.values())
+        parts = sum(metrics[f"train/{name}"] for name in ("flow", "noise", "data", "endpoint"))
+        assert metrics["train/loss"] == pytest.approx(parts, rel=1e-5)
+
+
+def test_fit_stops_at_the_last_epoch(run: Run) -> None:
+    trainer, metrics, _ = run
+    assert trainer.epoch == len(metrics) == 4
+    assert list(fit(trainer)) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"flow": "identity"},
+        {"kind": "time_dense"},
+        {"noise_flow": "identity"},
+        {"dequantise": 0.05, "loss": LossConfig(likelihood=0.01)},
+        {"loss": LossConfig(noise=0.0, data=0.0, endpoint=0.0)},
+    ],
+)
+def test_variants_train(options: dict[str, Any], digits: ImageData) -> None:
+    results = list(fit(Trainer(trial(epochs=3, **options), digits)))
+    assert results[-1].metrics["train/flow"] < results[0].metrics["train/flow"]
+
+
+def test_poisoned_weights_are_divergence(digits: ImageData) -> None:
+    trainer = Trainer(trial(epochs=1), digits)
+    with torch.no_grad():
+        trainer.model.operator.get_parameter("log_variance")[0] = float("nan")
+    with pytest.raises(TrainingDiverged, match=r"not finite in epoch 1: .*train/flow.*train/loss"):
+        trainer.train_epoch()
+
+
+def test_a_gradient_that_is_not_finite_is_divergence(digits: ImageData) -> None:
+    trainer = Trainer(trial(epochs=1), digits)
+    trainer.model.operator.get_parameter("u").register_hook(lambda gradient: gradient * math.inf)
+    with pytest.raises(TrainingDiverged, match=r"not finite in epoch 1: .*train/gradient_norm"):
+        trainer.train_epoch()
+
+
+@pytest.mark.parametrize(
+    ("warmup", "shape"),
+    [
+        (0.34, [0.5, 1.0, *(0.5 * (1 + math.cos(math.pi * k / 4)) for k in (0, 1, 2, 3))]),
+        (0.0, [1.0, *(0.5 * (1 + math.cos(math.pi * k / 5)) for k in (0, 1, 2, 3, 4))]),
+    ],
+)
+def test_learning_rate_rises_and_falls(warmup: float, shape: list[float], digits: ImageData) -> None:
+    """One step an epoch, so that the rate of every step can be seen."""
+    trainer = Trainer(trial(epochs=6, batch_size=1079, lr=0.01, warmup=warmup, flow="identity"), digits)
+    rates = []
+    for _ in fit(trainer):
+        rates.append(trainer.optimiser.param_groups[0]["lr"] / 0.01)
+    assert rates == pytest.approx(shape)
+
+
+def test_average_by_hand(digits: ImageData) -> None:
+    """The average starts at the first step's weights: a1 = w1, a2 = ½ w1 + ½ w2, a3 = ½ a2 + ½ w3."""
+    trainer = Trainer(trial(epochs=3, batch_size=1079, ema=0.5, flow="identity"), digits)
+    expected = None
+    for _ in fit(trainer):
+        weights = trainer.model.operator.get_parameter("u").detach().clone()
+        expected = weights if expected is None else 0.5 * expected + 0.5 * weights
+        torch.testing.assert_close(trainer.averaged.operator.get_parameter("u").detach(), expected)
+    assert trainer.averaged is not trainer.model
+
+
+def test_without_an_average_the_model_itself_is_evaluated(digits: ImageData) -> None:
+    trainer = Trainer(trial(epochs=1, ema=0.0), digits)
+    trainer.train_epoch()
+    assert trainer.averaged is trainer.model
+
+
+def test_training_starts_from_the_data(digits: ImageData) -> None:
+    trainer = Trainer(trial(seed=3), digits)
+    for model in (trainer.model, trainer.averaged):
+        norms = [module for module in model.modules() if isinstance(module, ActNorm)]
+        assert len(norms) == 4
+        assert all(bool(norm.initialised) for norm in norms)
+    latents = trainer.model.g_x(digits.train)[0].double()
+    leading = torch.linalg.eigvalsh(latents.T @ latents / len(latents)).flip(0)[:4]
+    found = trainer.model.operator.get_parameter("log_variance").double().exp()
+    torch.testing.assert_close(found.detach(), leading.detach(), rtol=1e-4, atol=0)
+
+
+def test_a_smaller_set_than_a_batch_is_one_step(digits: ImageData) -> None:
+    few = dataclasses.replace(digits, train=digits.train[:20], train_labels=digits.train_labels[:20])
+    trainer = Trainer(trial(epochs=2), few)
+    assert trainer.steps_per_epoch == 1
+    assert [result.epoch for result in fit(trainer)] == [1, 2]
+
+
+def test_every_parameter_moves(run: Run, digits: ImageData) -> None:
+    start = Trainer(trial(), digits).model
+    for (name, before), after in zip(start.named_parameters(), run[0].model.parameters(), strict=True):
+        assert not torch.equal(before, after), name
