@@ -1,0 +1,194 @@
+"""One row a configuration, over its seeds, and which of them is best."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from analysis.runs import KINDS, Direction, Record, RecordError
+
+GROUP = ["sweep", "kind", "number"]
+COLUMNS = ["name", "label", "config_hash", "overrides", "trials", "state", "words", "broken", "seeds"]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best configuration: its place in the space, the mean of its first objective, and its trials."""
+
+    sweep: str
+    name: str
+    config_hash: str
+    overrides: dict[str, Any]
+    metric: str
+    direction: Direction
+    mean: float
+    half_width: float | None
+    trials: tuple[str, ...]
+    note: str | None
+
+
+def by_configuration(record: Record) -> pd.DataFrame:
+    """One row a configuration, over its seeds, in the order of ``record.runs``.
+
+    Columns ``sweep, kind, number, name, label, config_hash, overrides, trials`` (a tuple), ``state``
+    (``finished`` at every seed of the sweep; ``stopped`` if a seed was; ``failed`` if all did; otherwise
+    ``unfinished``), ``words`` (the state as tables show it), ``broken`` (the constraints it breaks),
+    ``seeds`` (how many have a part in the means, missing for references), then one column an axis, and for
+    each metric its mean, and in ``"<metric> ci95"`` half the width of the mean's 95 % confidence interval
+    (Student t), NaN for one seed.
+    """
+    runs, metrics = record.runs, record.metrics
+    groups = runs.groupby(GROUP, sort=False, dropna=False)
+    rows: list[dict[str, Any]] = []
+    taken: list[Any] = []
+    for _, group in groups:
+        row, used = _state(record, group)
+        rows.append(row)
+        taken += used
+    frame = pd.DataFrame(rows, columns=[*GROUP, *COLUMNS]).set_index(GROUP)
+    frame["seeds"] = frame["seeds"].astype("Int64")
+    frame[record.axes] = groups[record.axes].first()
+    values = runs.loc[taken].groupby(GROUP, sort=False, dropna=False)[metrics]
+    # A seed without a value leaves its configuration without one: a mean of the others would flatter it.
+    with np.errstate(invalid="ignore"):
+        means, spread = values.mean(skipna=False), values.std(skipna=False)
+    count = values.size().astype("float64")
+    reach = pd.Series(student(count), index=count.index)
+    parts = [frame, means, spread.mul(reach, axis=0).add_suffix(" ci95")]
+    frame = pd.concat([part.reindex(frame.index) for part in parts], axis=1).reset_index()
+    frame["broken"] = [_broken(record, row) for _, row in frame.iterrows()]
+    return frame
+
+
+def _state(record: Record, group: pd.DataFrame) -> tuple[dict[str, Any], list[Any]]:
+    """A configuration without its values, and the rows of the trials that its values come from."""
+    first = group.iloc[0]
+    states = group["state"]
+    expected = record.sweep(first["sweep"]).seeds if first["kind"] == "search" else len(group)
+    finished = int((states == "finished").sum())
+    chosen = states != "failed"
+    if finished == max(expected, len(group)):
+        state, words = "finished", "finished"
+    elif (states == "failed").all():
+        state, words = "failed", "failed"
+    elif (states == "stopped").any():
+        state, words = "stopped", f"stopped @ {_epochs(group[states == 'stopped'])}"
+    elif finished:
+        state, words, chosen = "unfinished", f"{finished} of {expected} finished", states == "finished"
+    else:
+        state, words = "unfinished", f"{'/'.join(sorted(set(states[chosen])))} @ {_epochs(group[chosen])}"
+    row = {name: first[name] for name in [*GROUP, "label", "config_hash", "overrides"]}
+    row |= {"name": _name(group), "trials": tuple(group["trial"]), "state": state, "words": words}
+    seeds = None if first["kind"] == "reference" else int(chosen.sum())
+    return row | {"broken": "", "seeds": seeds}, list(group.index[chosen])
+
+
+def _epochs(group: pd.DataFrame) -> str:
+    epochs = group["epoch"].dropna()
+    if epochs.empty:
+        return "0"
+    return str(epochs.min()) if epochs.min() == epochs.max() else f"{epochs.min()}…{epochs.max()}"
+
+
+def _name(group: pd.DataFrame) -> str:
+    """The label, or what the trial ids of all seeds begin with, or the number."""
+    first = group.iloc[0]
+    if isinstance(first["label"], str):
+        return first["label"]
+    names = {re.sub(rf"-s{run['seed']}$", "", run["trial"]) for _, run in group.iterrows()}
+    return names.pop() if len(names) == 1 else str(first["number"])
+
+
+def _broken(record: Record, row: pd.Series[Any]) -> str:
+    """The constraints that a finished configuration of the search breaks."""
+    if row["kind"] != "search" or row["state"] != "finished":
+        return ""
+    broken = []
+    for key, rule in record.sweep(row["sweep"]).constraints.items():
+        value, operator, bound = row.get(key, math.nan), rule.strip()[:2], float(rule.strip()[2:])
+        if (operator == "<=" and value > bound) or (operator == ">=" and value < bound):
+            broken.append(f"{key} {rule}")
+    return ", ".join(broken)
+
+
+def student(count: Any) -> Any:
+    """Half the width of a mean's 95 % confidence interval, in standard deviations of ``count`` values."""
+    return stdtrit(np.maximum(count - 1, 1), 0.975) / np.sqrt(count)
+
+
+def first_objective(record: Record) -> tuple[str, Direction]:
+    """The key and direction that configurations are ranked by; raises ``RecordError`` where nobody has it."""
+    if not record.objective:
+        raise RecordError(f"{record.names or 'the record'}: there is no objective")
+    key, direction = next(iter(record.objective.items()))
+    return record.checked(key, record.metrics, "value yet of the objective"), direction
+
+
+def ranked(record: Record) -> pd.DataFrame:
+    """The configurations that have not failed, in the order of a table, with ``rank``.
+
+    The search by rank (0 finished, 1 finished but breaking a constraint, 2 finished without a finite value,
+    3 stopped, 4 not done) and there by the first objective; confirmed ones by the first objective; controls
+    and references by number.
+    """
+    key, direction = first_objective(record)
+    frame = by_configuration(record)
+    frame = frame[frame["state"] != "failed"]
+    finished, finite = frame["state"] == "finished", np.isfinite(frame[key].astype("float64"))
+    rank = pd.Series(4, index=frame.index).mask(frame["state"] == "stopped", 3).mask(finished & ~finite, 2)
+    rank = rank.mask(finished & finite, (frame["broken"] != "").astype("int64"))
+    beside = frame["kind"].isin(["control", "reference"])
+    value = frame[key] if direction == "min" else -frame[key]
+    order = frame.assign(
+        rank=rank.mask(beside, 0),
+        _kind=frame["kind"].map(KINDS.index),
+        _value=value.mask(beside, 0.0),
+    )
+    return order.sort_values(["_kind", "rank", "_value", "number", "sweep"]).drop(columns=["_kind", "_value"])
+
+
+def best(record: Record) -> Best | None:
+    """The best configuration by the first objective, among those of the search that finished at every seed.
+
+    Those that keep to the constraints come first; None while no configuration has finished.
+    """
+    key, direction = first_objective(record)
+    order = ranked(record)
+    order = order[(order["kind"] == "search") & (order["rank"] <= 1)]
+    if order.empty:
+        return None
+    row = order.iloc[0]
+    notes = []
+    if len(record.objective) > 1:
+        notes.append(f"by {key}, the first of {len(record.objective)} objectives")
+    if row["broken"]:
+        notes.append(f"no configuration keeps to the constraints; this one breaks {row['broken']}")
+    half_width = float(row[f"{key} ci95"])
+    return Best(
+        sweep=row["sweep"],
+        name=row["name"],
+        config_hash=row["config_hash"],
+        overrides=json.loads(row["overrides"]),
+        metric=key,
+        direction=direction,
+        mean=float(row[key]),
+        half_width=None if math.isnan(half_width) else half_width,
+        trials=row["trials"],
+        note="; ".join(notes) or None,
+    )
+
+
+def better(record: Record, metric: str) -> Direction | None:
+    """Which way a metric is better; None where neither is."""
+    if metric in record.objective:
+        return record.objective[metric]
+    if metric.startswith("spectrum/"):
+        return None
+    return "max" if metric.endswith("_psnr") else "min"
