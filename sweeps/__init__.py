@@ -1,0 +1,1 @@
+"""Orchestration of sweeps: Ray Tune, Optuna and MLflow around linearizer_core."""

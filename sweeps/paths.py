@@ -1,0 +1,75 @@
+"""Every file name of the record, in one place (docs/record.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """The files of one sweep; ``root`` is ``<storage>/<sweep>``."""
+
+    root: Path
+
+    @property
+    def sweep_json(self) -> Path:
+        return self.root / "sweep.json"
+
+    @property
+    def journals(self) -> Path:
+        return self.root / "journal"
+
+    def journal(self, trial: str) -> Path:
+        return self.journals / f"{trial}.jsonl"
+
+    def artifacts(self, trial: str) -> Path:
+        return self.root / "artifacts" / trial
+
+    def training_state(self, trial: str) -> Path:
+        """What an interrupted trial goes on from; removed when the trial ends."""
+        return self.root / "training" / f"{trial}.pt"
+
+    @property
+    def study(self) -> Path:
+        return self.root / "study.log"
+
+    @property
+    def shipped(self) -> Path:
+        return self.root / "shipped.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "launch.lock"
+
+    @property
+    def tune(self) -> Path:
+        return self.root / "tune"
+
+    @property
+    def tables(self) -> Path:
+        return self.root / "tables"
+
+    @property
+    def storage(self) -> Path:
+        return self.root.parent
+
+    @property
+    def cache(self) -> Path:
+        return self.storage / "cache"
+
+    @property
+    def mlflow_database(self) -> Path:
+        return self.storage / "mlflow.db"
+
+    @property
+    def mlflow_artifacts(self) -> Path:
+        return self.storage / "mlartifacts"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,0 +1,142 @@
+"""What a sweep would do, said before it does anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from linearizer_core import data as datasets
+from linearizer_core.evaluation import summary_keys
+from linearizer_core.flows.conditioners import parameters
+from linearizer_core.models import build_diffusion
+from sweeps.cluster import Capacity
+from sweeps.paths import SweepPaths
+from sweeps.spec import Sweep
+from sweeps.stopping import rung_epochs
+from sweeps.tracking import tracking_uri, without_password
+from sweeps.validation import InputError, Problem
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A valid sweep on a machine that can carry it out."""
+
+    sweep: Sweep
+    capacity: Capacity
+    concurrency: int
+    lookahead: int
+
+    @property
+    def trials(self) -> int:
+        """How many trials there will be: searched configurations and controls × seeds, and confirmations."""
+        search = self.sweep.search
+        confirm = search.confirm
+        confirmed = min(confirm.top, self.sweep.configurations) * len(confirm.seeds) if confirm else 0
+        return (self.sweep.configurations + len(self.sweep.model.controls)) * len(search.seeds) + confirmed
+
+
+def make_plan(sweep: Sweep, capacity: Capacity) -> Plan:
+    """The plan of a sweep; raises ``InputError`` when a trial of it could never be placed."""
+    resources = sweep.model.resources
+    concurrency = capacity.concurrency(resources)
+    if concurrency == 0:
+        needs = f"{resources.workers * resources.cpus_per_worker} CPUs"
+        if resources.gpus_per_worker:
+            needs += f" and {resources.workers * resources.gpus_per_worker:g} GPUs"
+        message = f"a trial needs {needs}, {capacity.where} has {capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
+        raise InputError(sweep.source, [Problem("resources", message)])
+    # One and a half times what runs at once: a slow trial then seldom keeps a worker waiting.
+    lookahead = max(2, -(-3 * concurrency // (2 * len(sweep.search.seeds))))
+    return Plan(sweep, capacity, min(concurrency, sweep.configurations * len(sweep.search.seeds)), lookahead)
+
+
+def render(plan: Plan) -> RenderableType:
+    """The plan as it is printed."""
+    sweep, search = plan.sweep, plan.sweep.search
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column()
+    for name, value in _facts(plan):
+        facts.add_row(name, value)
+    space = Table(title="space", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    space.add_column("leaf")
+    space.add_column("searched")
+    space.add_column("base", justify="right")
+    for leaf, dimension in search.space.items():
+        space.add_row(leaf, dimension.describe(), str(sweep.base_leaves[leaf]))
+    keys = summary_keys(sweep.trial_config({}, 0).evaluate)
+    families: dict[str, list[str]] = {}
+    for key in keys:
+        families.setdefault(key.partition("/")[0], []).append(key.partition("/")[2])
+    families["cost"] += ["train_seconds", "evaluate_seconds"]
+    curves = [f"nfe/{name}" for name in sweep.trial_config({}, 0).evaluate.quality]
+    recorded = Table(
+        title="recorded of each trial", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
+    )
+    recorded.add_column("keys")
+    recorded.add_column()
+    recorded.add_row("train/…", "loss terms and gradient norm, by epoch")
+    recorded.add_row("nfe/…", f"{', '.join(curves)} at {len(sweep.base_leaves['evaluate.steps'])} step counts")
+    for family, names in families.items():
+        recorded.add_row(f"{family}/…", ", ".join(names))
+    recorded.add_row("artifacts", "checkpoint (safetensors), sample grids (PNG), curves (CSV)")
+    return Group(facts, Text(), space, Text(), recorded)
+
+
+def _facts(plan: Plan) -> list[tuple[str, str]]:
+    sweep, search, resources = plan.sweep, plan.sweep.search, plan.sweep.model.resources
+    data = datasets.load(sweep.base_leaves["data.name"])
+    channels, height, width = data.event
+    sizes = [
+        parameters(build_diffusion(config.model, config.evaluate, data.event, 0))
+        for config in (sweep.trial_config(point, 0) for point in _corners(sweep))
+    ]
+    objective = ", ".join(f"{mode} {key}" for key, mode in search.objective.items())
+    facts = [
+        ("sweep", f"{sweep.name} ({sweep.source})"),
+        ("data", f"{data.name}: {len(data.train)} / {len(data.validation)} / {len(data.test)} images of "
+         f"{channels}×{height}×{width} to train / validate / test"),
+        ("model", f"{min(sizes):,} … {max(sizes):,} parameters"),
+        ("objective", objective + "".join(f", subject to {k} {v}" for k, v in search.constraints.items())),
+        ("search", f"{search.sampler}, {sweep.configurations} configurations × {len(search.seeds)} seeds "
+         f"({', '.join(map(str, search.seeds))})"),
+    ]  # fmt: skip
+    if search.stop_early:
+        rungs = ", ".join(map(str, rung_epochs(search.stop_early, sweep.base_leaves["train.epochs"])))
+        facts.append(("early stopping", f"{search.stop_early.scheduler} at epochs {rungs}: one in "
+                      f"{search.stop_early.reduction} goes on"))  # fmt: skip
+    if sweep.model.controls:
+        names = ", ".join(control.name for control in sweep.model.controls)
+        facts.append(("controls", f"{names}; never stopped early, not seen by the search"))
+    if search.confirm:
+        facts.append(("confirm", f"the best {search.confirm.top} at seeds {', '.join(map(str, search.confirm.seeds))}"))
+    gpu = f", {resources.gpus_per_worker:g} GPUs" if resources.gpus_per_worker else ""
+    facts += [
+        ("trials", f"{plan.trials} of up to {sweep.base_leaves['train.epochs']} epochs"),
+        ("resources", f"{resources.cpus_per_worker} CPUs{gpu} a trial; {plan.capacity.where} has "
+         f"{plan.capacity.cpus:g} CPUs and {plan.capacity.gpus:g} GPUs: {plan.concurrency} at a time"),
+        ("budget", _budget(sweep)),
+        ("record", str(sweep.folder)),
+        ("MLflow", without_password(tracking_uri(sweep.model.tracking.uri, SweepPaths(sweep.folder)))),
+    ]  # fmt: skip
+    return facts
+
+
+def _budget(sweep: Sweep) -> str:
+    budget = sweep.model.budget
+    caps = [f"{value:g} {name}" for name, value in (
+        ("configurations", budget.trials), ("hours", budget.hours), ("GPU-hours", budget.gpu_hours)
+    ) if value is not None]  # fmt: skip
+    return ", ".join(caps) or "no cap"
+
+
+def _corners(sweep: Sweep) -> list[dict[str, object]]:
+    """The points of the space with every dimension at its first and at its last edge."""
+    space = sweep.search.space
+    return [
+        {name: dimension.edges()[i] for name, dimension in space.items() if dimension.active(sweep.base_leaves)}
+        for i in (0, -1)
+    ]

@@ -1,0 +1,199 @@
+"""Validation at the edge: pydantic models made from the plain dataclasses, and problems said as a user reads them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic_core import ErrorDetails
+
+TRIED = ("bool", "int", "float", "str")
+"""What pydantic adds to the place of a value that may be of several types."""
+
+BOUNDS = ("ge", "gt", "le", "lt")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: the dotted key, what is wrong and what would be right."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+class InputError(ValueError):
+    """Input that cannot be used; ``problems`` lists everything that is wrong with it, ``source`` where it came from."""
+
+    def __init__(self, source: str, problems: Iterable[Problem]) -> None:
+        self.source = source
+        self.problems = list(problems)
+        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+
+
+class Strict(BaseModel):
+    """A model without unknown keys, immutable once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def model_of(kind: type[Any], omit: Sequence[str] = ()) -> type[Strict]:
+    """The pydantic model of a dataclass: its fields, types, defaults and documentation, bounds from the metadata.
+
+    Fields in ``omit`` are left out.
+    """
+    hints = get_type_hints(kind)
+    definitions: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        if field.name in omit:
+            continue
+        annotation = hints[field.name]
+        if dataclasses.is_dataclass(annotation):
+            annotation = model_of(annotation)  # type: ignore[arg-type]
+        bounds = {name: field.metadata[name] for name in BOUNDS if name in field.metadata}
+        if field.default is not dataclasses.MISSING:
+            default: Any = Field(field.default, description=field.metadata["doc"], **bounds)
+        else:
+            default = Field(default_factory=annotation, description=field.metadata["doc"], **bounds)
+        definitions[field.name] = (annotation, default)
+    return create_model(kind.__name__, __base__=Strict, __doc__=kind.__doc__, **definitions)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to a mistyped one, if any is close."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """A hint for an unknown name: the nearest known one, or all that are known, each behind ``prefix``."""
+    names = list(known)
+    match = nearest(name, names)
+    return f"did you mean {prefix}{match}?" if match else f"known: {', '.join(prefix + name for name in names)}"
+
+
+def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
+    """Pydantic's complaints in the user's terms, one a place."""
+    found: dict[tuple[int | str, ...], Problem] = {}
+    for detail in error.errors(include_url=False):
+        location = _place(detail)
+        within = any(other[: len(location)] == location for other in found)
+        # A list whose items are wrong is also too short without them; a value that fits none of several types is
+        # told once.
+        if location not in found and not (within and detail["type"] == "too_short"):
+            found[location] = _problem(detail, location, model)
+    return list(found.values())
+
+
+def _place(detail: ErrorDetails) -> tuple[int | str, ...]:
+    """Where a value is, without the type that pydantic tried of several."""
+    location = detail["loc"]
+    return location[:-1] if location and location[-1] in TRIED else location
+
+
+def _problem(detail: ErrorDetails, location: tuple[int | str, ...], model: type[BaseModel]) -> Problem:
+    key = dotted(location)
+    if location != detail["loc"]:
+        return Problem(key, f"must be a number, a text or true or false, got {detail['input']!r}")
+    kind, context = detail["type"], detail.get("ctx", {})
+    given = repr(detail["input"])
+    if kind == "extra_forbidden":
+        prefix = f"{dotted(location[:-1])}." if location[:-1] else ""
+        return Problem(key, f"unknown key; {suggestion(str(location[-1]), _fields_at(model, location[:-1]), prefix)}")
+    if kind == "missing":
+        return Problem(key, "is required")
+    if kind == "literal_error":
+        return Problem(key, f"must be {context['expected']}, got {given}")
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return Problem(key, f"must be a mapping of keys to values, got {given}")
+    if kind == "value_error":
+        return Problem(key, str(context["error"]))
+    message = re.sub(r"^\w+ should", "must", detail["msg"]).replace("a valid tuple", "a list")
+    return Problem(key, f"{message[0].lower()}{message[1:]}, got {given}")
+
+
+def dotted(location: Iterable[int | str]) -> str:
+    """``("a", "b", 0)`` as ``a.b[0]``."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
+    """The field names of the model that a location leads to."""
+    current: Any = model
+    for part in location:
+        if isinstance(part, str) and _is_model(current) and part in current.model_fields:
+            current = _model_in(current.model_fields[part].annotation)
+    return [field.alias or name for name, field in current.model_fields.items()] if _is_model(current) else []
+
+
+def _is_model(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseModel)
+
+
+def _model_in(annotation: Any) -> Any:
+    """The pydantic model inside an annotation such as ``X | None``, ``list[X]`` or ``dict[str, X]``."""
+    if _is_model(annotation):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted names to leaves."""
+    leaves: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            leaves |= flatten(value, f"{key}.")
+        else:
+            leaves[key] = value
+    return leaves
+
+
+def without(values: Mapping[str, Any], location: Sequence[int | str]) -> dict[str, Any]:
+    """A copy of nested mappings and lists without what stands at a location; the same where nothing does."""
+
+    def prune(node: Any, rest: Sequence[int | str]) -> Any:
+        if not rest:
+            return node
+        head = rest[0]
+        if isinstance(node, Mapping) and head in node:
+            if len(rest) == 1 or not isinstance(node[head], Mapping | list):
+                return {name: value for name, value in node.items() if name != head}
+            return {**node, head: prune(node[head], rest[1:])}
+        if isinstance(node, list) and isinstance(head, int) and head < len(node):
+            if len(rest) == 1 or not isinstance(node[head], Mapping | list):
+                return [value for i, value in enumerate(node) if i != head]
+            return [prune(value, rest[1:]) if i == head else value for i, value in enumerate(node)]
+        return node
+
+    pruned: dict[str, Any] = prune(values, location)
+    return pruned
+
+
+def with_leaves(values: Mapping[str, Any], leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """A deep copy of nested mappings with the given dotted leaves set, made where they are missing."""
+    result = {name: with_leaves(v, {}) if isinstance(v, Mapping) else v for name, v in values.items()}
+    for key, value in leaves.items():
+        *path, last = key.split(".")
+        target = result
+        for part in path:
+            inner = target.get(part)
+            if not isinstance(inner, dict):
+                inner = target[part] = {}
+            target = inner
+        target[last] = value
+    return result

@@ -1,0 +1,270 @@
+"""A whole sweep through Ray, Optuna and MLflow, and what must survive its interruption."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+import torch
+from mlflow import MlflowClient
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.trial import TrialState
+
+from linearizer_core import checkpoint, data
+from linearizer_core.evaluation import Quality, evaluate_collapsed
+from linearizer_core.metrics.features import cached_classifier
+
+pytestmark = pytest.mark.slow
+
+OBJECTIVE = "quality/classifier_fd_collapsed"
+SEARCH = ["t000-s0", "t001-s0", "t002-s0", "t003-s0"]
+TRIALS = ["c000-s0", "r000", "r001", "r002", *SEARCH]
+
+
+def last(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    return [event for event in events if event["event"] == kind][-1]
+
+
+def objective_of(events: list[dict[str, Any]]) -> float:
+    """What a search trial's journal says of the objective: its end scalar, or the last evaluated epoch's value."""
+    summaries = [event for event in events if event["event"] == "summary"]
+    metrics = summaries[-1]["metrics"] if summaries else last(events, "epoch")["metrics"]
+    return float(metrics[OBJECTIVE])
+
+
+def study_of(folder: Path) -> optuna.Study:
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
+    return optuna.load_study(study_name=folder.name, storage=storage)
+
+
+@pytest.fixture(scope="module")
+def swept(linsweep: Any, mlflow_server: str) -> str:
+    """The sweep that the tests of the record look at."""
+    return str(linsweep.run("launch", "tiny.yaml", "--set", f"tracking.uri={mlflow_server}"))
+
+
+@pytest.fixture(scope="module")
+def runs(swept: str, mlflow_server: str) -> dict[str, Any]:
+    """MLflow's child runs by trial, asked for over HTTP."""
+    client = MlflowClient(mlflow_server)
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    return {run.data.tags["sweep.trial_id"]: run for run in found}
+
+
+def test_ends_with_the_best_configuration_and_the_next_command(swept: str) -> None:
+    assert "tiny finished" in swept
+    assert "best: depth=" in swept
+    assert "Next: linsweep table tiny" in swept
+
+
+def test_every_trial_has_one_journal_and_one_end(linsweep: Any, swept: str) -> None:
+    assert linsweep.trials("tiny") == sorted(TRIALS)
+    for trial in TRIALS:
+        events = linsweep.events("tiny", trial)
+        assert [event["event"] for event in events].count("trial") == 1
+        assert [event["event"] for event in events].count("end") == 1
+        assert last(events, "end")["state"] == ("stopped" if not has_summary(events) else "finished")
+    record = json.loads((linsweep.folder / "runs/tiny/sweep.json").read_text())
+    assert record["state"] == "finished"
+    assert record["provenance"]["data_checksum"] == data.load("digits").checksum
+
+
+def has_summary(events: list[dict[str, Any]]) -> bool:
+    return any(event["event"] == "summary" for event in events)
+
+
+def test_trials_run_side_by_side(linsweep: Any, swept: str) -> None:
+    spans = []
+    for trial in ["c000-s0", *SEARCH]:
+        events = linsweep.events("tiny", trial)
+        spans.append((events[0]["time"], events[-1]["time"]))
+    overlaps = [a for i, a in enumerate(spans) for b in spans[i + 1 :] if a[0] < b[1] and b[0] < a[1]]
+    assert overlaps or psutil.cpu_count() == 1
+
+
+def test_the_objective_of_the_study_is_the_one_in_the_journal_in_mlflow_and_in_the_table(
+    linsweep: Any, swept: str, runs: dict[str, Any]
+) -> None:
+    linsweep.run("table", "tiny")
+    with (linsweep.folder / "runs/tiny/tables/configurations.csv").open() as file:
+        table = {row["configuration"]: row for row in csv.DictReader(file)}
+    study = study_of(linsweep.folder / "runs/tiny")
+    assert len(study.trials) == len(SEARCH)
+    for trial, told in zip(SEARCH, study.trials, strict=True):
+        value = objective_of(linsweep.events("tiny", trial))
+        stopped = not has_summary(linsweep.events("tiny", trial))
+        assert told.state == (TrialState.PRUNED if stopped else TrialState.COMPLETE)
+        assert told.value == value
+        assert runs[trial].data.metrics[OBJECTIVE] == value
+        assert float(table[trial.partition("-")[0]][OBJECTIVE]) == value
+        assert {name: str(v) for name, v in told.params.items()} == {
+            name: runs[trial].data.params[name] for name in told.params
+        }
+
+
+def test_mlflow_holds_every_journal_line_once(
+    linsweep: Any, swept: str, runs: dict[str, Any], mlflow_server: str
+) -> None:
+    assert sorted(runs) == sorted([*TRIALS, "parent"])
+    client = MlflowClient(mlflow_server)
+    parent = runs["parent"].info.run_id
+    for trial in TRIALS:
+        events, run = linsweep.events("tiny", trial), runs[trial]
+        assert run.data.tags["mlflow.parentRunId"] == parent
+        assert run.info.status == ("FINISHED" if has_summary(events) else "KILLED")
+        if not has_summary(events):
+            assert run.data.tags["stop_reason"].startswith("asha: not among the best at epoch")
+        expected: dict[str, list[tuple[int, float]]] = {}
+        epochs = 0
+        for event in events:
+            if event["event"] == "epoch":
+                epochs = event["epoch"]
+                for key, value in event["metrics"].items():
+                    expected.setdefault(key, []).append((epochs, value))
+            if event["event"] == "curve":
+                expected[event["metric"]] = list(zip(event["steps"], event["values"], strict=True))
+            if event["event"] == "summary":
+                for key, value in event["metrics"].items():
+                    expected.setdefault(key, []).append((epochs, value))
+        for key, points in expected.items():
+            history = client.get_metric_history(run.info.run_id, key)
+            assert sorted((point.step, point.value) for point in history) == sorted(points), (trial, key)
+        assert set(run.data.metrics) == set(expected)
+
+
+def test_the_curve_is_recorded_at_every_step_count(linsweep: Any, swept: str) -> None:
+    curves = [event for event in linsweep.events("tiny", "c000-s0") if event["event"] == "curve"]
+    assert {curve["metric"] for curve in curves} == {"nfe/swd", "nfe/classifier_fd"}
+    assert all(curve["steps"] == [1, 4, 16] for curve in curves)
+
+
+def test_the_kept_checkpoint_gives_the_recorded_quality(
+    linsweep: Any, swept: str, runs: dict[str, Any], mlflow_server: str, tmp_path: Path
+) -> None:
+    trial = next(trial for trial in SEARCH if has_summary(linsweep.events("tiny", trial)))
+    client = MlflowClient(mlflow_server)
+    folder = client.download_artifacts(runs[trial].info.run_id, "checkpoint", str(tmp_path))
+    model, config = checkpoint.load(Path(folder))
+    digits = data.load("digits")
+    classifier = cached_classifier(digits, linsweep.folder / "runs" / "cache")
+    quality = Quality(config.evaluate.quality, digits, classifier, torch.device("cpu"))
+    measured = evaluate_collapsed(model, config.evaluate, quality)[OBJECTIVE]
+    assert measured == pytest.approx(objective_of(linsweep.events("tiny", trial)), rel=1e-4)
+
+
+def test_sample_grids_are_kept_as_artifacts(runs: dict[str, Any], swept: str, mlflow_server: str) -> None:
+    names = {file.path for file in MlflowClient(mlflow_server).list_artifacts(runs["c000-s0"].info.run_id)}
+    assert names == {"checkpoint", "curves.csv", "samples_k1.png", "samples_k16.png", "samples_collapsed.png"}
+
+
+def test_launching_a_finished_sweep_again_changes_nothing(linsweep: Any, swept: str, mlflow_server: str) -> None:
+    journals = linsweep.folder / "runs/tiny/journal"
+    before = {path.name: path.read_bytes() for path in journals.iterdir()}
+    output = linsweep.run("launch", "tiny.yaml", "--set", f"tracking.uri={mlflow_server}")
+    assert {path.name: path.read_bytes() for path in journals.iterdir()} == before
+    assert "tiny finished" in output
+    client = MlflowClient(mlflow_server)
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id])) == len(TRIALS) + 1
+
+
+def test_a_folder_with_another_spec_is_refused(linsweep: Any, swept: str) -> None:
+    output = linsweep.run("launch", "tiny.yaml", "--set", "train.epochs=7", code=2)
+    assert "train.epochs: 6 → 7" in output
+
+
+def tables_of(linsweep: Any, name: str) -> dict[str, str]:
+    """The bytes of every table of a sweep, its name taken out."""
+    linsweep.run("table", name)
+    folder = linsweep.folder / "runs" / name / "tables"
+    texts = [path for path in folder.iterdir() if path.suffix in (".csv", ".md", ".tex")]
+    return {path.name: path.read_text().replace(name, "tiny") for path in texts}
+
+
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
+    linsweep: Any, swept: str, kill: signal.Signals
+) -> None:
+    name = f"cut{kill.value}"
+    arguments = ("launch", "tiny.yaml", "--set", f"name={name}")
+    process: subprocess.Popen[str] = linsweep.start(*arguments)
+    children: list[psutil.Process] = []
+
+    def one_has_ended() -> bool:
+        children[:] = psutil.Process(process.pid).children(recursive=True)
+        ended = [trial for trial in ("c000-s0", *SEARCH) if any(e["event"] == "end" for e in events(trial))]
+        started = [trial for trial in SEARCH if events(trial)]
+        return bool(ended) and len(started) > len([trial for trial in ended if trial in SEARCH])
+
+    def events(trial: str) -> list[dict[str, Any]]:
+        try:
+            return list(linsweep.events(name, trial))
+        except json.JSONDecodeError:  # a line that is being written just now
+            return []
+
+    linsweep.wait_for("a trial has ended while another runs", one_has_ended, process)
+    process.send_signal(kill)
+    output, _ = process.communicate(timeout=60)
+    if kill == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130, output
+        assert "To go on: linsweep launch tiny.yaml" in output
+    linsweep.run(*arguments)
+    assert linsweep.trials(name) == sorted(TRIALS)
+    assert all(last(linsweep.events(name, trial), "end")["state"] in ("finished", "stopped") for trial in TRIALS)
+    assert tables_of(linsweep, name) == tables_of(linsweep, "tiny")
+    # Ray's agents notice the death of their raylet within a minute.
+    _, alive = psutil.wait_procs(children, timeout=90)
+    assert not alive, f"left behind: {[child.name() for child in alive]}"
+
+
+def test_a_killed_trial_process_is_retried(linsweep: Any, swept: str) -> None:
+    name = "killed"
+    process = linsweep.start("launch", "tiny.yaml", "--set", f"name={name}")
+    victims: list[psutil.Process] = []
+
+    def a_trial_runs() -> bool:
+        workers = psutil.Process(process.pid).children(recursive=True)
+        victims[:] = [child for child in workers if _is_trial(child)]
+        return bool(victims) and bool(linsweep.trials(name)) and len(linsweep.trials(name)) > 3
+
+    linsweep.wait_for("a trial is running", a_trial_runs, process)
+    victims[0].kill()
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    attempts = {trial: sum(event["event"] == "trial" for event in linsweep.events(name, trial)) for trial in TRIALS[4:]}
+    assert max(attempts.values()) <= 2
+    assert tables_of(linsweep, name) == tables_of(linsweep, "tiny")
+
+
+def _is_trial(process: psutil.Process) -> bool:
+    try:
+        return process.name().startswith("ray::") and "ImplicitFunc" in process.cmdline()[0]
+    except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
+        return False
+
+
+def test_a_diverging_trial_fails_with_its_reason_and_the_sweep_goes_on(linsweep: Any, swept: str) -> None:
+    # Latent noise of 1e30 overflows float32 when squared: the loss is infinite in the first epoch.
+    space = ("--set", "search.space.train.sigma={choice: [0.3, 1.0e+30]}", "--set", "search.trials=6")
+    output = linsweep.run("launch", "tiny.yaml", "--set", "name=diverging", *space, "--set", "search.sampler=random")
+    ends = {trial: last(linsweep.events("diverging", trial), "end") for trial in linsweep.trials("diverging")}
+    failed = {trial: end for trial, end in ends.items() if end["state"] == "failed"}
+    assert failed
+    assert len(failed) < 6
+    assert all(end["reason"].startswith("diverged: not finite in epoch 1") for end in failed.values())
+    assert all(linsweep.events("diverging", trial)[0]["overrides"]["train.sigma"] == 1e30 for trial in failed)
+    study = study_of(linsweep.folder / "runs/diverging")
+    assert sum(told.state == TrialState.FAIL for told in study.trials) == len(failed)
+    assert "diverging finished" in output

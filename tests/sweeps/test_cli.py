@@ -1,0 +1,192 @@
+"""The command line, run in this process."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.cli import find_sweep
+from sweeps.launch import check_folder
+from sweeps.spec import Sweep, json_schema
+from sweeps.validation import InputError
+
+Cli = Callable[..., int]
+FD = "quality/classifier_fd_collapsed"
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def sweep_folder(storage: Path, name: str) -> Path:
+    folder = storage / name
+    folder.mkdir(parents=True)
+    (folder / "sweep.json").write_text("{}")
+    return folder
+
+
+# Sweeps by name
+
+
+def test_a_sweep_is_found_by_name_and_by_folder(tmp_path: Path) -> None:
+    folder = sweep_folder(tmp_path / "runs", "demo")
+    assert find_sweep("demo", tmp_path / "runs") == folder
+    assert find_sweep(str(folder), Path("elsewhere")) == folder
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ([], "{storage} holds none; launch one or give --storage"),
+        (["demo", "other"], "did you mean demo?"),
+        (["aaa", "bbb"], "known: aaa, bbb"),
+    ],
+)
+def test_a_sweep_that_is_not_there(tmp_path: Path, known: list[str], said: str) -> None:
+    storage = tmp_path / "runs"
+    for name in known:
+        sweep_folder(storage, name)
+    (storage / "cache").mkdir(parents=True)
+    with pytest.raises(InputError) as caught:
+        find_sweep("demmo", storage)
+    assert str(caught.value) == f"demmo: no sweep of this name in {storage}; {said.format(storage=storage)}"
+
+
+@pytest.mark.parametrize("command", ["table", "sync"])
+def test_an_unknown_sweep_is_wrong_input(run_cli: Cli, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    sweep_folder(Path("runs"), "demo")
+    assert run_cli(command, "demmo") == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "demmo: no sweep of this name in runs; did you mean demo?\n")
+
+
+def test_the_ui_needs_a_database(run_cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("ui") == 2
+    assert capsys.readouterr() == ("", "runs: holds no mlflow.db; launch a sweep first\n")
+
+
+@pytest.mark.parametrize("arguments", [("ui", "--port", "0"), ("plan",), ("plan", "x", "--sett", "a=b"), ("plann",)])
+def test_wrong_usage_is_wrong_input(run_cli: Cli, arguments: tuple[str, ...]) -> None:
+    assert run_cli(*arguments) == 2
+
+
+def test_without_a_command_there_is_help(run_cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("--help") == 0
+    text = capsys.readouterr().out
+    assert [name for name in ("plan", "launch", "table", "sync", "ui", "schema") if name not in text] == []
+
+
+def test_schema(run_cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli("schema") == 0
+    assert json.loads(capsys.readouterr().out) == json_schema()
+
+
+# Plans
+
+
+def test_a_plan_writes_nothing(
+    run_cli: Cli, capsys: pytest.CaptureFixture[str], spec_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = spec_file()
+    assert run_cli("plan", path.name, "--set", "search.trials=4") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "tpe, 4 configurations × 1 seeds (0)" in out
+    assert f"Nothing was started. Next: linsweep launch {path.name} --set search.trials=4" in out
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_next_command_can_be_pasted(
+    run_cli: Cli, capsys: pytest.CaptureFixture[str], spec_file: Callable[..., Path]
+) -> None:
+    arguments = [
+        spec_file().name,
+        "--set",
+        "search.space.train.lr={float: [0.002, 0.003]}",
+        "--set",
+        "search.seeds=[0]",
+    ]
+    assert run_cli("plan", *arguments) == 0
+    _, _, command = capsys.readouterr().out.partition("Next: ")
+    assert shlex.split(command) == ["linsweep", "launch", *arguments]
+
+
+def test_a_plan_that_nothing_can_carry_out(
+    run_cli: Cli, capsys: pytest.CaptureFixture[str], spec_file: Callable[..., Path]
+) -> None:
+    assert run_cli("plan", spec_file().name, "--set", "resources.cpus_per_worker=100000") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("spec.yaml: resources: a trial needs 100000 CPUs, this machine has ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("search.trials=20", None),
+        ("budget.hours=1", None),
+        ("tracking.experiment=other", None),
+        ("resources.cpus_per_worker=1", None),
+        ("train.lr=0.125", "train.lr: 0.002 → 0.125"),
+        (
+            "search.space.train.lr={float: [0.002, 0.003], log: true}",
+            "search.space.train.lr.float: [0.001, 0.01] → [0.002, 0.003]",
+        ),
+        ("search.seeds=[0, 1]", "search.seeds: [0] → [0, 1]"),
+    ],
+)
+def test_a_folder_that_holds_another_sweep_is_refused(sweep: Callable[..., Sweep], text: str, said: str | None) -> None:
+    before = sweep()
+    check_folder(before)
+    before.folder.mkdir(parents=True)
+    (before.folder / "sweep.json").write_text(json.dumps({"spec": before.resolved}))
+    now = sweep(sets=[text])
+    if said is None:
+        return check_folder(now)
+    with pytest.raises(InputError) as caught:
+        check_folder(now)
+    assert [str(problem) for problem in caught.value.problems] == [
+        f"name: runs/demo holds a sweep of this name with another spec ({said}); "
+        "give this one another name (--set name=…) or remove that folder"
+    ]
+    return None
+
+
+# Sync
+
+
+def test_sync_sends_what_is_missing_and_closes_the_sweep(
+    run_cli: Cli, capsys: pytest.CaptureFixture[str], record: Any, new_store: Callable[[str], Any], tmp_path: Path
+) -> None:
+    journal = record.begin()
+    journal.summary({FD: 1.0})
+    journal.end("finished", 0)
+    store = new_store("runs/mlflow")
+    for sent in (3, 0):
+        assert run_cli("sync", "demo") == 0
+        assert capsys.readouterr().out == f"demo: {sent} events sent to {store.uri}\n"
+    assert set(store.runs()) == {"parent", "t000-s0"}
+    other = new_store("other")
+    assert run_cli("sync", "demo", "--to", other.uri) == 0
+    assert set(other.runs()) == {"parent", "t000-s0"}
+    # The sweep is over, and so says its run.
+    assert other.runs()["parent"].info.status == "FINISHED"
+
+
+def test_a_server_that_is_away_is_told_in_one_line(
+    run_cli: Cli, capsys: pytest.CaptureFixture[str], record: Any
+) -> None:
+    record.begin()
+    assert run_cli("sync", "demo", "--to", "http://ann:s3cret@127.0.0.1:1") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("http://127.0.0.1:1: ")
+    assert len(err.splitlines()) == 1
+    assert "s3cret" not in err
