@@ -1,0 +1,59 @@
+# Everything runs in .venv; each target can be repeated and interrupted.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p; done))
+READY := $(VENV)/.ready
+CODE := linearizer_core sweeps analysis
+
+.PHONY: help setup sweep test test-fast lint bench ui lock
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make sweep      set up, run the quickstart sweep, print its ablation table"
+	@echo "make test       set up, run the test suite"
+	@echo "make setup      build $(VENV) alone"
+	@echo "make test-fast  the tests that start no Ray"
+	@echo "make lint       ruff and mypy"
+	@echo "make bench      benchmarks against their peers"
+	@echo "make ui         MLflow's UI on 127.0.0.1:5000"
+	@echo "make lock       resolve requirements.lock anew"
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and was not found; give it as PYTHON=…"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep -o '^uv==[^ ]*' $<)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+sweep: setup
+	$(BIN)/linsweep launch quickstart
+	$(BIN)/linsweep table quickstart
+
+test: setup
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+ui: setup
+	$(BIN)/linsweep ui
+
+# Releases of the last week are left out: not every mirror has them yet.
+lock:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --generate-hashes \
+		--exclude-newer "7 days" --no-emit-index-url --no-emit-find-links --no-header pyproject.toml --output-file requirements.lock
