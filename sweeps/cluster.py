@@ -13,6 +13,7 @@ import psutil
 import torch
 
 from sweeps.spec import Resources
+from sweeps.validation import InputError, Problem
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def local_capacity() -> Capacity:
 def connected(address: str | None) -> Iterator[Capacity]:
     """A connection to Ray: a cluster at ``address``, or a private one on this machine that ends with the block.
 
-    Raises ``ConnectionError`` when no cluster answers at the address.
+    Raises ``InputError`` when no cluster answers at the address.
     """
     # Tune's own loggers write a second record of everything, and its snapshots serve a restore that is not used.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -56,7 +57,12 @@ def connected(address: str | None) -> Iterator[Capacity]:
         here = local_capacity()
         ray.init(address="local", num_cpus=int(here.cpus), num_gpus=int(here.gpus), include_dashboard=False, **quiet)
     else:
-        ray.init(address=address, **quiet)
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            hint = "is it up, and is RAY_AUTH_MODE here what it is there?"
+            raise InputError("--address", [Problem("", f"no Ray cluster at {address}: {reason}; {hint}")]) from None
     try:
         total = ray.cluster_resources()
         yield Capacity(total.get("CPU", 0.0), total.get("GPU", 0.0), address or "this machine")

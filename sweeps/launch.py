@@ -256,7 +256,14 @@ def _prepare(plan: Plan, paths: SweepPaths, record: Mapping[str, Any]) -> _Run:
 
     def task(planned: PlannedTrial) -> Task:
         root = str(paths.root.resolve())
-        return Task(planned.identity, planned.config, root, resources.cpus_per_worker, record["provenance"])
+        return Task(
+            identity=planned.identity,
+            config=planned.config,
+            root=root,
+            threads=resources.cpus_per_worker,
+            gpus=resources.gpus_per_worker,
+            provenance=record["provenance"],
+        )
 
     bridge = Bridge(schedule, halving, paths, task)
     return _Run(bridge, BudgetStopper(budget.hours, budget.gpu_hours, resources.gpus_per_worker))

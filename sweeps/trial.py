@@ -34,6 +34,7 @@ class Task:
     config: Mapping[str, Any]
     root: str
     threads: int
+    gpus: float
     provenance: Mapping[str, Any]
 
     def as_mapping(self) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def execute(task: Task) -> Iterator[dict[str, Any]]:
     """
     torch.set_num_threads(task.threads)
     config: TrialConfig = from_mapping(TrialConfig, task.config)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if task.gpus and torch.cuda.is_available() else "cpu"
     data = datasets.load(config.data.name)
     quality = _quality(config.evaluate.quality, config.data.name, task.paths.cache, device)
     if device == "cuda":

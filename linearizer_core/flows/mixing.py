@@ -13,9 +13,9 @@ from linearizer_core.flows.base import Invertible
 class LUMixing(Invertible):
     """y = P L U x over channels, with L unit lower and U upper triangular, started from a random rotation.
 
-    The inverse map's matrix U⁻¹ L⁻¹ Pᵀ comes from two triangular solves; no general matrix is ever inverted. Inputs
-    are ``(batch, channels)`` or ``(batch, channels, height, width)`` (then a 1×1 convolution). The signs of U's
-    diagonal are fixed, so the matrix stays invertible throughout training.
+    The inverse solves two triangular systems; no general matrix is ever inverted. Inputs are ``(batch, channels)`` or
+    ``(batch, channels, height, width)`` (then a 1×1 convolution). The signs of U's diagonal are fixed, so the matrix
+    stays invertible throughout training.
     """
 
     permutation: Tensor
@@ -46,8 +46,19 @@ class LUMixing(Invertible):
         return _mix(self.permutation @ (self._lower() @ self._upper()), x), self._log_det(x)
 
     def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        half = torch.linalg.solve_triangular(self._lower(), self.permutation.T, upper=False, unitriangular=True)
-        return _mix(torch.linalg.solve_triangular(self._upper(), half, upper=True), y), -self._log_det(y)
+        channels = len(self.lower)
+        # A matrix product is much cheaper than two solves, once there is the matrix: worth it for many columns.
+        if y.numel() // channels >= channels:
+            return _mix(self._solve(self.permutation.T), y), -self._log_det(y)
+        columns = y.flatten(2).transpose(0, 1).flatten(1) if y.ndim > 2 else y.T
+        solved = self._solve(self.permutation.T @ columns)
+        x = solved.view(channels, len(y), -1).transpose(0, 1).reshape(y.shape) if y.ndim > 2 else solved.T
+        return x, -self._log_det(y)
+
+    def _solve(self, columns: Tensor) -> Tensor:
+        """U⁻¹ L⁻¹ times ``(channels, count)`` columns."""
+        half = torch.linalg.solve_triangular(self._lower(), columns, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(self._upper(), half, upper=True)
 
 
 def _mix(matrix: Tensor, x: Tensor) -> Tensor:

@@ -267,3 +267,17 @@ def test_odd_images_cannot_be_squeezed() -> None:
 def test_unknown_activation() -> None:
     with pytest.raises(ValueError, match="unknown activation 'tanh': one of gelu, relu, silu"):
         activation("tanh")
+
+
+@pytest.mark.parametrize("event", [(12,), (12, 3, 2)], ids=str)
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_mixing_inverts_the_same_matrix_for_few_rows_as_for_many(event: Event, count: int) -> None:
+    torch.manual_seed(8)
+    g = LUMixing(12).double()
+    with torch.no_grad():
+        for parameter in g.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, dtype=parameter.dtype))
+    matrix = g(torch.eye(12, dtype=torch.float64))[0].T  # its columns are the images of the basis
+    y = batch(event, count=count)
+    expected = torch.linalg.solve(matrix, y.movedim(1, 0).flatten(1)).view(12, count, *event[1:]).movedim(0, 1)
+    torch.testing.assert_close(g.inverse(y)[0], expected, rtol=0, atol=1e-11)
