@@ -51,7 +51,7 @@ bench: setup
 ui: setup
 	$(BIN)/linsweep ui
 
-# Releases of the last week are left out: not every mirror has them yet.
+# Releases of the last week are left out: some are withdrawn.
 lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv

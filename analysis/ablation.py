@@ -160,7 +160,8 @@ def _failures(record: Record) -> list[str]:
     reasons = failed["reason"].fillna("no reason recorded").str.split().str.join(" ").str.slice(0, 160)
     groups = failed["trial"].groupby(reasons, sort=False)
     told = "; ".join(f"{', '.join(trials)} ({reason})" for reason, trials in groups)
-    return [f"Failed and left out: {len(failed)} of {len(record.runs)} trials: {told}."]
+    trials = int((record.runs["kind"] != "reference").sum())
+    return [f"Failed and left out: {len(failed)} of {trials} trials: {told}."]
 
 
 def marginal(record: Record, axis: str, metric: str | None = None) -> Table:

@@ -71,7 +71,9 @@ def _state(record: Record, group: pd.DataFrame) -> tuple[dict[str, Any], list[An
     """A configuration without its values, and the rows of the trials that its values come from."""
     first = group.iloc[0]
     states = group["state"]
-    expected = record.sweep(first["sweep"]).seeds if first["kind"] == "search" else len(group)
+    sweep = record.sweep(first["sweep"])
+    seeds_of = {"search": sweep.seeds, "confirm": sweep.confirm_seeds}
+    expected = seeds_of.get(first["kind"], len(group))
     finished = int((states == "finished").sum())
     chosen = states != "failed"
     if finished == max(expected, len(group)):
@@ -113,7 +115,8 @@ def _broken(record: Record, row: pd.Series[Any]) -> str:
     broken = []
     for key, rule in record.sweep(row["sweep"]).constraints.items():
         value, operator, bound = row.get(key, math.nan), rule.strip()[:2], float(rule.strip()[2:])
-        if (operator == "<=" and value > bound) or (operator == ">=" and value < bound):
+        # What was not measured does not keep to a constraint: a comparison with NaN is false.
+        if not (value <= bound if operator == "<=" else value >= bound):
             broken.append(f"{key} {rule}")
     return ", ".join(broken)
 

@@ -39,7 +39,11 @@ def write_tables(
     else:
         tables = [configurations(record, metrics)]
         tables += [marginal(record, axis) for axis in ([rows or cols] if rows or cols else record.axes) if axis]
-    target = folders[0] / "tables" if len(folders) == 1 else folders[0].parent / "tables" / "+".join(record.names)
+    target = (
+        folders[0] / "tables"
+        if len(folders) == 1
+        else folders[0].parent / "tables" / "+".join(sweep.name for sweep in record.sweeps)
+    )
     target.mkdir(parents=True, exist_ok=True)
     files = []
     for table in tables:
@@ -51,8 +55,12 @@ def write_tables(
 
 
 def _figures(record: Record, target: Path) -> list[Path]:
-    files = save(steps_versus_quality(record), target / "steps_versus_quality")
-    if len(record.axes) > 1:
+    """The figures that there is something to draw for: a sweep may have no finished trial, or no two axes, yet."""
+    files: list[Path] = []
+    searched = record.runs["kind"] == "search"
+    if (searched & (record.runs["state"] == "finished")).any() and not record.curves.empty:
+        files += save(steps_versus_quality(record), target / "steps_versus_quality")
+    if len(record.axes) > 1 and record.runs.loc[searched, next(iter(record.objective))].notna().any():
         x, y = record.axes[:2]
         files += save(axes_versus_objective(record, x, y), target / "axes_versus_objective")
     return files

@@ -43,6 +43,11 @@ class SweepInfo:
         """How many seeds every configuration of the search has."""
         return len(self.spec.get("search", {}).get("seeds", ())) or 1
 
+    @property
+    def confirm_seeds(self) -> int:
+        """How many fresh seeds a configuration that is confirmed has."""
+        return len((self.spec.get("search", {}).get("confirm") or {}).get("seeds", ()))
+
     def dimension(self, axis: str) -> Mapping[str, Any]:
         """The searched range of an axis as the spec gives it, empty where the spec does not say."""
         space: Mapping[str, Mapping[str, Any]] = self.spec.get("search", {}).get("space", {})

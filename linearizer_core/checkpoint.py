@@ -22,8 +22,9 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read."""
 
 
-def save(folder: Path, model: LinearDiffusion, config: TrialConfig) -> None:
+def save(folder: Path | str, model: LinearDiffusion, config: TrialConfig) -> None:
     """Write ``model.safetensors`` and ``config.json`` into ``folder``."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # The configuration is what makes the folder a checkpoint: it goes first and comes back last.
     (folder / CONFIG).unlink(missing_ok=True)
@@ -33,11 +34,12 @@ def save(folder: Path, model: LinearDiffusion, config: TrialConfig) -> None:
     (folder / CONFIG).write_text(json.dumps(record, indent=2) + "\n")
 
 
-def load(folder: Path, device: torch.device | str = "cpu") -> tuple[LinearDiffusion, TrialConfig]:
+def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[LinearDiffusion, TrialConfig]:
     """The model and configuration that ``save`` wrote.
 
     Raises ``CheckpointError`` naming the file and what is wrong with it.
     """
+    folder = Path(folder)
     path = folder / CONFIG
     try:
         record = json.loads(path.read_text())

@@ -76,7 +76,9 @@ class Quality:
         return frechet_distance(self._classifier.features(samples), self._features[split])
 
     def __call__(self, samples: Tensor, split: str = "quality") -> dict[str, float]:
-        """Metric name to value; ``split`` is ``quality`` (validation images) or ``test``."""
+        """Metric name to value, NaN where a sample is not finite; ``split`` is ``quality`` (validation) or ``test``."""
+        if not bool(torch.isfinite(samples).all()):
+            return dict.fromkeys(self._metrics, math.nan)
         clamped = samples.to(self._device).clamp(-1, 1)
         return {name: metric(clamped, split) for name, metric in self._metrics.items()}
 
@@ -158,7 +160,7 @@ def _timed(model: LinearDiffusion, sample: Callable[[], Tensor]) -> tuple[Tensor
 def references(data: ImageData, config: EvaluateConfig, quality: Quality) -> dict[str, Evaluation]:
     """The rows that place every other number: real images, the Gaussian fitted to the training pixels, and noise.
 
-    The Gaussian is the best that a generator with a linear g can be.
+    The Gaussian has the training pixels' mean and covariance, all that a generator with an affine g could match.
     """
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
     pixels = data.train.flatten(1).double()

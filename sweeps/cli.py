@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from sweeps.uri import without_password
 from sweeps.validation import InputError, Problem, suggestion
 
 app = typer.Typer(
@@ -71,7 +73,8 @@ def launch(spec: SpecArgument, set_: SetOption = None, address: AddressOption = 
         console.print(Text.assemble(("interrupted", "yellow"), "; what is recorded stays. To go on: ", (again, "bold")))
         raise typer.Exit(INTERRUPTED) from None
     counts = ", ".join(f"{count} {state}" for state, count in sorted(result.trials.items()))
-    console.print(f"[bold]{sweep.name}[/] {result.state}: {counts}; record in {sweep.folder}")
+    state = f"{result.state} ({result.reason})" if result.reason else result.state
+    console.print(Text.assemble((sweep.name, "bold"), f" {state}: {counts or 'no trial'}; record in {sweep.folder}"))
     console.print(
         "seconds: " + ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items()), style="dim"
     )
@@ -99,7 +102,9 @@ def launch(spec: SpecArgument, set_: SetOption = None, address: AddressOption = 
     if result.state == "failed":
         console.print("[red]no configuration of the search finished[/]; the reasons are in the journals")
         raise typer.Exit(1)
-    console.print(f"Next: [bold]linsweep table {sweep.name}{_storage_option(Path(sweep.model.storage))}[/]")
+    console.print(
+        Text.assemble("Next: ", (f"linsweep table {sweep.name}{_storage_option(Path(sweep.model.storage))}", "bold"))
+    )
 
 
 @app.command()
@@ -113,11 +118,15 @@ def table(
 ) -> None:
     """Print the ablation tables and write them as CSV, Markdown and LaTeX, with their figures."""
     from analysis.report import write_tables
+    from analysis.runs import RecordError
 
     folders = [find_sweep(name, storage) for name in names]
     # Into a file or a pipe, whole rows: whoever reads it there can scroll.
     console = Console(width=None if sys.stdout.isatty() else WIDE)
-    written = write_tables(folders, metrics=metric, rows=rows, cols=cols)
+    try:
+        written = write_tables(folders, metrics=metric, rows=rows, cols=cols)
+    except RecordError as error:
+        raise InputError("table", [Problem("", str(error))]) from None
     for made in written.tables:
         if markdown:
             sys.stdout.write(made.to_markdown() + "\n")
@@ -127,8 +136,10 @@ def table(
     if not markdown:
         console.print("written:", soft_wrap=True)
         for path in written.files:
-            console.print(f"  {path}", soft_wrap=True, highlight=False)
-        console.print(f"compare in MLflow: [bold]linsweep ui{_storage_option(folders[0].parent)}[/]")
+            console.print(Text(f"  {path}"), soft_wrap=True)
+        console.print(
+            Text.assemble("compare in MLflow: ", (f"linsweep ui{_storage_option(folders[0].parent)}", "bold"))
+        )
 
 
 @app.command()
@@ -138,20 +149,23 @@ def sync(
     to: Annotated[str | None, typer.Option(help="A tracking URI other than the sweep's own.")] = None,
 ) -> None:
     """Send to MLflow what it lacks of a sweep's journals."""
-    from sweeps.launch import shipper_for
-    from sweeps.tracking import describe, without_password
+    from sweeps.launch import only_launch, shipper_for
+    from sweeps.paths import SweepPaths
+    from sweeps.tracking import describe
 
-    console = Console()
+    console = Console(soft_wrap=True)
     for name in names:
         folder = find_sweep(name, storage)
         shipper = shipper_for(folder, to)
-        try:
-            sent = shipper.ship()
-            shipper.finish()
-        # Whatever keeps the server from taking the journals is told in one line; they stay complete.
-        except Exception as error:
-            raise InputError(without_password(shipper.uri), [Problem("", describe(error, shipper.uri))]) from error
-        console.print(f"{folder.name}: {sent} events sent to {without_password(shipper.uri)}")
+        # A running launch ships by itself, and two writers would make every run twice.
+        with only_launch(name, SweepPaths(folder)):
+            try:
+                sent = shipper.ship()
+                shipper.finish()
+            # Whatever keeps the server from taking the journals is told in one line; they stay complete.
+            except Exception as error:
+                raise InputError(without_password(shipper.uri), [Problem("", describe(error, shipper.uri))]) from error
+        console.print(Text(f"{folder.name}: {sent} events sent to {without_password(shipper.uri)}"))
 
 
 @app.command()
@@ -167,6 +181,12 @@ def ui(
     if not paths.mlflow_database.exists():
         raise InputError(str(storage), [Problem("", f"holds no {paths.mlflow_database.name}; launch a sweep first")])
     database = f"sqlite:///{paths.mlflow_database.resolve()}"
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InputError("--port", [Problem("", f"{port} cannot be used: {error.strerror}")]) from None
     console = Console(soft_wrap=True, highlight=False)
     base = f"http://127.0.0.1:{port}"
     console.print(f"MLflow on [bold]{base}[/] (Ctrl-C ends it)")
@@ -200,12 +220,17 @@ def find_sweep(name: str, storage: Path) -> Path:
 
 
 def _words(spec: str, overrides: list[str] | None) -> str:
-    options = [word for text in overrides or () for word in ("--set", text)]
+    shown = [
+        f"{key}={without_password(value)}" if key == "tracking.uri" else text
+        for text in overrides or ()
+        for key, _, value in [text.partition("=")]
+    ]
+    options = [word for text in shown for word in ("--set", text)]
     return shlex.join([spec, *options])
 
 
 def _storage_option(storage: Path) -> str:
-    return "" if storage.resolve() == Path("runs").resolve() else f" --storage {storage}"
+    return "" if storage.resolve() == Path("runs").resolve() else f" --storage {shlex.quote(str(storage))}"
 
 
 def main() -> None:

@@ -52,6 +52,8 @@ def connected(address: str | None) -> Iterator[Capacity]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
+    # Of failed trials and interrupts the sweep itself tells.
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         here = local_capacity()

@@ -33,6 +33,10 @@ class TrialIdentity:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
+class JournalError(ValueError):
+    """A journal that cannot be read."""
+
+
 class Journal:
     """Appends a trial's events; every line is on its way to the disk when the call returns."""
 
@@ -109,7 +113,7 @@ def _finite(value: Any) -> Any:
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a journal, none where there is no file; a half-written last line is left out.
 
-    Raises ``ValueError`` naming the file for a line that is not JSON.
+    Raises ``JournalError`` naming the file for a line that is not one of a journal.
     """
     if path.exists():
         yield from parse(path.read_bytes(), path)
@@ -121,7 +125,7 @@ def parse(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
         try:
             yield json.loads(line)
         except ValueError as error:
-            raise ValueError(f"{path}: a line is not JSON: {error}") from None
+            raise JournalError(f"{path}: a line is not JSON: {error}") from None
 
 
 @dataclass(frozen=True)

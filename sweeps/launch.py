@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,19 @@ from linearizer_core.evaluation import Quality, references
 from linearizer_core.metrics.features import cached_classifier, checksum
 from sweeps.artifacts import write_grids
 from sweeps.cluster import connected, local_capacity
-from sweeps.journal import Journal, TrialIdentity, outcome
-from sweeps.paths import SweepPaths, write_whole
+from sweeps.journal import Journal, JournalError, TrialIdentity, outcome
+from sweeps.paths import SweepPaths
 from sweeps.plan import Plan, make_plan
 from sweeps.progress import Progress
 from sweeps.provenance import provenance
-from sweeps.schedule import PlannedTrial, Schedule, make_study
+from sweeps.record import read_record, write_record
+from sweeps.schedule import PlannedTrial, ReplayError, Schedule, make_study
 from sweeps.searcher import Bridge, BudgetStopper, HalvingScheduler, ScheduleSearcher, recorded
 from sweeps.spec import Sweep
 from sweeps.stopping import Halving
-from sweeps.tracking import BackgroundShipper, Shipper, describe, tracking_uri, without_password
+from sweeps.tracking import BackgroundShipper, Shipper, describe, tracking_uri
 from sweeps.trial import Task, run_trial
+from sweeps.uri import without_password
 from sweeps.validation import InputError, Problem, flatten
 
 MAY_CHANGE = ("search.trials", "budget.", "resources.", "tracking.", "storage")
@@ -47,14 +48,19 @@ MAX_FAILURES = 2
 
 @dataclass(frozen=True)
 class LaunchResult:
-    """How a launch ended: ``state`` as in sweep.json, ``seconds`` by phase, and what could not be shipped."""
+    """How a launch ended.
+
+    ``state`` and ``reason`` are as in sweep.json, ``trials`` counts them by state, ``seconds`` is wall time by phase,
+    ``not_shipped`` says why MLflow lacks something, if it does.
+    """
 
     state: str
+    reason: str | None
     best: list[PlannedTrial]
     best_value: float | None
     trials: dict[str, int]
-    seconds: dict[str, float]
-    not_shipped: str | None
+    seconds: dict[str, float] = field(default_factory=dict)
+    not_shipped: str | None = None
 
 
 def launch(sweep: Sweep, console: Console, address: str | None = None) -> LaunchResult:
@@ -64,93 +70,119 @@ def launch(sweep: Sweep, console: Console, address: str | None = None) -> Launch
     sweep, or it is running already.
     """
     check_folder(sweep)
-    seconds: dict[str, float] = {}
-    clock = _Clock(seconds)
+    clock = _Clock()
     with ExitStack() as stack:
         stack.enter_context(_stop_like_interrupt())
         capacity = local_capacity() if address is None else stack.enter_context(connected(address))
         plan = make_plan(sweep, capacity)
         paths = SweepPaths(sweep.folder)
-        stack.enter_context(_only_launch(sweep, paths))
-        ended_before = _ended(paths)
-        record = _open_record(plan, paths)
-        uri = tracking_uri(sweep.model.tracking.uri, paths)
-        shipper = Shipper(paths, uri, sweep.model.tracking.experiment or sweep.name, record)
+        stack.enter_context(only_launch(sweep.source, paths))
+        before = read_record(paths)
+        record = _new_record(plan, before)
+        run = _prepare(plan, paths, record)
+        write_record(paths, record)
+        shipper = Shipper(
+            paths,
+            tracking_uri(sweep.model.tracking.uri, paths),
+            sweep.model.tracking.experiment or sweep.name,
+            record,
+        )
         background = BackgroundShipper(shipper)
         try:
             _reference_trials(sweep, paths, record["provenance"], console)
             clock.lap("references")
-            run = _prepare(plan, paths, record)
             reason = None
-            complete = not run.bridge.schedule.has_next()
-            if not complete:
+            if not run.complete:
                 if address is None:
                     stack.enter_context(connected(None))
                 clock.lap("ray")
                 reason = _run(run, plan, paths, console)
+                before = None
             clock.lap("trials")
-        except BaseException:
-            _end_open_trials(paths, "interrupted")
-            _write_record(paths, record | {"state": "interrupted", "ended": time.time()})
-            background.close()
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            _close(run, paths, record, "interrupted" if interrupted else type(error).__name__, None)
+            _finish_shipping(background)
             raise
-        schedule = run.bridge.schedule
-        states = _end_open_trials(paths, reason)
-        state = _state(schedule, reason)
-        best = schedule.best()
-        ended = {
-            "state": state,
-            # Nothing ran: the sweep ended when it did, and not now.
-            "ended": ended_before if complete and ended_before else time.time(),
-            "best": [trial.identity.trial for trial in best] or None,
-            "best_value": schedule.best_value(),
-        }
-        _write_record(paths, record | ended)
+        # Where nothing ran the sweep ended when it did, and not now.
+        result = _close(run, paths, record, reason, before["ended"] if before else None)
         not_shipped = _finish_shipping(background)
         clock.lap("ship")
-    return LaunchResult(state, best, schedule.best_value(), states, seconds, not_shipped)
+    return replace(result, seconds=clock.seconds, not_shipped=not_shipped)
+
+
+def _close(
+    run: _Run, paths: SweepPaths, record: Mapping[str, Any], reason: str | None, ended: float | None
+) -> LaunchResult:
+    """Write how the sweep ended, into sweep.json first and then into the journals of trials that were running."""
+    schedule = run.bridge.schedule
+    best = schedule.best()
+    state = "interrupted" if reason else "finished" if best else "failed"
+    end = {
+        "state": state,
+        "reason": reason,
+        "ended": ended or time.time(),
+        "best": [trial.identity.trial for trial in best] or None,
+        "best_value": schedule.best_value(),
+    }
+    write_record(paths, {**record, **end})
+    trials = _end_open_trials(paths, reason)
+    return LaunchResult(state, reason, best, schedule.best_value(), trials)
 
 
 class _Clock:
     """Wall seconds by phase."""
 
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
         now = time.perf_counter()
-        self._seconds[phase] = now - self._last
+        self.seconds[phase] = now - self._last
         self._last = now
 
 
 def check_folder(sweep: Sweep) -> None:
     """Raise ``InputError`` when the sweep's folder holds a sweep with another spec."""
-    path = SweepPaths(sweep.folder).sweep_json
-    if not path.exists():
+    record = read_record(SweepPaths(sweep.folder))
+    if record is None:
         return
-    before, now = flatten(json.loads(path.read_text())["spec"]), flatten(sweep.resolved)
+    before, now = flatten(record["spec"]), flatten(sweep.resolved)
     changed = [
         f"{key}: {before.get(key, 'absent')} → {now.get(key, 'absent')}"
         for key in {**before, **now}
         if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
     ]
     if changed:
-        message = f"{sweep.folder} holds a sweep of this name with another spec ({'; '.join(changed)}); " + (
+        message = (
+            f"{sweep.folder} holds a sweep of this name with another spec ({'; '.join(changed)}); "
             "give this one another name (--set name=…) or remove that folder"
         )
         raise InputError(sweep.source, [Problem("name", message)])
+    fewer, most = now.get("search.trials"), before.get("search.trials")
+    if fewer is not None and most is not None and fewer < most:
+        message = f"{sweep.name} was launched with {most} already; the number can only grow"
+        raise InputError(sweep.source, [Problem("search.trials", message)])
 
 
 @contextmanager
-def _only_launch(sweep: Sweep, paths: SweepPaths) -> Iterator[None]:
-    """Hold the sweep's lock; the system lets go of it when the process ends, however it ends."""
-    paths.root.mkdir(parents=True, exist_ok=True)
-    with paths.lock.open("w") as file:
+def only_launch(source: str, paths: SweepPaths) -> Iterator[None]:
+    """Hold the sweep's lock; the system lets go of it when the process ends, however it ends.
+
+    Raises ``InputError`` when another process holds it, or the folder cannot be written.
+    """
+    try:
+        paths.root.mkdir(parents=True, exist_ok=True)
+        file = paths.lock.open("w")
+    except OSError as error:
+        raise InputError(source, [Problem("storage", f"{paths.root} cannot be written: {error.strerror}")]) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError(sweep.source, [Problem("name", f"{sweep.name} is being carried out already")]) from None
+            message = f"{paths.root.name} is being carried out already"
+            raise InputError(source, [Problem("name", message)]) from None
         yield
 
 
@@ -164,49 +196,32 @@ def _stop_like_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _ended(paths: SweepPaths) -> float | None:
-    """When the sweep ended, if it has finished before."""
-    if not paths.sweep_json.exists():
-        return None
-    record = json.loads(paths.sweep_json.read_text())
-    return record["ended"] if record["state"] == "finished" else None
-
-
-def _open_record(plan: Plan, paths: SweepPaths) -> dict[str, Any]:
-    """sweep.json of a new sweep, or of the one that goes on; written before the first trial."""
+def _new_record(plan: Plan, before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """sweep.json of a sweep that starts, or of the one ``before`` that goes on."""
     sweep = plan.sweep
     data = datasets.load(sweep.base_leaves["data.name"])
+    resolved = sweep.resolved
+    if sweep.model.tracking.uri:
+        shown = without_password(sweep.model.tracking.uri)
+        resolved = {**resolved, "tracking": {**resolved["tracking"], "uri": shown}}
     record: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "name": sweep.name,
         "family": sweep.base["family"],
         "axes": list(sweep.search.space),
         "objective": dict(sweep.search.objective),
-        "started": time.time(),
         "lookahead": plan.lookahead,
-    }
-    if paths.sweep_json.exists():
-        earlier = json.loads(paths.sweep_json.read_text())
-        # The order of the search depends on the look-ahead: a sweep keeps the one that it began with.
-        record |= {key: earlier[key] for key in ("id", "started", "lookahead")}
-    resolved = sweep.resolved
-    if sweep.model.tracking.uri:
-        shown = without_password(sweep.model.tracking.uri)
-        resolved = {**resolved, "tracking": {**resolved["tracking"], "uri": shown}}
-    record |= {
         "spec": resolved,
         "state": "running",
+        "reason": None,
+        "started": time.time(),
         "ended": None,
         "best": None,
         "best_value": None,
         "provenance": provenance(data.checksum),
     }
-    _write_record(paths, record)
-    return record
-
-
-def _write_record(paths: SweepPaths, record: Mapping[str, Any]) -> None:
-    write_whole(paths.sweep_json, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    # The order of the search depends on the look-ahead: a sweep keeps the one that it began with.
+    return record | {key: before[key] for key in ("id", "started", "lookahead") if before}
 
 
 def _reference_trials(sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any], console: Console) -> None:
@@ -236,14 +251,18 @@ def _reference_trials(sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Run:
-    """A sweep that is ready to go on."""
+    """A sweep that is ready to go on; ``complete`` when no trial of it is missing."""
 
     bridge: Bridge
     stopper: BudgetStopper
+    complete: bool
 
 
 def _prepare(plan: Plan, paths: SweepPaths, record: Mapping[str, Any]) -> _Run:
-    """The schedule of the trials that are missing, with the study rebuilt from those that are there."""
+    """The schedule of the trials that are missing, with the study rebuilt from those that are there.
+
+    Raises ``InputError`` when the journals cannot be read or are not of this search.
+    """
     sweep = plan.sweep
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     paths.study.unlink(missing_ok=True)
@@ -265,8 +284,15 @@ def _prepare(plan: Plan, paths: SweepPaths, record: Mapping[str, Any]) -> _Run:
             provenance=record["provenance"],
         )
 
+    try:
+        for path in paths.journals.glob("*.jsonl"):
+            outcome(path)
+        complete = not schedule.has_next()
+    except (ReplayError, JournalError) as error:
+        raise InputError(sweep.source, [Problem("name", str(error))]) from None
     bridge = Bridge(schedule, halving, paths, task)
-    return _Run(bridge, BudgetStopper(budget.hours, budget.gpu_hours, resources.gpus_per_worker))
+    stopper = BudgetStopper(budget.hours, budget.gpu_hours, resources.gpus_per_worker)
+    return _Run(bridge, stopper, complete)
 
 
 def _run(run: _Run, plan: Plan, paths: SweepPaths, console: Console) -> str | None:
@@ -298,7 +324,7 @@ def _run(run: _Run, plan: Plan, paths: SweepPaths, console: Console) -> str | No
             ),
         )
         tuner.fit()
-    return None if schedule.finished else run.stopper.reason or "interrupted"
+    return None if schedule.complete else run.stopper.reason or "interrupted"
 
 
 def _end_open_trials(paths: SweepPaths, reason: str | None) -> dict[str, int]:
@@ -312,12 +338,6 @@ def _end_open_trials(paths: SweepPaths, reason: str | None) -> dict[str, int]:
             state = result.state or "interrupted"
             states[state] = states.get(state, 0) + 1
     return states
-
-
-def _state(schedule: Schedule, reason: str | None) -> str:
-    if reason is not None:
-        return "interrupted"
-    return "finished" if schedule.best() else "failed"
 
 
 def _finish_shipping(background: BackgroundShipper) -> str | None:
@@ -334,7 +354,8 @@ def _finish_shipping(background: BackgroundShipper) -> str | None:
 def shipper_for(folder: Path, uri: str | None) -> Shipper:
     """The shipper of a recorded sweep, to its own tracking server or to another one."""
     paths = SweepPaths(folder)
-    record = json.loads(paths.sweep_json.read_text())
+    record = read_record(paths)
+    assert record is not None, f"{folder} holds no sweep"
     tracking = record["spec"]["tracking"]
     experiment = tracking["experiment"] or record["name"]
     return Shipper(paths, tracking_uri(uri or tracking["uri"], paths), experiment, record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,10 @@ class SweepPaths:
     @property
     def shipped(self) -> Path:
         return self.root / "shipped.json"
+
+    def shipped_to(self, uri: str) -> Path:
+        """The positions of a tracking server other than the sweep's own."""
+        return self.root / f"shipped-{hashlib.sha256(uri.encode()).hexdigest()[:12]}.json"
 
     @property
     def lock(self) -> Path:

@@ -15,8 +15,9 @@ from linearizer_core.models import build_diffusion
 from sweeps.cluster import Capacity
 from sweeps.paths import SweepPaths
 from sweeps.spec import Sweep
-from sweeps.stopping import rung_epochs
-from sweeps.tracking import tracking_uri, without_password
+from sweeps.stopping import decision_epochs
+from sweeps.tracking import tracking_uri
+from sweeps.uri import without_password
 from sweeps.validation import InputError, Problem
 
 
@@ -105,7 +106,9 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
          f"({', '.join(map(str, search.seeds))})"),
     ]  # fmt: skip
     if search.stop_early:
-        rungs = ", ".join(map(str, rung_epochs(search.stop_early, sweep.base_leaves["train.epochs"])))
+        leaves = sweep.base_leaves
+        epochs = decision_epochs(search.stop_early, leaves["train.epochs"], leaves["evaluate.every"])
+        rungs = ", ".join(map(str, epochs))
         facts.append(("early stopping", f"{search.stop_early.scheduler} at epochs {rungs}: one in "
                       f"{search.stop_early.reduction} goes on"))  # fmt: skip
     if sweep.model.controls:

@@ -116,9 +116,14 @@ class Schedule:
         return self._waiting.pop(0) if self.has_next() else None
 
     @property
-    def finished(self) -> bool:
+    def exhausted(self) -> bool:
         """Whether every trial has been handed out."""
         return self._exhausted
+
+    @property
+    def complete(self) -> bool:
+        """Whether every trial has been handed out and has ended."""
+        return self._exhausted and all(configuration.done for configuration in self._by_trial.values())
 
     def settle(self, trial: str, outcome: Outcome) -> None:
         """Take the outcome of a trial, whose state must be one that a trial stays in."""

@@ -114,7 +114,7 @@ class ScheduleSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         config = self._bridge.start(trial_id)
-        if config is None and self._bridge.schedule.finished:
+        if config is None and self._bridge.schedule.exhausted:
             return Searcher.FINISHED
         return config
 
@@ -140,9 +140,8 @@ class HalvingScheduler(FIFOScheduler):
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        error = trial.get_error()
-        lines = str(error).strip().splitlines() if error else []
-        self._bridge.error(trial.trial_id, lines[-1] if lines else "its process died")
+        # A trial that raised has said so in its journal: what is left is a process that could not.
+        self._bridge.error(trial.trial_id, "its process died")
 
 
 class BudgetStopper(Stopper):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,6 +42,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names become folders: nothing in them may lead out of the storage."""
 
 OPERATORS = ("<=", ">=")
+TRACKING_SCHEMES = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql")
 
 
 class Control(Strict):
@@ -51,7 +53,7 @@ class Control(Strict):
 
 
 class StopEarly(Strict):
-    """Successive halving: a trial goes on at a rung only if it is among the best 1/reduction there."""
+    """Successive halving: of n trials known at a rung, the best ⌈n / reduction⌉ go on."""
 
     scheduler: Literal["asha"] = Field("asha", description="the rule")
     grace_epochs: int = Field(1, ge=1, description="the first rung: nothing is stopped before this epoch")
@@ -102,7 +104,7 @@ class Resources(Strict):
 
 
 class Budget(Strict):
-    """Hard caps on the whole sweep."""
+    """Caps: ``trials`` on the sweep, the others on each launch of it."""
 
     trials: int | None = Field(None, ge=1, description="configurations of the search")
     hours: float | None = Field(None, gt=0, description="wall time")
@@ -225,8 +227,8 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Sweep:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        hint = suggestion(spec, shipped())
-        raise InputError(source, [Problem("", f"cannot be read ({error.strerror}); shipped specs: {hint}")]) from None
+        message = f"cannot be read ({error.strerror}); shipped specs: {suggestion(spec, shipped())}"
+        raise InputError(source, [Problem("", message)]) from None
     except UnicodeDecodeError as error:
         raise InputError(source, [Problem("", f"is not UTF-8 text: {error.reason} at byte {error.start}")]) from None
     values, found = _parse(text, source)
@@ -375,9 +377,26 @@ def check(sweep: Sweep) -> list[Problem]:
         found.append(Problem("resources.gpus_per_worker", f"above 1 must be a whole number, got {gpus:g}"))
     if sweep.model.resources.workers > 1:
         found.append(Problem("resources.workers", "trials on several workers are not available in this version; use 1"))
-    if "://" in sweep.model.storage:
-        found.append(Problem("storage", f"must be a folder that all nodes see, got {sweep.model.storage!r}"))
+    found += _storage_problems(sweep.model.storage)
+    uri = sweep.model.tracking.uri
+    if uri is not None and not uri.startswith(TRACKING_SCHEMES):
+        message = f"must begin with one of {', '.join(TRACKING_SCHEMES)}"
+        found.append(Problem("tracking.uri", message))
     return found
+
+
+def _storage_problems(storage: str) -> list[Problem]:
+    """Why a folder could not be made there, as far as can be told without making it."""
+    if "://" in storage:
+        return [Problem("storage", f"must be a folder that all nodes see, got {storage!r}")]
+    nearest = Path(storage).absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        return [Problem("storage", f"must be a folder, {nearest} is a file")]
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return [Problem("storage", f"{nearest} cannot be written to")]
+    return []
 
 
 def _base_problems(sweep: Sweep) -> list[Problem]:
@@ -448,9 +467,14 @@ def _search_problems(sweep: Sweep) -> list[Problem]:
             found.append(Problem("search.stop_early", message))
     if search.stop_early and len(search.objective) > 1:
         found.append(Problem("search.stop_early", "goes with one objective; with several use null"))
-    epochs = sweep.base_leaves["train.epochs"]
+    epochs, every = sweep.base_leaves["train.epochs"], sweep.base_leaves["evaluate.every"]
     if search.stop_early and search.stop_early.grace_epochs >= epochs:
         found.append(Problem("search.stop_early.grace_epochs", f"must be below train.epochs = {epochs}"))
+    elif search.stop_early and every <= epochs <= -(-search.stop_early.grace_epochs // every) * every:
+        message = (
+            f"nothing is measured between epoch {search.stop_early.grace_epochs} and {epochs}; lower evaluate.every"
+        )
+        found.append(Problem("search.stop_early.grace_epochs", f"{message} = {every}"))
     if search.sampler == "gp" and len(search.objective) > 1 and search.constraints:
         found.append(Problem("search.sampler", "gp takes constraints with one objective only; use tpe or nsga2"))
     if search.trials is None and search.sampler != "grid" and sweep.model.budget.trials is None:

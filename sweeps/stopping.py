@@ -28,10 +28,7 @@ class Halving:
             self._enter(trial, epoch, value)
 
     def decide(self, trial: str, epoch: int, value: float, competitors: list[str]) -> int | None:
-        """The rung at which the trial has to stop now, or None if it goes on.
-
-        Raises ``KeyError`` never: a competitor that ended before a rung does not count there.
-        """
+        """The rung at which the trial has to stop now, or None; competitors that ended before a rung do not count."""
         rung = self._enter(trial, epoch, value)
         if rung is None:
             return None
@@ -56,9 +53,15 @@ class Halving:
 
 def rung_epochs(rule: StopEarly, epochs: int) -> list[int]:
     """The epochs of the rungs, all below the last epoch."""
-    rungs = []
+    rungs: list[int] = []
     rung = rule.grace_epochs
     while rung < epochs:
         rungs.append(rung)
         rung *= rule.reduction
     return rungs
+
+
+def decision_epochs(rule: StopEarly, epochs: int, every: int) -> list[int]:
+    """The epochs at which trials are stopped: the first evaluation at or after each rung, before the last epoch."""
+    first = {-(-rung // every) * every for rung in rung_epochs(rule, epochs)}
+    return sorted(epoch for epoch in first if epoch < epochs)

@@ -14,6 +14,8 @@ from urllib.parse import quote, urlencode
 
 from sweeps.journal import parse
 from sweeps.paths import SweepPaths, write_whole
+from sweeps.record import read_record
+from sweeps.uri import without_password
 from sweeps.validation import flatten
 
 if TYPE_CHECKING:
@@ -26,26 +28,11 @@ BATCH = 500
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 SWEEP_STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 LONGEST_WAIT = 30.0
-CREDENTIALS = ("user", "password", "passwd")
 
 
 def tracking_uri(uri: str | None, paths: SweepPaths) -> str:
     """The spec's tracking URI, or SQLite in the storage folder."""
     return uri or f"sqlite:///{paths.mlflow_database.resolve()}"
-
-
-def without_password(uri: str) -> str:
-    """A URI as it may be shown and stored: user and password left out."""
-    scheme, separator, rest = uri.partition("://")
-    if scheme in ("sqlite", "file") or not separator:
-        return uri
-    if scheme in ("http", "https"):
-        host, slash, path = rest.partition("/")
-        return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-    # SQLAlchemy takes a password as it stands, with slashes and question marks in it: all up to the last @ goes.
-    host, question, options = rest.rpartition("@")[2].partition("?")
-    kept = [option for option in options.split("&") if option.partition("=")[0] not in CREDENTIALS]
-    return f"{scheme}://{host}{question if any(kept) else ''}{'&'.join(kept)}"
 
 
 @dataclass
@@ -74,6 +61,13 @@ class Shipper:
     _experiment_id: str = ""
     _positions: dict[str, _Position] = field(default_factory=dict)
 
+    @property
+    def _note(self) -> Path:
+        """Where the positions of this server are kept: each server has its own."""
+        own = without_password(tracking_uri(self.sweep["spec"]["tracking"]["uri"], self.paths))
+        shown = without_password(self.uri)
+        return self.paths.shipped if shown == own else self.paths.shipped_to(shown)
+
     def ship(self) -> int:
         """Send everything new; the number of events sent. Any error of the server comes out as it is."""
         client = self._connect()
@@ -92,8 +86,8 @@ class Shipper:
 
     def finish(self) -> None:
         """Close the sweep's parent run as its sweep.json says, with the best value; nothing while the sweep runs."""
-        record = json.loads(self.paths.sweep_json.read_text())
-        if record["ended"] is None:
+        record = read_record(self.paths)
+        if record is None or record["ended"] is None:
             return
         client = self._connect()
         ended = int(record["ended"] * 1000)
@@ -136,9 +130,9 @@ class Shipper:
 
     def _load_positions(self) -> dict[str, _Position]:
         """The noted positions, unless they are of another server or of a store that has been emptied since."""
-        if not self.paths.shipped.exists():
+        if not self._note.exists():
             return {}
-        noted = json.loads(self.paths.shipped.read_text())
+        noted = json.loads(self._note.read_text())
         if noted["parent"] != self._parent:
             return {}
         return {trial: _Position(**position) for trial, position in noted["runs"].items()}
@@ -147,7 +141,7 @@ class Shipper:
         runs = {trial: vars(position) for trial, position in self._positions.items()}
         where = {"uri": without_password(self.uri), "experiment": self._experiment_id, "parent": self._parent}
         note = where | {"runs": runs}
-        write_whole(self.paths.shipped, json.dumps(note, indent=1) + "\n")
+        write_whole(self._note, json.dumps(note, indent=1) + "\n")
 
     def _find(self, client: MlflowClient, trial: str) -> str | None:
         condition = f"tags.`sweep.id` = '{self.sweep['id']}' and tags.`sweep.trial_id` = '{trial}'"
@@ -204,10 +198,16 @@ class Shipper:
             tags["sweep.label"] = event["label"]
         if event["seed"] is not None:
             tags["sweep.seed"] = str(event["seed"])
-        commit = event["provenance"].get("git", {}).get("commit")
+        origin = event["provenance"]
+        for name in ("packages", "hardware"):
+            if name in origin:
+                tags[f"sweep.{name}"] = json.dumps(origin[name], sort_keys=True)
+        if "data_checksum" in origin:
+            tags["sweep.data_checksum"] = origin["data_checksum"]
+        commit = origin.get("git", {}).get("commit")
         if commit:
             tags["mlflow.source.git.commit"] = commit
-            tags["sweep.git_dirty"] = str(event["provenance"]["git"]["dirty"]).lower()
+            tags["sweep.git_dirty"] = str(origin["git"]["dirty"]).lower()
         run = client.create_run(self._experiment_id, tags=tags, start_time=int(event["time"] * 1000))
         return run.info.run_id
 
@@ -300,10 +300,13 @@ class BackgroundShipper:
 
 
 def comparison_link(base: str, paths: SweepPaths) -> str | None:
-    """The page of MLflow's UI that lists a sweep's trials, the best first; None for a sweep that was never shipped."""
+    """The page of a storage folder's MLflow that lists a sweep's trials, best first; None if they are not there."""
     if not paths.shipped.exists():
         return None
-    record = json.loads(paths.sweep_json.read_text())
+    record = read_record(paths)
+    note = json.loads(paths.shipped.read_text())
+    if record is None or note["uri"] != without_password(tracking_uri(None, paths)):
+        return None
     objective, mode = next(iter(record["objective"].items()))
     query = {
         # The parent folds its children away.
@@ -311,8 +314,7 @@ def comparison_link(base: str, paths: SweepPaths) -> str | None:
         "orderByKey": f"metrics.`{objective}`",
         "orderByAsc": str(mode == "min").lower(),
     }
-    experiment = json.loads(paths.shipped.read_text())["experiment"]
-    return f"{base}/#/experiments/{experiment}/runs?{urlencode(query, quote_via=quote)}"
+    return f"{base}/#/experiments/{note['experiment']}/runs?{urlencode(query, quote_via=quote)}"
 
 
 def describe(error: Exception, uri: str) -> str:

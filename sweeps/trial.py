@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from ray import tune
 from linearizer_core import checkpoint
 from linearizer_core import data as datasets
 from linearizer_core.config import TrialConfig, from_mapping, to_mapping
-from linearizer_core.evaluation import Evaluation, Quality, evaluate, evaluate_collapsed
+from linearizer_core.evaluation import Evaluation, Quality, evaluate, evaluate_collapsed, interim_keys
 from linearizer_core.metrics.features import cached_classifier
 from linearizer_core.training import Trainer, TrainingDiverged, fit
 from sweeps.artifacts import write_curves, write_grids
@@ -91,6 +92,7 @@ def execute(task: Task) -> Iterator[dict[str, Any]]:
             final = result.epoch == config.train.epochs
             if result.epoch % config.evaluate.every == 0 and not final:
                 measured = evaluate_collapsed(trainer.averaged, config.evaluate, quality)
+                _check_finite(measured, result.epoch)
                 journal.epoch(result.epoch, metrics | measured)
                 yield {"epoch": result.epoch, **measured}
             else:
@@ -100,6 +102,7 @@ def execute(task: Task) -> Iterator[dict[str, Any]]:
                 last_saved = time.perf_counter()
         seconds = time.perf_counter() - started
         evaluation = evaluate(trainer.averaged, config.evaluate, data, quality)
+        _check_finite({key: evaluation.summary[key] for key in interim_keys(config.evaluate)}, trainer.epoch)
         summary = evaluation.summary | _cost(seconds, time.perf_counter() - started - seconds, device)
         _write_artifacts(task, trainer, evaluation, journal)
         for metric, curve in evaluation.curves.items():
@@ -112,6 +115,17 @@ def execute(task: Task) -> Iterator[dict[str, Any]]:
         journal.end("failed", trainer.epoch, f"diverged: {error}")
         saved.unlink(missing_ok=True)
         yield {"epoch": trainer.epoch, "state": "failed", "reason": str(error)}
+    except Exception as error:
+        # Another attempt, if there is one, takes this back with its first line.
+        journal.end("failed", trainer.epoch, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
+        raise
+
+
+def _check_finite(metrics: Mapping[str, float], epoch: int) -> None:
+    """Raise ``TrainingDiverged`` when the sampler gives no images: weights can break in an epoch's last step."""
+    broken = [key for key, value in metrics.items() if not math.isfinite(value)]
+    if broken:
+        raise TrainingDiverged(f"not finite in epoch {epoch}: {', '.join(broken)}")
 
 
 def _cost(train_seconds: float, evaluate_seconds: float, device: str) -> dict[str, float]:

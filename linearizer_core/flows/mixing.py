@@ -15,7 +15,8 @@ class LUMixing(Invertible):
 
     The inverse solves two triangular systems; no general matrix is ever inverted. Inputs are ``(batch, channels)`` or
     ``(batch, channels, height, width)`` (then a 1×1 convolution). The signs of U's diagonal are fixed, so the matrix
-    stays invertible throughout training.
+    stays invertible throughout training. Few columns are solved for directly, many are multiplied by the inverse map's
+    matrix: the two agree to rounding.
     """
 
     permutation: Tensor

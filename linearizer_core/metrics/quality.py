@@ -55,4 +55,4 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 def psnr(a: Tensor, b: Tensor, peak: float = 2.0) -> float:
     """Peak signal-to-noise ratio in dB of images with values over a range of ``peak`` (2 for [-1, 1])."""
     error = (a.double() - b.double()).square().mean()
-    return float(10 * torch.log10(peak**2 / error)) if error > 0 else float("inf")
+    return float("inf") if error == 0 else float(10 * torch.log10(peak**2 / error))

@@ -46,7 +46,7 @@ def wiener(t: Tensor, variance: Tensor) -> Tensor:
 
 
 def sinusoidal(t: Tensor, size: int) -> Tensor:
-    """Sine and cosine of t at ``size // 2`` octave-spaced frequencies: ``(batch,)`` to ``(batch, size)``."""
+    """Sine and cosine of t at ``size // 2`` frequencies over six octaves: ``(batch,)`` to ``(batch, size)``."""
     frequencies = math.pi * torch.logspace(-1, 5, size // 2, base=2, dtype=t.dtype, device=t.device)
     angles = t[:, None] * frequencies
     return torch.cat([angles.sin(), angles.cos()], 1)

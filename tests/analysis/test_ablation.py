@@ -117,7 +117,7 @@ def test_markdown_of_a_small_sweep(tmp_path: Path) -> None:
 
 - Bold: the best finished configuration by quality/classifier_fd_collapsed.
 - † stopped early: values are of its last evaluation, not comparable with finished ones.
-- Failed and left out: 1 of 8 trials: t003-s0 (ValueError: loss_a is \\| nan).
+- Failed and left out: 1 of 6 trials: t003-s0 (ValueError: loss_a is \\| nan).
 """
     )
 

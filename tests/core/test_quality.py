@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -155,3 +157,9 @@ def test_psnr_by_hand() -> None:
     half_wrong[0] = 0.02
     assert psnr(a, half_wrong) == pytest.approx(10 * np.log10(4 / (0.0004 / 2)))
     assert psnr(a, a) == float("inf")
+
+
+def test_psnr_of_what_is_not_finite_is_no_perfect_score() -> None:
+    broken = torch.tensor([0.0, math.nan])
+    assert math.isnan(psnr(broken, torch.zeros(2)))
+    assert psnr(torch.zeros(2), torch.zeros(2)) == math.inf

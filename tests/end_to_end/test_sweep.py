@@ -268,3 +268,53 @@ def test_a_diverging_trial_fails_with_its_reason_and_the_sweep_goes_on(linsweep:
     study = study_of(linsweep.folder / "runs/diverging")
     assert sum(told.state == TrialState.FAIL for told in study.trials) == len(failed)
     assert "diverging finished" in output
+
+
+def test_an_interrupt_of_the_last_trial_is_an_interrupt(linsweep: Any, swept: str) -> None:
+    name = "last"
+    sets = ["controls=[]", "search.trials=1", "search.confirm={top: 1, seeds: [1]}", "train.epochs=200"]
+    options = [word for text in (f"name={name}", *sets) for word in ("--set", text)]
+    process = linsweep.start("launch", "tiny.yaml", *options)
+
+    def the_last_one_trains() -> bool:
+        return sum(1 for _ in open_lines(linsweep.folder / "runs" / name / "journal" / "k000-s1.jsonl")) > 3
+
+    linsweep.wait_for("the confirmation trains", the_last_one_trains, process)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    record = json.loads((linsweep.folder / "runs" / name / "sweep.json").read_text())
+    assert (record["state"], record["reason"]) == ("interrupted", "interrupted")
+    assert last(linsweep.events(name, "k000-s1"), "end")["state"] == "interrupted"
+    assert f"{name} finished: 2 finished" in linsweep.run("launch", "tiny.yaml", *options)
+
+
+def open_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_a_trial_that_raises_says_why_and_the_sweep_goes_on(linsweep: Any, swept: str) -> None:
+    name = "raising"
+    folder = linsweep.folder / "runs" / name / "artifacts"
+    folder.mkdir(parents=True)
+    (folder / "t000-s0").write_text("a file where the trial's folder should be")
+    output = linsweep.run("launch", "tiny.yaml", "--set", f"name={name}", "--set", "search.stop_early=null")
+    events = linsweep.events(name, "t000-s0")
+    assert [event["event"] for event in events].count("trial") == 3  # once, and two retries
+    assert last(events, "end")["state"] == "failed"
+    assert last(events, "end")["reason"].startswith("FileExistsError: ")
+    assert f"{name} finished: 1 failed, 4 finished" in output
+    assert "Failed and left out: 1 of 5 trials: t000-s0 (FileExistsError" in linsweep.run("table", name, "--markdown")
+
+
+def test_what_the_readme_says_of_the_library_runs(linsweep: Any, swept: str) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    code = readme.partition("```python\n")[2].partition("```")[0]
+    trial = next(trial for trial in SEARCH if has_summary(linsweep.events("tiny", trial)))
+    shown = "runs/quickstart/artifacts/t006-s0/checkpoint"
+    assert shown in code
+    names: dict[str, Any] = {}
+    exec(code.replace(shown, str(linsweep.folder / "runs/tiny/artifacts" / trial / "checkpoint")), names)
+    assert names["images"].shape == (16, 1, 8, 8)
+    again = names["generate"](names["noise"])
+    torch.testing.assert_close(again, names["images"], rtol=0, atol=1e-3)

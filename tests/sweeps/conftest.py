@@ -252,7 +252,8 @@ class Record:
         return journal
 
     def shipper(self, uri: str) -> Shipper:
-        return Shipper(self.paths, uri, "demo", self.sweep)
+        tracking = {"uri": uri, "experiment": None}
+        return Shipper(self.paths, uri, "demo", self.sweep | {"spec": {"name": "demo", "tracking": tracking}})
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from sweeps.cli import find_sweep
 from sweeps.launch import check_folder
-from sweeps.spec import Sweep, json_schema
+from sweeps.spec import Sweep, json_schema, load
 from sweeps.validation import InputError
 
 Cli = Callable[..., int]
@@ -190,3 +191,56 @@ def test_a_server_that_is_away_is_told_in_one_line(
     assert err.startswith("http://127.0.0.1:1: ")
     assert len(err.splitlines()) == 1
     assert "s3cret" not in err
+
+
+@pytest.mark.parametrize("command", [("plan", "quickstart"), ("launch", "quickstart"), ("sync", "quickstart")])
+def test_a_broken_sweep_json_is_named(
+    run_cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    path = tmp_path / "runs" / "quickstart" / "sweep.json"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"name": "quickst')
+    assert run_cli(*command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "sweep.json: is not a sweep's record" in err
+    assert path.read_text() == '{"name": "quickst'
+    assert [file.name for file in path.parent.iterdir() if file.name != "launch.lock"] == ["sweep.json"]
+
+
+def test_fewer_trials_than_were_launched_are_refused(
+    run_cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "runs" / "quickstart" / "sweep.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"spec": load("quickstart").resolved}))
+    assert run_cli("plan", "quickstart", "--set", "search.trials=3") == 2
+    assert "search.trials: quickstart was launched with 18 already; the number can only grow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("storage=spec.txt/runs", "storage: must be a folder, "),
+        ("storage=s3://bucket/runs", "storage: must be a folder that all nodes see"),
+        ("tracking.uri=mlflow.example", "tracking.uri: must begin with one of http://, https://, sqlite:///"),
+    ],
+)
+def test_places_that_cannot_be_used_are_refused_by_plan(
+    run_cli: Cli, capsys: pytest.CaptureFixture[str], tmp_path: Path, value: str, said: str
+) -> None:
+    (tmp_path / "spec.txt").write_text("")
+    assert run_cli("plan", "quickstart", "--set", value) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_taken_port_is_told_before_anything_starts(
+    run_cli: Cli, capsys: pytest.CaptureFixture[str], record: Any, new_store: Callable[[str], Any]
+) -> None:
+    new_store("runs/mlflow")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert run_cli("ui", "--port", str(port)) == 2
+    assert f"--port: {port} cannot be used: " in capsys.readouterr().err

@@ -77,7 +77,7 @@ def test_the_trials_do_not_depend_on_who_ends_first(sweep: ToSweep, drive: Drive
     for run in runs:
         assert run.points == runs[0].points
         assert run.told == runs[0].told
-        assert run.schedule.finished
+        assert run.schedule.exhausted
         assert len(run.names) == run.schedule.total == made.configurations * len(made.search.seeds)
 
 
@@ -95,7 +95,7 @@ def test_a_configuration_is_asked_for_when_all_but_lookahead_minus_one_are_told(
     schedule.settle("t000-s0", ended(1.0))
     assert schedule.has_next()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "RUNNING", "RUNNING", "RUNNING"]
-    assert not schedule.finished
+    assert not schedule.exhausted
 
 
 def test_names_numbers_hashes_and_configurations(sweep: ToSweep, drive: Drive) -> None:
@@ -369,7 +369,7 @@ def test_when_nothing_finished_nothing_is_confirmed(sweep: ToSweep, drive: Drive
     made = sweep({**PLAIN, "search/trials": 2, "search/confirm": {"top": 2, "seeds": [7]}})
     done = drive(made, lambda p: ended(1.0, "failed"))
     assert done.names == ["t000-s0", "t001-s0"]
-    assert done.schedule.finished
+    assert done.schedule.exhausted
 
 
 def test_competitors_are_those_that_were_told_when_a_trial_was_planned(sweep: ToSweep, drive: Drive) -> None:
@@ -402,7 +402,7 @@ def test_a_complete_record_is_told_and_not_run(sweep: ToSweep, drive: Drive, edi
     assert again.planned == []
     assert again.told == first.told
     assert sorted(again.schedule.reused) == sorted(first.names)
-    assert again.schedule.finished
+    assert again.schedule.exhausted
     assert again.schedule.best() == first.schedule.best()
 
 

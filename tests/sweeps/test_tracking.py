@@ -19,9 +19,10 @@ from mlflow import MlflowClient
 from linearizer_core.evaluation import Curve
 from sweeps.cluster import Capacity
 from sweeps.journal import Journal, TrialIdentity
-from sweeps.launch import _open_record
+from sweeps.launch import _new_record
 from sweeps.paths import SweepPaths
 from sweeps.plan import make_plan
+from sweeps.record import write_record
 from sweeps.spec import Sweep
 from sweeps.tracking import (
     BackgroundShipper,
@@ -30,8 +31,8 @@ from sweeps.tracking import (
     describe,
     run_name,
     tracking_uri,
-    without_password,
 )
+from sweeps.uri import without_password
 
 FD = "quality/classifier_fd_collapsed"
 SECRET = "s3cret"
@@ -415,7 +416,8 @@ def test_nothing_stored_holds_credentials(sweep: Callable[..., Sweep], store: St
     uri = f"http://ann:{SECRET}%40@h:1"
     made = sweep({"storage": str(tmp_path / "runs"), "tracking/uri": uri})
     paths = SweepPaths(made.folder)
-    record = _open_record(make_plan(made, Capacity(1, 0, "here")), paths)
+    record = _new_record(make_plan(made, Capacity(1, 0, "here")), None)
+    write_record(paths, record)
     shipper = Shipper(paths, store.uri, "demo", record)
     shipper.ship()
     shipper.uri = uri
@@ -434,7 +436,8 @@ def test_the_sweeps_own_store(tmp_path: Path) -> None:
     assert tracking_uri("http://h", paths) == "http://h"
 
 
-def test_the_link_lists_the_trials_of_this_sweep_best_first(record: Record, store: Store) -> None:
+def test_the_link_lists_the_trials_of_this_sweep_best_first(record: Record, new_store: Callable[..., Store]) -> None:
+    store = new_store("runs/mlflow")
     assert comparison_link("http://127.0.0.1:5000", record.paths) is None
     record.begin()
     record.shipper(store.uri).ship()
@@ -449,3 +452,26 @@ def test_the_link_lists_the_trials_of_this_sweep_best_first(record: Record, stor
         "orderByKey": [f"metrics.`{FD}`"],
         "orderByAsc": ["true"],
     }
+
+
+def test_another_server_has_positions_of_its_own(record: Record, new_store: Callable[..., Store]) -> None:
+    record.begin().end("finished", 0)
+    own, other = new_store("own"), new_store("other")
+    shipper = record.shipper(own.uri)
+    assert shipper.ship() == 2
+    before = record.paths.shipped.read_bytes()
+    shipper = Shipper(record.paths, other.uri, "demo", shipper.sweep)
+    assert [shipper.ship(), shipper.ship()] == [2, 0]
+    assert record.paths.shipped.read_bytes() == before
+    assert set(other.runs()) == set(own.runs()) == {"parent", "t000-s0"}
+
+
+def test_every_run_says_where_it_comes_from(record: Record, store: Store) -> None:
+    identity = TrialIdentity("demo", "t000-s0", "search", None, 0, "0" * 12, 0)
+    origin = {"packages": {"torch": "2.15.0"}, "hardware": {"cpus": 2}, "data_checksum": "ab", "git": {"commit": None}}
+    Journal(record.paths.journal("t000-s0")).trial(identity, {"seed": 0}, origin)
+    record.shipper(store.uri).ship()
+    tags = store.runs()["t000-s0"].data.tags
+    assert json.loads(tags["sweep.packages"]) == {"torch": "2.15.0"}
+    assert json.loads(tags["sweep.hardware"]) == {"cpus": 2}
+    assert tags["sweep.data_checksum"] == "ab"
