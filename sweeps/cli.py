@@ -54,7 +54,7 @@ def plan(spec: SpecArgument, set_: SetOption = None, address: AddressOption = No
     console = Console()
     console.print(render(made))
     console.print()
-    console.print("Nothing was started. Next:", Text(f"linsweep launch {_words(spec, set_)}", style="bold"))
+    console.print("Nothing was started. Next:", Text(f"linsweep launch {_words(spec, set_, address)}", style="bold"))
 
 
 @app.command()
@@ -64,7 +64,7 @@ def launch(spec: SpecArgument, set_: SetOption = None, address: AddressOption = 
 
     sweep = load(spec, set_ or ())
     console = Console(soft_wrap=not sys.stdout.isatty())
-    again = f"linsweep launch {_words(spec, set_)}"
+    again = f"linsweep launch {_words(spec, set_, address)}"
     try:
         from sweeps.launch import launch as run
 
@@ -219,13 +219,15 @@ def find_sweep(name: str, storage: Path) -> Path:
     raise InputError(name, [Problem("", f"no sweep of this name in {storage}; {hint}")])
 
 
-def _words(spec: str, overrides: list[str] | None) -> str:
+def _words(spec: str, overrides: list[str] | None, address: str | None) -> str:
+    """The arguments as they can be typed again, without a password."""
     shown = [
         f"{key}={without_password(value)}" if key == "tracking.uri" else text
         for text in overrides or ()
         for key, _, value in [text.partition("=")]
     ]
     options = [word for text in shown for word in ("--set", text)]
+    options += ["--address", address] if address else []
     return shlex.join([spec, *options])
 
 
