@@ -65,6 +65,7 @@ def launch(spec: SpecArgument, set_: SetOption = None, address: AddressOption = 
     sweep = load(spec, set_ or ())
     console = Console(soft_wrap=not sys.stdout.isatty())
     again = f"linsweep launch {_words(spec, set_, address)}"
+    storage = _storage_option(Path(sweep.model.storage))
     try:
         from sweeps.launch import launch as run
 
@@ -93,7 +94,7 @@ def launch(spec: SpecArgument, set_: SetOption = None, address: AddressOption = 
         console.print(
             Text.assemble(
                 ("not everything is in MLflow: ", "yellow"), result.not_shipped, "\nThe journals are complete; later: ",
-                (f"linsweep sync {sweep.name}{_storage_option(Path(sweep.model.storage))}", "bold"),
+                (f"linsweep sync {sweep.name}{storage}", "bold"),
             )
         )  # fmt: skip
     if result.state == "interrupted":
@@ -102,9 +103,7 @@ def launch(spec: SpecArgument, set_: SetOption = None, address: AddressOption = 
     if result.state == "failed":
         console.print("[red]no configuration of the search finished[/]; the reasons are in the journals")
         raise typer.Exit(1)
-    console.print(
-        Text.assemble("Next: ", (f"linsweep table {sweep.name}{_storage_option(Path(sweep.model.storage))}", "bold"))
-    )
+    console.print(Text.assemble("Next: ", (f"linsweep table {sweep.name}{storage}", "bold")))
 
 
 @app.command()

@@ -33,10 +33,7 @@ class Plan:
     @property
     def trials(self) -> int:
         """How many trials there will be: searched configurations and controls × seeds, and confirmations."""
-        search = self.sweep.search
-        confirm = search.confirm
-        confirmed = min(confirm.top, self.sweep.configurations) * len(confirm.seeds) if confirm else 0
-        return (self.sweep.configurations + len(self.sweep.model.controls)) * len(search.seeds) + confirmed
+        return self.sweep.trials
 
 
 def make_plan(sweep: Sweep, capacity: Capacity) -> Plan:

@@ -91,11 +91,7 @@ class Schedule:
     @property
     def total(self) -> int:
         """How many trials the sweep will have, if nothing cuts it short."""
-        search = self.sweep.search
-        confirm = search.confirm
-        confirmed = min(confirm.top, self.sweep.configurations) * len(confirm.seeds) if confirm else 0
-        controls = len(self.sweep.model.controls) * len(search.seeds)
-        return self.sweep.configurations * len(search.seeds) + controls + confirmed
+        return self.sweep.trials
 
     def has_next(self) -> bool:
         """Whether a trial can run now; settles what is recorded on the way to it."""

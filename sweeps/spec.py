@@ -188,6 +188,13 @@ class Sweep:
             caps.append(len(self.grid()))
         return min(caps)
 
+    @property
+    def trials(self) -> int:
+        """How many trials there will be: searched configurations and controls at every seed, and confirmations."""
+        confirm = self.search.confirm
+        confirmed = min(confirm.top, self.configurations) * len(confirm.seeds) if confirm else 0
+        return (self.configurations + len(self.model.controls)) * len(self.search.seeds) + confirmed
+
     def grid(self) -> list[dict[str, Any]]:
         """Every point of a space that can be listed."""
         return self._points
@@ -368,9 +375,10 @@ def _nearest_leaf(name: str, known: Sequence[str]) -> str:
 
 def check(sweep: Sweep) -> list[Problem]:
     """What single fields cannot say: that names exist, values work together and objectives are recorded."""
-    found = _base_problems(sweep)
-    found += _space_checks(sweep)
-    found += _control_problems(sweep)
+    base = _config_problems(sweep, {})
+    found = [Problem(key, message) for key, message in base.items()]
+    found += _space_checks(sweep, base)
+    found += _control_problems(sweep, base)
     found += _search_problems(sweep)
     gpus = sweep.model.resources.gpus_per_worker
     if gpus > 1 and gpus != int(gpus):
@@ -399,10 +407,6 @@ def _storage_problems(storage: str) -> list[Problem]:
     return []
 
 
-def _base_problems(sweep: Sweep) -> list[Problem]:
-    return [Problem(key, message) for key, message in _config_problems(sweep, {}).items()]
-
-
 def _config_problems(sweep: Sweep, overrides: Mapping[str, Any]) -> dict[str, str]:
     """Dotted leaf → what is wrong with the base configuration under overrides whose names all exist."""
     try:
@@ -413,11 +417,11 @@ def _config_problems(sweep: Sweep, overrides: Mapping[str, Any]) -> dict[str, st
     return problems(config, data.event, len(data.train))
 
 
-def _space_checks(sweep: Sweep) -> list[Problem]:
+def _space_checks(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
+    """What is wrong with the space, beyond what ``base`` says of the base configuration alone."""
     leaves, space = sweep.base_leaves, sweep.search.space
     found = [_unknown_leaf(f"search.space.{name}", name, list(leaves)) for name in space if name not in leaves]
     found += space_problems(space, sweep.search.sampler)
-    already = _config_problems(sweep, {})
     for name, dimension in space.items():
         found += [
             _unknown_leaf(f"search.space.{name}.when", other, list(leaves))
@@ -430,13 +434,14 @@ def _space_checks(sweep: Sweep) -> list[Problem]:
         # A dimension is right when its edges are, with everything else as in the base.
         for value in dimension.edges():
             for key, message in _config_problems(sweep, {**condition, name: value}).items():
-                if already.get(key) != message:
+                if base.get(key) != message:
                     about = "" if key == name else f" makes {key} wrong"
                     found.append(Problem(f"search.space.{name}", f"{value}{about}: {message}"))
     return found
 
 
-def _control_problems(sweep: Sweep) -> list[Problem]:
+def _control_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
+    """What is wrong with the controls, beyond what ``base`` says of the base configuration alone."""
     found: list[Problem] = []
     names = [control.name for control in sweep.model.controls]
     for i, control in enumerate(sweep.model.controls):
@@ -446,9 +451,8 @@ def _control_problems(sweep: Sweep) -> list[Problem]:
         unknown = [name for name in control.set if name not in sweep.base_leaves]
         found += [_unknown_leaf(f"{key}.set.{name}", name, list(sweep.base_leaves)) for name in unknown]
         if not unknown:
-            already = _config_problems(sweep, {})
             wrong = _config_problems(sweep, control.set)
-            found += [Problem(f"{key}.set.{k}", message) for k, message in wrong.items() if already.get(k) != message]
+            found += [Problem(f"{key}.set.{k}", message) for k, message in wrong.items() if base.get(k) != message]
     return found
 
 
