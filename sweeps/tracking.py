@@ -167,11 +167,13 @@ class Shipper:
         trial = path.stem
         position = self._positions.get(trial)
         offset = position.offset if position else 0
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            file.seek(offset)
+            content = file.read()
         end = content.rfind(b"\n") + 1
-        if end <= offset:
+        if not end:
             return 0
-        events = list(parse(content[offset:end], path))
+        events = list(parse(content, path))
         if position is None:
             run = self._find(client, trial) or self._create_run(client, trial, events[0])
             position = self._positions[trial] = _Position(run)
@@ -184,7 +186,7 @@ class Shipper:
             client.log_batch(position.run, metrics=metrics[start : start + BATCH])
         for event in events:
             self._carry_out(client, trial, position.run, event)
-        position.offset, position.epoch = end, epoch
+        position.offset, position.epoch = offset + end, epoch
         self._save_positions()
         return len(events)
 
