@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model, save_model
 
 from linearizer_core.config import TrialConfig, from_mapping, to_mapping
 from linearizer_core.diffusion import LinearDiffusion
 from linearizer_core.models import build_diffusion
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
@@ -28,8 +28,7 @@ def save(folder: Path | str, model: LinearDiffusion, config: TrialConfig) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     # The configuration is what makes the folder a checkpoint: it goes first and comes back last.
     (folder / CONFIG).unlink(missing_ok=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS)
+    save_model(model, str(folder / WEIGHTS))  # a network that g_x and g_y share is written once
     record = {"format": FORMAT, "event": list(model.event), "config": to_mapping(config)}
     (folder / CONFIG).write_text(json.dumps(record, indent=2) + "\n")
 
@@ -52,7 +51,7 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Linear
     except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint's configuration: {error}") from error
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        load_model(model, folder / WEIGHTS)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: not the weights of the model in {CONFIG}: {error}") from error
     return model.to(device).eval(), config

@@ -19,6 +19,9 @@ def _field(default: Any, doc: str, **bounds: float) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
+Activation = Literal["gelu", "relu", "silu", "glu", "swiglu", "bilinear", "polynorm", "star", "aptx"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     name: Literal["digits"] = _field("digits", "the data set")
@@ -29,17 +32,38 @@ class FlowConfig:
     kind: Literal["coupling", "identity"] = _field(
         "coupling", "coupling: a learned invertible network; identity: g(x) = x, the control"
     )
-    depth: int = _field(4, "blocks of actnorm, affine coupling and LU mixing in each of g_x and g_y", ge=1, le=128)
-    conditioner: Literal["mlp", "conv"] = _field("mlp", "the network inside each coupling")
+    depth: int = _field(
+        4, "blocks of actnorm, coupling and mixing in each of g_x and g_y (at each of their levels)", ge=1, le=128
+    )
+    coupling: Literal["affine", "additive", "spline", "mixture"] = _field(
+        "affine", "affine: Real NVP's; additive: NICE's; spline: rational-quadratic; mixture: of logistics"
+    )
+    bins: int = _field(8, "bins of a spline coupling", ge=2, le=64)
+    components: int = _field(4, "logistics of a mixture coupling", ge=1, le=64)
+    mixing: Literal["lu", "householder", "p4", "p4_orthogonal", "permutation"] = _field(
+        "lu",
+        "between couplings. lu: PLU matrix; householder: rotation; p4, p4_orthogonal: matrix or rotation trained by "
+        "merged perturbations; permutation: fixed",
+    )
+    conditioner: Literal["mlp", "conv", "unet"] = _field("mlp", "the network inside each coupling")
     width: int = _field(128, "hidden units or channels of the conditioner", ge=1, le=8192)
-    activation: Literal["gelu", "relu", "silu"] = _field("gelu", "non-linearity of the conditioner")
+    activation: Activation = _field("gelu", "non-linearity of the conditioner; gated ones take two linear branches")
     kernel: Literal[1, 3, 5, 7] = _field(3, "kernel size of a conv conditioner, pixels")
+    attention: bool = _field(False, "self-attention at the coarse level of a unet conditioner")
+    levels: int = _field(
+        1, "scales of a conv or unet flow: after each but the last, half the channels are done", ge=1, le=8
+    )
+    memory: Literal["store", "recompute"] = _field(
+        "store", "of activations in training. recompute: recovered through the inverse, constant in depth, slower"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorConfig:
-    kind: Literal["time_lowrank", "time_dense"] = _field(
-        "time_lowrank", "time_lowrank: A(t) = U S(t) Vᵀ of the given rank; time_dense: no bound on the rank"
+    kind: Literal["time_lowrank", "time_factors", "time_dense"] = _field(
+        "time_lowrank",
+        "time_lowrank: A(t) = U S(t) Vᵀ of the given rank; time_factors: L(t) R(t)ᵀ of the given rank; "
+        "time_dense: no bound on the rank",
     )
     rank: int = _field(16, "rank of A(t), up to the data's dimension; time_dense ignores it", ge=1)
 
@@ -47,8 +71,10 @@ class OperatorConfig:
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     flow: FlowConfig = _field(FlowConfig, "the invertible networks g_x and g_y")
-    noise_flow: Literal["same", "identity"] = _field(
-        "same", "g_y, at the noise end. same: built as g_x is; identity: noise is its own latent"
+    noise_flow: Literal["same", "shared", "identity"] = _field(
+        "same",
+        "g_y, at the noise end. same: built as g_x is; shared: the very network of g_x, told by a label which of the "
+        "two it is; identity: noise is its own latent",
     )
     operator: OperatorConfig = _field(OperatorConfig, "the linear core A")
 
@@ -74,6 +100,7 @@ class TrainConfig:
     )
     clip: float = _field(1.0, "largest gradient norm", gt=0)
     ema: float = _field(0.99, "decay per step of the averaged weights that are evaluated and kept; 0: none", ge=0, lt=1)
+    merge_every: int = _field(50, "steps between merges of the perturbations of p4 mixing", ge=1)
     sigma: float = _field(0.3, "latent noise in the two reconstruction terms", ge=0)
     dequantise: float = _field(0.0, "standard deviation of noise added to training images, in [-1, 1] units", ge=0)
     loss: LossConfig = _field(LossConfig, "weights of the loss terms")
@@ -82,7 +109,10 @@ class TrainConfig:
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     steps: tuple[int, ...] = _field((1, 2, 4, 8, 16, 32, 64, 100), "step counts of the curve, ascending")
-    solver: Literal["euler", "rk4"] = _field("euler", "the solver that is stepped and collapsed")
+    solver: Literal["euler", "heun", "rk4", "dopri5"] = _field("euler", "the solver that is stepped and collapsed")
+    grid: Literal["uniform", "quadratic", "geometric"] = _field(
+        "uniform", "times of the steps. quadratic, geometric: shorter towards the data"
+    )
     quality: tuple[Literal["swd", "classifier_fd"], ...] = _field(
         ("swd", "classifier_fd"), "sample quality metrics, on held-out images"
     )
@@ -141,15 +171,13 @@ def problems(config: TrialConfig, event: tuple[int, int, int], train_images: int
     channels, height, width = event
     dim = channels * height * width
     operator, flow, evaluate = config.model.operator, config.model.flow, config.evaluate
-    if operator.kind == "time_lowrank" and operator.rank > dim:
+    if operator.kind != "time_dense" and operator.rank > dim:
         found["model.operator.rank"] = (
             f"rank {operator.rank} exceeds the data's dimension {dim} "
             f"({config.data.name}: {channels}×{height}×{width}); use 1 … {dim}"
         )
-    if flow.kind == "coupling" and flow.conditioner == "conv" and (height % 2 or width % 2):
-        found["model.flow.conditioner"] = (
-            f"conv needs even image sides, {config.data.name} is {height}×{width}; use mlp"
-        )
+    if flow.kind == "coupling":
+        found |= _flow_problems(flow, config.data.name, height, width)
     if config.train.batch_size > train_images:
         found["train.batch_size"] = (
             f"{config.train.batch_size} exceeds the {train_images} training images of {config.data.name}"
@@ -165,3 +193,21 @@ def problems(config: TrialConfig, event: tuple[int, int, int], train_images: int
     if evaluate.every > config.train.epochs:
         found["evaluate.every"] = f"{evaluate.every} exceeds train.epochs = {config.train.epochs}"
     return found
+
+
+def _flow_problems(flow: FlowConfig, name: str, height: int, width: int) -> dict[str, str]:
+    if flow.conditioner == "mlp":
+        if flow.levels > 1:
+            return {"model.flow.levels": f"{flow.levels} levels need a conv or unet conditioner; mlp has 1"}
+        return {}
+    if height % 2 or width % 2:
+        return {
+            "model.flow.conditioner": f"{flow.conditioner} needs even image sides, {name} is {height}×{width}; use mlp"
+        }
+    most = max(level for level in range(1, 9) if height % 2**level == 0 and width % 2**level == 0)
+    if flow.levels > most:
+        allowed = f"{name}'s {height}×{width} allows 1 … {most}"
+        return {"model.flow.levels": f"{flow.levels} levels halve the image as often; {allowed}"}
+    if flow.conditioner == "unet" and flow.width < 2:
+        return {"model.flow.width": f"a unet normalises over channels and needs at least 2, got {flow.width}"}
+    return {}

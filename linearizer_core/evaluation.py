@@ -15,6 +15,7 @@ from linearizer_core.config import EvaluateConfig
 from linearizer_core.data import ImageData
 from linearizer_core.diffusion import LinearDiffusion
 from linearizer_core.flows.conditioners import parameters
+from linearizer_core.grids import GRIDS
 from linearizer_core.metrics.features import Classifier
 from linearizer_core.metrics.linearity import additivity, homogeneity, roundtrip
 from linearizer_core.metrics.quality import frechet_distance, psnr, sliced_wasserstein
@@ -86,14 +87,15 @@ class Quality:
 @torch.no_grad()
 def evaluate_collapsed(model: LinearDiffusion, config: EvaluateConfig, quality: Quality) -> dict[str, float]:
     """``quality/<metric>_collapsed`` alone: cheap enough to be taken during training."""
-    samples = model.generator(model.collapse(config.steps[-1], SOLVERS[config.solver]))(_noise(model, config))
+    collapsed = model.collapse(config.steps[-1], SOLVERS[config.solver], GRIDS[config.grid])
+    samples = model.generator(collapsed)(_noise(model, config))
     return {f"quality/{name}_collapsed": value for name, value in quality(samples).items()}
 
 
 @torch.no_grad()
 def evaluate(model: LinearDiffusion, config: EvaluateConfig, data: ImageData, quality: Quality) -> Evaluation:
     """The evaluation at the end of a trial: step-count curves, collapsed sampler, linearity, spectrum, cost."""
-    solver = SOLVERS[config.solver]
+    solver, grid = SOLVERS[config.solver], GRIDS[config.grid]
     finest = config.steps[-1]
     noise = _noise(model, config)
     summary: dict[str, float] = {}
@@ -101,7 +103,7 @@ def evaluate(model: LinearDiffusion, config: EvaluateConfig, data: ImageData, qu
     values: dict[str, list[float]] = {}
     stepped = noise
     for steps in config.steps:
-        stepped, milliseconds = _timed(model, partial(model.sample_stepping, noise, steps, solver))
+        stepped, milliseconds = _timed(model, partial(model.sample_stepping, noise, steps, solver, grid))
         summary[f"cost/sample_ms_k{steps}"] = milliseconds / len(noise)
         for name, value in quality(stepped).items():
             values.setdefault(name, []).append(value)
@@ -112,7 +114,7 @@ def evaluate(model: LinearDiffusion, config: EvaluateConfig, data: ImageData, qu
     for name in values:
         summary[f"quality/{name}_auc"] = curves[f"nfe/{name}"].area()
 
-    collapsed = model.collapse(finest, solver)
+    collapsed = model.collapse(finest, solver, grid)
     generate = model.generator(collapsed)
     samples, milliseconds = _timed(model, lambda: generate(noise))
     grids["collapsed"] = samples[:GRID_IMAGES].cpu()

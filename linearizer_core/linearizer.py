@@ -1,4 +1,4 @@
-"""The Linearizer f(x) = g_y⁻¹(A g_x(x)) (arXiv 2510.08570, equation 1)."""
+"""The Linearizer f(x) = g_y⁻¹(A g_x(x)) and its linear algebra (arXiv 2510.08570, equation 1 and section 3)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,30 @@ from torch import Tensor
 from linearizer_core.flows.base import Invertible
 from linearizer_core.operators.base import LinearOperator
 from linearizer_core.space import InducedSpace
+
+
+@dataclass(frozen=True)
+class SingularElements:
+    """Leading singular triples as elements of the two spaces: f(right_i) = values_i ⊙ left_i.
+
+    ``left`` ``(k, *event)`` of the codomain and ``right`` ``(k, *event)`` of the domain are orthonormal in the induced
+    inner products; ``values`` ``(k,)`` descend.
+    """
+
+    left: Tensor
+    values: Tensor
+    right: Tensor
+
+
+@dataclass(frozen=True)
+class EigenElements:
+    """Leading eigenpairs as elements of the space: f(elements_i) = values_i ⊙ elements_i.
+
+    ``elements`` ``(k, *event)`` have induced norm 1; ``values`` ``(k,)`` are real, in descending magnitude.
+    """
+
+    values: Tensor
+    elements: Tensor
 
 
 @dataclass(frozen=True)
@@ -52,3 +76,59 @@ class Linearizer:
                 "Linearizers compose only over a shared network: the inner one's g_y must be this one's g_x"
             )
         return Linearizer(other.g_x, self.g_y, self.operator.compose(other.operator))
+
+    def add(self, other: Linearizer) -> Linearizer:
+        """x ↦ f(x) ⊕ other(x), with core A_f + A_other; raises ``ValueError`` unless both networks are shared."""
+        if other.g_x is not self.g_x or other.g_y is not self.g_y:
+            raise ValueError("Linearizers add only over shared networks: both must have the same g_x and the same g_y")
+        return Linearizer(self.g_x, self.g_y, self.operator.add(other.operator))
+
+    def scale(self, factor: float) -> Linearizer:
+        """x ↦ factor ⊙ f(x)."""
+        return Linearizer(self.g_x, self.g_y, self.operator.scale(factor))
+
+    def power(self, n: int) -> Linearizer:
+        """fⁿ = g⁻¹ Aⁿ g, f applied n times in one application; raises ``ValueError`` unless g_x and g_y are one."""
+        self._check_endomorphism("has powers")
+        return Linearizer(self.g_x, self.g_y, self.operator.power(n))
+
+    def exp(self, t: float = 1.0) -> Linearizer:
+        """g⁻¹ exp(tA) g, the flow of ẋ = f(x) in the induced space.
+
+        Raises ``ValueError`` unless g_x and g_y are one.
+        """
+        self._check_endomorphism("has an exponential")
+        return Linearizer(self.g_x, self.g_y, self.operator.exp(t))
+
+    def svd(self, k: int | None = None) -> SingularElements:
+        """The k leading singular triples, with the singular vectors g_x⁻¹(v_i) and g_y⁻¹(u_i) as images."""
+        found = self.operator.svd(k)
+        return SingularElements(self.codomain.decode(found.u.T), found.s, self.domain.decode(found.v.T))
+
+    def eig(self, k: int | None = None) -> EigenElements:
+        """The k leading eigenpairs, with the eigenvectors g⁻¹(x_i) as images.
+
+        Raises ``ValueError`` unless g_x and g_y are one, where A has not k independent eigenvectors, and where one of
+        its k leading eigenvalues is complex: no image belongs to those.
+        """
+        self._check_endomorphism("has eigenvectors")
+        found = self.operator.eig(k)
+        if found.values.is_complex():
+            raise ValueError(f"A has complex eigenvalues among its {len(found.values)} leading ones: use svd")
+        return EigenElements(found.values, self.domain.decode(found.vectors.T))
+
+    def row_projection(self, rcond: float | None = None) -> Linearizer:
+        """f⁺f, the orthogonal projection of the domain onto what f does not annihilate."""
+        return Linearizer(self.g_x, self.g_x, self.operator.row_projection(rcond))
+
+    def range_projection(self, rcond: float | None = None) -> Linearizer:
+        """f f⁺, the orthogonal projection of the codomain onto the range of f."""
+        return Linearizer(self.g_y, self.g_y, self.operator.range_projection(rcond))
+
+    def null_projection(self, rcond: float | None = None) -> Linearizer:
+        """The orthogonal projection of the domain onto the null space, what f takes to the codomain's zero."""
+        return Linearizer(self.g_x, self.g_x, self.operator.null_projection(rcond))
+
+    def _check_endomorphism(self, use: str) -> None:
+        if self.g_x is not self.g_y:
+            raise ValueError(f"only a Linearizer from a space to itself {use}: its g_x and g_y must be one network")

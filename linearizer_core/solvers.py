@@ -58,5 +58,20 @@ def _combine(weights: tuple[float, ...], slopes: list[LinearOperator], h: float)
 
 
 EULER = Solver("euler", ((),), (1.0,), (0.0,))
+HEUN = Solver("heun", ((), (1.0,)), (1 / 2, 1 / 2), (0.0, 1.0))
 RK4 = Solver("rk4", ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), (0.0, 0.5, 0.5, 1.0))
-SOLVERS = {solver.name: solver for solver in (EULER, RK4)}
+# The fifth-order method of Dormand & Prince (1980), without its embedded error estimate: steps here are given.
+DOPRI5 = Solver(
+    "dopri5",
+    (
+        (),
+        (1 / 5,),
+        (3 / 40, 9 / 40),
+        (44 / 45, -56 / 15, 32 / 9),
+        (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
+        (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
+    ),
+    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),
+    (0.0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0),
+)
+SOLVERS = {solver.name: solver for solver in (EULER, HEUN, RK4, DOPRI5)}

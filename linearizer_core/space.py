@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from linearizer_core.flows.base import Invertible
+from linearizer_core.operators.low_rank import OrthogonalProjection
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class InducedSpace:
         """u ⊖ v."""
         return self.decode(self.encode(u) - self.encode(v))
 
-    def scale(self, factor: float, v: Tensor) -> Tensor:
-        """factor ⊙ v."""
-        return self.decode(factor * self.encode(v))
+    def scale(self, factor: float | Tensor, v: Tensor) -> Tensor:
+        """factor ⊙ v, with one factor for all rows or ``(batch,)`` of them."""
+        z = self.encode(v)
+        return self.decode(factor[:, None] * z if isinstance(factor, Tensor) else factor * z)
 
     def zero(self, like: Tensor) -> Tensor:
         """The zero vector g⁻¹(0), one for each row of ``like``."""
@@ -48,6 +50,30 @@ class InducedSpace:
         """‖v‖_g = ‖g(v)‖, ``(batch,)``."""
         return self.encode(v).norm(dim=1)
 
+    def distance(self, u: Tensor, v: Tensor) -> Tensor:
+        """‖u ⊖ v‖_g = ‖g(u) - g(v)‖, ``(batch,)``."""
+        return (self.encode(u) - self.encode(v)).norm(dim=1)
+
     def lerp(self, u: Tensor, v: Tensor, weight: float) -> Tensor:
         """The point ``weight`` of the way from u to v along the induced straight line."""
         return self.decode(torch.lerp(self.encode(u), self.encode(v), weight))
+
+    def slerp(self, u: Tensor, v: Tensor, weight: float) -> Tensor:
+        """The point ``weight`` of the way from u to v along the arc between them (Shoemake, 1985), with g the identity
+        the usual spherical interpolation: (sin((1-w)Ω) u + sin(wΩ) v) / sin Ω for the angle Ω between u and v.
+
+        Where the directions agree or are opposite the arc is not unique and the straight line is taken.
+        """
+        a, b = self.encode(u), self.encode(v)
+        cosine = torch.nn.functional.cosine_similarity(a, b, dim=1).clamp(-1, 1)[:, None]
+        angle = cosine.acos()
+        sine = angle.sin()
+        parallel = sine < torch.finfo(a.dtype).eps ** 0.5
+        safe = torch.where(parallel, torch.ones_like(sine), sine)
+        first = torch.where(parallel, 1 - weight, ((1 - weight) * angle).sin() / safe)
+        second = torch.where(parallel, weight, (weight * angle).sin() / safe)
+        return self.decode(first * a + second * b)
+
+    def project(self, x: Tensor, onto: Tensor) -> Tensor:
+        """The orthogonal projection of each x on the span of the elements ``onto`` ``(count, *event)``."""
+        return self.decode(OrthogonalProjection.onto(self.encode(onto).T).apply(self.encode(x)))

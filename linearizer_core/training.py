@@ -15,6 +15,7 @@ from linearizer_core.config import LossConfig, TrainConfig, TrialConfig
 from linearizer_core.data import ImageData
 from linearizer_core.diffusion import LinearDiffusion
 from linearizer_core.models import build_diffusion
+from linearizer_core.operators.rank_one import RankOneLayer
 
 
 class TrainingDiverged(ArithmeticError):
@@ -47,6 +48,10 @@ class Trainer:
         self._fit_to_data(model)
         self.model = model
         self._averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema))
+        self._perturbed, self._perturbed_averaged = (
+            [module for module in each.modules() if isinstance(module, RankOneLayer)]
+            for each in (model, self._averaged)
+        )
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.train.lr, betas=(0.9, 0.99), fused=True)
 
     @property
@@ -92,6 +97,7 @@ class Trainer:
         """
         config = self.config.train
         generator = self._generator(self.epoch + 1)
+        merging = self._generator(-(self.epoch + 1))
         order = torch.randperm(len(self.images), generator=generator, device=self.device)
         sums: dict[str, Tensor] = {}
         self.model.train()
@@ -99,14 +105,19 @@ class Trainer:
             batch = self.images[order[i * config.batch_size : (i + 1) * config.batch_size]]
             terms = diffusion_losses(self.model, batch, config, generator)
             loss = total_loss(terms, config.loss)
+            for layer in self._perturbed:
+                loss = loss + layer.penalty()
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
             for group in self.optimiser.param_groups:
                 group["lr"] = self._learning_rate(self.epoch * self.steps_per_epoch + i)
             self.optimiser.step()
+            if (self.epoch * self.steps_per_epoch + i + 1) % config.merge_every == 0:
+                for layer in self._perturbed:
+                    layer.merge(self.optimiser, merging)
             if config.ema:
-                self._averaged.update_parameters(self.model)
+                self._update_average()
             for name, value in {"loss": loss, "gradient_norm": norm, **terms}.items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach()
         self.epoch += 1
@@ -115,6 +126,14 @@ class Trainer:
         if broken:
             raise TrainingDiverged(f"not finite in epoch {self.epoch}: {', '.join(sorted(broken))}")
         return EpochResult(self.epoch, means)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        self._averaged.update_parameters(self.model)
+        # The average takes the perturbed matrices as they are now, so their perturbations must be those of now as well.
+        for averaged, layer in zip(self._perturbed_averaged, self._perturbed, strict=True):
+            averaged.u.copy_(layer.u)
+            averaged.v.copy_(layer.v)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers to go on from, for ``torch.save``."""

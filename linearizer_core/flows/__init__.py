@@ -1,20 +1,38 @@
 """Invertible networks g."""
 
 from linearizer_core.flows.actnorm import ActNorm
-from linearizer_core.flows.base import Chain, Identity, Invertible
+from linearizer_core.flows.base import Chain, Identity, Invertible, Labelled
 from linearizer_core.flows.build import build_flow
-from linearizer_core.flows.coupling import AffineCoupling
-from linearizer_core.flows.mixing import LUMixing
+from linearizer_core.flows.coupling import AdditiveCoupling, AffineCoupling, Coupling
+from linearizer_core.flows.injective import Injective, InjectiveConv, InjectiveDense, InjectiveNetwork
+from linearizer_core.flows.mixing import HouseholderMixing, LUMixing, Permutation
+from linearizer_core.flows.mixture import MixtureCoupling
+from linearizer_core.flows.multiscale import MultiScale
+from linearizer_core.flows.p4_mixing import P4Mixing
+from linearizer_core.flows.spline import SplineCoupling
 from linearizer_core.flows.squeeze import Flatten, Squeeze
 
 __all__ = [
     "ActNorm",
+    "AdditiveCoupling",
     "AffineCoupling",
     "Chain",
+    "Coupling",
     "Flatten",
+    "HouseholderMixing",
     "Identity",
+    "Injective",
+    "InjectiveConv",
+    "InjectiveDense",
+    "InjectiveNetwork",
     "Invertible",
     "LUMixing",
+    "Labelled",
+    "MixtureCoupling",
+    "MultiScale",
+    "P4Mixing",
+    "Permutation",
+    "SplineCoupling",
     "Squeeze",
     "build_flow",
 ]

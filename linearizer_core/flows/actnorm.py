@@ -32,16 +32,16 @@ class ActNorm(Invertible):
         positions = math.prod(x.shape[2:])
         return (self.log_scale.sum() * positions).expand(len(x))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y = (x - self._broadcast(self.mean, x)) * self._broadcast(self.log_scale, x).exp()
         return y, self._log_det(x)
 
-    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = y * self._broadcast(-self.log_scale, y).exp() + self._broadcast(self.mean, y)
         return x, -self._log_det(y)
 
     @torch.no_grad()
-    def initialise(self, x: Tensor) -> Tensor:
+    def initialise(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """Make the batch's channels zero-mean and of unit variance, the first time that it is called."""
         if not self.initialised:
             dims = [d for d in range(x.ndim) if d != 1]

@@ -10,36 +10,83 @@ from torch import nn
 from linearizer_core.config import FlowConfig
 from linearizer_core.flows.actnorm import ActNorm
 from linearizer_core.flows.base import Chain, Identity, Invertible
-from linearizer_core.flows.conditioners import conv, mlp
-from linearizer_core.flows.coupling import AffineCoupling
-from linearizer_core.flows.mixing import LUMixing
+from linearizer_core.flows.conditioners import MLP, ConvNet
+from linearizer_core.flows.coupling import AdditiveCoupling, AffineCoupling, Coupling
+from linearizer_core.flows.mixing import HouseholderMixing, LUMixing, Permutation
+from linearizer_core.flows.mixture import MixtureCoupling
+from linearizer_core.flows.multiscale import MultiScale
+from linearizer_core.flows.p4_mixing import P4Mixing
+from linearizer_core.flows.spline import SplineCoupling
 from linearizer_core.flows.squeeze import Flatten, Squeeze
+from linearizer_core.flows.unet import UNet
+
+Event = tuple[int, int, int]
+Conditioner = Callable[[int, int], nn.Module]
 
 
-def build_flow(config: FlowConfig, event: tuple[int, int, int]) -> Chain:
+def build_flow(config: FlowConfig, event: Event, labelled: bool = False) -> Chain:
     """An invertible map from images ``(batch, channels, height, width)`` to latents ``(batch, dim)``.
 
-    ``depth`` blocks of actnorm, affine coupling and LU mixing; with ``conditioner: conv`` they act on the
-    squeezed image, with ``mlp`` on the flat vector. ``kind: identity`` only flattens.
+    ``depth`` blocks of actnorm, coupling and mixing; with the ``mlp`` conditioner they act on the flat vector, with the
+    others on the squeezed image, ``depth`` of them at each of ``levels`` scales. ``kind: identity`` only flattens. A
+    ``labelled`` network wants a label with every call.
 
-    Raises ``ValueError`` for images that cannot be squeezed.
+    Raises ``ValueError`` for images that cannot be squeezed ``levels`` times.
     """
     channels, height, width = event
     if config.kind == "identity":
         return Chain([Flatten(event), Identity()])
     if config.conditioner == "mlp":
         dim = channels * height * width
-        build = partial(mlp, width=config.width, name=config.activation)
-        return Chain([Flatten(event), *_blocks(config.depth, dim, build)])
-    if height % 2 or width % 2:
-        raise ValueError(f"a convolutional flow squeezes 2×2 blocks: image sides must be even, got {height}×{width}")
-    squeezed = (4 * channels, height // 2, width // 2)
-    build_conv = partial(conv, width=config.width, name=config.activation, kernel=config.kernel)
-    return Chain([Squeeze(), *_blocks(config.depth, squeezed[0], build_conv), Flatten(squeezed)])
+        return Chain([Flatten(event), *_blocks(config, dim, labelled)], config.memory)
+    if height % 2**config.levels or width % 2**config.levels:
+        raise ValueError(
+            f"a convolutional flow squeezes 2×2 blocks {config.levels} times: image sides must be multiples of "
+            f"{2**config.levels}, got {height}×{width}"
+        )
+    levels, shapes, entering = [], [], channels
+    for level in range(1, config.levels + 1):
+        squeezed = 4 * entering
+        levels.append(Chain([Squeeze(), *_blocks(config, squeezed, labelled)], config.memory))
+        shapes.append((squeezed, height // 2**level, width // 2**level))
+        entering = squeezed // 2
+    return Chain([MultiScale(levels, event, shapes)])
 
 
-def _blocks(depth: int, channels: int, conditioner: Callable[[int, int], nn.Module]) -> list[Invertible]:
+def _blocks(config: FlowConfig, channels: int, labelled: bool) -> list[Invertible]:
     maps: list[Invertible] = []
-    for _ in range(depth):
-        maps += [ActNorm(channels), AffineCoupling(channels, conditioner), LUMixing(channels)]
+    for _ in range(config.depth):
+        maps += [ActNorm(channels), _coupling(config, channels, labelled), _mixing(config, channels)]
     return maps
+
+
+def _coupling(config: FlowConfig, channels: int, labelled: bool) -> Coupling:
+    conditioner = _conditioner(config, labelled)
+    kinds: dict[str, Callable[[int, Conditioner], Coupling]] = {
+        "affine": AffineCoupling,
+        "additive": AdditiveCoupling,
+        "spline": partial(SplineCoupling, bins=config.bins),
+        "mixture": partial(MixtureCoupling, components=config.components),
+    }
+    return kinds[config.coupling](channels, conditioner)
+
+
+def _conditioner(config: FlowConfig, labelled: bool) -> Conditioner:
+    kinds: dict[str, Callable[..., nn.Module]] = {
+        "mlp": MLP,
+        "conv": partial(ConvNet, kernel=config.kernel),
+        "unet": partial(UNet, attention=config.attention),
+    }
+    kind = kinds[config.conditioner]
+    return partial(kind, width=config.width, activation=config.activation, labelled=labelled)
+
+
+def _mixing(config: FlowConfig, channels: int) -> Invertible:
+    kinds: dict[str, Callable[[int], Invertible]] = {
+        "lu": LUMixing,
+        "householder": HouseholderMixing,
+        "p4": P4Mixing,
+        "p4_orthogonal": partial(P4Mixing, orthogonal=True),
+        "permutation": Permutation,
+    }
+    return kinds[config.mixing](channels)

@@ -1,40 +1,126 @@
-"""Networks that compute a coupling's scale and shift; they need not be invertible and hold no randomness."""
+"""Networks θ that compute a coupling's parameters; they need not be invertible and hold no randomness."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
+from linearizer_core.flows.activations import activation, expansion
 
-
-def activation(name: str) -> nn.Module:
-    """The named activation; raises ``ValueError`` for a name that is not in ``ACTIVATIONS``."""
-    if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]()
+FREQUENCIES, EMBEDDING = 6, 32
+"""Of a label's sinusoids, and of the features that every hidden layer is modulated by: small beside any width."""
 
 
-def mlp(inputs: int, outputs: int, width: int, name: str) -> nn.Sequential:
+class LabelEmbedding(nn.Module):
+    """SiLU(W [sin ωt, cos ωt] + b) of labels t in [0, 1], with ω = π·2ᵏ: ``(batch,)`` to ``(batch, EMBEDDING)``."""
+
+    frequencies: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The lowest goes half a turn, so that its cosine tells all labels apart; the others by octaves.
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(FREQUENCIES), persistent=False)
+        self.linear = nn.Linear(2 * FREQUENCIES, EMBEDDING)
+
+    def forward(self, label: Tensor) -> Tensor:
+        angles = label.to(self.frequencies.dtype)[:, None] * self.frequencies
+        return nn.functional.silu(self.linear(torch.cat([angles.sin(), angles.cos()], 1)))
+
+
+class Modulation(nn.Module):
+    """(1 + γ) ⊙ x + β of whole channels, with γ and β linear in a label's features (Perez et al., FiLM, 2018)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(EMBEDDING, 2 * channels)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        gamma, beta = self.linear(embedding).view(len(x), -1, *[1] * (x.ndim - 2)).chunk(2, 1)
+        return torch.addcmul(beta, x, 1 + gamma)
+
+
+def hidden(layer: Callable[[int], nn.Module], width: int, name: str, labelled: bool) -> list[nn.Module]:
+    """A hidden layer of ``width`` outputs: a linear part, where labelled a modulation, and the named activation.
+
+    ``layer(channels)`` builds the linear part with the channels that the activation takes.
+    """
+    act, channels = activation(name), expansion(name) * width
+    return [layer(channels), Modulation(channels), act] if labelled else [layer(channels), act]
+
+
+def run(layers: Iterable[nn.Module], x: Tensor, embedding: Tensor | None) -> Tensor:
+    """The layers one after another, modulations given the label's features besides."""
+    for layer in layers:
+        x = layer(x, embedding) if isinstance(layer, Modulation) else layer(x)
+    return x
+
+
+class Conditioner(nn.Module, ABC):
+    """A network θ(x, label), whose hidden layers a label ``(batch,)`` modulates if it is ``labelled``.
+
+    Without, a label is ignored. Raises ``ValueError`` where a labelled network is not given one label a row.
+    """
+
+    def __init__(self, labelled: bool) -> None:
+        super().__init__()
+        self.embedding = LabelEmbedding() if labelled else None
+
+    @abstractmethod
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """θ of ``(batch, inputs, …)``: ``(batch, outputs, …)``."""
+
+    def embed(self, x: Tensor, label: Tensor | None) -> Tensor | None:
+        """The label's features ``(batch, EMBEDDING)``, or None of an unlabelled network."""
+        if self.embedding is None:
+            return None
+        if label is None or label.shape != x.shape[:1]:
+            got = None if label is None else tuple(label.shape)
+            raise ValueError(f"a labelled {type(self).__name__} needs a label of shape ({len(x)},), got {got}")
+        return self.embedding(label)
+
+
+class Stack(Conditioner):
+    """Hidden layers and a last one, which starts at zero."""
+
+    def __init__(self, layers: list[nn.Module], last: nn.Linear | nn.Conv2d, labelled: bool) -> None:
+        super().__init__(labelled)
+        zero(last)
+        self.layers = nn.ModuleList([*layers, last])
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        return run(self.layers, x, self.embed(x, label))
+
+
+class MLP(Stack):
     """A perceptron with two hidden layers, ``(batch, inputs)`` to ``(batch, outputs)``, zero at the start."""
-    last = nn.Linear(width, outputs)
-    zero(last)
-    return nn.Sequential(nn.Linear(inputs, width), activation(name), nn.Linear(width, width), activation(name), last)
+
+    def __init__(self, inputs: int, outputs: int, *, width: int, activation: str, labelled: bool = False) -> None:
+        first = hidden(partial(nn.Linear, inputs), width, activation, labelled)
+        second = hidden(partial(nn.Linear, width), width, activation, labelled)
+        super().__init__([*first, *second], nn.Linear(width, outputs), labelled)
 
 
-def conv(inputs: int, outputs: int, width: int, name: str, kernel: int) -> nn.Sequential:
-    """Convolutions, ``(batch, inputs, h, w)`` to ``(batch, outputs, h, w)``, zero at the start."""
-    last = nn.Conv2d(width, outputs, kernel, padding=kernel // 2)
-    zero(last)
-    return nn.Sequential(
-        nn.Conv2d(inputs, width, kernel, padding=kernel // 2),
-        activation(name),
-        nn.Conv2d(width, width, 1),
-        activation(name),
-        last,
-    )
+class ConvNet(Stack):
+    """k×k, 1×1 and k×k convolutions, ``(batch, inputs, h, w)`` to ``(batch, outputs, h, w)``, zero at the start.
+
+    The layers are those of Glow's couplings (Kingma & Dhariwal, 2018, section 5). Raises ``ValueError`` for an even
+    kernel, which has no middle.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, width: int, activation: str, kernel: int, labelled: bool = False
+    ) -> None:
+        if kernel % 2 == 0:
+            raise ValueError(f"a convolution that keeps the image's size needs an odd kernel, got {kernel}")
+        conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2)
+        first = hidden(partial(conv, inputs), width, activation, labelled)
+        second = hidden(partial(nn.Conv2d, width, kernel_size=1), width, activation, labelled)
+        super().__init__([*first, *second], conv(width, outputs), labelled)
 
 
 def zero(layer: nn.Linear | nn.Conv2d) -> None:
@@ -44,6 +130,6 @@ def zero(layer: nn.Linear | nn.Conv2d) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def parameters(module: torch.nn.Module) -> int:
+def parameters(module: nn.Module) -> int:
     """The number of learned values."""
     return sum(p.numel() for p in module.parameters())

@@ -1,7 +1,8 @@
-"""Affine coupling (Dinh, Sohl-Dickstein & Bengio, Real NVP, 2017) with a soft clamp."""
+"""Couplings: half of the channels decides how the others are transformed (Dinh et al., NICE, 2015; Real NVP, 2017)."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -13,39 +14,73 @@ CLAMP = 2.0
 """The largest |log scale| of one coupling; the soft clamp's gradient never vanishes exactly, unlike a hard one's."""
 
 
-class AffineCoupling(Invertible):
-    """Both halves of the channels in turn: b ← b·exp(s(a)) + m(a), then a ← a·exp(s(b)) + m(b).
+class Coupling(Invertible):
+    """Both halves of the channels in turn: b ← τ(b; θ(a)), then a ← τ(a; θ(b)), with τ monotone in each entry.
 
-    ``conditioner(inputs, outputs)`` builds the networks for s and m, which share one. s is clamped to
-    ±``CLAMP`` by ``CLAMP·tanh(s / CLAMP)``.
+    ``conditioner(inputs, outputs)`` builds the networks θ, called with an input and a label; an entry is given
+    ``parameters`` of their outputs.
+
+    Raises ``ValueError`` for a single channel.
     """
 
-    def __init__(self, channels: int, conditioner: Callable[[int, int], nn.Module]) -> None:
+    def __init__(self, channels: int, conditioner: Callable[[int, int], nn.Module], parameters: int) -> None:
         super().__init__()
         if channels < 2:
             raise ValueError(f"a coupling needs at least two channels to split, got {channels}")
         self.split = channels // 2
         rest = channels - self.split
-        self.first = conditioner(self.split, 2 * rest)
-        self.second = conditioner(rest, 2 * self.split)
+        self.first = conditioner(self.split, parameters * rest)
+        self.second = conditioner(rest, parameters * self.split)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    @abstractmethod
+    def transform(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """τ(x; θ) and its log-determinant ``(batch,)``; ``theta`` is ``(batch, parameters · channels, …)``."""
+
+    @abstractmethod
+    def untransform(self, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """τ⁻¹(y; θ) and the log-determinant of τ⁻¹, ``(batch,)``."""
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         a, b = x[:, : self.split], x[:, self.split :]
-        s, m = _scale_and_shift(self.first(a))
-        b = torch.addcmul(m, b, s.exp())
-        r, n = _scale_and_shift(self.second(b))
-        a = torch.addcmul(n, a, r.exp())
-        return torch.cat([a, b], 1), s.flatten(1).sum(1) + r.flatten(1).sum(1)
+        b, first = self.transform(b, self.first(a, label))
+        a, second = self.transform(a, self.second(b, label))
+        return torch.cat([a, b], 1), first + second
 
-    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         a, b = y[:, : self.split], y[:, self.split :]
-        r, n = _scale_and_shift(self.second(b))
-        a = (a - n) * (-r).exp()
-        s, m = _scale_and_shift(self.first(a))
-        b = (b - m) * (-s).exp()
-        return torch.cat([a, b], 1), -(s.flatten(1).sum(1) + r.flatten(1).sum(1))
+        a, second = self.untransform(a, self.second(b, label))
+        b, first = self.untransform(b, self.first(a, label))
+        return torch.cat([a, b], 1), first + second
 
 
-def _scale_and_shift(output: Tensor) -> tuple[Tensor, Tensor]:
-    s, m = output.chunk(2, 1)
+class AffineCoupling(Coupling):
+    """τ(x; s, m) = x·exp(s) + m (Real NVP, equation 7), with s clamped softly to ±``CLAMP`` by tanh."""
+
+    def __init__(self, channels: int, conditioner: Callable[[int, int], nn.Module]) -> None:
+        super().__init__(channels, conditioner, 2)
+
+    def transform(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        s, m = _scale_and_shift(theta)
+        return torch.addcmul(m, x, s.exp()), s.flatten(1).sum(1)
+
+    def untransform(self, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        s, m = _scale_and_shift(theta)
+        return (y - m) * (-s).exp(), -s.flatten(1).sum(1)
+
+
+class AdditiveCoupling(Coupling):
+    """τ(x; m) = x + m (NICE, section 3.2): volume-preserving, and its inverse loses no digits to scale."""
+
+    def __init__(self, channels: int, conditioner: Callable[[int, int], nn.Module]) -> None:
+        super().__init__(channels, conditioner, 1)
+
+    def transform(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        return x + theta, x.new_zeros(len(x))
+
+    def untransform(self, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        return y - theta, y.new_zeros(len(y))
+
+
+def _scale_and_shift(theta: Tensor) -> tuple[Tensor, Tensor]:
+    s, m = theta.chunk(2, 1)
     return CLAMP * torch.tanh(s / CLAMP), m

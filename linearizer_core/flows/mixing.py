@@ -1,4 +1,4 @@
-"""Invertible channel mixing by a learned matrix in LU form (Kingma & Dhariwal, Glow, 2018, section 3.2)."""
+"""Invertible linear maps between channels: a learned matrix in LU form, learned reflections, a fixed permutation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from linearizer_core.flows.base import Invertible
 
@@ -13,10 +14,10 @@ from linearizer_core.flows.base import Invertible
 class LUMixing(Invertible):
     """y = P L U x over channels, with L unit lower and U upper triangular, started from a random rotation.
 
-    The inverse solves two triangular systems; no general matrix is ever inverted. Inputs are ``(batch, channels)`` or
-    ``(batch, channels, height, width)`` (then a 1×1 convolution). The signs of U's diagonal are fixed, so the matrix
-    stays invertible throughout training. Few columns are solved for directly, many are multiplied by the inverse map's
-    matrix: the two agree to rounding.
+    Kingma & Dhariwal, Glow, 2018, section 3.2. The inverse solves two triangular systems; no general matrix is ever
+    inverted. Inputs are ``(batch, channels)`` or ``(batch, channels, height, width)`` (then a 1×1 convolution). The
+    signs of U's diagonal are fixed, so the matrix stays invertible throughout training. Few columns are solved for
+    directly, many are multiplied by the inverse map's matrix: the two agree to rounding.
     """
 
     permutation: Tensor
@@ -43,14 +44,14 @@ class LUMixing(Invertible):
         positions = math.prod(x.shape[2:])
         return (self.log_diagonal.sum() * positions).expand(len(x))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return _mix(self.permutation @ (self._lower() @ self._upper()), x), self._log_det(x)
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return mix(self.permutation @ (self._lower() @ self._upper()), x), self._log_det(x)
 
-    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         channels = len(self.lower)
         # A matrix product is much cheaper than two solves, once there is the matrix: worth it for many columns.
         if y.numel() // channels >= channels:
-            return _mix(self._solve(self.permutation.T), y), -self._log_det(y)
+            return mix(self._solve(self.permutation.T), y), -self._log_det(y)
         columns = y.flatten(2).transpose(0, 1).flatten(1) if y.ndim > 2 else y.T
         solved = self._solve(self.permutation.T @ columns)
         x = solved.view(channels, len(y), -1).transpose(0, 1).reshape(y.shape) if y.ndim > 2 else solved.T
@@ -62,6 +63,61 @@ class LUMixing(Invertible):
         return torch.linalg.solve_triangular(self._upper(), half, upper=True)
 
 
-def _mix(matrix: Tensor, x: Tensor) -> Tensor:
+class HouseholderMixing(Invertible):
+    """y = H_k ⋯ H_1 x over channels, H_i = I - 2 v_i v_iᵀ / ‖v_i‖²: orthogonal whatever the v_i, at first random.
+
+    Inputs are ``(batch, channels)`` or ``(batch, channels, height, width)``. As many reflections as channels, the
+    default, reach every orthogonal matrix with one sign of the determinant (Tomczak & Welling, Improving Variational
+    Auto-Encoders using Householder Flow, 2016). All act at once, as I - V T Vᵀ with T triangular (Joffrain et al.,
+    Accumulating Householder Transformations, Revisited, 2006): on few columns directly, on many by their matrix.
+
+    Raises ``ValueError`` for less than one reflection.
+    """
+
+    def __init__(self, channels: int, reflections: int | None = None) -> None:
+        super().__init__()
+        count = channels if reflections is None else reflections
+        if count < 1:
+            raise ValueError(f"a product of reflections needs at least one, got {count}")
+        self.vectors = nn.Parameter(torch.randn(count, channels))
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._reflect(x, self.vectors.flip(0)), x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self._reflect(y, self.vectors), y.new_zeros(len(y))
+
+    def _reflect(self, x: Tensor, vectors: Tensor) -> Tensor:
+        """The product of the reflections, of which the last acts first."""
+        v = normalize(vectors)
+        count, channels = v.shape
+        core = (v @ v.T).triu(1) + torch.eye(count, dtype=v.dtype, device=v.device) / 2  # T⁻¹
+
+        def product(columns: Tensor) -> Tensor:
+            return columns - v.T @ torch.linalg.solve_triangular(core, v @ columns, upper=True)
+
+        if x.numel() // channels >= channels:
+            return mix(product(torch.eye(channels, dtype=v.dtype, device=v.device)), x)
+        columns = x.movedim(1, 0)
+        return product(columns.flatten(1)).view(columns.shape).movedim(0, 1)
+
+
+class Permutation(Invertible):
+    """A random permutation of the channels, fixed for ever: ``order`` is a buffer, so it is saved with the network."""
+
+    order: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("order", torch.randperm(channels))
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x[:, self.order], x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return y[:, self.order.argsort()], y.new_zeros(len(y))
+
+
+def mix(matrix: Tensor, x: Tensor) -> Tensor:
     """The matrix times the channels of each row or pixel."""
     return x @ matrix.T if x.ndim == 2 else (matrix @ x.flatten(2)).view(x.shape)

@@ -11,10 +11,10 @@ from linearizer_core.flows.base import Invertible
 class Squeeze(Invertible):
     """``(batch, c, h, w)`` to ``(batch, 4c, h/2, w/2)``: each 2×2 block becomes four channels."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return pixel_unshuffle(x, 2), x.new_zeros(len(x))
 
-    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return pixel_shuffle(y, 2), y.new_zeros(len(y))
 
 
@@ -25,8 +25,8 @@ class Flatten(Invertible):
         super().__init__()
         self.event = event
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x.flatten(1), x.new_zeros(len(x))
 
-    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return y.view(len(y), *self.event), y.new_zeros(len(y))

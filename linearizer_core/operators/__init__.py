@@ -1,15 +1,38 @@
 """Linear maps A, the cores of Linearizers."""
 
-from linearizer_core.operators.base import DenseOperator, LinearOperator
-from linearizer_core.operators.low_rank import Factors, ScaledIdentityPlusLowRank
-from linearizer_core.operators.time_dependent import TimeDense, TimeLowRank, TimeOperator
+from linearizer_core.operators.base import SVD, DenseOperator, Eigen, LinearOperator
+from linearizer_core.operators.convolutional import ConvolutionalOperator
+from linearizer_core.operators.diagonal import DiagonalOperator
+from linearizer_core.operators.low_rank import (
+    Factors,
+    LowRankOperator,
+    OrthogonalProjection,
+    ScaledIdentityPlusLowRank,
+)
+from linearizer_core.operators.projection import FrameProjection, SpectrumProjection
+from linearizer_core.operators.rank_one import P4, RankOnePerturbed
+from linearizer_core.operators.rank_one_orthogonal import OrthogonalP4, ReflectedOrthogonal
+from linearizer_core.operators.time_dependent import TimeDense, TimeFactors, TimeLowRank, TimeOperator
 
 __all__ = [
+    "P4",
+    "SVD",
+    "ConvolutionalOperator",
     "DenseOperator",
+    "DiagonalOperator",
+    "Eigen",
     "Factors",
+    "FrameProjection",
     "LinearOperator",
+    "LowRankOperator",
+    "OrthogonalP4",
+    "OrthogonalProjection",
+    "RankOnePerturbed",
+    "ReflectedOrthogonal",
     "ScaledIdentityPlusLowRank",
+    "SpectrumProjection",
     "TimeDense",
+    "TimeFactors",
     "TimeLowRank",
     "TimeOperator",
 ]

@@ -1,4 +1,4 @@
-"""The interface of the linear cores A of a Linearizer, with its dense implementation."""
+"""The interface of the linear cores A of a Linearizer, and what any of them can do by its matrix."""
 
 from __future__ import annotations
 
@@ -9,13 +9,45 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
+class SVD:
+    """k singular triples, A v_i = s_i u_i: u ``(out_dim, k)``, s ``(k,)`` descending and v ``(in_dim, k)``.
+
+    u and v have orthonormal columns, also where singular values are zero or repeated.
+    """
+
+    u: Tensor
+    s: Tensor
+    v: Tensor
+
+
+@dataclass(frozen=True)
+class Eigen:
+    """k eigenpairs A x_i = λ_i x_i by descending |λ|: values ``(k,)``, unit-length vectors ``(dim, k)``.
+
+    Real tensors where all k eigenvalues are real, complex ones otherwise.
+    """
+
+    values: Tensor
+    vectors: Tensor
+
+
 class LinearOperator(ABC):
-    """A linear map between finite-dimensional spaces, applied to rows of ``(batch, dim)`` tensors."""
+    """A linear map between finite-dimensional spaces, applied to rows of ``(batch, dim)`` tensors.
+
+    Products and sums keep whatever structure both sides share: each asks its left side first, then its right side, and
+    only then falls back on matrices.
+    """
 
     @property
     @abstractmethod
     def shape(self) -> tuple[int, int]:
         """``(out_dim, in_dim)``."""
+
+    @property
+    @abstractmethod
+    def like(self) -> Tensor:
+        """A tensor of the operator's dtype on its device."""
 
     @abstractmethod
     def apply(self, z: Tensor) -> Tensor:
@@ -26,38 +58,147 @@ class LinearOperator(ABC):
         """Aᵀ."""
 
     @abstractmethod
-    def compose(self, other: LinearOperator) -> LinearOperator:
-        """A ∘ other, in the narrowest structure that holds it."""
-
-    @abstractmethod
-    def add(self, other: LinearOperator) -> LinearOperator:
-        """A + other."""
-
-    @abstractmethod
     def scale(self, factor: float) -> LinearOperator:
         """The operator times a number."""
 
-    @abstractmethod
+    def to_dense(self) -> Tensor:
+        """The ``(out_dim, in_dim)`` matrix, for tests and small problems."""
+        return self.apply(self._eye(self.shape[1])).T
+
+    def compose(self, other: LinearOperator) -> LinearOperator:
+        """A ∘ other, in the narrowest structure that holds it; raises ``ValueError`` where dimensions differ."""
+        if self.shape[1] != other.shape[0]:
+            shapes = f"{self.shape} and {other.shape}"
+            raise ValueError(f"cannot compose operators of shapes {shapes}: inner dimensions differ")
+        product = self._after(other)
+        if product is None:
+            product = other._before(self)
+        return DenseOperator(self.apply(other.to_dense().T).T) if product is None else product
+
+    def _after(self, first: LinearOperator) -> LinearOperator | None:
+        """A ∘ first where A knows a structure for it."""
+        return None
+
+    def _before(self, then: LinearOperator) -> LinearOperator | None:
+        """then ∘ A where A knows a structure for it."""
+        return None
+
+    def add(self, other: LinearOperator) -> LinearOperator:
+        """A + other, in the narrowest structure that holds it; raises ``ValueError`` where shapes differ."""
+        if self.shape != other.shape:
+            raise ValueError(f"cannot add operators of shapes {self.shape} and {other.shape}")
+        total = self._plus(other)
+        if total is None:
+            total = other._plus(self)
+        return DenseOperator(self.to_dense() + other.to_dense()) if total is None else total
+
+    def _plus(self, other: LinearOperator) -> LinearOperator | None:
+        """A + other where A knows a structure for it."""
+        return None
+
+    def __matmul__(self, other: LinearOperator) -> LinearOperator:
+        return self.compose(other)
+
     def shift(self, alpha: float) -> LinearOperator:
         """A + αI, for a square A."""
+        dim = self._square("shifted by the identity")
+        return DenseOperator(self.to_dense() + alpha * self._eye(dim))
 
-    @abstractmethod
+    def power(self, n: int) -> LinearOperator:
+        """Aⁿ for a square A by repeated squaring; a negative n takes powers of the inverse.
+
+        Raises ``ValueError`` for a negative power of a singular operator.
+        """
+        dim = self._square("raised to a power")
+        if n < 0:
+            if self.rank() < dim:
+                raise ValueError(
+                    f"a singular operator has no negative power, got n = {n} at rank {self.rank()} of {dim}"
+                )
+            return self.pinv().power(-n)
+        result: LinearOperator | None = None
+        square: LinearOperator = self
+        while n:
+            if n & 1:
+                result = square if result is None else square.compose(result)
+            n >>= 1
+            if n:
+                square = square.compose(square)
+        return self.scale(0.0).shift(1.0) if result is None else result
+
+    def exp(self, t: float = 1.0) -> LinearOperator:
+        """exp(tA) = Σ (tA)ⁿ / n!, for a square A."""
+        self._square("exponentiated")
+        return DenseOperator(torch.linalg.matrix_exp(t * self.to_dense()))
+
+    def svd(self, k: int | None = None) -> SVD:
+        """The k leading singular triples; all ``min(out_dim, in_dim)`` when k is None."""
+        k = self._count(k, min(self.shape))
+        u, s, vh = torch.linalg.svd(self.to_dense(), full_matrices=False)
+        return SVD(u[:, :k], s[:k], vh[:k].T)
+
     def singular_values(self) -> Tensor:
         """All ``min(out_dim, in_dim)`` singular values, descending."""
+        return torch.linalg.svdvals(self.to_dense())
 
-    @abstractmethod
+    def eig(self, k: int | None = None) -> Eigen:
+        """The k eigenpairs of largest magnitude, all ``dim`` when k is None; orthonormal where A is symmetric.
+
+        Raises ``ValueError`` where A has not that many independent eigenvectors to working precision.
+        """
+        k = self._count(k, self._square("decomposed into eigenvectors"))
+        found = eigenpairs(self.to_dense())
+        return leading(found.values, found.vectors, k)
+
     def pinv(self, rcond: float | None = None) -> LinearOperator:
         """The Moore-Penrose inverse; singular values up to ``rcond`` times the largest count as zero.
 
         ``rcond`` defaults to the larger dimension times the dtype's epsilon.
         """
+        u, s, vh = torch.linalg.svd(self.to_dense(), full_matrices=False)
+        return DenseOperator((vh.T * reciprocal(s, cutoff(s, max(self.shape), rcond))) @ u.T)
 
-    @abstractmethod
-    def to_dense(self) -> Tensor:
-        """The ``(out_dim, in_dim)`` matrix, for tests and small problems."""
+    def row_projection(self, rcond: float | None = None) -> LinearOperator:
+        """A⁺A, the orthogonal projection onto the row space, which A does not annihilate."""
+        _, s, vh = torch.linalg.svd(self.to_dense(), full_matrices=False)
+        kept = vh[s > cutoff(s, max(self.shape), rcond)]
+        return DenseOperator(kept.T @ kept)
 
-    def __matmul__(self, other: LinearOperator) -> LinearOperator:
-        return self.compose(other)
+    def range_projection(self, rcond: float | None = None) -> LinearOperator:
+        """A A⁺, the orthogonal projection onto the range."""
+        return self.adjoint().row_projection(rcond)
+
+    def null_projection(self, rcond: float | None = None) -> LinearOperator:
+        """I - A⁺A, the orthogonal projection onto the null space."""
+        return self.row_projection(rcond).scale(-1.0).shift(1.0)
+
+    def solve(self, y: Tensor) -> Tensor:
+        """A⁻¹ y for each row of ``(batch, dim)``, A square.
+
+        Raises ``ValueError`` where A is singular to working precision: ``lstsq`` is for those.
+        """
+        dim = self._square("solved with")
+        if self.rank() < dim:
+            raise ValueError(f"the operator is singular (rank {self.rank()} of {dim}): use lstsq")
+        return self._solve(y)
+
+    def _solve(self, y: Tensor) -> Tensor:
+        """``solve`` where A is known to be regular."""
+        return torch.linalg.solve(self.to_dense(), y.T).T
+
+    def lstsq(self, y: Tensor, rcond: float | None = None) -> Tensor:
+        """The least-squares solution of smallest norm, A⁺ y: ``(batch, out_dim)`` to ``(batch, in_dim)``."""
+        return self.pinv(rcond).apply(y)
+
+    def trace(self) -> Tensor:
+        """The sum of the diagonal of a square A."""
+        self._square("traced")
+        return self.to_dense().trace()
+
+    def logdet(self) -> Tensor:
+        """log|det A| of a square A, -∞ where it is singular."""
+        self._square("given a determinant")
+        return torch.linalg.slogdet(self.to_dense()).logabsdet
 
     def rank(self, rcond: float | None = None) -> int:
         """The numerical rank: how many singular values exceed ``rcond`` times the largest."""
@@ -66,8 +207,23 @@ class LinearOperator(ABC):
 
     def condition(self) -> float:
         """The ratio of the largest to the smallest singular value (infinite when singular)."""
-        values = self.singular_values()
+        values = self.singular_values().detach()
         return float(values[0] / values[-1]) if values[-1] > 0 else float("inf")
+
+    def _square(self, use: str) -> int:
+        if self.shape[0] != self.shape[1]:
+            raise ValueError(f"only a square operator can be {use}, this one is {self.shape}")
+        return self.shape[0]
+
+    def _count(self, k: int | None, most: int) -> int:
+        if k is None:
+            return most
+        if not 1 <= k <= most:
+            raise ValueError(f"k must be between 1 and {most} for an operator of shape {self.shape}, got {k}")
+        return k
+
+    def _eye(self, dim: int) -> Tensor:
+        return torch.eye(dim, dtype=self.like.dtype, device=self.like.device)
 
 
 def cutoff(values: Tensor, dim: int, rcond: float | None) -> Tensor:
@@ -76,16 +232,32 @@ def cutoff(values: Tensor, dim: int, rcond: float | None) -> Tensor:
     return relative * values.max()
 
 
-def check_chain(first: LinearOperator, then: LinearOperator) -> None:
-    """Raise ``ValueError`` unless ``then ∘ first`` is defined."""
-    if then.shape[1] != first.shape[0]:
-        raise ValueError(f"cannot compose operators of shapes {then.shape} and {first.shape}: inner dimensions differ")
+def reciprocal(values: Tensor, threshold: Tensor | float) -> Tensor:
+    """1 / value above the threshold and 0 up to it."""
+    keep = values > threshold
+    return torch.where(keep, 1 / torch.where(keep, values, 1), 0)
 
 
-def check_same_shape(a: LinearOperator, b: LinearOperator) -> None:
-    """Raise ``ValueError`` unless the two operators can be added."""
-    if a.shape != b.shape:
-        raise ValueError(f"cannot add operators of shapes {a.shape} and {b.shape}")
+def eigenpairs(matrix: Tensor) -> Eigen:
+    """All eigenpairs of a square matrix, by the symmetric solver where it is exactly symmetric."""
+    solve = torch.linalg.eigh if torch.equal(matrix, matrix.T) else torch.linalg.eig
+    values, vectors = solve(matrix)
+    return Eigen(values, vectors)
+
+
+def leading(values: Tensor, vectors: Tensor, k: int) -> Eigen:
+    """The k eigenpairs of largest magnitude out of ``(count,)`` and ``(dim, count)``, real where their values are.
+
+    Raises ``ValueError`` where there are not k of them that are independent to working precision.
+    """
+    order = values.abs().argsort(descending=True, stable=True)[:k]
+    values, vectors = values[order], vectors[:, order]
+    if values.is_complex() and not bool(values.imag.any()):
+        values, vectors = values.real, vectors.real
+    tolerance = torch.finfo(vectors.dtype).eps ** 0.5
+    if len(values) < k or float(torch.linalg.svdvals(vectors.detach())[-1]) < tolerance:
+        raise ValueError(f"the operator has not {k} independent eigenvectors to working precision")
+    return Eigen(values, vectors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,37 +270,18 @@ class DenseOperator(LinearOperator):
     def shape(self) -> tuple[int, int]:
         return self.matrix.shape[0], self.matrix.shape[1]
 
+    @property
+    def like(self) -> Tensor:
+        return self.matrix
+
     def apply(self, z: Tensor) -> Tensor:
         return z @ self.matrix.T
 
     def adjoint(self) -> DenseOperator:
         return DenseOperator(self.matrix.T)
 
-    def compose(self, other: LinearOperator) -> DenseOperator:
-        check_chain(other, self)
-        return DenseOperator(self.matrix @ other.to_dense())
-
-    def add(self, other: LinearOperator) -> DenseOperator:
-        check_same_shape(self, other)
-        return DenseOperator(self.matrix + other.to_dense())
-
     def scale(self, factor: float) -> DenseOperator:
         return DenseOperator(factor * self.matrix)
-
-    def shift(self, alpha: float) -> DenseOperator:
-        if self.shape[0] != self.shape[1]:
-            raise ValueError(f"only a square operator can be shifted by the identity, this one is {self.shape}")
-        identity = torch.eye(self.shape[0], dtype=self.matrix.dtype, device=self.matrix.device)
-        return DenseOperator(self.matrix + alpha * identity)
-
-    def singular_values(self) -> Tensor:
-        return torch.linalg.svdvals(self.matrix)
-
-    def pinv(self, rcond: float | None = None) -> DenseOperator:
-        u, s, vh = torch.linalg.svd(self.matrix, full_matrices=False)
-        keep = s > cutoff(s, max(self.shape), rcond)
-        inverse = torch.where(keep, 1 / torch.where(keep, s, 1), 0)
-        return DenseOperator((vh.T * inverse) @ u.T)
 
     def to_dense(self) -> Tensor:
         return self.matrix

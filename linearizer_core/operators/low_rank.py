@@ -1,7 +1,8 @@
-"""Scaled identity plus low rank, αI + U C Vᵀ: the structure that diffusion's operators keep under algebra."""
+"""Low rank, U C Vᵀ, and scaled identity plus low rank, αI + U C Vᵀ: the structures that diffusion's operators keep."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,17 +10,20 @@ import torch
 from torch import Tensor
 
 from linearizer_core.operators.base import (
+    SVD,
     DenseOperator,
+    Eigen,
     LinearOperator,
-    check_chain,
-    check_same_shape,
     cutoff,
+    eigenpairs,
+    leading,
+    reciprocal,
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """The outer factors U ``(dim, r)`` and V ``(dim, s)``; operators on the same tensors combine in r×s work."""
+    """The outer factors U ``(out_dim, r)`` and V ``(in_dim, s)``; operators on the same tensors combine in r×s work."""
 
     u: Tensor
     v: Tensor
@@ -33,10 +37,163 @@ class Factors:
         """Whether both hold the very same tensors."""
         return self.u is other.u and self.v is other.v
 
+    def beside(self, other: Factors) -> Factors:
+        """[U U'] and [V V']."""
+        return Factors(torch.cat([self.u, other.u], 1), torch.cat([self.v, other.v], 1))
+
+
+@dataclass(frozen=True, eq=False)
+class LowRankOperator(LinearOperator):
+    """U C Vᵀ with ``core`` C ``(r, s)``.
+
+    No method but ``to_dense`` and a full ``svd`` or ``eig`` forms anything of size out_dim×in_dim.
+    """
+
+    core: Tensor
+    factors: Factors
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.factors.u), len(self.factors.v)
+
+    @property
+    def like(self) -> Tensor:
+        return self.core
+
+    def apply(self, z: Tensor) -> Tensor:
+        return ((z @ self.factors.v) @ self.core.T) @ self.factors.u.T
+
+    def adjoint(self) -> LowRankOperator:
+        return LowRankOperator(self.core.T, Factors(self.factors.v, self.factors.u))
+
+    def scale(self, factor: float) -> LowRankOperator:
+        return LowRankOperator(factor * self.core, self.factors)
+
+    def shift(self, alpha: float) -> ScaledIdentityPlusLowRank:
+        self._square("shifted by the identity")
+        return ScaledIdentityPlusLowRank(alpha, self.core, self.factors)
+
+    def _after(self, first: LinearOperator) -> LinearOperator:
+        """(U C Vᵀ) B = U C (BᵀV)ᵀ for any B, in r×s work where B is on the same factors."""
+        if isinstance(first, LowRankOperator | ScaledIdentityPlusLowRank) and self.factors.shared_with(first.factors):
+            core = self.core @ (self.factors.gram @ first.core)
+            if isinstance(first, ScaledIdentityPlusLowRank):
+                core = core + first.alpha * self.core
+            return LowRankOperator(core, self.factors)
+        if isinstance(first, LowRankOperator):
+            core = self.core @ (self.factors.v.T @ first.factors.u) @ first.core
+            return LowRankOperator(core, Factors(self.factors.u, first.factors.v))
+        return LowRankOperator(self.core, Factors(self.factors.u, first.adjoint().apply(self.factors.v.T).T))
+
+    def _before(self, then: LinearOperator) -> LinearOperator:
+        return LowRankOperator(self.core, Factors(then.apply(self.factors.u.T).T, self.factors.v))
+
+    def _plus(self, other: LinearOperator) -> LinearOperator | None:
+        if not isinstance(other, LowRankOperator):
+            return None
+        if self.factors.shared_with(other.factors):
+            return LowRankOperator(self.core + other.core, self.factors)
+        core = torch.block_diag(self.core, other.core)
+        if max(core.shape) >= max(self.shape):
+            return DenseOperator(self.to_dense() + other.to_dense())
+        return LowRankOperator(core, self.factors.beside(other.factors))
+
+    def exp(self, t: float = 1.0) -> LinearOperator:
+        return self.shift(0.0).exp(t)
+
+    @cached_property
+    def _triples(self) -> SVD:
+        """The singular triples that the factors can hold: those of R_u C R_vᵀ in the factors' orthonormal bases."""
+        q_u, r_u = torch.linalg.qr(self.factors.u)
+        q_v, r_v = torch.linalg.qr(self.factors.v)
+        p, s, qh = torch.linalg.svd(r_u @ self.core @ r_v.T, full_matrices=False)
+        return SVD(q_u @ p, s, q_v @ qh.T)
+
+    def svd(self, k: int | None = None) -> SVD:
+        k = self._count(k, min(self.shape))
+        u, s, v = self._triples.u, self._triples.s, self._triples.v
+        missing = k - len(s)
+        if missing <= 0:
+            return SVD(u[:, :k], s[:k], v[:, :k])
+        zeros = s.new_zeros(missing)
+        return SVD(
+            torch.cat([u, complement_of(u, missing)], 1),
+            torch.cat([s, zeros]),
+            torch.cat([v, complement_of(v, missing)], 1),
+        )
+
+    def singular_values(self) -> Tensor:
+        s = self._triples.s
+        return torch.cat([s, s.new_zeros(min(self.shape) - len(s))])
+
+    def eig(self, k: int | None = None) -> Eigen:
+        self._square("decomposed into eigenvectors")
+        return self.shift(0.0).eig(k)
+
+    def pinv(self, rcond: float | None = None) -> LowRankOperator:
+        u, s, v = self._triples.u, self._triples.s, self._triples.v
+        inverse = torch.diag(reciprocal(s, cutoff(s, max(self.shape), rcond)))
+        return LowRankOperator(inverse, Factors(v, u))
+
+    def row_projection(self, rcond: float | None = None) -> OrthogonalProjection:
+        s, v = self._triples.s, self._triples.v
+        return OrthogonalProjection.of(v[:, s > cutoff(s, max(self.shape), rcond)])
+
+    def trace(self) -> Tensor:
+        self._square("traced")
+        return (self.core @ self.factors.gram).trace()
+
+    def logdet(self) -> Tensor:
+        """log|det A|: -∞ unless the factors span the whole space."""
+        self._square("given a determinant")
+        return self.singular_values().log().sum()
+
+    def to_dense(self) -> Tensor:
+        return self.factors.u @ self.core @ self.factors.v.T
+
+
+@dataclass(frozen=True, eq=False)
+class OrthogonalProjection(LowRankOperator):
+    """P = Q Qᵀ of a frame Q ``(dim, r)`` with orthonormal columns: P = Pᵀ = P², its own adjoint and pseudo-inverse."""
+
+    @classmethod
+    def of(cls, frame: Tensor) -> OrthogonalProjection:
+        """The projection of an orthonormal ``frame`` ``(dim, r)``, taken as such without a check."""
+        return cls(torch.eye(frame.shape[1], dtype=frame.dtype, device=frame.device), Factors(frame, frame))
+
+    @classmethod
+    def onto(cls, vectors: Tensor, rcond: float | None = None) -> OrthogonalProjection:
+        """The projection onto the span of the columns of ``vectors`` ``(dim, count)``, which may be dependent."""
+        u, s, _ = torch.linalg.svd(vectors, full_matrices=False)
+        return cls.of(u[:, s > cutoff(s, max(vectors.shape), rcond)])
+
+    def adjoint(self) -> OrthogonalProjection:
+        return self
+
+    def pinv(self, rcond: float | None = None) -> OrthogonalProjection:
+        return self
+
+    def row_projection(self, rcond: float | None = None) -> OrthogonalProjection:
+        return self
+
+    def power(self, n: int) -> LinearOperator:
+        return self if n >= 1 else super().power(n)
+
+    def exp(self, t: float = 1.0) -> ScaledIdentityPlusLowRank:
+        """exp(tP) = I + (eᵗ - 1) P."""
+        return ScaledIdentityPlusLowRank(1.0, math.expm1(t) * self.core, self.factors)
+
+    def complement(self) -> ScaledIdentityPlusLowRank:
+        """I - P, the projection onto the orthogonal complement."""
+        return self.scale(-1.0).shift(1.0)
+
 
 @dataclass(frozen=True, eq=False)
 class ScaledIdentityPlusLowRank(LinearOperator):
-    """The square operator αI + U C Vᵀ with ``core`` C ``(r, s)``; no method but ``to_dense`` forms dim×dim."""
+    """The square operator αI + U C Vᵀ with ``core`` C ``(r, s)``.
+
+    No method but ``to_dense`` and a full ``svd`` or ``eig``, whose results are dim×dim, forms anything of that size.
+    """
 
     alpha: float
     core: Tensor
@@ -44,8 +201,12 @@ class ScaledIdentityPlusLowRank(LinearOperator):
 
     @property
     def shape(self) -> tuple[int, int]:
-        dim = self.factors.u.shape[0]
+        dim = len(self.factors.u)
         return dim, dim
+
+    @property
+    def like(self) -> Tensor:
+        return self.core
 
     def apply(self, z: Tensor) -> Tensor:
         return self.alpha * z + ((z @ self.factors.v) @ self.core.T) @ self.factors.u.T
@@ -53,71 +214,162 @@ class ScaledIdentityPlusLowRank(LinearOperator):
     def adjoint(self) -> ScaledIdentityPlusLowRank:
         return ScaledIdentityPlusLowRank(self.alpha, self.core.T, Factors(self.factors.v, self.factors.u))
 
-    def compose(self, other: LinearOperator) -> LinearOperator:
-        """(αI + UCVᵀ)(βI + U'C'V'ᵀ); on shared factors αβI + U[αC' + βC + C(VᵀU)C']Vᵀ, else they are stacked."""
-        check_chain(other, self)
-        if not isinstance(other, ScaledIdentityPlusLowRank):
-            return DenseOperator(self.apply(other.to_dense().T).T)
-        alpha = self.alpha * other.alpha
-        if self.factors.shared_with(other.factors):
-            core = self.alpha * other.core + other.alpha * self.core + self.core @ (self.factors.gram @ other.core)
-            return ScaledIdentityPlusLowRank(alpha, core, self.factors)
-        across = self.core @ (self.factors.v.T @ other.factors.u) @ other.core
-        return self._stacked(alpha, other, other.alpha * self.core, across, self.alpha * other.core)
-
-    def add(self, other: LinearOperator) -> LinearOperator:
-        check_same_shape(self, other)
-        if not isinstance(other, ScaledIdentityPlusLowRank):
-            return DenseOperator(self.to_dense() + other.to_dense())
-        alpha = self.alpha + other.alpha
-        if self.factors.shared_with(other.factors):
-            return ScaledIdentityPlusLowRank(alpha, self.core + other.core, self.factors)
-        across = self.core.new_zeros(self.core.shape[0], other.core.shape[1])
-        return self._stacked(alpha, other, self.core, across, other.core)
-
-    def _stacked(
-        self, alpha: float, other: ScaledIdentityPlusLowRank, upper: Tensor, across: Tensor, lower: Tensor
-    ) -> ScaledIdentityPlusLowRank:
-        """αI + [U U'] [[upper, across], [0, lower]] [V V']ᵀ."""
-        zero = upper.new_zeros(lower.shape[0], upper.shape[1])
-        core = torch.cat([torch.cat([upper, across], 1), torch.cat([zero, lower], 1)], 0)
-        factors = Factors(
-            torch.cat([self.factors.u, other.factors.u], 1), torch.cat([self.factors.v, other.factors.v], 1)
-        )
-        return ScaledIdentityPlusLowRank(alpha, core, factors)
-
     def scale(self, factor: float) -> ScaledIdentityPlusLowRank:
         return ScaledIdentityPlusLowRank(factor * self.alpha, factor * self.core, self.factors)
 
     def shift(self, alpha: float) -> ScaledIdentityPlusLowRank:
         return ScaledIdentityPlusLowRank(self.alpha + alpha, self.core, self.factors)
 
+    def _after(self, first: LinearOperator) -> LinearOperator | None:
+        """(αI + UCVᵀ)(βI + U'C'V'ᵀ); on shared factors αβI + U[αC' + βC + C(VᵀU)C']Vᵀ, else they are stacked."""
+        if isinstance(first, LowRankOperator) and self.factors.shared_with(first.factors):
+            return LowRankOperator(
+                self.alpha * first.core + self.core @ (self.factors.gram @ first.core), first.factors
+            )
+        if not isinstance(first, ScaledIdentityPlusLowRank):
+            return None
+        alpha = self.alpha * first.alpha
+        if self.factors.shared_with(first.factors):
+            core = self.alpha * first.core + first.alpha * self.core + self.core @ (self.factors.gram @ first.core)
+            return ScaledIdentityPlusLowRank(alpha, core, self.factors)
+        if self._stacked_width(first) >= self.shape[0]:
+            return None
+        across = self.core @ (self.factors.v.T @ first.factors.u) @ first.core
+        core = torch.block_diag(first.alpha * self.core, self.alpha * first.core)
+        core[: len(self.core), self.core.shape[1] :] = across
+        return ScaledIdentityPlusLowRank(alpha, core, self.factors.beside(first.factors))
+
+    def _plus(self, other: LinearOperator) -> LinearOperator | None:
+        if not isinstance(other, LowRankOperator | ScaledIdentityPlusLowRank):
+            return None
+        alpha = self.alpha + (other.alpha if isinstance(other, ScaledIdentityPlusLowRank) else 0.0)
+        if self.factors.shared_with(other.factors):
+            return ScaledIdentityPlusLowRank(alpha, self.core + other.core, self.factors)
+        if self._stacked_width(other) >= self.shape[0]:
+            return None
+        core = torch.block_diag(self.core, other.core)
+        return ScaledIdentityPlusLowRank(alpha, core, self.factors.beside(other.factors))
+
+    def _stacked_width(self, other: LowRankOperator | ScaledIdentityPlusLowRank) -> int:
+        """The columns that stacked factors would have: from the dimension on, the matrix itself is narrower."""
+        return max(a + b for a, b in zip(self.core.shape, other.core.shape, strict=True))
+
+    def exp(self, t: float = 1.0) -> ScaledIdentityPlusLowRank:
+        """exp(t(αI + UCVᵀ)) = e^{tα}(I + U φ(tCVᵀU) tC Vᵀ), φ(X) = Σ Xⁿ/(n+1)!, in r×r work on the same factors."""
+        inner = t * self.core @ self.factors.gram
+        r = len(inner)
+        # The exponential of [[X, I], [0, 0]] holds φ(X) in its upper right block (Al-Mohy & Higham, 2011, theorem 2.1).
+        augmented = inner.new_zeros(2 * r, 2 * r)
+        augmented[:r, :r] = inner
+        augmented[:r, r:] = self._eye(r)
+        phi = torch.linalg.matrix_exp(augmented)[:r, r:]
+        growth = math.exp(t * self.alpha)
+        return ScaledIdentityPlusLowRank(growth, growth * t * (phi @ self.core), self.factors)
+
     @cached_property
     def _span(self) -> tuple[Tensor, Tensor]:
         """An orthonormal W ``(dim, q)`` spanning U and V, and K ``(q, q)``: the operator is α(I - WWᵀ) + W K Wᵀ."""
-        w, _ = torch.linalg.qr(torch.cat([self.factors.u, self.factors.v], 1))
-        k = (w.T @ self.factors.u) @ self.core @ (self.factors.v.T @ w)
-        return w, k + self.alpha * torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+        u, v = self.factors.u, self.factors.v
+        w, _ = torch.linalg.qr(u if u is v else torch.cat([u, v], 1))
+        left = w.T @ u
+        k = left @ self.core @ (left if u is v else w.T @ v).T
+        if u is v and torch.equal(self.core, self.core.T):
+            k = (k + k.T) / 2  # exactly symmetric, as the operator is
+        return w, k + self.alpha * self._eye(w.shape[1])
+
+    def _outside(self) -> int:
+        """The dimension of the complement of W, on which the operator is α."""
+        w, _ = self._span
+        return w.shape[0] - w.shape[1]
 
     def singular_values(self) -> Tensor:
-        w, k = self._span
-        outside = torch.full((w.shape[0] - w.shape[1],), abs(self.alpha), dtype=w.dtype, device=w.device)
+        _, k = self._span
+        outside = k.new_full((self._outside(),), abs(self.alpha))
         return torch.cat([torch.linalg.svdvals(k), outside]).sort(descending=True).values
+
+    def svd(self, k: int | None = None) -> SVD:
+        k = self._count(k, self.shape[0])
+        w, inner = self._span
+        p, s, qh = torch.linalg.svd(inner)
+        s, order, outside = _merge(s, w, abs(self.alpha), k)
+        sign = math.copysign(1.0, self.alpha)
+        return SVD(torch.cat([w @ p, sign * outside], 1)[:, order], s, torch.cat([w @ qh.T, outside], 1)[:, order])
+
+    def eig(self, k: int | None = None) -> Eigen:
+        k = self._count(k, self.shape[0])
+        u, v = self.factors.u, self.factors.v
+        if u is v and torch.equal(self.core, self.core.T):
+            basis, inner = self._span
+            found = eigenpairs(inner)
+            inside, vectors = found.values, basis @ found.vectors
+        else:
+            # UCVᵀ (U p) = U (CVᵀU) p: its eigenvalues other than 0 are those of CVᵀU. All else it annihilates is
+            # orthogonal to its row space.
+            low_rank = LowRankOperator(self.core, self.factors)
+            found = eigenpairs(self.core @ self.factors.gram)
+            kept = found.values.abs() > cutoff(found.values.abs(), self.shape[0], None)
+            inside = found.values[kept] + self.alpha
+            vectors = u.to(inside.dtype) @ found.vectors[:, kept]
+            vectors = vectors / vectors.norm(dim=0)
+            basis = low_rank.row_projection().factors.u
+        values, order, outside = _merge(inside, basis, self.alpha, k)
+        return leading(values, torch.cat([vectors, outside.to(vectors.dtype)], 1)[:, order], k)
 
     def pinv(self, rcond: float | None = None) -> ScaledIdentityPlusLowRank:
         """α⁺(I - WWᵀ) + W K⁺ Wᵀ: the two parts act on orthogonal spaces, so each is inverted by itself."""
         w, k = self._span
-        threshold = float(cutoff(self.singular_values(), self.shape[0], rcond))
+        threshold = self._cutoff(rcond)
         p, s, qh = torch.linalg.svd(k)
-        keep = s > threshold
-        inverse = torch.where(keep, 1 / torch.where(keep, s, 1), 0)
         # Where U and V span everything there is no outside: adding 1/α and taking it away again would cost digits.
-        has_outside = w.shape[1] < w.shape[0] and abs(self.alpha) > threshold
-        outside = 1 / self.alpha if has_outside else 0.0
-        core = (qh.T * inverse) @ p.T - outside * torch.eye(k.shape[0], dtype=k.dtype, device=k.device)
+        outside = 1 / self.alpha if self._outside() and abs(self.alpha) > threshold else 0.0
+        core = (qh.T * reciprocal(s, threshold)) @ p.T - outside * self._eye(len(k))
         return ScaledIdentityPlusLowRank(outside, core, Factors(w, w))
 
+    def row_projection(self, rcond: float | None = None) -> LinearOperator:
+        w, k = self._span
+        threshold = self._cutoff(rcond)
+        _, s, qh = torch.linalg.svd(k)
+        if not self._outside() or abs(self.alpha) <= threshold:
+            return OrthogonalProjection.of(w @ qh[s > threshold].T)
+        return OrthogonalProjection.of(w @ qh[s <= threshold].T).complement()
+
+    def _cutoff(self, rcond: float | None) -> float:
+        return float(cutoff(self.singular_values().detach(), self.shape[0], rcond))
+
+    def _solve(self, y: Tensor) -> Tensor:
+        w, k = self._span
+        inside = y @ w
+        solved = torch.linalg.solve(k, inside.T).T @ w.T
+        return solved + (y - inside @ w.T) / self.alpha if self._outside() else solved
+
+    def trace(self) -> Tensor:
+        return self.alpha * self.shape[0] + (self.core @ self.factors.gram).trace()
+
+    def logdet(self) -> Tensor:
+        """log|det(αI + UCVᵀ)| = (dim - q) log|α| + log|det K|."""
+        _, k = self._span
+        inside = torch.linalg.slogdet(k).logabsdet
+        if not self._outside():
+            return inside
+        return inside + self._outside() * (math.log(abs(self.alpha)) if self.alpha else -math.inf)
+
     def to_dense(self) -> Tensor:
-        u = self.factors.u
-        identity = torch.eye(u.shape[0], dtype=u.dtype, device=u.device)
-        return self.alpha * identity + u @ self.core @ self.factors.v.T
+        return self.alpha * self._eye(self.shape[0]) + self.factors.u @ self.core @ self.factors.v.T
+
+
+def _merge(inside: Tensor, basis: Tensor, alpha: float, k: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The k largest of ``inside`` and of α, their order, and α's vectors among them, orthogonal to ``basis``."""
+    outside = min(k, basis.shape[0] - basis.shape[1])
+    values = torch.cat([inside, inside.new_full((outside,), alpha)])
+    order = values.abs().argsort(descending=True, stable=True)[:k]
+    return values[order], order, complement_of(basis, int((order >= len(inside)).sum()))
+
+
+def complement_of(basis: Tensor, count: int) -> Tensor:
+    """``count`` orthonormal columns orthogonal to those of the orthonormal ``basis`` ``(dim, q)``."""
+    # Fixed Gaussian directions are in general position to any basis; the second pass removes what rounding left.
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(len(basis), count, generator=generator, dtype=torch.float64).to(basis)
+    for _ in range(2):
+        drawn, _ = torch.linalg.qr(drawn - basis @ (basis.T @ drawn))
+    return drawn

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from linearizer_core.operators.base import DenseOperator, LinearOperator
-from linearizer_core.operators.low_rank import Factors, ScaledIdentityPlusLowRank
+from linearizer_core.operators.low_rank import Factors, LowRankOperator
 
 
 class TimeOperator(nn.Module, ABC):
@@ -24,10 +24,10 @@ class TimeOperator(nn.Module, ABC):
         """A(t_b) z_b for each row: ``(batch,)`` times in [0, 1] and ``(batch, dim)`` to ``(batch, dim)``."""
 
     @abstractmethod
-    def at(self, times: Tensor) -> list[LinearOperator]:
-        """The operators at ``(count,)`` times, as they are now: without gradients, untouched by further training.
+    def at(self, times: Tensor) -> list[list[LinearOperator]]:
+        """The operators at ``(steps, stages)`` times as they are now, without gradients and apart from training.
 
-        Those of one call share their factors, where there are any, so that their products stay narrow.
+        Those of one step share their factors, where there are any, so that a solver's step stays narrow.
         """
 
     @abstractmethod
@@ -52,6 +52,17 @@ def sinusoidal(t: Tensor, size: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], 1)
 
 
+def principal(z: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The ``rank`` leading principal directions of latents ``(count, dim)`` about 0, and the variances along them."""
+    values, vectors = torch.linalg.eigh((z.T @ z) / len(z))
+    return vectors[:, -rank:].flip(1), values[-rank:].flip(0).clamp_min(1e-4)
+
+
+def _check_rank(dim: int, rank: int) -> None:
+    if not 1 <= rank <= dim:
+        raise ValueError(f"rank must be between 1 and the dimension {dim}, got {rank}")
+
+
 class TimeLowRank(TimeOperator):
     """A(t) = U S(t) Vᵀ of rank r with U and V ``(dim, r)`` shared over time and S(t) ``(r, r)`` a small network.
 
@@ -63,8 +74,7 @@ class TimeLowRank(TimeOperator):
 
     def __init__(self, dim: int, rank: int, hidden: int = 64, embedding: int = 16) -> None:
         super().__init__(dim)
-        if not 1 <= rank <= dim:
-            raise ValueError(f"rank must be between 1 and the dimension {dim}, got {rank}")
+        _check_rank(dim, rank)
         self.rank = rank
         self.embedding = embedding
         frame, _ = torch.linalg.qr(torch.randn(dim, rank))
@@ -86,17 +96,72 @@ class TimeLowRank(TimeOperator):
         return inner @ self.u.T
 
     @torch.no_grad()
-    def at(self, times: Tensor) -> list[LinearOperator]:
-        factors = Factors(self.u.clone(), self.v.clone())
-        return [ScaledIdentityPlusLowRank(0.0, core, factors) for core in self.core(times)]
+    def at(self, times: Tensor) -> list[list[LinearOperator]]:
+        factors = Factors(self.u.clone(), self.v.clone())  # one pair for all steps: the whole product stays r×r
+        cores = self.core(times.flatten()).unflatten(0, times.shape)
+        return [[LowRankOperator(core, factors) for core in step] for step in cores]
 
     @torch.no_grad()
     def initialise(self, z1: Tensor) -> None:
-        values, vectors = torch.linalg.eigh((z1.T @ z1) / len(z1))
-        frame = vectors[:, -self.rank :].flip(1)
+        frame, variances = principal(z1, self.rank)
         self.u.copy_(frame)
         self.v.copy_(frame)
-        self.log_variance.copy_(values[-self.rank :].flip(0).clamp_min(1e-4).log())
+        self.log_variance.copy_(variances.log())
+
+
+class TimeFactors(TimeOperator):
+    """A(t) = L(t) R(t)ᵀ of rank r with both factors ``(dim, r)`` changing with time, as in the paper's own models.
+
+    L(t) is a learned frame scaled by Wiener gains, R(t) a learned frame, each plus a learned correction. The operators
+    of different times share no factors, so a product of T of them holds up to r T columns, and the collapse of T steps
+    of s stages up to r s T; where that reaches the dimension it becomes a matrix.
+
+    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+    """
+
+    def __init__(self, dim: int, rank: int, hidden: int = 32, embedding: int = 16) -> None:
+        super().__init__(dim)
+        _check_rank(dim, rank)
+        self.rank = rank
+        self.embedding = embedding
+        frame, _ = torch.linalg.qr(torch.randn(dim, rank))
+        self.left = nn.Parameter(frame.clone())
+        self.right = nn.Parameter(frame.clone())
+        self.log_variance = nn.Parameter(torch.zeros(rank))
+        last = nn.Linear(hidden, 2 * dim * rank)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.correction = nn.Sequential(nn.Linear(embedding, hidden), nn.SiLU(), last)
+
+    def factors(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """L(t) and R(t): ``(count,)`` to twice ``(count, dim, r)``."""
+        change = self.correction(sinusoidal(t, self.embedding)).view(len(t), 2, self.dim, self.rank)
+        gains = wiener(t, self.log_variance.exp())[:, None, :]
+        return self.left * gains + change[:, 0], self.right + change[:, 1]
+
+    def forward(self, t: Tensor, z: Tensor) -> Tensor:
+        left, right = self.factors(t)
+        inner = torch.einsum("bdr,bd->br", right, z)
+        return torch.einsum("bdr,br->bd", left, inner)
+
+    @torch.no_grad()
+    def at(self, times: Tensor) -> list[list[LinearOperator]]:
+        operators: list[list[LinearOperator]] = []
+        for step in times:
+            left, right = self.factors(step)
+            stages = len(step)
+            beside = Factors(torch.cat(list(left), 1), torch.cat(list(right), 1))
+            # Stage i is the block i of the factors of all of the step's stages.
+            cores = torch.eye(stages, dtype=left.dtype, device=left.device).repeat_interleave(self.rank, 1)
+            operators.append([LowRankOperator(torch.diag(core), beside) for core in cores])
+        return operators
+
+    @torch.no_grad()
+    def initialise(self, z1: Tensor) -> None:
+        frame, variances = principal(z1, self.rank)
+        self.left.copy_(frame)
+        self.right.copy_(frame)
+        self.log_variance.copy_(variances.log())
 
 
 class TimeDense(TimeOperator):
@@ -122,11 +187,11 @@ class TimeDense(TimeOperator):
         return base + torch.einsum("bj,bjd->bd", sinusoidal(t, self.basis), terms)
 
     @torch.no_grad()
-    def at(self, times: Tensor) -> list[LinearOperator]:
-        return [DenseOperator(matrix) for matrix in self.matrix(times)]
+    def at(self, times: Tensor) -> list[list[LinearOperator]]:
+        return [[DenseOperator(matrix) for matrix in self.matrix(step)] for step in times]
 
     @torch.no_grad()
     def initialise(self, z1: Tensor) -> None:
-        values, vectors = torch.linalg.eigh((z1.T @ z1) / len(z1))
-        self.frame.copy_(vectors)
-        self.log_variance.copy_(values.clamp_min(1e-4).log())
+        frame, variances = principal(z1, self.dim)
+        self.frame.copy_(frame)
+        self.log_variance.copy_(variances.log())

@@ -19,7 +19,7 @@ from linearizer_core.config import EvaluateConfig, FlowConfig, ModelConfig, Oper
 from linearizer_core.data import ImageData, load
 from linearizer_core.diffusion import LinearDiffusion
 from linearizer_core.evaluation import Quality
-from linearizer_core.flows import AffineCoupling, Invertible
+from linearizer_core.flows import Coupling, Invertible
 from linearizer_core.metrics.features import Classifier, cached_classifier
 from linearizer_core.models import build_diffusion
 
@@ -55,7 +55,7 @@ print(json.dumps({
 def _randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     """Move every parameter, a coupling's networks further: their last layers start at zero."""
     generator = torch.Generator().manual_seed(seed)
-    inside = {id(p) for m in module.modules() if isinstance(m, AffineCoupling) for p in m.parameters()}
+    inside = {id(p) for m in module.modules() if isinstance(m, Coupling) for p in m.parameters()}
     with torch.no_grad():
         for p in module.parameters():
             noise = torch.randn(p.shape, generator=generator, dtype=torch.float64).to(p.dtype)
@@ -109,10 +109,10 @@ def diffusion() -> Callable[..., LinearDiffusion]:
 class Sinh(Invertible):
     """g(x) = sinh(x): a nonlinear invertible map with everything about its induced space in closed form."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x.sinh(), x.cosh().log().sum(1)
 
-    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return y.asinh(), -(1 + y.square()).sqrt().log().sum(1)
 
 

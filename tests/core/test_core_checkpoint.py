@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from linearizer_core.checkpoint import CONFIG, WEIGHTS, CheckpointError, load, save
@@ -21,7 +22,7 @@ from linearizer_core.config import (
     to_mapping,
 )
 from linearizer_core.diffusion import LinearDiffusion
-from linearizer_core.flows import ActNorm
+from linearizer_core.flows import ActNorm, Labelled
 from linearizer_core.models import build_diffusion
 from linearizer_core.solvers import EULER
 
@@ -32,6 +33,9 @@ FLOWS = {
     "mlp": FlowConfig(depth=2, width=8),
     "conv": FlowConfig(depth=1, width=8, conditioner="conv", kernel=1),
     "identity": FlowConfig(kind="identity"),
+    "p4": FlowConfig(depth=1, width=8, mixing="p4"),
+    "spline": FlowConfig(depth=1, width=8, coupling="spline", mixing="permutation", memory="recompute"),
+    "unet": FlowConfig(depth=1, width=8, conditioner="unet", levels=2, coupling="mixture", mixing="householder"),
 }
 
 
@@ -80,6 +84,22 @@ def test_loaded_model_makes_the_same_samples(store: Store, flow: str, operator: 
     assert torch.equal(loaded.sample_stepping(x0, 4, EULER), model.sample_stepping(x0, 4, EULER))
     collapsed, again = (m.generator(m.collapse(4, EULER))(x0) for m in (model, loaded))
     assert torch.equal(collapsed, again)
+
+
+def test_a_shared_network_is_saved_once_and_stays_shared(store: Store) -> None:
+    config = TrialConfig(model=ModelConfig(flow=FLOWS["mlp"], operator=LOW_RANK, noise_flow="shared"))
+    folder, model = store(config)
+    loaded, _ = load(folder)
+    assert isinstance(loaded.g_x, Labelled)
+    assert isinstance(loaded.g_y, Labelled)
+    assert loaded.g_x.network is loaded.g_y.network
+    x = model.noise(4, torch.Generator().manual_seed(0))
+    for own, other in ((loaded.g_x, model.g_x), (loaded.g_y, model.g_y)):
+        assert torch.equal(own(x)[0], other(x)[0])
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        written = set(file.keys())
+    assert not any(name.startswith("g_y") for name in written)
+    assert written | {name.replace("g_x", "g_y") for name in written} == set(model.state_dict())
 
 
 def test_loaded_actnorm_is_not_fitted_again(folder: Path) -> None:
@@ -140,8 +160,8 @@ def edit(folder: Path, **changes: Any) -> None:
 
 
 def test_other_format(folder: Path) -> None:
-    edit(folder, format=2)
-    fails(folder, CONFIG, "format 2, this version reads format 1")
+    edit(folder, format=1)
+    fails(folder, CONFIG, "format 1, this version reads format 2")
 
 
 @pytest.mark.parametrize("flow", ["conv", "identity"])

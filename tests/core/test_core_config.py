@@ -150,13 +150,34 @@ def test_a_dense_operator_has_no_rank_to_exceed() -> None:
     assert problems(config, EVENT, IMAGES) == {}
 
 
+@pytest.mark.parametrize("conditioner", ["conv", "unet"])
 @pytest.mark.parametrize("event", [(1, 7, 8), (1, 8, 7)])
-def test_conv_needs_even_sides(event: tuple[int, int, int]) -> None:
-    found = problems(replace("model.flow.conditioner", "conv"), event, IMAGES)
-    assert found == {"model.flow.conditioner": f"conv needs even image sides, digits is {event[1]}×{event[2]}; use mlp"}
+def test_convolutions_need_even_sides(conditioner: str, event: tuple[int, int, int]) -> None:
+    found = problems(replace("model.flow.conditioner", conditioner), event, IMAGES)
+    sides = f"{event[1]}×{event[2]}"
+    assert found == {"model.flow.conditioner": f"{conditioner} needs even image sides, digits is {sides}; use mlp"}
     assert problems(SMALL, event, IMAGES) == {}
     identity = dataclasses.replace(SMALL, model=ModelConfig(flow=FlowConfig(kind="identity", conditioner="conv")))
     assert problems(identity, event, IMAGES) == {}
+
+
+def flow_problems(event: tuple[int, int, int], **fields: object) -> dict[str, str]:
+    flow = FlowConfig(**fields)  # type: ignore[arg-type]
+    return problems(dataclasses.replace(SMALL, model=ModelConfig(flow=flow)), event, IMAGES)
+
+
+def test_levels_must_fit_the_image_and_the_conditioner() -> None:
+    assert flow_problems(EVENT, conditioner="conv", levels=3) == {}
+    found = flow_problems(EVENT, conditioner="conv", levels=4)
+    assert found == {"model.flow.levels": "4 levels halve the image as often; digits's 8×8 allows 1 … 3"}
+    assert "allows 1 … 1" in flow_problems((1, 12, 6), conditioner="unet", levels=2)["model.flow.levels"]
+    found = flow_problems(EVENT, levels=2)
+    assert found == {"model.flow.levels": "2 levels need a conv or unet conditioner; mlp has 1"}
+
+
+def test_a_unet_needs_channels_to_normalise() -> None:
+    assert "at least 2, got 1" in flow_problems(EVENT, conditioner="unet", width=1)["model.flow.width"]
+    assert flow_problems(EVENT, conditioner="unet", width=2) == {}
 
 
 def test_all_problems_are_found_at_once() -> None:

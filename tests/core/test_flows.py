@@ -19,20 +19,22 @@ from linearizer_core.flows import (
     Flatten,
     Identity,
     Invertible,
+    Labelled,
     LUMixing,
     Squeeze,
     build_flow,
 )
-from linearizer_core.flows.conditioners import activation, conv, mlp, parameters
+from linearizer_core.flows.activations import activation
+from linearizer_core.flows.conditioners import MLP, ConvNet, parameters
 from linearizer_core.flows.coupling import CLAMP
 
 Event = tuple[int, ...]
-small_mlp = partial(mlp, width=8, name="gelu")
-small_conv = partial(conv, width=8, name="silu", kernel=3)
+small_mlp = partial(MLP, width=8, activation="gelu")
+small_conv = partial(ConvNet, width=8, activation="silu", kernel=3)
 
 
-def flow(event: tuple[int, int, int], **fields: object) -> Callable[[], Invertible]:
-    return lambda: build_flow(FlowConfig(**{"depth": 2, "width": 8, **fields}), event)  # type: ignore[arg-type]
+def flow(event: tuple[int, int, int], labelled: bool = False, **fields: object) -> Callable[[], Invertible]:
+    return lambda: build_flow(FlowConfig(**{"depth": 2, "width": 8, **fields}), event, labelled)  # type: ignore[arg-type]
 
 
 CASES: dict[str, tuple[Callable[[], Invertible], Event]] = {
@@ -54,8 +56,22 @@ CASES: dict[str, tuple[Callable[[], Invertible], Event]] = {
     "built conv": (flow((1, 4, 6), conditioner="conv"), (1, 4, 6)),
     "built conv 1×1": (flow((2, 4, 2), conditioner="conv", kernel=1, activation="silu"), (2, 4, 2)),
     "built conv 5×5": (flow((1, 4, 4), conditioner="conv", kernel=5), (1, 4, 4)),
+    "built additive, householder": (flow((1, 3, 3), coupling="additive", mixing="householder"), (1, 3, 3)),
+    "built spline, permutation": (flow((1, 3, 3), coupling="spline", bins=5, mixing="permutation"), (1, 3, 3)),
+    "built spline conv": (flow((1, 4, 4), coupling="spline", conditioner="conv", mixing="householder"), (1, 4, 4)),
+    "built mixture": (flow((1, 3, 3), coupling="mixture", components=3), (1, 3, 3)),
+    "built unet": (flow((1, 4, 4), conditioner="unet", attention=True, activation="swiglu"), (1, 4, 4)),
+    "built levels": (flow((1, 8, 4), conditioner="conv", levels=2), (1, 8, 4)),
+    "built p4": (flow((1, 4, 4), conditioner="conv", mixing="p4"), (1, 4, 4)),
+    "built recompute": (flow((1, 3, 3), memory="recompute"), (1, 3, 3)),
+    "built recompute levels": (flow((1, 4, 8), conditioner="conv", levels=2, memory="recompute"), (1, 4, 8)),
+    "labelled": (lambda: Labelled(flow((1, 3, 3), labelled=True)(), 0.0), (1, 3, 3)),
 }
-NONLINEAR = ["coupling even", "coupling odd", "coupling image", "chain", "built mlp", "built conv"]
+NONLINEAR = [
+    *("coupling even", "coupling odd", "coupling image", "chain", "built mlp", "built conv"),
+    *("built additive, householder", "built spline, permutation", "built mixture", "built unet", "built levels"),
+    *("built p4", "built recompute", "labelled"),
+]
 
 
 def batch(event: Event, seed: int = 1, count: int = 4) -> Tensor:
@@ -202,9 +218,13 @@ def test_mixing_is_its_matrix_on_every_pixel() -> None:
 
 def test_coupling_scale_is_softly_clamped() -> None:
     coupling = AffineCoupling(4, small_mlp).double()
+    first, second = coupling.first, coupling.second
+    assert isinstance(first, MLP)
+    assert isinstance(second, MLP)
+    biases = [first.layers[-1].bias, second.layers[-1].bias]
     with torch.no_grad():
-        for conditioner in (coupling.first, coupling.second):
-            conditioner[-1].bias.fill_(3.0)  # type: ignore[index]
+        for bias in biases:
+            bias.fill_(3.0)
     x = batch((4,))
     y, log_det = coupling(x)
     # s = 2 tanh(3 / 2) at each of the four channels, whatever the input
@@ -213,7 +233,7 @@ def test_coupling_scale_is_softly_clamped() -> None:
     torch.testing.assert_close(log_det, (4 * scale).expand(len(x)))
     torch.testing.assert_close(y, x * scale.exp() + 3.0)
     log_det.sum().backward()
-    slope = coupling.first[-1].bias.grad[0] / len(x)  # type: ignore[index]
+    slope = biases[0].grad[0] / len(x)
     torch.testing.assert_close(slope, 1 - torch.tanh(torch.tensor(1.5, dtype=torch.float64)) ** 2)
 
 
@@ -260,7 +280,7 @@ def test_one_channel_cannot_be_split() -> None:
 
 
 def test_odd_images_cannot_be_squeezed() -> None:
-    with pytest.raises(ValueError, match="image sides must be even, got 3×4"):
+    with pytest.raises(ValueError, match="image sides must be multiples of 2, got 3×4"):
         flow((1, 3, 4), conditioner="conv")()
 
 
@@ -281,3 +301,42 @@ def test_mixing_inverts_the_same_matrix_for_few_rows_as_for_many(event: Event, c
     y = batch(event, count=count)
     expected = torch.linalg.solve(matrix, y.movedim(1, 0).flatten(1)).view(12, count, *event[1:]).movedim(0, 1)
     torch.testing.assert_close(g.inverse(y)[0], expected, rtol=0, atol=1e-11)
+
+
+def test_one_network_serves_at_two_labels(randomise: Callable[..., nn.Module], curvature: Callable[..., float]) -> None:
+    torch.manual_seed(0)
+    network = flow((1, 3, 3), labelled=True)().double()
+    randomise(network)
+    g_x, g_y = Labelled(network, 1.0), Labelled(network, 0.0)
+    x = batch((1, 3, 3))
+    assert float((g_x(x)[0] - g_y(x)[0]).detach().norm() / g_x(x)[0].detach().norm()) > 1e-3
+    torch.testing.assert_close(g_x(x)[0], network(x, torch.ones(4, dtype=torch.float64))[0])
+    torch.testing.assert_close(g_y.inverse(g_y(x)[0])[0], x, rtol=0, atol=1e-10)
+    with pytest.raises(ValueError, match="label"):
+        network(x)
+
+
+def test_levels_squeeze_and_let_half_the_channels_leave() -> None:
+    g = build_flow(FlowConfig(conditioner="conv", levels=3, depth=2, width=4), (1, 16, 8))
+    couplings = [m for m in g.modules() if isinstance(m, AffineCoupling)]
+    assert [c.split * 2 for c in couplings] == [4, 4, 8, 8, 16, 16]
+    assert g(torch.zeros(2, 1, 16, 8))[0].shape == (2, 128)
+    with pytest.raises(ValueError, match="squeezes 2×2 blocks 3 times: image sides must be multiples of 8, got 16×4"):
+        build_flow(FlowConfig(conditioner="conv", levels=3), (1, 16, 4))
+
+
+@pytest.mark.parametrize("conditioner", ["mlp", "conv"])
+def test_recomputing_gives_the_gradients_of_storing(conditioner: str) -> None:
+    gradients = []
+    for memory in ("store", "recompute"):
+        torch.manual_seed(0)
+        g = flow((1, 4, 4), depth=6, conditioner=conditioner, memory=memory)().double()
+        torch.manual_seed(1)
+        with torch.no_grad():
+            for parameter in g.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        z, log_det = g(batch((1, 4, 4)))
+        (z.square().sum() - log_det.sum() + g.inverse(z.detach() + 0.1)[0].sin().sum()).backward()
+        gradients.append([parameter.grad for parameter in g.parameters()])
+    for stored, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(recomputed, stored, rtol=1e-9, atol=1e-9)

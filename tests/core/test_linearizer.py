@@ -97,13 +97,101 @@ def test_pinv_takes_a_threshold(sinh: Invertible) -> None:
     close(f.pinv()(y), torch.asinh(y.sinh() * torch.tensor([0.5, 1e3])))
 
 
-def test_singular_vectors(f: Linearizer) -> None:
-    """f takes a right singular vector g_x⁻¹(v) to σ ⊙ g_y⁻¹(u)."""
-    u, s, vh = torch.linalg.svd(f.operator.to_dense(), full_matrices=False)
-    right, left = f.domain.decode(vh[:2]), f.codomain.decode(u.T[:2])
-    for i in range(2):
-        close(f(right)[i : i + 1], f.codomain.scale(float(s[i]), left[i : i + 1]))
-    close(f.domain.norm(right), torch.ones(2, dtype=torch.float64))
+@pytest.mark.parametrize("k", [2, None])
+def test_singular_elements(f: Linearizer, k: int | None) -> None:
+    """f takes each right singular element to σ ⊙ its left one; both sets are orthonormal in the induced products."""
+    found = f.svd(k)
+    count = k or min(f.operator.shape)
+    close(found.values, torch.linalg.svdvals(f.operator.to_dense())[:count])
+    close(f(found.right), f.codomain.scale(found.values, found.left))
+    for i in range(count):
+        for space, elements in ((f.domain, found.right), (f.codomain, found.left)):
+            products = space.inner(elements, elements[i : i + 1].expand_as(elements))
+            close(products, torch.eye(count, dtype=torch.float64)[i])
+
+
+def test_a_linearizer_is_the_sum_of_its_singular_parts(f: Linearizer) -> None:
+    """f(x) = ⊕ σ_i ⟨right_i, x⟩ ⊙ left_i."""
+    found, x = f.svd(), inputs(f, 3)
+    total = f.codomain.zero(f(x))
+    for right, value, left in zip(found.right, found.values, found.left, strict=True):
+        weights = f.domain.inner(right.expand_as(x), x) * value
+        term = f.codomain.decode(weights[:, None] * f.codomain.encode(left[None]))
+        total = f.codomain.add(total, term)
+    close(total, f(x), atol=1e-8)
+
+
+def test_projections_split_the_domain(f: Linearizer) -> None:
+    x, y = inputs(f, 3), outputs(f, 4)
+    rows, null, image = f.row_projection(), f.null_projection(), f.range_projection()
+    close(f.domain.add(rows(x), null(x)), x, atol=1e-8)
+    close(f.domain.inner(rows(x), null(x)), torch.zeros(5, dtype=torch.float64), atol=1e-8)
+    close(f(null(x)), f.codomain.zero(f(x)), atol=1e-8)
+    close(f(rows(x)), f(x), atol=1e-8)
+    close(rows(x), f.pinv()(f(x)), atol=1e-8)
+    close(image(f(x)), f(x), atol=1e-8)
+    close(image(y), f(f.pinv()(y)), atol=1e-8)
+
+
+def test_sums_and_multiples(f: Linearizer, flows: Flows) -> None:
+    x = inputs(f, 3)
+    other = Linearizer(f.g_x, f.g_y, DenseOperator(normal(*f.operator.shape, seed=7) / 4))
+    close(f.add(other)(x), f.codomain.add(f(x), other(x)))
+    close(f.scale(-0.4)(x), f.codomain.scale(-0.4, f(x)))
+    with pytest.raises(ValueError, match="Linearizers add only over shared networks"):
+        f.add(Linearizer(flows(IN, 9), f.g_y, f.operator))
+    with pytest.raises(ValueError, match="Linearizers add only over shared networks"):
+        f.add(Linearizer(f.g_x, flows(OUT, 9), f.operator))
+
+
+def repeated(flows: Flows, name: str) -> Linearizer:
+    g = flows(IN, 1)
+    return Linearizer(g, g, OPERATORS[name])
+
+
+@pytest.mark.parametrize("name", ["square", "low rank", "alpha 0"])
+def test_powers(flows: Flows, name: str) -> None:
+    f = repeated(flows, name)
+    x = inputs(f, 3)
+    close(f.power(3)(x), f(f(f(x))))
+    close(f.power(0)(x), x)
+    if name != "alpha 0":
+        close(f.power(-1)(f(x)), x, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["square", "low rank", "alpha 0"])
+def test_flow_of_the_exponential(flows: Flows, name: str) -> None:
+    f = repeated(flows, name)
+    x = inputs(f, 3)
+    close(f.exp(0.3)(f.exp(0.9)(x)), f.exp(1.2)(x))
+    close(f.exp(0.0)(x), x)
+    h = 1e-5  # d/dt exp(tA) x = A exp(tA) x, in the induced space
+    ahead, behind = (f.domain.encode(f.exp(0.5 + step)(x)) for step in (h, -h))
+    slope = f.domain.encode(f(f.exp(0.5)(x)))
+    close((ahead - behind) / (2 * h), slope, atol=1e-7, rtol=1e-7)
+
+
+def test_eigen_elements(flows: Flows) -> None:
+    g = flows(IN, 1)
+    frame, values = torch.linalg.qr(normal(16, 16))[0], torch.linspace(-2, 1.5, 16, dtype=torch.float64)
+    f = Linearizer(g, g, DenseOperator((frame * values) @ frame.T))
+    found = f.eig(4)
+    close(found.values, torch.tensor([-2.0, -2 + 3.5 / 15, -2 + 7 / 15, 1.5], dtype=torch.float64), atol=1e-7)
+    close(f.domain.norm(found.elements), torch.ones(4, dtype=torch.float64))
+    close(f(found.elements), f.domain.scale(found.values, found.elements))
+
+
+def test_complex_eigenvalues_belong_to_no_image(sinh: Invertible) -> None:
+    rotation = DenseOperator(torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64))
+    with pytest.raises(ValueError, match="A has complex eigenvalues among its 2 leading ones: use svd"):
+        Linearizer(sinh, sinh, rotation).eig()
+
+
+@pytest.mark.parametrize(("use", "arguments"), [("power", [2]), ("exp", []), ("eig", [])])
+def test_only_a_map_of_a_space_to_itself(sinh: Invertible, use: str, arguments: list[int]) -> None:
+    f = Linearizer(sinh, Identity(), DenseOperator(normal(3, 3)))
+    with pytest.raises(ValueError, match="only a Linearizer from a space to itself has"):
+        getattr(f, use)(*arguments)
 
 
 def test_closed_form(sinh: Invertible) -> None:

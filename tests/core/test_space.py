@@ -44,6 +44,14 @@ def test_vector_space_axioms(elements: Elements) -> None:
     close(space.scale(0.7 + 0.4, u), space.add(space.scale(0.7, u), space.scale(0.4, u)))
 
 
+def test_one_factor_a_row(elements: Elements) -> None:
+    space, u, _, _ = elements
+    factors = torch.tensor([0.5, -1.0, 2.0, 0.0, 1.0], dtype=u.dtype)
+    scaled = space.scale(factors, u)
+    for i, factor in enumerate(factors):
+        close(scaled[i : i + 1], space.scale(float(factor), u[i : i + 1]))
+
+
 def test_subtraction_and_interpolation(elements: Elements) -> None:
     space, u, v, _ = elements
     close(space.sub(u, v), space.add(u, space.scale(-1.0, v)))
@@ -88,3 +96,46 @@ def test_the_identity_induces_the_ordinary_space() -> None:
     close(space.scale(-2.0, u), -2 * u)
     close(space.norm(u), torch.linalg.vector_norm(u, dim=1))
     close(space.lerp(u, v, 0.25), 0.75 * u + 0.25 * v)
+
+
+def test_distance(elements: Elements) -> None:
+    space, u, v, w = elements
+    close(space.distance(u, v), space.norm(space.sub(u, v)))
+    close(space.distance(u, u), torch.zeros(len(u), dtype=u.dtype))
+    assert bool((space.distance(u, w) <= space.distance(u, v) + space.distance(v, w)).all())
+
+
+def test_slerp_runs_along_the_arc(elements: Elements) -> None:
+    space, u, v, _ = elements
+    close(space.slerp(u, v, 0.0), u)
+    close(space.slerp(u, v, 1.0), v)
+    unit_u, unit_v = (space.decode(x / x.norm(dim=1, keepdim=True)) for x in (space.encode(u), space.encode(v)))
+    angle = space.inner(unit_u, unit_v).acos()
+    middle = space.slerp(unit_u, unit_v, 0.3)
+    close(space.norm(middle), torch.ones(len(u), dtype=u.dtype))
+    close(space.inner(middle, unit_u).acos(), 0.3 * angle)
+    close(space.inner(middle, unit_v).acos(), 0.7 * angle)
+
+
+def test_slerp_by_hand_and_of_parallel_elements() -> None:
+    space = InducedSpace(Identity())
+    x, y = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    half = 0.5**0.5
+    torch.testing.assert_close(space.slerp(x, y, 0.5), torch.tensor([[2 * half, half]]))
+    torch.testing.assert_close(space.slerp(x, 3 * x, 0.5), 2 * x)
+    torch.testing.assert_close(space.slerp(x, -x, 0.25), 0.5 * x)
+
+
+def test_projection_on_a_span(elements: Elements) -> None:
+    space, u, v, w = elements
+    basis = torch.cat([u[:2], v[:1], space.add(u[:1], v[:1])])  # four elements, three dimensions
+    projected = space.project(w, basis)
+    close(space.project(projected, basis), projected)
+    residual = space.sub(w, projected)
+    for element in basis:
+        close(space.inner(residual, element.expand_as(w)), torch.zeros(len(w), dtype=w.dtype), atol=1e-8)
+    mixed = space.add(space.scale(0.3, u[:1]), space.scale(-2.0, v[:1]))
+    close(space.project(mixed, basis), mixed)
+    z, coordinates = space.encode(basis).detach(), space.encode(w).detach()
+    fitted = torch.linalg.lstsq(z[:3].T, coordinates.T).solution
+    close(space.encode(projected), (z[:3].T @ fitted).T)

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from linearizer_core.operators import (
     DenseOperator,
-    ScaledIdentityPlusLowRank,
+    LinearOperator,
+    LowRankOperator,
     TimeDense,
+    TimeFactors,
     TimeLowRank,
     TimeOperator,
 )
@@ -24,12 +26,19 @@ KINDS: dict[str, Callable[[], TimeOperator]] = {
     "low rank": lambda: TimeLowRank(DIM, RANK),
     "full rank": lambda: TimeLowRank(DIM, DIM),
     "dense": lambda: TimeDense(DIM),
+    "factors": lambda: TimeFactors(DIM, RANK),
+    "full rank factors": lambda: TimeFactors(DIM, DIM),
 }
 
 
 def build(kind: str) -> TimeOperator:
     torch.manual_seed(0)
     return KINDS[kind]().double()
+
+
+def each(operator: TimeOperator, times: Tensor = TIMES) -> list[LinearOperator]:
+    """The operators at the given times, each a step of its own."""
+    return [step[0] for step in operator.at(times[:, None])]
 
 
 @pytest.fixture
@@ -49,11 +58,11 @@ def least_squares(latents: Tensor, t: float) -> np.ndarray:
     return t * moment @ np.linalg.inv(covariance)
 
 
-@pytest.mark.parametrize("kind", ["full rank", "dense"])
+@pytest.mark.parametrize("kind", ["full rank", "dense", "full rank factors"])
 def test_initialised_operator_is_the_least_squares_predictor(kind: str, latents: Tensor) -> None:
     operator = build(kind)
     operator.initialise(latents)
-    for t, a in zip(TIMES.tolist(), operator.at(TIMES), strict=True):
+    for t, a in zip(TIMES.tolist(), each(operator), strict=True):
         np.testing.assert_allclose(a.to_dense().detach().numpy(), least_squares(latents, t), atol=1e-10)
 
 
@@ -64,16 +73,17 @@ def test_least_squares_predictor_minimises_the_error_over_samples(latents: Tenso
     operator.initialise(latents)
     mixed = (1 - t) * noise + t * latents
     fitted = torch.linalg.lstsq(mixed, latents).solution.T
-    found = operator.at(torch.tensor([t], dtype=torch.float64))[0].to_dense().detach()
+    found = each(operator, torch.tensor([t], dtype=torch.float64))[0].to_dense().detach()
     assert float((found - fitted).norm() / fitted.norm()) < 0.1
 
 
-def test_low_rank_operator_starts_from_the_leading_directions(latents: Tensor) -> None:
-    operator = build("low rank")
+@pytest.mark.parametrize("kind", ["low rank", "factors"])
+def test_low_rank_operator_starts_from_the_leading_directions(kind: str, latents: Tensor) -> None:
+    operator = build(kind)
     operator.initialise(latents)
     leading = torch.linalg.svd(latents, full_matrices=False).Vh[:RANK].T.numpy()
     projection = leading @ leading.T
-    for t, a in zip(TIMES.tolist(), operator.at(TIMES), strict=True):
+    for t, a in zip(TIMES.tolist(), each(operator), strict=True):
         expected = projection @ least_squares(latents, t) @ projection
         np.testing.assert_allclose(a.to_dense().detach().numpy(), expected, atol=1e-10)
 
@@ -83,7 +93,7 @@ def test_directions_without_variance_do_not_break_the_start(kind: str, latents: 
     operator = build(kind)
     latents[:, 0] = 0
     operator.initialise(latents * torch.tensor([1, 1, 0, 0, 0, 0], dtype=torch.float64))
-    assert all(torch.isfinite(a.to_dense()).all() for a in operator.at(TIMES))
+    assert all(torch.isfinite(a.to_dense()).all() for a in each(operator))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,7 +103,7 @@ def test_forward_is_the_operator_at_each_rows_time(
     operator = build(kind)
     randomise(operator)
     z = latents[: len(TIMES)]
-    expected = [a.to_dense() @ row for a, row in zip(operator.at(TIMES), z, strict=True)]
+    expected = [a.to_dense() @ row for a, row in zip(each(operator), z, strict=True)]
     torch.testing.assert_close(operator(TIMES, z), torch.stack(expected), rtol=1e-10, atol=1e-10)
 
 
@@ -103,7 +113,7 @@ def test_randomised_operator_changes_with_time_and_trains(
 ) -> None:
     operator = build(kind)
     randomise(operator)
-    early, late = (a.to_dense() for a in operator.at(TIMES[[1, 3]]))
+    early, late = (a.to_dense() for a in each(operator, TIMES[[1, 3]]))
     assert float((early - late).detach().abs().max()) > 0.1
     operator(TIMES, latents[: len(TIMES)]).square().sum().backward()
     for name, parameter in operator.named_parameters():
@@ -115,14 +125,30 @@ def test_randomised_operator_changes_with_time_and_trains(
 def test_low_rank_operators_share_their_factors(randomise: Callable[..., nn.Module]) -> None:
     operator = build("low rank")
     randomise(operator)
-    first, *others = operator.at(TIMES)
-    assert isinstance(first, ScaledIdentityPlusLowRank)
-    assert first.alpha == 0
+    first, *others = each(operator)
+    assert isinstance(first, LowRankOperator)
     assert first.core.shape == (RANK, RANK)
     for other in others:
-        assert isinstance(other, ScaledIdentityPlusLowRank)
+        assert isinstance(other, LowRankOperator)
         assert other.factors.shared_with(first.factors)
     assert first.rank() == RANK
+
+
+def test_stages_of_one_step_share_factors_that_change_with_time(randomise: Callable[..., nn.Module]) -> None:
+    operator = TimeFactors(DIM, 2).double()
+    randomise(operator)
+    times = TIMES[:4].view(2, 2)
+    steps = operator.at(times)
+    left, right = operator.factors(times.flatten())
+    for i, step in enumerate(steps):
+        for j, stage in enumerate(step):
+            assert isinstance(stage, LowRankOperator)
+            assert stage.core.shape == (4, 4)
+            assert stage.factors is step[0].factors
+            expected = (left[2 * i + j] @ right[2 * i + j].T).detach()
+            torch.testing.assert_close(stage.to_dense(), expected)
+    assert not torch.equal(left[0], left[1])
+    assert not torch.equal(right[0], right[1])
 
 
 def test_randomised_core_is_not_diagonal(randomise: Callable[..., nn.Module]) -> None:
@@ -134,13 +160,14 @@ def test_randomised_core_is_not_diagonal(randomise: Callable[..., nn.Module]) ->
 
 
 def test_dense_operators_are_dense() -> None:
-    assert all(isinstance(a, DenseOperator) for a in build("dense").at(TIMES))
+    assert all(isinstance(a, DenseOperator) for a in each(build("dense")))
 
 
 @pytest.mark.parametrize("rank", [0, DIM + 1])
-def test_rank_out_of_range(rank: int) -> None:
+@pytest.mark.parametrize("kind", [TimeLowRank, TimeFactors])
+def test_rank_out_of_range(kind: Callable[[int, int], TimeOperator], rank: int) -> None:
     with pytest.raises(ValueError, match=f"rank must be between 1 and the dimension {DIM}, got {rank}"):
-        TimeLowRank(DIM, rank)
+        kind(DIM, rank)
 
 
 def test_wiener_gain_by_hand() -> None:

@@ -24,7 +24,8 @@ from linearizer_core.config import (
 )
 from linearizer_core.data import ImageData
 from linearizer_core.diffusion import LinearDiffusion
-from linearizer_core.flows import ActNorm, Chain, Flatten, Identity
+from linearizer_core.flows import ActNorm, Chain, Flatten, Identity, Labelled, P4Mixing
+from linearizer_core.flows.conditioners import parameters
 from linearizer_core.metrics.features import checksum
 from linearizer_core.operators import TimeDense, TimeLowRank, TimeOperator
 from linearizer_core.training import Trainer, TrainingDiverged, diffusion_losses, fit, total_loss
@@ -37,7 +38,7 @@ def trial(
     *,
     epochs: int = 4,
     seed: int = 0,
-    flow: str = "coupling",
+    flow: dict[str, Any] | None = None,
     noise_flow: str = "same",
     kind: str = "time_lowrank",
     **train: Any,
@@ -45,7 +46,7 @@ def trial(
     return TrialConfig(
         model=ModelConfig(
             noise_flow=noise_flow,  # type: ignore[arg-type]
-            flow=FlowConfig(kind=flow, depth=2, width=16),  # type: ignore[arg-type]
+            flow=FlowConfig(**{"depth": 2, "width": 16, **(flow or {})}),
             operator=OperatorConfig(kind=kind, rank=4),  # type: ignore[arg-type]
         ),
         train=TrainConfig(**{"epochs": epochs, "batch_size": 256, "lr": 3e-3, **train}),
@@ -236,7 +237,7 @@ def test_fit_stops_at_the_last_epoch(run: Run) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"flow": "identity"},
+        {"flow": {"kind": "identity"}},
         {"kind": "time_dense"},
         {"noise_flow": "identity"},
         {"dequantise": 0.05, "loss": LossConfig(likelihood=0.01)},
@@ -272,7 +273,7 @@ def test_a_gradient_that_is_not_finite_is_divergence(digits: ImageData) -> None:
 )
 def test_learning_rate_rises_and_falls(warmup: float, shape: list[float], digits: ImageData) -> None:
     """One step an epoch, so that the rate of every step can be seen."""
-    trainer = Trainer(trial(epochs=6, batch_size=1079, lr=0.01, warmup=warmup, flow="identity"), digits)
+    trainer = Trainer(trial(epochs=6, batch_size=1079, lr=0.01, warmup=warmup, flow={"kind": "identity"}), digits)
     rates = []
     for _ in fit(trainer):
         rates.append(trainer.optimiser.param_groups[0]["lr"] / 0.01)
@@ -281,7 +282,7 @@ def test_learning_rate_rises_and_falls(warmup: float, shape: list[float], digits
 
 def test_average_by_hand(digits: ImageData) -> None:
     """The average starts at the first step's weights: a1 = w1, a2 = ½ w1 + ½ w2, a3 = ½ a2 + ½ w3."""
-    trainer = Trainer(trial(epochs=3, batch_size=1079, ema=0.5, flow="identity"), digits)
+    trainer = Trainer(trial(epochs=3, batch_size=1079, ema=0.5, flow={"kind": "identity"}), digits)
     expected = None
     for _ in fit(trainer):
         weights = trainer.model.operator.get_parameter("u").detach().clone()
@@ -319,3 +320,59 @@ def test_every_parameter_moves(run: Run, digits: ImageData) -> None:
     start = Trainer(trial(), digits).model
     for (name, before), after in zip(start.named_parameters(), run[0].model.parameters(), strict=True):
         assert not torch.equal(before, after), name
+
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "p4": {"flow": {"mixing": "p4"}, "merge_every": 3},
+    "p4_orthogonal conv": {"flow": {"mixing": "p4_orthogonal", "conditioner": "conv"}, "merge_every": 2},
+    "shared": {"noise_flow": "shared"},
+    "recompute": {"flow": {"memory": "recompute"}},
+    "spline": {"flow": {"coupling": "spline", "mixing": "householder"}},
+    "mixture": {"flow": {"coupling": "mixture", "mixing": "permutation", "depth": 1}},
+    "additive unet": {"flow": {"coupling": "additive", "conditioner": "unet", "depth": 1, "width": 4, "levels": 2}},
+    "star": {"flow": {"activation": "star"}},
+    "factors": {"kind": "time_factors"},
+}
+
+
+@pytest.mark.parametrize("options", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_architectures_train_and_go_on_from_a_saved_state(options: dict[str, Any], digits: ImageData) -> None:
+    few = dataclasses.replace(digits, train=digits.train[:512], train_labels=digits.train_labels[:512])
+    trainer, losses, state = Trainer(trial(epochs=3, **options), few), [], {}
+    for result in fit(trainer):
+        losses.append(result.metrics["train/loss"])
+        if result.epoch == 1:
+            state = through_a_file(trainer.state_dict())
+    assert losses[-1] < losses[0]
+    resumed = Trainer(trial(epochs=3, **options), few)
+    resumed.load_state_dict(state)
+    assert [result.metrics["train/loss"] for result in fit(resumed)] == losses[1:]
+    assert equal(resumed.averaged.state_dict(), trainer.averaged.state_dict())
+    noise = trainer.averaged.noise(8, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for g in (trainer.averaged.g_x, trainer.averaged.g_y):
+            assert float((g.inverse(g(noise)[0])[0] - noise).norm() / noise.norm()) < 1e-3
+
+
+def test_perturbations_are_merged_and_the_average_keeps_up(digits: ImageData) -> None:
+    few = dataclasses.replace(digits, train=digits.train[:1024], train_labels=digits.train_labels[:1024])
+    trainer = Trainer(trial(epochs=1, flow={"mixing": "p4"}, merge_every=3, batch_size=128), few)
+    before = [m.p4.matrix.clone() for m in trainer.model.modules() if isinstance(m, P4Mixing)]
+    trainer.train_epoch()  # 8 steps: merges after the third and the sixth
+    pairs = zip(trainer.model.modules(), trainer.averaged.modules(), strict=True)
+    layers = [(a, b) for a, b in pairs if isinstance(a, P4Mixing) and isinstance(b, P4Mixing)]
+    assert len(layers) == len(before) == 4
+    for (layer, averaged), start in zip(layers, before, strict=True):
+        assert int(layer.p4.merges) == 2
+        assert float((layer.p4.matrix - start).abs().max()) > 1e-4
+        assert float(layer.p4.u.detach().abs().max()) > 0
+        assert torch.equal(layer.p4.operator().to_dense(), averaged.p4.operator().to_dense())
+
+
+def test_a_shared_network_is_trained_once(digits: ImageData) -> None:
+    separate, shared = Trainer(trial(), digits).model, Trainer(trial(noise_flow="shared"), digits).model
+    assert isinstance(shared.g_x, Labelled)
+    assert isinstance(shared.g_y, Labelled)
+    assert shared.g_x.network is shared.g_y.network
+    assert (shared.g_x.label, shared.g_y.label) == (1.0, 0.0)
+    assert parameters(shared) < 0.8 * parameters(separate)

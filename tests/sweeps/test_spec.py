@@ -189,6 +189,8 @@ def test_an_unknown_name_that_is_near_none_is_told_with_all(refusal: Callable[..
 ONE_OF = "give exactly one of int: [low, high], float: [low, high], choice: [...], grid: [...]"
 READ = 'must read "<= number" or ">= number"'
 
+ACTIVATIONS = "'gelu', 'relu', 'silu', 'glu', 'swiglu', 'bilinear', 'polynorm', 'star' or 'aptx'"
+
 WRONG: list[tuple[dict[str, Any], list[str], str]] = [
     ({"train/epochs": "many"}, [], "train.epochs: must be a valid integer"),
     ({"train/lr": "fast"}, [], "train.lr: must be a valid number"),
@@ -196,7 +198,11 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
     ({"train/lr": 0}, [], "train.lr: must be greater than 0, got 0"),
     ({"train/lr": 2}, [], "train.lr: must be less than or equal to 1, got 2"),
     ({"model/flow/depth": 129}, [], "model.flow.depth: must be less than or equal to 128, got 129"),
-    ({"model/flow/activation": "tanh"}, [], "model.flow.activation: must be 'gelu', 'relu' or 'silu', got 'tanh'"),
+    (
+        {"model/flow/activation": "tanh"},
+        [],
+        f"model.flow.activation: must be {ACTIVATIONS}, got 'tanh'",
+    ),
     ({"search/sampler": "cmaes"}, [], "search.sampler: must be 'tpe', 'random', 'grid', 'nsga2' or 'gp', got 'cmaes'"),
     ({"search/trials": 0}, [], "search.trials: must be greater than or equal to 1, got 0"),
     ({"search/seeds": []}, [], "search.seeds: must have at least 1 item"),
@@ -261,7 +267,7 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
     (
         {f"{SPACE}/model.flow.activation": {"choice": ["gelu", "tanh"]}},
         [],
-        "search.space.model.flow.activation: tanh: must be 'gelu', 'relu' or 'silu'",
+        f"search.space.model.flow.activation: tanh: must be {ACTIVATIONS}",
     ),
     (NOT_GRIDS, [], "search.space.train.lr: grid: goes with sampler: grid; with tpe use choice: [...]"),
     (

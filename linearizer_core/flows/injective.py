@@ -1,0 +1,223 @@
+"""Injective ReLU networks with a left inverse (Puthawala et al., Globally Injective ReLU Networks, 2022)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.fft import irfft2, rfft2
+from torch.nn.functional import pad, relu
+
+from linearizer_core.flows.base import Identity, Invertible
+from linearizer_core.flows.mixing import LUMixing
+from linearizer_core.flows.squeeze import Flatten, Squeeze
+
+
+class Injective(nn.Module, ABC):
+    """An injective map of tensors ``(batch, *event)``, with a left inverse.
+
+    Implementations MUST have ``left_inverse(forward(x)) = x`` for every x and hold no randomness. ``left_inverse``
+    MUST be defined on all tensors of the output's shape, also away from the range, where it inverts nothing.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """g(x)."""
+
+    @abstractmethod
+    def left_inverse(self, y: Tensor) -> Tensor:
+        """g†(y): the x with g(x) = y, if there is one."""
+
+    @abstractmethod
+    def inverse_lipschitz(self) -> Tensor:
+        """An upper bound, a scalar, of ‖g†(y) - g†(y')‖ / ‖y - y'‖ over all y and y', on the range or not."""
+
+    def initialise(self, x: Tensor) -> Tensor:
+        """Fit data-dependent parameters to a batch of inputs and return its image."""
+        return self(x)
+
+
+class PairedReLU(Injective):
+    """y = ReLU([p; -D p; E x]) over channels, p = B x + b, with B invertible, D > 0 diagonal and E affine and free.
+
+    One row of each pair is active wherever x is, so p = y₊ - D⁻¹y₋ and x = B⁻¹(p - b), whatever E is. The bias only
+    moves the origin of x.
+
+    Raises ``ValueError`` for fewer than two outputs an input: no ReLU layer is injective with fewer.
+    """
+
+    def __init__(self, inputs: int, outputs: int, extra: Callable[[int, int], nn.Module], spatial: int) -> None:
+        super().__init__()
+        if outputs < 2 * inputs:
+            raise ValueError(
+                f"an injective ReLU layer of {inputs} inputs needs at least twice the outputs, got {outputs}"
+            )
+        self.inputs = inputs
+        self.outputs = outputs
+        self.bias = nn.Parameter(torch.zeros(inputs, *[1] * spatial))
+        self.log_d = nn.Parameter(torch.zeros(inputs, *[1] * spatial))
+        rest = outputs - 2 * inputs
+        self.extra = extra(inputs, rest) if rest else None
+
+    @abstractmethod
+    def linear(self, x: Tensor) -> Tensor:
+        """B x."""
+
+    @abstractmethod
+    def solve(self, p: Tensor) -> Tensor:
+        """B⁻¹ p."""
+
+    @abstractmethod
+    def blocks(self) -> Tensor:
+        """B in an orthonormal basis in which it is block-diagonal: blocks ``(…, inputs, inputs)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        p = self.linear(x) + self.bias
+        rows = [relu(p), self.log_d.exp() * relu(-p)]
+        if self.extra is not None:
+            rows.append(relu(self.extra(x)))
+        return torch.cat(rows, 1)
+
+    def left_inverse(self, y: Tensor) -> Tensor:
+        """g†(y) = B⁻¹(y₊ - D⁻¹y₋ - b), affine in y.
+
+        Raises ``ValueError`` unless y has this layer's number of outputs.
+        """
+        if y.shape[1] != self.outputs:
+            raise ValueError(f"the layer's outputs are {self.outputs}, got {tuple(y.shape)} to invert")
+        positive, negative = y[:, : self.inputs], y[:, self.inputs : 2 * self.inputs]
+        return self.solve(positive - negative * (-self.log_d).exp() - self.bias)
+
+    def inverse_lipschitz(self) -> Tensor:
+        # g† is affine with the matrix B⁻¹[I, -D⁻¹], and [I, -D⁻¹][I, -D⁻¹]ᵀ = I + D⁻²: its norm, which differences
+        # of outputs attain when there are no extra rows, is 1 / σ_min((I + D⁻²)^-½ B); for D = I, √2 / σ_min(B).
+        scale = (1 + (-2 * self.log_d.flatten()).exp()).rsqrt()
+        return 1 / torch.linalg.svdvals(scale[:, None] * self.blocks()).min()
+
+
+class InjectiveDense(PairedReLU):
+    """An injective layer ``(batch, inputs)`` to ``(batch, outputs)`` with B in LU form, started from a rotation.
+
+    The extra rows have a bias of their own, so the range is no cone even where the pairs' bias is 0.
+
+    Raises ``ValueError`` for fewer than two outputs an input.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, nn.Linear, spatial=0)
+        self.mixing = LUMixing(inputs)
+
+    def linear(self, x: Tensor) -> Tensor:
+        return self.mixing(x)[0]
+
+    def solve(self, p: Tensor) -> Tensor:
+        return self.mixing.inverse(p)[0]
+
+    def blocks(self) -> Tensor:
+        return self.linear(torch.eye(self.inputs, dtype=self.bias.dtype, device=self.bias.device)).T
+
+    def weight(self) -> Tensor:
+        """The matrix [B; -D B; E] of the layer ``ReLU(W x + b)``, ``(outputs, inputs)``."""
+        b = self.blocks()
+        rows = [b, -self.log_d.exp()[:, None] * b]
+        if isinstance(self.extra, nn.Linear):
+            rows.append(self.extra.weight)
+        return torch.cat(rows)
+
+
+class InjectiveConv(PairedReLU):
+    """An injective layer on images ``(batch, channels, *size)`` with B a circular convolution, started near I.
+
+    B is inverted through its Fourier transform, which makes it one ``(channels, channels)`` matrix a frequency.
+    Nothing keeps these regular in training: ``left_inverse`` checks that they are.
+
+    Raises ``ValueError`` for fewer than two output channels an input channel, for a kernel wider than the image and
+    for images of another size.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, size: tuple[int, int]) -> None:
+        extra = partial(nn.Conv2d, kernel_size=kernel, padding="same", padding_mode="circular")
+        super().__init__(channels_in, channels_out, extra, spatial=2)
+        if not 1 <= kernel <= min(size):
+            raise ValueError(f"the kernel must be between 1 and the sides of the image {size}, got {kernel}")
+        self.size = size
+        weights = 0.1 / (kernel * channels_in**0.5) * torch.randn(channels_in, channels_in, kernel, kernel)
+        weights[:, :, kernel // 2, kernel // 2] += torch.eye(channels_in)
+        self.kernel = nn.Parameter(weights)
+
+    def blocks(self) -> Tensor:
+        """The frequency response, ``(h, w // 2 + 1, channels, channels)``; the other half is its conjugate."""
+        side = self.kernel.shape[-1]
+        centred = pad(self.kernel, (0, self.size[1] - side, 0, self.size[0] - side)).roll((-(side // 2),) * 2, (2, 3))
+        return rfft2(centred).permute(2, 3, 0, 1)
+
+    def _multiply(self, matrices: Tensor, x: Tensor) -> Tensor:
+        """The image whose spectrum is that of x times one matrix a frequency."""
+        if x.shape[2:] != self.size:
+            raise ValueError(f"the layer is for images of size {self.size}, got {tuple(x.shape)}")
+        return irfft2(torch.einsum("hwij,bjhw->bihw", matrices, rfft2(x)), s=self.size)
+
+    def linear(self, x: Tensor) -> Tensor:
+        return self._multiply(self.blocks(), x)
+
+    def solve(self, p: Tensor) -> Tensor:
+        """B⁻¹ p.
+
+        Raises ``ValueError`` when B is singular to working precision.
+        """
+        blocks = self.blocks()
+        inverse, failed = torch.linalg.inv_ex(blocks)
+        condition = blocks.detach().norm(dim=(2, 3)).max() * inverse.detach().norm(dim=(2, 3)).max()
+        # The comparison is false for a NaN as well.
+        if failed.any() or not condition < 1 / torch.finfo(p.dtype).eps:
+            raise ValueError("the convolution is singular at some frequency: the layer has no left inverse")
+        return self._multiply(inverse, p)
+
+
+class InjectiveNetwork(Injective):
+    """The composition of injective layers, first to last; invertible maps can stand anywhere among them.
+
+    A left inverse of ReLU layers alone is affine: it is invertible maps (couplings) that make it nonlinear. Images are
+    turned into vectors by ``Flatten``.
+    """
+
+    def __init__(self, layers: Iterable[Injective | Invertible]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)[0] if isinstance(layer, Invertible) else layer(x)
+        return x
+
+    def left_inverse(self, y: Tensor) -> Tensor:
+        for layer in reversed(self.layers):
+            assert isinstance(layer, Injective | Invertible)
+            y = layer.inverse(y)[0] if isinstance(layer, Invertible) else layer.left_inverse(y)
+        return y
+
+    def inverse_lipschitz(self) -> Tensor:
+        """The product of the layers' bounds.
+
+        Raises ``ValueError`` when an invertible map among them is no isometry: no bound is known for it.
+        """
+        bound = torch.ones(())
+        for layer in self.layers:
+            if isinstance(layer, Injective):
+                bound = bound * layer.inverse_lipschitz()
+            elif not isinstance(layer, Flatten | Squeeze | Identity):
+                raise ValueError(
+                    "the inverse Lipschitz bound is known for injective layers and isometries (Flatten, Squeeze, "
+                    f"Identity) only, got {type(layer).__name__}"
+                )
+        return bound
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            assert isinstance(layer, Injective | Invertible)
+            x = layer.initialise(x)
+        return x

@@ -1,0 +1,82 @@
+"""Couplings by mixtures of logistic distributions: smooth, with an inverse that is solved for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from linearizer_core.flows.coupling import CLAMP, Coupling
+from linearizer_core.flows.implicit import monotone_root
+
+
+def logistic_mixture(x: Tensor, logits: Tensor, locations: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+    """logit Σ_k w_k σ((x - μ_k) / s_k), w = softmax(logits), and the log of its derivative, both ``(…)``.
+
+    ``x`` is ``(…)``, the parameters are ``(…, components)`` (Ho et al., Flow++, 2019, section 3.2.1). It is smooth
+    and increasing, and tends to a line of slope 1 / max s_k on both sides.
+    """
+    u = (x[..., None] - locations) * (-log_scales).exp()
+    log_weights = logits.log_softmax(-1)
+    left, right = logsigmoid(u), logsigmoid(-u)
+    below, above = log_weights + left, log_weights + right
+    y = below.logsumexp(-1) - above.logsumexp(-1)
+    # The derivatives of log F and of -log(1 - F), each a mean over components: far out, where F' and F (1 - F) both
+    # vanish, their quotient would lose its digits.
+    slopes = torch.cat([below.log_softmax(-1) + right - log_scales, above.log_softmax(-1) + left - log_scales], -1)
+    return y, slopes.logsumexp(-1)
+
+
+def logistic_mixture_inverse(y: Tensor, logits: Tensor, locations: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse of ``logistic_mixture`` in its first argument, and the log of the inverse's derivative.
+
+    The mixture lies between its smallest and its largest component, so the root lies between the smallest and the
+    largest μ_k + s_k y. Where components lie many scales apart the mixture is flat in between, and its inverse loses
+    as many digits.
+    """
+    roots = locations + log_scales.exp() * y[..., None]
+    x = monotone_root(logistic_mixture, y, roots.amin(-1), roots.amax(-1), logits, locations, log_scales)
+    return x, -logistic_mixture(x, logits, locations, log_scales)[1]
+
+
+class MixtureCoupling(Coupling):
+    """τ(x) = logistic_mixture(x)·exp(a) + b, the mixture of ``components`` (Flow++, section 3.2.1).
+
+    ``theta`` holds for all channels the first component's logit, those of the others, then likewise all the locations,
+    the log scales, a and b: parameter p of channel c is its channel p·channels + c. The log scales and a are clamped
+    softly to ±``CLAMP``. θ = 0 is the identity.
+
+    Raises ``ValueError`` for less than one component.
+    """
+
+    gains: Tensor
+
+    def __init__(self, channels: int, conditioner: Callable[[int, int], nn.Module], components: int = 4) -> None:
+        if components < 1:
+            raise ValueError(f"a mixture needs at least one component, got {components}")
+        super().__init__(channels, conditioner, 3 * components + 2)
+        # Components that start equal get equal gradients, and would stay equal: they move at different speeds instead.
+        self.register_buffer("gains", torch.linspace(0.5, 1.5, components), persistent=False)
+
+    def transform(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        mixture, a, b = self._unpack(theta)
+        y, log_derivative = logistic_mixture(x, *mixture)
+        return torch.addcmul(b, y, a.exp()), (log_derivative + a).flatten(1).sum(1)
+
+    def untransform(self, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        mixture, a, b = self._unpack(theta)
+        x, log_derivative = logistic_mixture_inverse((y - b) * (-a).exp(), *mixture)
+        return x, (log_derivative - a).flatten(1).sum(1)
+
+    def _unpack(self, theta: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
+        components = len(self.gains)
+        theta = theta.unflatten(1, (3 * components + 2, -1)).movedim(1, -1)
+        logits, locations, log_scales, affine = theta.split([components, components, components, 2], -1)
+        a, b = affine.unbind(-1)
+        return (logits, self.gains * locations, _clamped(log_scales)), _clamped(a), b
+
+
+def _clamped(log_scale: Tensor) -> Tensor:
+    return CLAMP * torch.tanh(log_scale / CLAMP)

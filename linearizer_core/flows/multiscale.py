@@ -1,0 +1,82 @@
+"""The multi-scale architecture: latents leave at every resolution (Real NVP, 2017, section 3.6; Glow, 2018)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from linearizer_core.flows.base import Invertible
+
+Event = tuple[int, int, int]
+
+
+class MultiScale(Invertible):
+    """``(batch, *event)`` to flat latents ``(batch, dim)``: each level acts, then half of its channels leave.
+
+    ``levels`` map images to images, typically by a ``Squeeze`` and what follows it; ``shapes`` are the events that they
+    map to. The first half of the channels goes on to the next level; of the last level all channels leave. The latents
+    are the parts in the order in which they leave, the finest first, each flattened.
+
+    Raises ``ValueError`` for shapes that do not fit each other at construction, and for tensors of other shapes.
+    """
+
+    def __init__(self, levels: Iterable[Invertible], event: Event, shapes: Iterable[Event]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(levels)
+        self.event = event
+        self.shapes = list(shapes)
+        if not self.shapes or len(self.shapes) != len(self.levels):
+            raise ValueError(f"each level needs one shape, got {len(self.shapes)} for {len(self.levels)} levels")
+        self.kept = [channels // 2 for channels, _, _ in self.shapes[:-1]] + [0]
+        entering = math.prod(event)
+        for number, shape in enumerate(self.shapes, 1):
+            if math.prod(shape) != entering:
+                raise ValueError(f"level {number} must keep the {entering} values that enter it, got the shape {shape}")
+            if number < len(self.shapes) and shape[0] % 2:
+                raise ValueError(f"level {number} must end with an even number of channels to halve, got {shape[0]}")
+            entering //= 2
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        _check("the input", x, self.event)
+        total = x.new_zeros(len(x))
+        parts = []
+        for number, (level, kept) in enumerate(self._steps()):
+            x, log_det = level(x, label)
+            _check(f"what level {number + 1} gives", x, self.shapes[number])
+            total = total + log_det
+            parts.append(x[:, kept:].flatten(1))
+            x = x[:, :kept]
+        return torch.cat(parts, 1), total
+
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        _check("the latent", y, (math.prod(self.event),))
+        total = y.new_zeros(len(y))
+        leaving = [(c - kept, h, w) for (c, h, w), kept in zip(self.shapes, self.kept, strict=True)]
+        parts = y.split([math.prod(shape) for shape in leaving], 1)
+        x = y.new_empty(len(y), 0, *leaving[-1][1:])
+        for (level, _), shape, part in reversed(list(zip(self._steps(), leaving, parts, strict=True))):
+            x, log_det = level.inverse(torch.cat([x, part.view(len(y), *shape)], 1), label)
+            total = total + log_det
+        return x, total
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        parts = []
+        for level, kept in self._steps():
+            x = level.initialise(x, label)
+            parts.append(x[:, kept:].flatten(1))
+            x = x[:, :kept]
+        return torch.cat(parts, 1)
+
+    def _steps(self) -> Iterator[tuple[Invertible, int]]:
+        for level, kept in zip(self.levels, self.kept, strict=True):
+            assert isinstance(level, Invertible)
+            yield level, kept
+
+
+def _check(what: str, x: Tensor, event: tuple[int, ...]) -> None:
+    if x.shape[1:] != event:
+        raise ValueError(f"{what} must be (batch, {', '.join(map(str, event))}), got {tuple(x.shape)}")

@@ -1,0 +1,40 @@
+"""Invertible linear maps between channels that are trained by the P4 method."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from linearizer_core.flows.base import Invertible
+from linearizer_core.flows.mixing import mix
+from linearizer_core.operators.rank_one import P4
+from linearizer_core.operators.rank_one_orthogonal import OrthogonalP4
+
+
+class P4Mixing(Invertible):
+    """y = W x over channels, W = A + u vᵀ with A, A⁻¹ and log|det A| known, or orthogonal where that is asked for.
+
+    Krämer, Köhler & Noé, Training Invertible Linear Layers through Rank-One Perturbations, 2020. Inputs are
+    ``(batch, channels)`` or ``(batch, channels, height, width)`` (then a 1×1 convolution). Nothing is factorised or
+    solved in either direction, W⁻¹ and log|det W| take O(channels²). Training has to call ``p4.merge`` every so many
+    steps, and to add ``p4.penalty()`` to the loss, as ``Trainer`` does: without merges W only has a rank-one change
+    from where it started.
+    """
+
+    def __init__(self, channels: int, orthogonal: bool = False) -> None:
+        super().__init__()
+        self.p4: P4 | OrthogonalP4 = OrthogonalP4(channels) if orthogonal else P4(channels)
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        operator = self.p4.operator()
+        return mix(operator.to_dense(), x), _per_sample(operator.logdet(), x)
+
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        operator = self.p4.operator()
+        return mix(operator.inverse().to_dense(), y), _per_sample(-operator.logdet(), y)
+
+
+def _per_sample(log_det: Tensor, x: Tensor) -> Tensor:
+    """The log-determinant of one position's map, for all positions of each sample: ``(batch,)``."""
+    return (log_det * math.prod(x.shape[2:])).expand(len(x))

@@ -1,0 +1,130 @@
+"""Backpropagation that recovers activations from outputs (Gomez et al., The Reversible Residual Network, 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+TOLERANCE = 1e-3
+"""The largest error of a recovered activation, relative to the largest entry, with which gradients are still given."""
+
+Direction = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
+
+
+class Step(NamedTuple):
+    """An invertible map in the direction that is taken, its other direction, and the module that holds both."""
+
+    run: Direction
+    undo: Direction
+    module: nn.Module
+
+
+def run(steps: Sequence[Step], x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The steps in turn: the value ``(batch, *event)`` and the sum of the log-determinants ``(batch,)``."""
+    total = x.new_zeros(len(x))
+    for step in steps:
+        x, log_det = step.run(x, label)
+        total = total + log_det
+    return x, total
+
+
+def recompute(steps: Sequence[Step], x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+    """As ``run``, keeping only the first value and the last for the backward pass (Gomez et al., 2017, algorithm 1).
+
+    Backward takes the steps in reverse: the input of each is recovered from its output by the inverse, the step runs
+    again from there, and gradients pass through it, at the cost of an inverse and a forward pass more. They are exact
+    up to the rounding of the inverses, which compounds with depth by their condition numbers. The last value recovered
+    is therefore compared with what the first step gives: a chain that loses its digits is refused, not differentiated
+    wrongly. Labels are data: they get no gradient.
+
+    Raises ``ValueError`` for less than single precision, under autocast and for a label that requires a gradient; in
+    the backward pass, where a parameter or buffer was changed since, where the recovered value is off by more than
+    ``TOLERANCE`` and where the graph is to be differentiated again.
+    """
+    if not torch.is_grad_enabled():
+        return run(steps, x, label)
+    if torch.is_autocast_enabled(x.device.type) or x.dtype not in (torch.float32, torch.float64):
+        mode = "autocast" if torch.is_autocast_enabled(x.device.type) else x.dtype
+        raise ValueError(f"recomputation needs maps and inverses in float32 or float64 throughout, got {mode}")
+    if label is not None and label.requires_grad:
+        raise ValueError("recomputation gives labels no gradient, got one that requires it")
+    learned = [_learned(step) for step in steps]
+    start = 0 if x.requires_grad else next((i for i, found in enumerate(learned) if found), len(steps))
+    x, before = run(steps[:start], x, label)
+    parameters = dict.fromkeys(parameter for found in learned for parameter in found)
+    x, after = _Recompute.apply(steps[start:], label, x, *parameters)
+    return x, before + after
+
+
+class _Recompute(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, steps: Sequence[Step], label: Tensor | None, x: Tensor, *parameters: nn.Parameter
+    ) -> tuple[Tensor, Tensor]:
+        y, log_det = run(steps, x, label)
+        ctx.save_for_backward(x, y, label)
+        ctx.steps, ctx.parameters, ctx.versions = steps, parameters, _versions(steps)
+        return y, log_det
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, grad_log_det: Tensor) -> tuple[Any, ...]:
+        # ``once_differentiable`` would give constants here wherever the incoming gradient is one.
+        if torch.is_grad_enabled():
+            raise ValueError("recomputation gives first derivatives only, got create_graph=True")
+        x, y, label = ctx.saved_tensors
+        finite = bool(y.isfinite().all())
+        now = _versions(ctx.steps)
+        if any(a is not b or i != j for (a, i), (b, j) in zip(now, ctx.versions, strict=True)):
+            raise ValueError("recomputation needs the maps as they were: a parameter or buffer was changed since")
+        totals: dict[nn.Parameter, Tensor] = {}
+        for i, step in reversed(list(enumerate(ctx.steps))):
+            with torch.no_grad():
+                before = step.undo(y, label)[0] if i else x
+            before = before.detach().requires_grad_(i > 0 or x.requires_grad)
+            learned = _learned(step)
+            after, (grad, *terms) = _gradients(step, before, label, learned, grad, grad_log_det)
+            # Beyond finite values gradients are NaN without recomputation too.
+            if i == 0 and finite and len(x):
+                _compare(y, after)
+            for parameter, term in zip(learned, terms, strict=True):
+                if term is not None:
+                    totals[parameter] = totals[parameter] + term if parameter in totals else term
+            y = before.detach()
+        return None, None, grad, *(totals.get(parameter) for parameter in ctx.parameters)
+
+
+def _gradients(
+    step: Step, x: Tensor, label: Tensor | None, learned: list[nn.Parameter], grad: Tensor | None, grad_log_det: Tensor
+) -> tuple[Tensor, list[Tensor | None]]:
+    """The step's value at x, and the gradients that reach x and what is learned (None: none does)."""
+    with torch.enable_grad():
+        y, log_det = step.run(x, label)
+    ends = [(end, g) for end, g in ((y, grad), (log_det, grad_log_det)) if end.requires_grad and g is not None]
+    inputs = [t for t in (x, *learned) if t.requires_grad]
+    found: tuple[Tensor | None, ...] = ()
+    if ends:
+        found = torch.autograd.grad([end for end, _ in ends], inputs, [g for _, g in ends], allow_unused=True)
+    reached = dict(zip(inputs, found, strict=False))
+    return y.detach(), [reached.get(t) for t in (x, *learned)]
+
+
+def _compare(recovered: Tensor, value: Tensor) -> None:
+    scale = value.abs().max().clamp_min(torch.finfo(value.dtype).eps ** 0.5)
+    error = (recovered - value).abs().max() / scale
+    if not error <= TOLERANCE:
+        raise ValueError(
+            f"recomputation needs maps that invert to {TOLERANCE:.0e} of the largest entry: a recovered activation is "
+            f"off by {float(error):.1e}"
+        )
+
+
+def _learned(step: Step) -> list[nn.Parameter]:
+    return [parameter for parameter in step.module.parameters() if parameter.requires_grad]
+
+
+def _versions(steps: Sequence[Step]) -> list[tuple[Tensor, int]]:
+    """The parameters and buffers, each with the counter that writing to it moves."""
+    return [(t, t._version) for step in steps for t in (*step.module.parameters(), *step.module.buffers())]

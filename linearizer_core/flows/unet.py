@@ -1,0 +1,86 @@
+"""A small U-Net as a coupling's network: it sees the whole of an image at the cost of a few convolutions."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from linearizer_core.flows.conditioners import Conditioner, hidden, run, zero
+
+conv3 = partial(nn.Conv2d, kernel_size=3, padding=1)
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalisation in groups of at least four channels, where there are so many (Wu & He, 2018)."""
+    # In smaller groups nothing but signs would be left of an image of one pixel.
+    return nn.GroupNorm(math.gcd(channels, max(1, channels // 4)), channels)
+
+
+class Residual(nn.Module):
+    """x + conv(φ(conv(norm(x)))), the hidden layer labelled; ``(batch, channels, h, w)`` to the same shape."""
+
+    def __init__(self, channels: int, activation: str, labelled: bool) -> None:
+        super().__init__()
+        inner = hidden(partial(conv3, channels), channels, activation, labelled)
+        self.layers = nn.ModuleList([group_norm(channels), *inner, conv3(channels, channels)])
+
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        return x + run(self.layers, x, embedding)
+
+
+class SelfAttention(nn.Module):
+    """x + W softmax(Q Kᵀ/√c) V over an image's pixels, with one head (Vaswani et al., 2017, equation 1).
+
+    ``(batch, channels, h, w)`` to the same shape; a permutation of the pixels permutes the output.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.project = nn.Conv2d(channels, 3 * channels, 1)
+        self.last = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.project(self.norm(x)).flatten(2).chunk(3, 1)  # (batch, channels, pixels)
+        # Written out: the fused kernels have no second derivatives and no forward mode.
+        weights = torch.softmax(q.transpose(1, 2) @ k / math.sqrt(q.shape[1]), 2)  # (batch, pixels, pixels)
+        return x + self.last((v @ weights.transpose(1, 2)).view_as(x))
+
+
+class UNet(Conditioner):
+    """A U-Net of two levels, ``(batch, inputs, h, w)`` to ``(batch, outputs, h, w)``, zero at the start.
+
+    ``width`` channels at the full and ``2·width`` at half the resolution, a residual block on each way down and up,
+    self-attention at half the resolution with ``attention``. Any h and w will do: an odd side is rounded up below
+    and cropped above (Ronneberger et al., 2015; Ho et al., DDPM, 2020, appendix B).
+
+    Raises ``ValueError`` for a width below 2: one channel of one pixel cannot be normalised.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, width: int, activation: str, attention: bool, labelled: bool = False
+    ) -> None:
+        super().__init__(labelled)
+        if width < 2:
+            raise ValueError(f"a U-Net normalises over channels and needs a width of at least 2, got {width}")
+        self.stem = conv3(inputs, width)
+        self.encode = Residual(width, activation, labelled)
+        self.down = conv3(width, 2 * width, stride=2)
+        self.middle = Residual(2 * width, activation, labelled)
+        self.attention = SelfAttention(2 * width) if attention else nn.Identity()
+        self.up = conv3(2 * width, width)
+        self.decode = Residual(width, activation, labelled)
+        self.last = conv3(width, outputs)
+        zero(self.last)
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        embedding = self.embed(x, label)
+        fine = self.encode(self.stem(x), embedding)
+        coarse = self.attention(self.middle(self.down(fine), embedding))
+        # Convolved before it is enlarged: a quarter of the work, and the block that follows mixes the pixels.
+        upper = interpolate(self.up(coarse), scale_factor=2, mode="nearest")[..., : x.shape[2], : x.shape[3]]
+        return self.last(self.decode(fine + upper, embedding))

@@ -1,0 +1,88 @@
+"""Diagonal operators: the simplest ones, closed under everything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linearizer_core.operators.base import SVD, Eigen, LinearOperator, cutoff, reciprocal
+
+
+@dataclass(frozen=True, eq=False)
+class DiagonalOperator(LinearOperator):
+    """diag(``values``) with values ``(dim,)``, stored and applied in O(dim)."""
+
+    values: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.values), len(self.values)
+
+    @property
+    def like(self) -> Tensor:
+        return self.values
+
+    def apply(self, z: Tensor) -> Tensor:
+        return z * self.values
+
+    def adjoint(self) -> DiagonalOperator:
+        return self
+
+    def scale(self, factor: float) -> DiagonalOperator:
+        return DiagonalOperator(factor * self.values)
+
+    def shift(self, alpha: float) -> DiagonalOperator:
+        return DiagonalOperator(self.values + alpha)
+
+    def _after(self, first: LinearOperator) -> LinearOperator | None:
+        return DiagonalOperator(self.values * first.values) if isinstance(first, DiagonalOperator) else None
+
+    def _plus(self, other: LinearOperator) -> LinearOperator | None:
+        return DiagonalOperator(self.values + other.values) if isinstance(other, DiagonalOperator) else None
+
+    def exp(self, t: float = 1.0) -> DiagonalOperator:
+        return DiagonalOperator((t * self.values).exp())
+
+    def singular_values(self) -> Tensor:
+        return self.values.abs().sort(descending=True).values
+
+    def svd(self, k: int | None = None) -> SVD:
+        k = self._count(k, len(self.values))
+        order = self.values.abs().argsort(descending=True, stable=True)[:k]
+        v = self._axes(order)
+        chosen = self.values[order]
+        return SVD(v * torch.where(chosen < 0, -1.0, 1.0).to(v.dtype), chosen.abs(), v)
+
+    def eig(self, k: int | None = None) -> Eigen:
+        k = self._count(k, len(self.values))
+        order = self.values.abs().argsort(descending=True, stable=True)[:k]
+        return Eigen(self.values[order], self._axes(order))
+
+    def _axes(self, order: Tensor) -> Tensor:
+        """The unit vectors of the given coordinates as columns."""
+        axes = self.values.new_zeros(len(self.values), len(order))
+        axes[order, torch.arange(len(order), device=order.device)] = 1.0
+        return axes
+
+    def _cutoff(self, rcond: float | None) -> Tensor:
+        return cutoff(self.values.abs(), len(self.values), rcond)
+
+    def pinv(self, rcond: float | None = None) -> DiagonalOperator:
+        return DiagonalOperator(self.values.sign() * reciprocal(self.values.abs(), self._cutoff(rcond)))
+
+    def row_projection(self, rcond: float | None = None) -> DiagonalOperator:
+        return DiagonalOperator((self.values.abs() > self._cutoff(rcond)).to(self.values.dtype))
+
+    def _solve(self, y: Tensor) -> Tensor:
+        return y / self.values
+
+    def trace(self) -> Tensor:
+        return self.values.sum()
+
+    def logdet(self) -> Tensor:
+        return self.values.abs().log().sum()
+
+    def to_dense(self) -> Tensor:
+        return torch.diag(self.values)

@@ -1,0 +1,59 @@
+"""Learned orthogonal projections, the cores of idempotent Linearizers (arXiv 2510.08570, section 4.3)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from linearizer_core.operators.diagonal import DiagonalOperator
+from linearizer_core.operators.low_rank import OrthogonalProjection
+
+
+class FrameProjection(nn.Module):
+    """An orthogonal projection of fixed rank whose frame is the Q factor of a learned ``(dim, rank)`` matrix.
+
+    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+    """
+
+    def __init__(self, dim: int, rank: int) -> None:
+        super().__init__()
+        if not 1 <= rank <= dim:
+            raise ValueError(f"rank must be between 1 and the dimension {dim}, got {rank}")
+        self.weight = nn.Parameter(torch.linalg.qr(torch.randn(dim, rank))[0].clone())
+
+    def operator(self) -> OrthogonalProjection:
+        """The projection with its gradients."""
+        return OrthogonalProjection.of(torch.linalg.qr(self.weight)[0])
+
+    def forward(self, z: Tensor) -> Tensor:
+        """P z for ``(batch, dim)``."""
+        return self.operator().apply(z)
+
+
+class SpectrumProjection(nn.Module):
+    """diag(λ) with λ in {0, 1}: forward λ = round(sigmoid(logit)), backward straight through the rounding.
+
+    The frame is left to the network around it, so which coordinates survive, and with them the rank, are what is
+    learned (arXiv 2510.08570, section 4.3; straight-through: Bengio, Léonard & Courville, 2013).
+    """
+
+    def __init__(self, dim: int, logit: float = 1.0) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.full((dim,), logit))
+
+    def spectrum(self) -> Tensor:
+        """λ, ``(dim,)``: exactly 0 or 1, with the sigmoid's gradient."""
+        soft = self.logits.sigmoid()
+        return soft.round().detach() + (soft - soft.detach())
+
+    def operator(self) -> DiagonalOperator:
+        """The projection with its gradients."""
+        return DiagonalOperator(self.spectrum())
+
+    def rank(self) -> int:
+        """How many coordinates survive."""
+        return int(self.spectrum().sum())
+
+    def forward(self, z: Tensor) -> Tensor:
+        """P z for ``(batch, dim)``."""
+        return z * self.spectrum()

@@ -1,0 +1,267 @@
+"""Matrices with known inverses and determinants under rank-one perturbations: the P4 method's invertible layers.
+
+Krämer, Köhler & Noé, Training Invertible Linear Layers through Rank-One Perturbations, 2020 (arXiv 2010.07033).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from linearizer_core.operators.base import DenseOperator, LinearOperator
+
+
+@dataclass(frozen=True, eq=False)
+class RankOnePerturbed(LinearOperator):
+    """W = A + u vᵀ with the ``matrix`` A ``(dim, dim)``, its ``matrix_inverse`` and its ``log_abs_det`` given.
+
+    ``u`` and ``v`` are ``(dim,)``. Products with W and W⁻¹ and log|det W| take O(dim²): the inverse is Sherman and
+    Morrison's, the determinant the matrix determinant lemma's, and no matrix is ever factorised for them.
+    """
+
+    matrix: Tensor
+    matrix_inverse: Tensor
+    log_abs_det: Tensor
+    u: Tensor
+    v: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.u), len(self.u)
+
+    @property
+    def like(self) -> Tensor:
+        return self.matrix
+
+    @cached_property
+    def _solved(self) -> Tensor:
+        """A⁻¹ u."""
+        return self.matrix_inverse @ self.u
+
+    @cached_property
+    def delta(self) -> Tensor:
+        """δ = 1 + vᵀ A⁻¹ u = det W / det A."""
+        return 1 + self.v @ self._solved
+
+    def apply(self, z: Tensor) -> Tensor:
+        return z @ self.matrix.T + torch.outer(z @ self.v, self.u)
+
+    def to_dense(self) -> Tensor:
+        return self.matrix + torch.outer(self.u, self.v)
+
+    def adjoint(self) -> RankOnePerturbed:
+        return RankOnePerturbed(self.matrix.T, self.matrix_inverse.T, self.log_abs_det, self.v, self.u)
+
+    def scale(self, factor: float) -> LinearOperator:
+        if factor == 0:
+            return DenseOperator(torch.zeros_like(self.matrix))
+        growth = self.shape[0] * math.log(abs(factor))
+        return RankOnePerturbed(
+            factor * self.matrix, self.matrix_inverse / factor, self.log_abs_det + growth, factor * self.u, self.v
+        )
+
+    def _after(self, first: LinearOperator) -> RankOnePerturbed | None:
+        """W (B + u'v'ᵀ) = WB + (Wu') v'ᵀ: only the left perturbation needs merging."""
+        if not isinstance(first, RankOnePerturbed):
+            return None
+        merged = self.merged()
+        return RankOnePerturbed(
+            merged.matrix @ first.matrix,
+            first.matrix_inverse @ merged.matrix_inverse,
+            merged.log_abs_det + first.log_abs_det,
+            merged.matrix @ first.u,
+            first.v,
+        )
+
+    def inverse(self) -> RankOnePerturbed:
+        """W⁻¹ = A⁻¹ - δ⁻¹ (A⁻¹u)(A⁻ᵀv)ᵀ; not finite where δ is 0."""
+        return RankOnePerturbed(
+            self.matrix_inverse,
+            self.matrix,
+            -self.log_abs_det,
+            -self._solved / self.delta,
+            self.v @ self.matrix_inverse,
+        )
+
+    def pinv(self, rcond: float | None = None) -> LinearOperator:
+        """The inverse, unless there is an ``rcond`` to cut at or δ is 0 to working precision."""
+        return super().pinv(rcond) if rcond is not None or self._singular() else self.inverse()
+
+    def solve(self, y: Tensor) -> Tensor:
+        """W⁻¹ y for each row of ``(batch, dim)``.
+
+        Raises ``ValueError`` where δ, and with it W, is singular to working precision.
+        """
+        if self._singular():
+            raise ValueError(f"the operator is singular (1 + vᵀA⁻¹u = {float(self.delta.detach())}): use lstsq")
+        return self.inverse().apply(y)
+
+    def _singular(self) -> bool:
+        """Whether 1 and vᵀA⁻¹u cancel to rounding."""
+        size = 1 + self.v.norm() * self._solved.norm()
+        return bool(self.delta.abs() <= len(self.u) * torch.finfo(self.u.dtype).eps * size)
+
+    def trace(self) -> Tensor:
+        return self.matrix.trace() + self.u @ self.v
+
+    def logdet(self) -> Tensor:
+        return self.delta.abs().log() + self.log_abs_det
+
+    def merged(self) -> RankOnePerturbed:
+        """The same operator with the perturbation taken into the matrix, its inverse and its determinant."""
+        zero = torch.zeros_like(self.u)
+        return RankOnePerturbed(self.to_dense(), self.inverse().to_dense(), self.logdet(), zero, zero)
+
+    def corrected(self, steps: int = 1) -> RankOnePerturbed:
+        """The same operator after Newton–Schulz steps X ← X (2I - AX) on A⁻¹, each of which squares its residual."""
+        inverse = self.matrix_inverse
+        for _ in range(steps):
+            inverse = inverse + inverse @ (self._eye(len(inverse)) - self.matrix @ inverse)
+        return replace(self, matrix_inverse=inverse)
+
+
+class RankOneLayer(nn.Module, ABC):
+    """A square matrix trained through a perturbation by two vectors, which is merged into it every so often.
+
+    Only ``u`` and ``v`` are parameters; all else that training needs to go on is in buffers. ``v`` is drawn in float64
+    on the generator's device, the CPU without one, so a CPU generator gives the same vectors on every device.
+
+    Raises ``ValueError`` for less than one dimension or merge between corrections.
+    """
+
+    merges: Tensor
+
+    def __init__(self, dim: int, correct_every: int) -> None:
+        super().__init__()
+        if dim < 1 or correct_every < 1:
+            raise ValueError(f"dim and correct_every must be at least 1, got {dim} and {correct_every}")
+        self.correct_every = correct_every
+        self.v = nn.Parameter(torch.randn(dim))
+        self.u = nn.Parameter(self._neutral(self.v.detach()))
+        self.register_buffer("merges", torch.zeros((), dtype=torch.int64))
+
+    @abstractmethod
+    def operator(self) -> LinearOperator:
+        """The perturbed matrix with its gradients, on the layer's own tensors: good until the next merge or step."""
+
+    @abstractmethod
+    def correct(self) -> None:
+        """Take away the rounding errors that merging has gathered, by an iterative step without any inversion."""
+
+    @abstractmethod
+    def _neutral(self, v: Tensor) -> Tensor:
+        """The u, a tensor of its own, at which this v perturbs nothing."""
+
+    @abstractmethod
+    def _absorb(self) -> bool:
+        """Take the perturbation into the matrix, unless that would not be sound."""
+
+    def penalty(self) -> Tensor:
+        """A differentiable scalar for the loss that keeps the perturbation within bounds: 0 where there are none."""
+        return self.u.new_zeros(())
+
+    @torch.no_grad()
+    def merge(self, optimiser: torch.optim.Optimizer | None = None, generator: torch.Generator | None = None) -> bool:
+        """Take the perturbation into the matrix and start a new one; whether that was done.
+
+        A perturbation out of bounds is left as it is, to be trained further; one that is not finite is dropped. With
+        a new perturbation the optimiser's state of u and v starts anew.
+        """
+        finite = all_finite(self.u, self.v)
+        if finite and not self._absorb():
+            return False
+        device = None if generator is None else generator.device
+        self.v.copy_(torch.randn(self.v.shape, generator=generator, device=device, dtype=torch.float64))
+        self.u.copy_(self._neutral(self.v))
+        if optimiser is not None:
+            _forget(optimiser, self.u, self.v)
+        if finite:
+            self.merges.add_(1)
+            if int(self.merges) % self.correct_every == 0:
+                self.correct()
+        return finite
+
+
+class P4(RankOneLayer):
+    """An invertible matrix W = A + u vᵀ trained without ever inverting one (algorithm 1 of the paper).
+
+    A perturbation is merged where |log|δ||, δ = 1 + vᵀA⁻¹u, is at most ``max_log_delta`` and |log|det W|| at most
+    ``max_log_scale`` per dimension. The inverse is corrected every ``correct_every`` merges. A starts as a random
+    rotation that is exact in any floating-point format.
+
+    Raises ``ValueError`` for less than one dimension or merge between corrections, and bounds that are not positive.
+    """
+
+    matrix: Tensor
+    inverse: Tensor
+    log_abs_det: Tensor
+
+    def __init__(
+        self, dim: int, *, max_log_delta: float = 3.0, max_log_scale: float = 3.0, correct_every: int = 10
+    ) -> None:
+        super().__init__(dim, correct_every)
+        if not (max_log_delta > 0 and max_log_scale > 0):
+            raise ValueError(f"the bounds must be positive, got {max_log_delta} and {max_log_scale}")
+        self.max_log_delta = max_log_delta
+        self.max_log_scale = max_log_scale
+        self.register_buffer("matrix", dyadic_rotation(dim))
+        self.register_buffer("inverse", self.matrix.T.clone())
+        self.register_buffer("log_abs_det", torch.zeros(()))
+
+    def operator(self) -> RankOnePerturbed:
+        return RankOnePerturbed(self.matrix, self.inverse, self.log_abs_det, self.u, self.v)
+
+    def penalty(self) -> Tensor:
+        """The square of what |log|δ|| exceeds its bound by."""
+        return (self.operator().delta.abs().log().abs() - self.max_log_delta).relu().square()
+
+    @torch.no_grad()
+    def correct(self) -> None:
+        """A Newton–Schulz step on the inverse."""
+        self.inverse.copy_(self.operator().corrected().matrix_inverse)
+
+    def _neutral(self, v: Tensor) -> Tensor:
+        return torch.zeros_like(v)
+
+    def _absorb(self) -> bool:
+        operator = self.operator()
+        merged = operator.merged()
+        log_delta, log_abs_det = torch.stack([operator.delta.abs().log(), merged.log_abs_det]).abs().tolist()
+        within = log_delta <= self.max_log_delta and log_abs_det <= self.max_log_scale * len(self.u)
+        if not (within and all_finite(merged.matrix, merged.matrix_inverse)):
+            return False
+        self.matrix.copy_(merged.matrix)
+        self.inverse.copy_(merged.matrix_inverse)
+        self.log_abs_det.copy_(merged.log_abs_det)
+        return True
+
+
+def _forget(optimiser: torch.optim.Optimizer, *parameters: nn.Parameter) -> None:
+    """Zero all that an optimiser has gathered on some parameters: moments and counts of steps."""
+    for parameter in parameters:
+        for value in optimiser.state.get(parameter, {}).values():
+            if isinstance(value, Tensor):
+                value.zero_()
+
+
+def all_finite(*tensors: Tensor) -> bool:
+    """Whether no tensor has an infinite or undefined entry, which would make its sum so."""
+    return all(math.isfinite(tensor.sum()) for tensor in tensors)
+
+
+def dyadic_rotation(dim: int) -> Tensor:
+    """A random orthogonal matrix of multiples of 1/16, so exactly orthogonal also after a change of dtype.
+
+    Permutations alternate with reflections I - 11ᵀ/2 of groups of four; below four dimensions nothing is reflected.
+    """
+    group = torch.eye(4) - 0.5
+    reflections = torch.block_diag(*[group] * (dim // 4), torch.eye(dim % 4))
+    rotation = torch.eye(dim)[torch.randperm(dim)]
+    for _ in range(4):
+        rotation = (reflections @ rotation)[torch.randperm(dim)]
+    return rotation

@@ -1,0 +1,118 @@
+"""Orthogonal matrices under perturbations that keep them so: the P4 method for another property than invertibility.
+
+Krämer, Köhler & Noé, Training Invertible Linear Layers through Rank-One Perturbations, 2020 (arXiv 2010.07033).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linearizer_core.operators.base import SVD, DenseOperator, LinearOperator
+from linearizer_core.operators.diagonal import DiagonalOperator
+from linearizer_core.operators.rank_one import RankOneLayer, all_finite, dyadic_rotation
+
+
+@dataclass(frozen=True, eq=False)
+class ReflectedOrthogonal(LinearOperator):
+    """W = A H(u) H(v), the orthogonal ``matrix`` A ``(dim, dim)`` after two reflections H(w) = I - 2wwᵀ/‖w‖².
+
+    ``u`` and ``v`` are ``(dim,)``; A is taken as orthogonal without a check. Products with W and Wᵀ take O(dim²).
+    """
+
+    matrix: Tensor
+    u: Tensor
+    v: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.u), len(self.u)
+
+    @property
+    def like(self) -> Tensor:
+        return self.matrix
+
+    def apply(self, z: Tensor) -> Tensor:
+        return _reflect(_reflect(z, self.v), self.u) @ self.matrix.T
+
+    def to_dense(self) -> Tensor:
+        return _reflect(_reflect(self.matrix, self.u), self.v)
+
+    def adjoint(self) -> ReflectedOrthogonal:
+        """H(v) H(u) Aᵀ = Aᵀ H(Av) H(Au)."""
+        return ReflectedOrthogonal(self.matrix.T, self.matrix @ self.v, self.matrix @ self.u)
+
+    def inverse(self) -> ReflectedOrthogonal:
+        """Wᵀ."""
+        return self.adjoint()
+
+    def scale(self, factor: float) -> DenseOperator:
+        return DenseOperator(factor * self.to_dense())
+
+    def _after(self, first: LinearOperator) -> LinearOperator | None:
+        """W (B H(u') H(v')) = (WB) H(u') H(v')."""
+        if not isinstance(first, ReflectedOrthogonal):
+            return None
+        return ReflectedOrthogonal(self.to_dense() @ first.matrix, first.u, first.v)
+
+    def singular_values(self) -> Tensor:
+        return torch.ones_like(self.u)
+
+    def svd(self, k: int | None = None) -> SVD:
+        """The first k axes: as good as any, for all singular values are 1."""
+        k = self._count(k, len(self.u))
+        return SVD(self.to_dense()[:, :k], torch.ones_like(self.u[:k]), self._eye(len(self.u))[:, :k])
+
+    def pinv(self, rcond: float | None = None) -> ReflectedOrthogonal:
+        return self.adjoint()
+
+    def row_projection(self, rcond: float | None = None) -> DiagonalOperator:
+        return DiagonalOperator(torch.ones_like(self.u))
+
+    def _solve(self, y: Tensor) -> Tensor:
+        return self.adjoint().apply(y)
+
+    def logdet(self) -> Tensor:
+        return self.u.new_zeros(())
+
+
+class OrthogonalP4(RankOneLayer):
+    """An orthogonal matrix W = A H(u) H(v) trained through two reflections, which cancel at the start, u = v.
+
+    The gradient at u = v does not vanish: to first order W turns in the planes that contain v. Every
+    ``correct_every`` merges A takes a Newton–Schulz step towards its polar factor. It starts as a random rotation
+    that is exact in any floating-point format.
+
+    Raises ``ValueError`` for less than one dimension or merge between corrections.
+    """
+
+    matrix: Tensor
+
+    def __init__(self, dim: int, *, correct_every: int = 10) -> None:
+        super().__init__(dim, correct_every)
+        self.register_buffer("matrix", dyadic_rotation(dim))
+
+    def operator(self) -> ReflectedOrthogonal:
+        return ReflectedOrthogonal(self.matrix, self.u, self.v)
+
+    @torch.no_grad()
+    def correct(self) -> None:
+        """A ← A (3I - AᵀA) / 2, which squares the error AᵀA - I."""
+        self.matrix.copy_(1.5 * self.matrix - 0.5 * self.matrix @ (self.matrix.T @ self.matrix))
+
+    def _neutral(self, v: Tensor) -> Tensor:
+        return v.clone()
+
+    def _absorb(self) -> bool:
+        merged = self.operator().to_dense()
+        if not all_finite(merged):
+            return False
+        self.matrix.copy_(merged)
+        return True
+
+
+def _reflect(rows: Tensor, normal: Tensor) -> Tensor:
+    """Each row of ``(count, dim)`` reflected in the hyperplane of ``normal`` ``(dim,)``."""
+    return rows - torch.outer(rows @ normal, 2 * normal / normal.square().sum())
