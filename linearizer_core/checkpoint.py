@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 
-from linearizer_core.config import TrialConfig, from_mapping, to_mapping
+from linearizer_core.config import TrialConfig, from_mapping, problems, to_mapping
 from linearizer_core.diffusion import LinearDiffusion
 from linearizer_core.models import build_diffusion
 
@@ -29,7 +29,8 @@ def save(folder: Path | str, model: LinearDiffusion, config: TrialConfig) -> Non
     # The configuration is what makes the folder a checkpoint: it goes first and comes back last.
     (folder / CONFIG).unlink(missing_ok=True)
     save_model(model, str(folder / WEIGHTS))  # a network that g_x and g_y share is written once
-    record = {"format": FORMAT, "event": list(model.event), "config": to_mapping(config)}
+    dtype = str(model.dtype).removeprefix("torch.")
+    record = {"format": FORMAT, "event": list(model.event), "dtype": dtype, "config": to_mapping(config)}
     (folder / CONFIG).write_text(json.dumps(record, indent=2) + "\n")
 
 
@@ -45,13 +46,31 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Linear
         if record["format"] != FORMAT:
             raise CheckpointError(f"{path}: format {record['format']}, this version reads format {FORMAT}")
         config = from_mapping(TrialConfig, record["config"])
-        model = build_diffusion(config.model, config.evaluate, tuple(record["event"]), config.seed)
+        channels, height, width = (int(side) for side in record["event"])
+        if min(channels, height, width) < 1:
+            raise ValueError(f"event {record['event']} is not the shape of an image")
+        for name, message in problems(config, (channels, height, width), config.train.batch_size).items():
+            raise ValueError(f"{name}: {message}")
+        dtype = {"float32": torch.float32, "float64": torch.float64}[record["dtype"]]
+        model = build_diffusion(config.model, config.evaluate, (channels, height, width), config.seed).to(dtype)
     except CheckpointError:
         raise
-    except (OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint's configuration: {error}") from error
     try:
+        _check_dtypes(model, folder / WEIGHTS)
         load_model(model, folder / WEIGHTS)
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: not the weights of the model in {CONFIG}: {error}") from error
     return model.to(device).eval(), config
+
+
+def _check_dtypes(model: LinearDiffusion, path: Path) -> None:
+    """Raise ``ValueError`` for weights that would be converted silently."""
+    expected = model.state_dict()
+    with safe_open(path, "pt") as file:
+        names = file.keys()
+        for name in names:
+            dtype = file.get_tensor(name).dtype
+            if name in expected and dtype != expected[name].dtype:
+                raise ValueError(f"{name} is {dtype}, the model's is {expected[name].dtype}")

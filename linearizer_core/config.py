@@ -7,9 +7,11 @@ configurations from a file validates against them.
 from __future__ import annotations
 
 import dataclasses
+import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 def _field(default: Any, doc: str, **bounds: float) -> Any:
@@ -136,7 +138,10 @@ class TrialConfig:
 
 
 def from_mapping(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    """The dataclass ``kind`` from nested mappings; raises ``ValueError`` naming a field that does not exist."""
+    """The dataclass ``kind`` from nested mappings.
+
+    Raises ``ValueError`` naming a field that does not exist, or a value that is not of its type or out of its bounds.
+    """
     hints = get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -148,7 +153,30 @@ def from_mapping(kind: type[Any], values: Mapping[str, Any]) -> Any:
         elif isinstance(value, list):
             value = tuple(value)
         arguments[name] = value
-    return kind(**arguments)
+    made = kind(**arguments)
+    for field in dataclasses.fields(made):
+        value = getattr(made, field.name)
+        if not (
+            dataclasses.is_dataclass(value) or (_is_of(hints[field.name], value) and _within(field.metadata, value))
+        ):
+            raise ValueError(f"{kind.__name__}.{field.name} cannot be {value!r}")
+    return made
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    """Whether a value is of a field's type: a literal, a tuple of one type, or a plain type."""
+    if get_origin(hint) is Literal:
+        return value in get_args(hint) and not isinstance(value, bool)
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_is_of(get_args(hint)[0], item) for item in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is hint
+
+
+def _within(bounds: Mapping[str, Any], value: Any) -> bool:
+    holds = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
+    return all(holds[name](value, bound) for name, bound in bounds.items() if name in holds)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
@@ -170,14 +198,14 @@ def problems(config: TrialConfig, event: tuple[int, int, int], train_images: int
     found: dict[str, str] = {}
     channels, height, width = event
     dim = channels * height * width
-    operator, flow, evaluate = config.model.operator, config.model.flow, config.evaluate
-    if operator.kind != "time_dense" and operator.rank > dim:
+    core, flow, evaluate = config.model.operator, config.model.flow, config.evaluate
+    if core.kind != "time_dense" and core.rank > dim:
         found["model.operator.rank"] = (
-            f"rank {operator.rank} exceeds the data's dimension {dim} "
+            f"rank {core.rank} exceeds the data's dimension {dim} "
             f"({config.data.name}: {channels}×{height}×{width}); use 1 … {dim}"
         )
     if flow.kind == "coupling":
-        found |= _flow_problems(flow, config.data.name, height, width)
+        found |= _flow_problems(flow, config.data.name, event)
     if config.train.batch_size > train_images:
         found["train.batch_size"] = (
             f"{config.train.batch_size} exceeds the {train_images} training images of {config.data.name}"
@@ -190,13 +218,25 @@ def problems(config: TrialConfig, event: tuple[int, int, int], train_images: int
         found["evaluate.quality"] = "names no metric; give at least one, such as [classifier_fd]"
     if not any(dataclasses.asdict(config.train.loss).values()):
         found["train.loss"] = "every weight is zero: there is nothing to train; give at least one term a weight"
+    elif not _trains(config):
+        found["train.loss"] = "the weighted terms train nothing where networks are identities; weight flow or endpoint"
     if evaluate.every > config.train.epochs:
         found["evaluate.every"] = f"{evaluate.every} exceeds train.epochs = {config.train.epochs}"
     return found
 
 
-def _flow_problems(flow: FlowConfig, name: str, height: int, width: int) -> dict[str, str]:
+def _trains(config: TrialConfig) -> bool:
+    """Whether any weighted term of the loss has parameters to train."""
+    loss, learned = config.train.loss, config.model.flow.kind != "identity"
+    reconstructs = loss.data or loss.likelihood or (loss.noise and config.model.noise_flow != "identity")
+    return bool(loss.flow or loss.endpoint or (learned and reconstructs))
+
+
+def _flow_problems(flow: FlowConfig, name: str, event: tuple[int, int, int]) -> dict[str, str]:
+    channels, height, width = event
     if flow.conditioner == "mlp":
+        if channels * height * width < 2:
+            return {"model.flow.kind": f"a coupling needs at least 2 values an image, {name} has 1; use identity"}
         if flow.levels > 1:
             return {"model.flow.levels": f"{flow.levels} levels need a conv or unet conditioner; mlp has 1"}
         return {}

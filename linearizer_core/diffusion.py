@@ -78,7 +78,7 @@ class LinearDiffusion(nn.Module):
     def sample_stepping(self, x0: Tensor, steps: int, solver: Solver, grid: Grid = uniform) -> Tensor:
         """Images from noise ``(batch, *event)`` by ``steps`` solver steps over the grid's times in [0, ``end``]."""
         z: Tensor = self.g_y(x0)[0]
-        for start, stop in pairwise(grid(steps, self.end)):
+        for start, stop in self._spans(steps, grid):
             z = solver.step(self.velocity, start, stop - start, z)
         return self.g_x.inverse(z)[0]
 
@@ -88,7 +88,7 @@ class LinearDiffusion(nn.Module):
 
         With factors that do not change with time this takes O(steps · rank³) and forms nothing of size dim×dim.
         """
-        spans = list(pairwise(grid(steps, self.end)))
+        spans = self._spans(steps, grid)
         velocities = self.velocity_operators([[start + c * (stop - start) for c in solver.c] for start, stop in spans])
         products = [
             solver.step_operator(stages, stop - start) for (start, stop), stages in zip(spans, velocities, strict=True)
@@ -99,6 +99,12 @@ class LinearDiffusion(nn.Module):
             pairs = zip(products[::2], products[1::2], strict=False)
             products = [then.compose(first) for first, then in pairs] + last
         return products[0]
+
+    def _spans(self, steps: int, grid: Grid) -> list[tuple[float, float]]:
+        """Where each step begins and ends."""
+        if steps < 1:
+            raise ValueError(f"sampling takes at least one step, got {steps}")
+        return list(pairwise(grid(steps, self.end)))
 
     def generator(self, operator: LinearOperator) -> Linearizer:
         """x0 ↦ g_x⁻¹(B g_y(x0)) for a collapsed B: a Linearizer from noise to images."""
@@ -142,5 +148,5 @@ class LinearDiffusion(nn.Module):
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
         """x0 ~ N(0, I), ``(count, *event)``, drawn on the CPU so that a seed means the same on every device."""
-        drawn = torch.randn(count, *self.event, generator=generator, dtype=self.dtype)
+        drawn = torch.randn(count, *self.event, generator=generator, device=generator.device, dtype=self.dtype)
         return drawn.to(self.device)

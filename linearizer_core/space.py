@@ -36,7 +36,7 @@ class InducedSpace:
     def scale(self, factor: float | Tensor, v: Tensor) -> Tensor:
         """factor ⊙ v, with one factor for all rows or ``(batch,)`` of them."""
         z = self.encode(v)
-        return self.decode(factor[:, None] * z if isinstance(factor, Tensor) else factor * z)
+        return self.decode(factor[:, None] * z if isinstance(factor, Tensor) and factor.ndim else factor * z)
 
     def zero(self, like: Tensor) -> Tensor:
         """The zero vector g⁻¹(0), one for each row of ``like``."""

@@ -93,7 +93,7 @@ class Trainer:
     def train_epoch(self) -> EpochResult:
         """One pass over the training split.
 
-        Raises ``TrainingDiverged`` when a term of the loss or the gradient is not finite.
+        Raises ``TrainingDiverged`` when a term of the loss or the gradient is not finite, or an inverse has no value.
         """
         config = self.config.train
         generator = self._generator(self.epoch + 1)
@@ -103,12 +103,15 @@ class Trainer:
         self.model.train()
         for i in range(self.steps_per_epoch):
             batch = self.images[order[i * config.batch_size : (i + 1) * config.batch_size]]
-            terms = diffusion_losses(self.model, batch, config, generator)
-            loss = total_loss(terms, config.loss)
-            for layer in self._perturbed:
-                loss = loss + layer.penalty()
             self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            try:
+                terms = diffusion_losses(self.model, batch, config, generator)
+                loss = total_loss(terms, config.loss)
+                for layer in self._perturbed:
+                    loss = loss + layer.penalty()
+                loss.backward()
+            except ArithmeticError as error:  # an inverse that is lost to rounding
+                raise TrainingDiverged(f"in epoch {self.epoch + 1}: {error}") from error
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
             for group in self.optimiser.param_groups:
                 group["lr"] = self._learning_rate(self.epoch * self.steps_per_epoch + i)

@@ -111,7 +111,8 @@ def execute(task: Task) -> Iterator[dict[str, Any]]:
         journal.end("finished", trainer.epoch)
         saved.unlink(missing_ok=True)
         yield {"epoch": trainer.epoch, "state": "finished", **summary}
-    except TrainingDiverged as error:
+    # In training, or of what came of it. Torch does not list the second one as public, though it documents it.
+    except (ArithmeticError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         journal.end("failed", trainer.epoch, f"diverged: {error}")
         saved.unlink(missing_ok=True)
         yield {"epoch": trainer.epoch, "state": "failed", "reason": str(error)}

@@ -41,7 +41,7 @@ class InputError(ValueError):
 class Strict(BaseModel):
     """A model without unknown keys, immutable once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def model_of(kind: type[Any], omit: Sequence[str] = ()) -> type[Strict]:

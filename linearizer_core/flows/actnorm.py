@@ -45,7 +45,7 @@ class ActNorm(Invertible):
         """Make the batch's channels zero-mean and of unit variance, the first time that it is called."""
         if not self.initialised:
             dims = [d for d in range(x.ndim) if d != 1]
-            deviation = x.std(dims)
+            deviation = x.std(dims, correction=int(x.numel() > x.shape[1]))  # a single value has no spread
             self.mean.copy_(x.mean(dims))
             # A border pixel that is black in all of the batch would get an unbounded gain: it ends at 20.
             self.log_scale.copy_(-deviation.clamp_min(0.05).log())

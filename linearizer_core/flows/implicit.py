@@ -76,13 +76,14 @@ def _solve(
         if bool((small | (step == 0) | ~x.isfinite()).all()):
             break
     value, log_derivative = f(x)
-    missed = (value - y).abs() > tolerance * (1 + y.abs())
+    newton = _newton(y, value, log_derivative)
+    # Where f is steep, the nearest x to the root can be far from y in value.
+    missed = ((value - y).abs() > tolerance * (1 + y.abs())) & (newton.abs() > tolerance * (1 + x.abs()))
     if bool(missed.any()):
         raise ArithmeticError(
             f"f must reach y inside the bracket within {iterations} iterations, it did not for {int(missed.sum())} of "
             f"{missed.numel()} entries"
         )
-    newton = _newton(y, value, log_derivative)
     # Where f is flat, the step is but f's rounding.
     return torch.where(newton.abs() > tolerance * (1 + x.abs()), x, x + newton)
 

@@ -45,7 +45,13 @@ class LUMixing(Invertible):
         return (self.log_diagonal.sum() * positions).expand(len(x))
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return mix(self.permutation @ (self._lower() @ self._upper()), x), self._log_det(x)
+        channels = len(self.lower)
+        # As in the inverse: the matrix is worth forming for many columns.
+        if x.numel() // channels >= channels:
+            return mix(self.permutation @ (self._lower() @ self._upper()), x), self._log_det(x)
+        columns = x.movedim(1, 0)
+        y = self._lower() @ (self._upper() @ columns.flatten(1))
+        return y[self.permutation.argmax(1)].view(columns.shape).movedim(0, 1), self._log_det(x)
 
     def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         channels = len(self.lower)

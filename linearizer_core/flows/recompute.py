@@ -41,8 +41,8 @@ def recompute(steps: Sequence[Step], x: Tensor, label: Tensor | None) -> tuple[T
     wrongly. Labels are data: they get no gradient.
 
     Raises ``ValueError`` for less than single precision, under autocast and for a label that requires a gradient; in
-    the backward pass, where a parameter or buffer was changed since, where the recovered value is off by more than
-    ``TOLERANCE`` and where the graph is to be differentiated again.
+    the backward pass, where a parameter or buffer was changed since and where the graph is to be differentiated again,
+    and ``ArithmeticError`` where the recovered value is off by more than ``TOLERANCE``.
     """
     if not torch.is_grad_enabled():
         return run(steps, x, label)
@@ -115,9 +115,9 @@ def _compare(recovered: Tensor, value: Tensor) -> None:
     scale = value.abs().max().clamp_min(torch.finfo(value.dtype).eps ** 0.5)
     error = (recovered - value).abs().max() / scale
     if not error <= TOLERANCE:
-        raise ValueError(
+        raise ArithmeticError(
             f"recomputation needs maps that invert to {TOLERANCE:.0e} of the largest entry: a recovered activation is "
-            f"off by {float(error):.1e}"
+            f"off by {float(error):.1e}; use memory: store or a lower learning rate"
         )
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,27 @@ class Eigen:
     vectors: Tensor
 
 
+class cached(cached_property[Result]):  # noqa: N801 - a decorator
+    """``functools.cached_property`` that keeps nothing of operators which carry gradients.
+
+    What they compute belongs to one graph, or to none: kept, it would be stale in the next.
+    """
+
+    def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
+        if instance is not None and carries_gradients(instance):
+            return self.func(instance)
+        return super().__get__(instance, owner)
+
+
+def carries_gradients(value: Any) -> bool:
+    """Whether a dataclass holds a tensor that requires a gradient, itself or in another dataclass."""
+    if isinstance(value, Tensor):
+        return value.requires_grad
+    return is_dataclass(value) and any(carries_gradients(getattr(value, field.name)) for field in fields(value))
+
+
 class LinearOperator(ABC):
-    """A linear map between finite-dimensional spaces, applied to rows of ``(batch, dim)`` tensors.
+    """A linear map between finite-dimensional real spaces, applied to rows of ``(batch, dim)`` tensors.
 
     Products and sums keep whatever structure both sides share: each asks its left side first, then its right side, and
     only then falls back on matrices.
@@ -155,13 +178,12 @@ class LinearOperator(ABC):
 
         ``rcond`` defaults to the larger dimension times the dtype's epsilon.
         """
-        u, s, vh = torch.linalg.svd(self.to_dense(), full_matrices=False)
-        return DenseOperator((vh.T * reciprocal(s, cutoff(s, max(self.shape), rcond))) @ u.T)
+        return DenseOperator(pseudo_inverse(self.to_dense(), self._cutoff(rcond)))
 
     def row_projection(self, rcond: float | None = None) -> LinearOperator:
         """A⁺A, the orthogonal projection onto the row space, which A does not annihilate."""
         _, s, vh = torch.linalg.svd(self.to_dense(), full_matrices=False)
-        kept = vh[s > cutoff(s, max(self.shape), rcond)]
+        kept = vh[s > self._cutoff(rcond)]
         return DenseOperator(kept.T @ kept)
 
     def range_projection(self, rcond: float | None = None) -> LinearOperator:
@@ -202,8 +224,11 @@ class LinearOperator(ABC):
 
     def rank(self, rcond: float | None = None) -> int:
         """The numerical rank: how many singular values exceed ``rcond`` times the largest."""
-        values = self.singular_values()
-        return int((values > cutoff(values, max(self.shape), rcond)).sum())
+        return int((self.singular_values() > self._cutoff(rcond)).sum())
+
+    def _cutoff(self, rcond: float | None) -> float:
+        """The threshold under which a singular value counts as zero."""
+        return float(cutoff(self.singular_values().detach(), max(self.shape), rcond))
 
     def condition(self) -> float:
         """The ratio of the largest to the smallest singular value (infinite when singular)."""
@@ -229,7 +254,12 @@ class LinearOperator(ABC):
 def cutoff(values: Tensor, dim: int, rcond: float | None) -> Tensor:
     """The absolute threshold under which a singular value counts as zero, numpy's and LAPACK's convention."""
     relative = dim * torch.finfo(values.dtype).eps if rcond is None else rcond
-    return relative * values.max()
+    return relative * (values.max() if len(values) else values.new_zeros(()))
+
+
+def pseudo_inverse(matrix: Tensor, threshold: float) -> Tensor:
+    """The Moore-Penrose inverse without singular values up to the threshold; differentiable where they are repeated."""
+    return torch.linalg.pinv(matrix, atol=threshold, rtol=0.0)
 
 
 def reciprocal(values: Tensor, threshold: Tensor | float) -> Tensor:
@@ -239,10 +269,20 @@ def reciprocal(values: Tensor, threshold: Tensor | float) -> Tensor:
 
 
 def eigenpairs(matrix: Tensor) -> Eigen:
-    """All eigenpairs of a square matrix, by the symmetric solver where it is exactly symmetric."""
-    solve = torch.linalg.eigh if torch.equal(matrix, matrix.T) else torch.linalg.eig
-    values, vectors = solve(matrix)
+    """All eigenpairs of a square matrix, by the symmetric solver where it is symmetric but for rounding."""
+    if is_symmetric(matrix):
+        values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    else:
+        values, vectors = torch.linalg.eig(matrix)
     return Eigen(values, vectors)
+
+
+def is_symmetric(matrix: Tensor) -> bool:
+    """Whether a matrix is symmetric but for the rounding of a product of its size."""
+    if matrix.shape[0] != matrix.shape[1] or not matrix.numel():
+        return matrix.shape[0] == matrix.shape[1]
+    rounding = len(matrix) * torch.finfo(matrix.dtype).eps * matrix.abs().max()
+    return bool((matrix - matrix.T).abs().max() <= rounding)
 
 
 def leading(values: Tensor, vectors: Tensor, k: int) -> Eigen:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linearizer_core.operators.base import SVD, Eigen, LinearOperator, cutoff, reciprocal
+from linearizer_core.operators.base import SVD, Eigen, LinearOperator, reciprocal
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +65,6 @@ class DiagonalOperator(LinearOperator):
         axes = self.values.new_zeros(len(self.values), len(order))
         axes[order, torch.arange(len(order), device=order.device)] = 1.0
         return axes
-
-    def _cutoff(self, rcond: float | None) -> Tensor:
-        return cutoff(self.values.abs(), len(self.values), rcond)
 
     def pinv(self, rcond: float | None = None) -> DiagonalOperator:
         return DiagonalOperator(self.values.sign() * reciprocal(self.values.abs(), self._cutoff(rcond)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -14,10 +13,12 @@ from linearizer_core.operators.base import (
     DenseOperator,
     Eigen,
     LinearOperator,
+    cached,
     cutoff,
     eigenpairs,
+    is_symmetric,
     leading,
-    reciprocal,
+    pseudo_inverse,
 )
 
 
@@ -28,7 +29,7 @@ class Factors:
     u: Tensor
     v: Tensor
 
-    @cached_property
+    @cached
     def gram(self) -> Tensor:
         """VᵀU, ``(s, r)``: all that a product of two operators on these factors needs of them."""
         return self.v.T @ self.u
@@ -101,7 +102,7 @@ class LowRankOperator(LinearOperator):
     def exp(self, t: float = 1.0) -> LinearOperator:
         return self.shift(0.0).exp(t)
 
-    @cached_property
+    @cached
     def _triples(self) -> SVD:
         """The singular triples that the factors can hold: those of R_u C R_vᵀ in the factors' orthonormal bases."""
         q_u, r_u = torch.linalg.qr(self.factors.u)
@@ -131,13 +132,14 @@ class LowRankOperator(LinearOperator):
         return self.shift(0.0).eig(k)
 
     def pinv(self, rcond: float | None = None) -> LowRankOperator:
-        u, s, v = self._triples.u, self._triples.s, self._triples.v
-        inverse = torch.diag(reciprocal(s, cutoff(s, max(self.shape), rcond)))
-        return LowRankOperator(inverse, Factors(v, u))
+        q_u, r_u = torch.linalg.qr(self.factors.u)
+        q_v, r_v = torch.linalg.qr(self.factors.v)
+        inverse = pseudo_inverse(r_u @ self.core @ r_v.T, self._cutoff(rcond))
+        return LowRankOperator(inverse, Factors(q_v, q_u))
 
     def row_projection(self, rcond: float | None = None) -> OrthogonalProjection:
         s, v = self._triples.s, self._triples.v
-        return OrthogonalProjection.of(v[:, s > cutoff(s, max(self.shape), rcond)])
+        return OrthogonalProjection.of(v[:, s > self._cutoff(rcond)])
 
     def trace(self) -> Tensor:
         self._square("traced")
@@ -164,8 +166,11 @@ class OrthogonalProjection(LowRankOperator):
     @classmethod
     def onto(cls, vectors: Tensor, rcond: float | None = None) -> OrthogonalProjection:
         """The projection onto the span of the columns of ``vectors`` ``(dim, count)``, which may be dependent."""
-        u, s, _ = torch.linalg.svd(vectors, full_matrices=False)
-        return cls.of(u[:, s > cutoff(s, max(vectors.shape), rcond)])
+        _, s, vh = torch.linalg.svd(vectors.detach(), full_matrices=False)
+        keep = s > cutoff(s, max(vectors.shape), rcond)
+        # As many independent combinations of the vectors as they have dimensions: unlike singular vectors, they have
+        # gradients where singular values are repeated.
+        return cls.of(torch.linalg.qr(vectors @ (vh[keep].T / s[keep]))[0])
 
     def adjoint(self) -> OrthogonalProjection:
         return self
@@ -259,21 +264,23 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         inner = t * self.core @ self.factors.gram
         r = len(inner)
         # The exponential of [[X, I], [0, 0]] holds φ(X) in its upper right block (Al-Mohy & Higham, 2011, theorem 2.1).
+        # Shifted by tα it holds e^{tα} φ(X), which can be moderate where neither factor is.
+        shift = t * self.alpha * self._eye(r)
         augmented = inner.new_zeros(2 * r, 2 * r)
-        augmented[:r, :r] = inner
+        augmented[:r, :r] = inner + shift
         augmented[:r, r:] = self._eye(r)
-        phi = torch.linalg.matrix_exp(augmented)[:r, r:]
-        growth = math.exp(t * self.alpha)
-        return ScaledIdentityPlusLowRank(growth, growth * t * (phi @ self.core), self.factors)
+        augmented[r:, r:] = shift
+        grown = torch.linalg.matrix_exp(augmented)[:r, r:]
+        return ScaledIdentityPlusLowRank(math.exp(t * self.alpha), t * (grown @ self.core), self.factors)
 
-    @cached_property
+    @cached
     def _span(self) -> tuple[Tensor, Tensor]:
         """An orthonormal W ``(dim, q)`` spanning U and V, and K ``(q, q)``: the operator is α(I - WWᵀ) + W K Wᵀ."""
         u, v = self.factors.u, self.factors.v
         w, _ = torch.linalg.qr(u if u is v else torch.cat([u, v], 1))
         left = w.T @ u
         k = left @ self.core @ (left if u is v else w.T @ v).T
-        if u is v and torch.equal(self.core, self.core.T):
+        if u is v and is_symmetric(self.core):
             k = (k + k.T) / 2  # exactly symmetric, as the operator is
         return w, k + self.alpha * self._eye(w.shape[1])
 
@@ -298,20 +305,24 @@ class ScaledIdentityPlusLowRank(LinearOperator):
     def eig(self, k: int | None = None) -> Eigen:
         k = self._count(k, self.shape[0])
         u, v = self.factors.u, self.factors.v
-        if u is v and torch.equal(self.core, self.core.T):
+        if u is v and is_symmetric(self.core):
             basis, inner = self._span
             found = eigenpairs(inner)
             inside, vectors = found.values, basis @ found.vectors
         else:
-            # UCVᵀ (U p) = U (CVᵀU) p: its eigenvalues other than 0 are those of CVᵀU. All else it annihilates is
-            # orthogonal to its row space.
+            # With UCVᵀ = P Qᵀ, Q orthonormal, P Qᵀ (P x) = P (QᵀP) x: its eigenvalues other than 0 are those of QᵀP,
+            # and all else that it annihilates is orthogonal to Q.
             low_rank = LowRankOperator(self.core, self.factors)
-            found = eigenpairs(self.core @ self.factors.gram)
-            kept = found.values.abs() > cutoff(found.values.abs(), self.shape[0], None)
+            threshold = low_rank._cutoff(None)
+            triples = low_rank._triples
+            p, basis = (
+                (w * scale)[:, triples.s > threshold] for w, scale in ((triples.u, triples.s), (triples.v, 1.0))
+            )
+            found = eigenpairs(basis.T @ p)
+            kept = found.values.abs() > threshold
             inside = found.values[kept] + self.alpha
-            vectors = u.to(inside.dtype) @ found.vectors[:, kept]
+            vectors = p.to(inside.dtype) @ found.vectors[:, kept]
             vectors = vectors / vectors.norm(dim=0)
-            basis = low_rank.row_projection().factors.u
         values, order, outside = _merge(inside, basis, self.alpha, k)
         return leading(values, torch.cat([vectors, outside.to(vectors.dtype)], 1)[:, order], k)
 
@@ -319,10 +330,9 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         """α⁺(I - WWᵀ) + W K⁺ Wᵀ: the two parts act on orthogonal spaces, so each is inverted by itself."""
         w, k = self._span
         threshold = self._cutoff(rcond)
-        p, s, qh = torch.linalg.svd(k)
         # Where U and V span everything there is no outside: adding 1/α and taking it away again would cost digits.
         outside = 1 / self.alpha if self._outside() and abs(self.alpha) > threshold else 0.0
-        core = (qh.T * reciprocal(s, threshold)) @ p.T - outside * self._eye(len(k))
+        core = pseudo_inverse(k, threshold) - outside * self._eye(len(k))
         return ScaledIdentityPlusLowRank(outside, core, Factors(w, w))
 
     def row_projection(self, rcond: float | None = None) -> LinearOperator:
@@ -334,7 +344,8 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         return OrthogonalProjection.of(w @ qh[s <= threshold].T).complement()
 
     def _cutoff(self, rcond: float | None) -> float:
-        return float(cutoff(self.singular_values().detach(), self.shape[0], rcond))
+        # α is exact: rounding is that of K, whose size decides what it can hide.
+        return float(cutoff(self.singular_values().detach(), self._span[0].shape[1], rcond))
 
     def _solve(self, y: Tensor) -> Tensor:
         w, k = self._span
@@ -346,12 +357,14 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         return self.alpha * self.shape[0] + (self.core @ self.factors.gram).trace()
 
     def logdet(self) -> Tensor:
-        """log|det(αI + UCVᵀ)| = (dim - q) log|α| + log|det K|."""
-        _, k = self._span
-        inside = torch.linalg.slogdet(k).logabsdet
-        if not self._outside():
+        """log|det(αI + UCVᵀ)| = (dim - r) log|α| + log|det(αI + CVᵀU)| (Sylvester's determinant theorem)."""
+        outside = self.shape[0] - len(self.core)
+        if outside < 0:
+            return torch.linalg.slogdet(self.to_dense()).logabsdet
+        inside = torch.linalg.slogdet(self.alpha * self._eye(len(self.core)) + self.core @ self.factors.gram).logabsdet
+        if not outside:
             return inside
-        return inside + self._outside() * (math.log(abs(self.alpha)) if self.alpha else -math.inf)
+        return inside + outside * (math.log(abs(self.alpha)) if self.alpha else -math.inf)
 
     def to_dense(self) -> Tensor:
         return self.alpha * self._eye(self.shape[0]) + self.factors.u @ self.core @ self.factors.v.T
@@ -369,7 +382,7 @@ def complement_of(basis: Tensor, count: int) -> Tensor:
     """``count`` orthonormal columns orthogonal to those of the orthonormal ``basis`` ``(dim, q)``."""
     # Fixed Gaussian directions are in general position to any basis; the second pass removes what rounding left.
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randn(len(basis), count, generator=generator, dtype=torch.float64).to(basis)
+    drawn = torch.randn(len(basis), count, generator=generator, device="cpu", dtype=torch.float64).to(basis)
     for _ in range(2):
         drawn, _ = torch.linalg.qr(drawn - basis @ (basis.T @ drawn))
     return drawn

@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from linearizer_core.operators.base import DenseOperator, LinearOperator
+from linearizer_core.operators.base import DenseOperator, LinearOperator, cached
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +37,12 @@ class RankOnePerturbed(LinearOperator):
     def like(self) -> Tensor:
         return self.matrix
 
-    @cached_property
+    @cached
     def _solved(self) -> Tensor:
         """A⁻¹ u."""
         return self.matrix_inverse @ self.u
 
-    @cached_property
+    @cached
     def delta(self) -> Tensor:
         """δ = 1 + vᵀ A⁻¹ u = det W / det A."""
         return 1 + self.v @ self._solved
@@ -67,7 +66,7 @@ class RankOnePerturbed(LinearOperator):
 
     def _after(self, first: LinearOperator) -> RankOnePerturbed | None:
         """W (B + u'v'ᵀ) = WB + (Wu') v'ᵀ: only the left perturbation needs merging."""
-        if not isinstance(first, RankOnePerturbed):
+        if not isinstance(first, RankOnePerturbed) or self._singular():
             return None
         merged = self.merged()
         return RankOnePerturbed(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from linearizer_core.operators.base import DenseOperator, LinearOperator
-from linearizer_core.operators.low_rank import Factors, LowRankOperator
+from linearizer_core.operators.low_rank import Factors, LowRankOperator, complement_of
 
 
 class TimeOperator(nn.Module, ABC):
@@ -54,8 +54,15 @@ def sinusoidal(t: Tensor, size: int) -> Tensor:
 
 def principal(z: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """The ``rank`` leading principal directions of latents ``(count, dim)`` about 0, and the variances along them."""
-    values, vectors = torch.linalg.eigh((z.T @ z) / len(z))
-    return vectors[:, -rank:].flip(1), values[-rank:].flip(0).clamp_min(1e-4)
+    if len(z) >= z.shape[1]:
+        values, vectors = torch.linalg.eigh((z.T @ z) / len(z))
+        frame, variances = vectors[:, -rank:].flip(1), values[-rank:].flip(0)
+    else:  # what the few latents do not span has no variance, and nothing of size dim×dim is formed
+        _, s, vh = torch.linalg.svd(z, full_matrices=False)
+        missing = max(0, rank - len(s))
+        frame = torch.cat([vh[:rank].T, complement_of(vh.T, missing)], 1)
+        variances = torch.cat([s[:rank].square() / len(z), s.new_zeros(missing)])
+    return frame, variances.clamp_min(1e-4)
 
 
 def _check_rank(dim: int, rank: int) -> None:
@@ -128,21 +135,27 @@ class TimeFactors(TimeOperator):
         self.left = nn.Parameter(frame.clone())
         self.right = nn.Parameter(frame.clone())
         self.log_variance = nn.Parameter(torch.zeros(rank))
-        last = nn.Linear(hidden, 2 * dim * rank)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.correction = nn.Sequential(nn.Linear(embedding, hidden), nn.SiLU(), last)
+        self.features = nn.Sequential(nn.Linear(embedding, hidden), nn.SiLU())
+        self.correction = nn.Linear(hidden, 2 * dim * rank)
+        nn.init.zeros_(self.correction.weight)
+        nn.init.zeros_(self.correction.bias)
 
     def factors(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """L(t) and R(t): ``(count,)`` to twice ``(count, dim, r)``."""
-        change = self.correction(sinusoidal(t, self.embedding)).view(len(t), 2, self.dim, self.rank)
+        features = self.features(sinusoidal(t, self.embedding))
+        change = self.correction(features).view(len(t), 2, self.dim, self.rank)
         gains = wiener(t, self.log_variance.exp())[:, None, :]
         return self.left * gains + change[:, 0], self.right + change[:, 1]
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
-        left, right = self.factors(t)
-        inner = torch.einsum("bdr,bd->br", right, z)
-        return torch.einsum("bdr,br->bd", left, inner)
+        # The correction's weights meet z before its features do: no (batch, dim, r) tensor is formed.
+        features = self.features(sinusoidal(t, self.embedding))
+        left, right = self.correction.weight.view(2, self.dim, -1)
+        left_bias, right_bias = self.correction.bias.view(2, self.dim, self.rank)
+        products = (z @ right).view(len(z), self.rank, -1)
+        inner = z @ (self.right + right_bias) + torch.einsum("brk,bk->br", products, features)
+        outer = torch.einsum("br,bk->brk", inner, features).flatten(1)
+        return (inner * wiener(t, self.log_variance.exp())) @ self.left.T + inner @ left_bias.T + outer @ left.T
 
     @torch.no_grad()
     def at(self, times: Tensor) -> list[list[LinearOperator]]:

@@ -184,9 +184,14 @@ def test_weights_of_another_rank(folder: Path, rank: int) -> None:
         ({"config": []}, "not a checkpoint's configuration"),
         (
             {"config": {"model": {"operator": {"rank": 17}}}},
-            "rank must be between 1 and the dimension 16, got 17",
+            "rank 17 exceeds the data's dimension 16",
         ),
         ({"config": {"model": {"flow": {"width": -1}}}}, "not a checkpoint's configuration"),
+        ({"config": {"evaluate": {"end": 2.0}}}, r"EvaluateConfig.end cannot be 2\.0"),
+        ({"config": {"model": {"flow": {"depth": 10**9}}}}, "FlowConfig.depth cannot be 1000000000"),
+        ({"config": {"seed": 1e400}}, "TrialConfig.seed cannot be inf"),
+        ({"dtype": "int8"}, "not a checkpoint's configuration"),
+        ({"event": [1, -4, -4]}, "is not the shape of an image"),
         ({"event": [1, 4]}, "not a checkpoint's configuration"),
         ({"event": None}, "not a checkpoint's configuration"),
     ],
@@ -200,3 +205,17 @@ def test_broken_configuration(folder: Path, changes: dict[str, Any], message: st
 def test_a_configuration_of_another_kind(folder: Path, text: str) -> None:
     (folder / CONFIG).write_text(text)
     fails(folder, CONFIG, "not a checkpoint's configuration")
+
+
+def test_precision_is_kept(store: Store) -> None:
+    config = trial()
+    folder, model = store(config)
+    save(folder, model.double(), config)
+    loaded, _ = load(folder)
+    assert loaded.dtype == torch.float64
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), model.parameters(), strict=True))
+
+
+def test_weights_of_another_type_are_not_converted(folder: Path) -> None:
+    edit(folder, dtype="float64")
+    fails(folder, WEIGHTS, r"is torch\.float32, the model's is torch\.float64")

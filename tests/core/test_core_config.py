@@ -195,3 +195,45 @@ def test_a_loss_without_terms_is_a_problem() -> None:
     nothing = LossConfig(flow=0, noise=0, data=0, endpoint=0, likelihood=0)
     config = dataclasses.replace(SMALL, train=dataclasses.replace(SMALL.train, loss=nothing))
     assert "train.loss" in problems(config, EVENT, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("flow", "noise_flow", "loss", "trains"),
+    [
+        ("identity", "same", {"data": 1.0}, False),
+        ("identity", "same", {"likelihood": 1.0, "noise": 1.0}, False),
+        ("identity", "same", {"flow": 1.0}, True),
+        ("identity", "same", {"endpoint": 1.0}, True),
+        ("coupling", "identity", {"noise": 1.0}, False),
+        ("coupling", "identity", {"data": 1.0}, True),
+        ("coupling", "identity", {"likelihood": 1.0}, True),
+        ("coupling", "same", {"noise": 1.0}, True),
+    ],
+)
+def test_some_term_must_have_something_to_train(
+    flow: str, noise_flow: str, loss: dict[str, float], trains: bool
+) -> None:
+    weights = {"flow": 0.0, "noise": 0.0, "data": 0.0, "endpoint": 0.0, "likelihood": 0.0} | loss
+    model = ModelConfig(flow=FlowConfig(kind=flow), noise_flow=noise_flow)  # type: ignore[arg-type]
+    train = dataclasses.replace(SMALL.train, loss=LossConfig(**weights))
+    found = problems(dataclasses.replace(SMALL, model=model, train=train), EVENT, IMAGES)
+    assert found.keys() == (set() if trains else {"train.loss"})
+
+
+def test_one_value_cannot_be_coupled() -> None:
+    config = dataclasses.replace(SMALL, model=ModelConfig(operator=OperatorConfig(rank=1)))
+    assert "at least 2 values an image" in problems(config, (1, 1, 1), IMAGES)["model.flow.kind"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("evaluate.end", 2.0), ("evaluate.end", "abc"), ("evaluate.steps", 5), ("evaluate.steps", ["x"]),
+        ("evaluate.solver", "nope"), ("train.lr", "high"), ("train.lr", True), ("train.sigma", float("inf")),
+        ("model.flow.kind", "bogus"), ("model.flow.depth", 10**9), ("model.flow.depth", 2.0), ("model.flow.bins", 1),
+        ("model.flow.attention", 1), ("model.flow.kernel", True), ("seed", -1), ("data", None),
+    ],
+)  # fmt: skip
+def test_values_of_another_type_or_out_of_bounds_are_refused(name: str, value: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        replace(name, value)

@@ -249,6 +249,25 @@ def test_few_evaluations_are_enough_where_newton_alone_diverges(name: str, dtype
     assert len(calls) < 50
 
 
+def test_where_f_is_flat_the_root_stays_in_its_bracket_and_the_search_ends() -> None:
+    calls = []
+
+    def f(x: Tensor) -> tuple[Tensor, Tensor]:
+        calls.append(len(x))
+        return logistic_mixture(x, torch.zeros(2), torch.tensor([-30.0, 30.0]), torch.zeros(2))
+
+    y = torch.tensor([1e-7, -1e-7, 3e-8, math.nan])
+    x = monotone_root(f, y, torch.full_like(y, -31.0), torch.full_like(y, 31.0))
+    assert x.isnan().tolist() == [False, False, False, True]
+    assert float(x[:3].abs().max()) < 31
+    torch.testing.assert_close(f(x)[0][:3], y[:3], rtol=0, atol=2e-7)
+    assert len(calls) < 40
+    # A staircase as rounding makes one: no Newton step is taken from its treads, and the search ends at the jump.
+    y = torch.tensor([1.5e-5])
+    x = monotone_root(lambda x: (1e-4 * x.floor(), torch.full_like(x, -30.0)), y, -3 * torch.ones(1), 5 * torch.ones(1))
+    torch.testing.assert_close(x, torch.ones(1), rtol=0, atol=1e-6)
+
+
 def test_what_is_not_finite_gives_nan_and_leaves_the_rest() -> None:
     y = scalars(1.0, math.nan, 2.0, math.inf, -3.0)
     a = scalars(1.0, 1.0, math.nan, 1.0, 0.5)
@@ -258,6 +277,9 @@ def test_what_is_not_finite_gives_nan_and_leaves_the_rest() -> None:
     mixed, log_derivative = logistic_mixture_inverse(scalars(math.nan, 0.5), *mixture(2, 3))
     assert mixed.isnan().tolist() == log_derivative.isnan().tolist() == [True, False]
     assert solve_cubic(y[:0], a[:0]).shape == (0,)
+    calls = []
+    monotone_root(lambda x, a: calls.append(0) or cubic(x, a), y[1:2], -y[1:2], y[1:2], a[1:2])
+    assert len(calls) == 2
 
 
 def test_a_bracket_without_a_root_raises() -> None:
@@ -407,3 +429,14 @@ def test_state_dict_round_trip() -> None:
 def test_no_component() -> None:
     with pytest.raises(ValueError, match="a mixture needs at least one component, got 0"):
         MixtureCoupling(4, Conditioner, components=0)
+
+
+def test_steep_mixtures_far_out_are_solved_to_the_precision_of_x() -> None:
+    """Where the slope is e², neighbouring numbers near 10⁴ are further apart in value than the usual tolerance."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        locations, log_scales, logits = (torch.randn(400, 3, generator=generator) for _ in range(3))
+        x = 1e4 * torch.randn(400, generator=generator)
+        mixture = (logits, 1e4 * locations, 2 * log_scales.tanh())
+        back, _ = logistic_mixture_inverse(logistic_mixture(x, *mixture)[0], *mixture)
+        assert bool(torch.isfinite(back).all())

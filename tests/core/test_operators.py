@@ -549,3 +549,109 @@ def test_operators_that_carry_gradients_answer_without_complaint(name: str) -> N
     assert torch.isfinite(leaf.grad)
     close(learned.null_projection().to_dense().detach(), operator.null_projection().to_dense(), atol=1e-8)
     assert learned.exp(0.1).to_dense().requires_grad
+
+
+def finite_difference(function: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor) -> float:
+    h = 1e-6
+    return float((function(at + h * direction) - function(at - h * direction)) / (2 * h))
+
+
+def along(function: Callable[[Tensor], Tensor], at: Tensor, direction: Tensor) -> float:
+    leaf = at.clone().requires_grad_()
+    function(leaf).backward()
+    assert leaf.grad is not None
+    return float((leaf.grad * direction).sum())
+
+
+FRAME, OTHER = (torch.linalg.qr(normal(DIM, 3, seed=seed))[0] for seed in (1, 2))
+WEIGHTS = normal(5, DIM, seed=6)
+DIFFERENTIABLE: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
+    "pinv of the identity": (lambda m: (DenseOperator(m).pinv().apply(WEIGHTS) ** 2).sum(), torch.eye(DIM).double()),
+    "pinv on frames": (
+        lambda c: (LowRankOperator(c, Factors(FRAME, OTHER)).pinv().apply(WEIGHTS) ** 2).sum(),
+        torch.eye(3).double(),
+    ),
+    "pinv, α and frames": (
+        lambda c: (ScaledIdentityPlusLowRank(0.5, c, Factors(FRAME, OTHER)).pinv().apply(WEIGHTS) ** 2).sum(),
+        torch.eye(3).double(),
+    ),
+    "projection onto a frame": (lambda v: (OrthogonalProjection.onto(v).apply(WEIGHTS) ** 2).sum(), FRAME),
+    "logdet where U and V span the same": (
+        lambda u: ScaledIdentityPlusLowRank(0.1, torch.eye(3).double(), Factors(u, u.clone())).logdet(),
+        FRAME,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_gradients_where_singular_values_are_repeated(name: str) -> None:
+    function, at = DIFFERENTIABLE[name]
+    direction = normal(*at.shape, seed=8)
+    assert along(function, at, direction) == pytest.approx(finite_difference(function, at, direction), rel=1e-6)
+
+
+def test_nothing_stale_is_kept_of_an_operator_with_gradients() -> None:
+    u = FRAME.clone().requires_grad_()
+    operator = ScaledIdentityPlusLowRank(0.5, torch.eye(3).double(), Factors(u, OTHER))
+    with torch.no_grad():
+        operator.rank()
+        operator.trace()
+    for _ in range(2):
+        u.grad = None
+        (operator.logdet() + operator.trace() + operator.singular_values().sum()).backward()
+        assert u.grad is not None
+        assert float(u.grad.abs().sum()) > 0
+    plain = ScaledIdentityPlusLowRank(0.5, torch.eye(3).double(), Factors(FRAME, OTHER))
+    assert plain.factors.gram is plain.factors.gram
+
+
+@pytest.mark.parametrize(("dim", "r", "seed"), [(1, 7, 1), *((3, 5, seed) for seed in range(8)), (12, 4, 3)])
+def test_eig_with_factors_that_are_dependent(dim: int, r: int, seed: int) -> None:
+    u = normal(dim, 2, seed=seed) @ normal(2, r, seed=seed + 20)
+    operator, matrix = scaled_identity(2.0, u, normal(r, r, seed=seed + 40), normal(dim, r, seed=seed + 60))
+    found = operator.eig()
+    expected = np.sort(np.abs(np.linalg.eigvals(matrix.numpy())))
+    np.testing.assert_allclose(np.sort(found.values.abs().numpy()), expected, atol=1e-7)
+    close(matrix.to(found.vectors.dtype) @ found.vectors, found.vectors * found.values, atol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_products_that_are_symmetric_but_for_rounding_have_orthonormal_eigenvectors(seed: int) -> None:
+    a = DenseOperator(normal(8, 40, seed=seed))
+    q, _ = torch.linalg.qr(normal(6, 6, seed=seed))
+    repeated = DenseOperator(q * torch.tensor([3.0, 2, 2, 2, 1, 1]).double()).compose(DenseOperator(q.T))
+    _, core = (normal(3, 3, seed=seed), torch.diag(torch.tensor([1.0, 1.0, 2.0], dtype=torch.float64)))
+    power = ScaledIdentityPlusLowRank(0.5, core, Factors(FRAME, FRAME)).power(3)
+    for operator, k in ((a.adjoint().compose(a), 10), (repeated, 6), (power, 4)):
+        found = operator.eig(k)
+        assert not found.values.is_complex()
+        close(found.vectors.T @ found.vectors, torch.eye(k, dtype=torch.float64))
+
+
+def test_exponential_of_a_strong_decay_that_the_core_undoes() -> None:
+    """α = -1000 along with UCVᵀ = 1000 P: the exponential is P but for what underflows."""
+    operator = ScaledIdentityPlusLowRank(-1000.0, 1000 * torch.eye(3).double(), Factors(FRAME, FRAME))
+    close(operator.exp().to_dense(), FRAME @ FRAME.T)
+
+
+def test_a_small_exact_alpha_is_no_rounding() -> None:
+    dim = 12_288
+    frame = torch.linalg.qr(torch.randn(dim, 4, generator=torch.Generator().manual_seed(0)))[0]
+    operator = ScaledIdentityPlusLowRank(1e-3, torch.diag(torch.tensor([1.0, 0.7, 0.4, 0.2])), Factors(frame, frame))
+    assert operator.rank() == dim
+    z = torch.randn(3, dim, generator=torch.Generator().manual_seed(1))
+    for back in (operator.solve(operator.apply(z)), operator.pinv().apply(operator.apply(z))):
+        assert float((back - z).norm() / z.norm()) < 1e-4
+
+
+def test_rank_zero() -> None:
+    nothing = LowRankOperator(
+        torch.zeros(0, 0).double(), Factors(torch.zeros(5, 0).double(), torch.zeros(5, 0).double())
+    )
+    zero = torch.zeros(5, 5, dtype=torch.float64)
+    for operator in (nothing, nothing.pinv(), nothing.row_projection(), nothing.row_projection().scale(2.0).pinv()):
+        close(operator.to_dense(), zero)
+        assert operator.rank() == 0
+    close(nothing.null_projection().to_dense(), torch.eye(5, dtype=torch.float64))
+    close(OrthogonalProjection.onto(torch.zeros(5, 2).double()).to_dense(), zero)
+    close(nothing.eig().values, torch.zeros(5, dtype=torch.float64))

@@ -391,3 +391,16 @@ def test_errors() -> None:
         P4(3, max_log_delta=0.0)
     with pytest.raises(ValueError, match=r"the bounds must be positive, got 3\.0 and nan"):
         P4(3, max_log_scale=math.nan)
+
+
+def test_a_singular_operator_composes_as_its_matrix() -> None:
+    axis = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    eye = torch.eye(3, dtype=torch.float64)
+    singular = RankOnePerturbed(eye, eye, torch.zeros((), dtype=torch.float64), -axis, axis)
+    expected = torch.diag(torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64))
+    product = singular.compose(singular)
+    torch.testing.assert_close(product.to_dense(), expected)
+    torch.testing.assert_close(product.pinv().to_dense(), expected)
+    assert float(product.logdet()) == -torch.inf
+    with pytest.raises(ValueError, match="singular"):
+        singular.power(2).solve(axis[None])

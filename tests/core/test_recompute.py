@@ -335,7 +335,9 @@ def test_what_does_not_invert_is_refused() -> None:
     x = batch((4,))
     for factor in (1 + 3 * TOLERANCE, float("nan")):
         y, _ = Chain([*blocks(1, 4), Forgetful(factor)], "recompute").double()(x)
-        with pytest.raises(ValueError, match=r"maps that invert to 1e-03 of the largest entry: .* off by (2|3|nan)"):
+        with pytest.raises(
+            ArithmeticError, match=r"maps that invert to 1e-03 of the largest entry: .* off by (2|3|nan)"
+        ):
             y.sum().backward()
     g = Chain([*blocks(1, 4), Forgetful(1 + 0.1 * TOLERANCE)], "recompute").double()
     gradients(g, "forward", x)
@@ -371,7 +373,7 @@ def test_less_than_single_precision_is_refused() -> None:
 
 
 def test_tensors_written_to_before_backward_are_refused() -> None:
-    g = recomputing(Chain(blocks(1, 4)).double())
+    g = recomputing(Chain([*blocks(1, 4), ActNorm(4)]).double())
     y, _ = g(batch((4,)))
     y.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):

@@ -48,6 +48,7 @@ def test_one_factor_a_row(elements: Elements) -> None:
     space, u, _, _ = elements
     factors = torch.tensor([0.5, -1.0, 2.0, 0.0, 1.0], dtype=u.dtype)
     scaled = space.scale(factors, u)
+    close(space.scale(torch.tensor(0.5, dtype=u.dtype), u), space.scale(0.5, u))
     for i, factor in enumerate(factors):
         close(scaled[i : i + 1], space.scale(float(factor), u[i : i + 1]))
 

@@ -18,7 +18,7 @@ from linearizer_core.operators import (
     TimeLowRank,
     TimeOperator,
 )
-from linearizer_core.operators.time_dependent import sinusoidal, wiener
+from linearizer_core.operators.time_dependent import principal, sinusoidal, wiener
 
 DIM, RANK = 6, 3
 TIMES = torch.tensor([0.0, 0.1, 0.5, 0.83, 1.0], dtype=torch.float64)
@@ -180,3 +180,15 @@ def test_sinusoidal_by_hand() -> None:
     found = sinusoidal(torch.tensor([0.3], dtype=torch.float64), 8)
     expected = np.concatenate([np.sin(angles), np.cos(angles)])
     np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("rank", [3, 7])
+def test_principal_directions_of_fewer_latents_than_dimensions(rank: int) -> None:
+    z = torch.randn(5, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    frame, variances = principal(z, rank)
+    torch.testing.assert_close(frame.T @ frame, torch.eye(rank, dtype=torch.float64))
+    values, vectors = torch.linalg.eigh(z.T @ z / 5)
+    torch.testing.assert_close(variances, values.flip(0)[:rank].clamp_min(1e-4))
+    known = min(rank, 5)
+    along = (frame[:, :known].T @ vectors.flip(1)[:, :known]).abs()
+    torch.testing.assert_close(along, torch.eye(known, dtype=torch.float64), rtol=0, atol=1e-7)

@@ -337,14 +337,15 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("options", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_architectures_train_and_go_on_from_a_saved_state(options: dict[str, Any], digits: ImageData) -> None:
-    few = dataclasses.replace(digits, train=digits.train[:512], train_labels=digits.train_labels[:512])
-    trainer, losses, state = Trainer(trial(epochs=3, **options), few), [], {}
+    few = dataclasses.replace(digits, train=digits.train[:320], train_labels=digits.train_labels[:320])
+    options = {"epochs": 3, "batch_size": 64, **options}
+    trainer, losses, state = Trainer(trial(**options), few), [], {}
     for result in fit(trainer):
         losses.append(result.metrics["train/loss"])
         if result.epoch == 1:
             state = through_a_file(trainer.state_dict())
     assert losses[-1] < losses[0]
-    resumed = Trainer(trial(epochs=3, **options), few)
+    resumed = Trainer(trial(**options), few)
     resumed.load_state_dict(state)
     assert [result.metrics["train/loss"] for result in fit(resumed)] == losses[1:]
     assert equal(resumed.averaged.state_dict(), trainer.averaged.state_dict())
@@ -376,3 +377,10 @@ def test_a_shared_network_is_trained_once(digits: ImageData) -> None:
     assert shared.g_x.network is shared.g_y.network
     assert (shared.g_x.label, shared.g_y.label) == (1.0, 0.0)
     assert parameters(shared) < 0.8 * parameters(separate)
+
+
+@pytest.mark.parametrize("memory", ["store", "recompute"])
+def test_a_rate_that_is_too_high_is_divergence_however_memory_is_spent(memory: str, digits: ImageData) -> None:
+    trainer = Trainer(trial(flow={"memory": memory, "depth": 4}, lr=0.3, clip=1e3, ema=0.0), digits)
+    with pytest.raises(TrainingDiverged, match="in epoch"):
+        list(fit(trainer))
