@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(firstword $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p; done))
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.peers
 CODE := linearizer_core sweeps analysis
 
 .PHONY: help setup sweep test test-fast lint bench ui lock
@@ -18,7 +19,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      benchmarks against their peers"
 	@echo "make ui         MLflow's UI on 127.0.0.1:5000"
-	@echo "make lock       resolve requirements.lock anew"
+	@echo "make lock       resolve the lock files anew"
 
 setup: $(READY)
 
@@ -45,15 +46,25 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup
+# Built from source by the setuptools of requirements.lock, which also holds all else that they need.
+$(PEERS): requirements-bench.lock $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --require-hashes -r $<
+	@touch $(PEERS)
+
+bench: $(PEERS)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 ui: setup
 	$(BIN)/linsweep ui
 
-# Releases of the last week are left out: some are withdrawn.
+# Releases of the last week are left out: some are withdrawn. The benchmarks' peers are locked beside the rest.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --generate-hashes \
+	--exclude-newer "7 days" --no-emit-index-url --no-emit-find-links --no-header pyproject.toml
 lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.11 --extra dev --generate-hashes \
-		--exclude-newer "7 days" --no-emit-index-url --no-emit-find-links --no-header pyproject.toml --output-file requirements.lock
+	$(COMPILE) --extra dev --output-file requirements.lock
+	$(COMPILE) --extra bench --constraint requirements.lock --output-file requirements-bench.lock \
+		$$(sed -n 's/^\([^=]*\)==.*/--no-emit-package \1/p' requirements.lock)
+	sed -i.all '/^# The following packages were excluded/,$$d' requirements-bench.lock
+	rm requirements-bench.lock.all
