@@ -313,11 +313,9 @@ class ScaledIdentityPlusLowRank(LinearOperator):
             # With UCVᵀ = P Qᵀ, Q orthonormal, P Qᵀ (P x) = P (QᵀP) x: its eigenvalues other than 0 are those of QᵀP,
             # and all else that it annihilates is orthogonal to Q.
             low_rank = LowRankOperator(self.core, self.factors)
-            threshold = low_rank._cutoff(None)
-            triples = low_rank._triples
-            p, basis = (
-                (w * scale)[:, triples.s > threshold] for w, scale in ((triples.u, triples.s), (triples.v, 1.0))
-            )
+            triples, threshold = low_rank._triples, low_rank._cutoff(None)
+            held = triples.s > threshold
+            p, basis = triples.u[:, held] * triples.s[held], triples.v[:, held]
             found = eigenpairs(basis.T @ p)
             kept = found.values.abs() > threshold
             inside = found.values[kept] + self.alpha
