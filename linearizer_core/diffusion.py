@@ -120,7 +120,8 @@ class LinearDiffusion(nn.Module):
     @torch.no_grad()
     def reconstruct(self, images: Tensor, operator: LinearOperator, rcond: float | None = None) -> Tensor:
         """g_x⁻¹(B B⁺ g_x(x)): images inverted to noise and generated again; exact where B has full rank."""
-        return self.generator(operator)(self.invert(images, operator, rcond).noise)
+        generate = self.generator(operator)
+        return generate(generate.pinv(rcond)(images))
 
     @torch.no_grad()
     def interpolate(self, first: Tensor, second: Tensor, weight: float, operator: LinearOperator) -> Tensor:
@@ -128,10 +129,9 @@ class LinearDiffusion(nn.Module):
 
         The straight way in the images' own induced space is ``InducedSpace(g_x).lerp``.
         """
-        noise = InducedSpace(self.g_y).slerp(
-            self.invert(first, operator).noise, self.invert(second, operator).noise, weight
-        )
-        return self.generator(operator)(noise)
+        generate = self.generator(operator)
+        back = generate.pinv()
+        return generate(InducedSpace(self.g_y).slerp(back(first), back(second), weight))
 
     def log_likelihood(self, images: Tensor, operator: LinearOperator) -> Tensor:
         """log p(x) in nats, ``(batch,)``, of the normalizing flow x = g_x⁻¹(B g_y(x0)) with x0 ~ N(0, I).

@@ -76,8 +76,7 @@ class Chain(Invertible):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        for step in self.maps:
-            assert isinstance(step, Invertible)
+        for step in self._maps():
             x = step.initialise(x, label)
         return x
 

@@ -8,12 +8,13 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.fft import irfft2, rfft2
+from torch.fft import rfft2
 from torch.nn.functional import pad, relu
 
 from linearizer_core.flows.base import Identity, Invertible
 from linearizer_core.flows.mixing import LUMixing
 from linearizer_core.flows.squeeze import Flatten, Squeeze
+from linearizer_core.operators.convolutional import ConvolutionalOperator
 
 
 class Injective(nn.Module, ABC):
@@ -158,7 +159,7 @@ class InjectiveConv(PairedReLU):
         """The image whose spectrum is that of x times one matrix a frequency."""
         if x.shape[2:] != self.size:
             raise ValueError(f"the layer is for images of size {self.size}, got {tuple(x.shape)}")
-        return irfft2(torch.einsum("hwij,bjhw->bihw", matrices, rfft2(x)), s=self.size)
+        return ConvolutionalOperator(matrices, self.size[1]).apply(x.flatten(1)).view(x.shape)
 
     def linear(self, x: Tensor) -> Tensor:
         return self._multiply(self.blocks(), x)

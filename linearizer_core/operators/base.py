@@ -258,14 +258,11 @@ def cutoff(values: Tensor, dim: int, rcond: float | None) -> Tensor:
 
 
 def pseudo_inverse(matrix: Tensor, threshold: float) -> Tensor:
-    """The Moore-Penrose inverse without singular values up to the threshold; differentiable where they are repeated."""
+    """The Moore-Penrose inverse, of each matrix of a batch, without singular values up to the threshold.
+
+    Unlike what is put together of singular vectors, it is differentiable where singular values are repeated.
+    """
     return torch.linalg.pinv(matrix, atol=threshold, rtol=0.0)
-
-
-def reciprocal(values: Tensor, threshold: Tensor | float) -> Tensor:
-    """1 / value above the threshold and 0 up to it."""
-    keep = values > threshold
-    return torch.where(keep, 1 / torch.where(keep, values, 1), 0)
 
 
 def eigenpairs(matrix: Tensor) -> Eigen:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linearizer_core.operators.base import SVD, Eigen, LinearOperator, cutoff, leading
+from linearizer_core.operators.base import SVD, Eigen, LinearOperator, leading, pseudo_inverse
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,9 @@ class ConvolutionalOperator(LinearOperator):
         self._square("exponentiated")
         return self._each(lambda matrices: torch.linalg.matrix_exp(t * matrices))
 
-    def _cutoff(self, rcond: float | None) -> float:
-        return float(cutoff(self.singular_values().detach(), max(self.shape), rcond))
-
     def pinv(self, rcond: float | None = None) -> ConvolutionalOperator:
         threshold = self._cutoff(rcond)
-        return self._each(lambda matrices: torch.linalg.pinv(matrices, atol=threshold, rtol=0.0))
+        return self._each(lambda matrices: pseudo_inverse(matrices, threshold))
 
     def row_projection(self, rcond: float | None = None) -> ConvolutionalOperator:
         threshold = self._cutoff(rcond)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linearizer_core.operators.base import SVD, Eigen, LinearOperator, reciprocal
+from linearizer_core.operators.base import SVD, Eigen, LinearOperator
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,8 @@ class DiagonalOperator(LinearOperator):
         return axes
 
     def pinv(self, rcond: float | None = None) -> DiagonalOperator:
-        return DiagonalOperator(self.values.sign() * reciprocal(self.values.abs(), self._cutoff(rcond)))
+        keep = self.values.abs() > self._cutoff(rcond)
+        return DiagonalOperator(torch.where(keep, 1 / torch.where(keep, self.values, 1), 0))
 
     def row_projection(self, rcond: float | None = None) -> DiagonalOperator:
         return DiagonalOperator((self.values.abs() > self._cutoff(rcond)).to(self.values.dtype))

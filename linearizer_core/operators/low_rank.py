@@ -103,11 +103,17 @@ class LowRankOperator(LinearOperator):
         return self.shift(0.0).exp(t)
 
     @cached
-    def _triples(self) -> SVD:
-        """The singular triples that the factors can hold: those of R_u C R_vᵀ in the factors' orthonormal bases."""
+    def _orthonormal(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The operator as Q_u K Q_vᵀ with orthonormal bases Q_u and Q_v of its factors: Q_u, K and Q_v."""
         q_u, r_u = torch.linalg.qr(self.factors.u)
         q_v, r_v = torch.linalg.qr(self.factors.v)
-        p, s, qh = torch.linalg.svd(r_u @ self.core @ r_v.T, full_matrices=False)
+        return q_u, r_u @ self.core @ r_v.T, q_v
+
+    @cached
+    def _triples(self) -> SVD:
+        """The singular triples that the factors can hold, those of K."""
+        q_u, k, q_v = self._orthonormal
+        p, s, qh = torch.linalg.svd(k, full_matrices=False)
         return SVD(q_u @ p, s, q_v @ qh.T)
 
     def svd(self, k: int | None = None) -> SVD:
@@ -132,10 +138,8 @@ class LowRankOperator(LinearOperator):
         return self.shift(0.0).eig(k)
 
     def pinv(self, rcond: float | None = None) -> LowRankOperator:
-        q_u, r_u = torch.linalg.qr(self.factors.u)
-        q_v, r_v = torch.linalg.qr(self.factors.v)
-        inverse = pseudo_inverse(r_u @ self.core @ r_v.T, self._cutoff(rcond))
-        return LowRankOperator(inverse, Factors(q_v, q_u))
+        q_u, k, q_v = self._orthonormal
+        return LowRankOperator(pseudo_inverse(k, self._cutoff(rcond)), Factors(q_v, q_u))
 
     def row_projection(self, rcond: float | None = None) -> OrthogonalProjection:
         s, v = self._triples.s, self._triples.v
