@@ -69,6 +69,28 @@ def randomise() -> Callable[..., nn.Module]:
     return _randomise
 
 
+def _check_invertible(g: Invertible, x: Tensor, label: Tensor) -> None:
+    y, log_det = g(x, label)
+    back, back_log_det = g.inverse(y, label)
+    torch.testing.assert_close(back, x, rtol=0, atol=1e-10)
+    torch.testing.assert_close(back_log_det, -log_det, rtol=0, atol=1e-10)
+    other = x.reshape(y.shape)
+    torch.testing.assert_close(g(g.inverse(other, label)[0], label)[0], other, rtol=0, atol=1e-10)
+    for way, start, stated in ((g.forward, x, log_det), (g.inverse, y.detach(), back_log_det)):
+        for row, mark, value in zip(start, label, stated, strict=True):
+            jacobian = torch.autograd.functional.jacobian(
+                lambda v, way=way, mark=mark: way(v[None], mark[None])[0][0], row
+            )
+            expected = torch.linalg.slogdet(jacobian.reshape(row.numel(), row.numel())).logabsdet
+            torch.testing.assert_close(value, expected, rtol=0, atol=1e-9)
+
+
+@pytest.fixture(scope="session")
+def check_invertible() -> Callable[[Invertible, Tensor, Tensor], None]:
+    """``check_invertible(g, x, label)``: round trips both ways, and log-determinants against autograd's Jacobians."""
+    return _check_invertible
+
+
 @pytest.fixture(scope="session")
 def curvature() -> Callable[[Invertible, Tensor, Tensor], float]:
     """``curvature(g, u, v)``: how far g - g(0) is from additive at u and v, relative to its size."""

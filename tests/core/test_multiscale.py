@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +16,8 @@ from linearizer_core.flows.coupling import AffineCoupling
 from linearizer_core.flows.mixing import LUMixing
 from linearizer_core.flows.multiscale import MultiScale
 from linearizer_core.flows.squeeze import Squeeze
+
+CheckInvertible = Callable[[Invertible, Tensor, Tensor], None]
 
 Event = tuple[int, int, int]
 
@@ -107,23 +111,13 @@ def test_levels_without_a_squeeze_and_an_odd_last_one() -> None:
 
 
 @pytest.mark.parametrize(("event", "count"), [((1, 4, 8), 2), ((3, 2, 4), 1), ((1, 8, 8), 3)], ids=str)
-def test_round_trips_and_log_determinants(event: Event, count: int) -> None:
+def test_round_trips_and_log_determinants(event: Event, count: int, check_invertible: CheckInvertible) -> None:
     g = build(event, count)
     x = normal(3, *event)
     label = torch.linspace(-1, 1, 3, dtype=torch.float64)
-    y, log_det = g(x, label)
+    y, _ = g(x, label)
     assert y.shape == (3, x[0].numel())
-    back, back_log_det = g.inverse(y, label)
-    torch.testing.assert_close(back, x, rtol=0, atol=1e-10)
-    torch.testing.assert_close(back_log_det, -log_det, rtol=0, atol=1e-10)
-    torch.testing.assert_close(g(g.inverse(x.flatten(1), label)[0], label)[0], x.flatten(1), rtol=0, atol=1e-10)
-    for way, start, stated in ((g.forward, x, log_det), (g.inverse, y.detach(), back_log_det)):
-        for row, mark, value in zip(start, label, stated, strict=True):
-            jacobian = torch.autograd.functional.jacobian(
-                lambda v, way=way, mark=mark: way(v[None], mark[None])[0][0], row
-            )
-            expected = torch.linalg.slogdet(jacobian.reshape(row.numel(), row.numel())).logabsdet
-            torch.testing.assert_close(value, expected, rtol=0, atol=1e-9)
+    check_invertible(g, x, label)
 
 
 def test_gradients_reach_every_parameter() -> None:
