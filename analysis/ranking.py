@@ -188,10 +188,17 @@ def best(record: Record) -> Best | None:
     )
 
 
+NEITHER = ("spectrum/", "linearity/noise_", "linearity/lipschitz_", "linearity/inversion_images")
+"""What the keys of metrics begin with of which neither more nor less is better."""
+
+HIGHER = re.compile(r"psnr|ssim|precision|recall|density|coverage")
+"""In the keys of metrics that are better the higher they are."""
+
+
 def better(record: Record, metric: str) -> Direction | None:
     """Which way a metric is better; None where neither is."""
     if metric in record.objective:
         return record.objective[metric]
-    if metric.startswith("spectrum/"):
+    if metric.startswith(NEITHER):
         return None
-    return "max" if metric.endswith("_psnr") else "min"
+    return "max" if HIGHER.search(metric) else "min"

@@ -9,11 +9,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 
-from linearizer_core.config import TrialConfig, from_mapping, problems, to_mapping
-from linearizer_core.diffusion import LinearDiffusion
-from linearizer_core.models import build_diffusion
+from linearizer_core.checks import model_problems
+from linearizer_core.config import TrialConfig, from_mapping, to_mapping
+from linearizer_core.families import family_of
+from linearizer_core.model import Model
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
@@ -22,7 +23,7 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be read."""
 
 
-def save(folder: Path | str, model: LinearDiffusion, config: TrialConfig) -> None:
+def save(folder: Path | str, model: Model, config: TrialConfig) -> None:
     """Write ``model.safetensors`` and ``config.json`` into ``folder``."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +35,7 @@ def save(folder: Path | str, model: LinearDiffusion, config: TrialConfig) -> Non
     (folder / CONFIG).write_text(json.dumps(record, indent=2) + "\n")
 
 
-def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[LinearDiffusion, TrialConfig]:
+def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Model, TrialConfig]:
     """The model and configuration that ``save`` wrote.
 
     Raises ``CheckpointError`` naming the file and what is wrong with it.
@@ -49,10 +50,10 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Linear
         channels, height, width = (int(side) for side in record["event"])
         if min(channels, height, width) < 1:
             raise ValueError(f"event {record['event']} is not the shape of an image")
-        for name, message in problems(config, (channels, height, width), config.train.batch_size).items():
+        for name, message in model_problems(config, (channels, height, width)).items():
             raise ValueError(f"{name}: {message}")
         dtype = {"float32": torch.float32, "float64": torch.float64}[record["dtype"]]
-        model = build_diffusion(config.model, config.evaluate, (channels, height, width), config.seed).to(dtype)
+        model = family_of(config).build(config, (channels, height, width)).to(dtype)
     except CheckpointError:
         raise
     except (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
@@ -65,7 +66,7 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Linear
     return model.to(device).eval(), config
 
 
-def _check_dtypes(model: LinearDiffusion, path: Path) -> None:
+def _check_dtypes(model: Model, path: Path) -> None:
     """Raise ``ValueError`` for weights that would be converted silently."""
     expected = model.state_dict()
     with safe_open(path, "pt") as file:

@@ -21,18 +21,54 @@ def _field(default: Any, doc: str, **bounds: float) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
+Family = Literal["diffusion", "flow_matching", "idempotent", "style"]
+Metric = Literal[
+    "swd",
+    "classifier_fd",
+    "classifier_kid",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "inception_fid",
+    "inception_kid",
+]
 Activation = Literal["gelu", "relu", "silu", "glu", "swiglu", "bilinear", "polynorm", "star", "aptx"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    name: Literal["digits"] = _field("digits", "the data set")
+    name: Literal["digits", "mnist", "fashion-mnist", "cifar10", "celeba", "folder", "npz"] = _field(
+        "digits",
+        "the data set. folder: a folder of image files; npz: a NumPy archive with `images` and, if any, `labels`",
+    )
+    root: str = _field(
+        "",
+        "where the files are: a folder that holds data sets; for folder the folder of images, for npz the file. "
+        "Empty: $LINEARIZER_DATA, else ./data",
+    )
+    size: int = _field(
+        0,
+        "side of the square images, pixels; another than the data set's own: resized. 0: its own (digits 8; mnist, "
+        "fashion-mnist 32, padded from 28, and 28 is without the border; cifar10 32; celeba, from its central "
+        "148 pixels, and folder 64; npz as it is)",
+        ge=0,
+        le=1024,
+    )
+    images: int = _field(0, "training images used, the first of the fixed shuffle; 0: all", ge=0)
+    download: bool = _field(False, "fetch the files of mnist, fashion-mnist, cifar10 or celeba where they are missing")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig:
-    kind: Literal["coupling", "identity"] = _field(
-        "coupling", "coupling: a learned invertible network; identity: g(x) = x, the control"
+    kind: Literal["coupling", "linear", "identity"] = _field(
+        "coupling", "coupling: a learned invertible network; linear, identity: the controls, affine or g(x) = x"
+    )
+    frame: Literal["pixels", "principal"] = _field(
+        "pixels", "what an mlp flow's couplings act on. principal: coordinates along the images' principal axes"
+    )
+    coordinates: int = _field(
+        128, "leading coordinates of the principal frame, at most, that couplings act on; the others are scaled", ge=2
     )
     depth: int = _field(
         4, "blocks of actnorm, coupling and mixing in each of g_x and g_y (at each of their levels)", ge=1, le=128
@@ -62,19 +98,32 @@ class FlowConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorConfig:
-    kind: Literal["time_lowrank", "time_factors", "time_dense"] = _field(
+    kind: Literal[
         "time_lowrank",
-        "time_lowrank: A(t) = U S(t) Vᵀ of the given rank; time_factors: L(t) R(t)ᵀ of the given rank; "
-        "time_dense: no bound on the rank",
+        "time_diagonal",
+        "time_factors",
+        "time_dense",
+        "projection",
+        "learned_projection",
+        "diagonal",
+        "lowrank",
+        "dense",
+        "conv",
+    ] = _field(
+        "time_lowrank",
+        "diffusion: time_lowrank, A(t) = U S(t) Vᵀ; time_diagonal, of the leading latents; time_factors, L(t) R(t)ᵀ; "
+        "time_dense, no bound on the rank. "
+        "idempotent: projection, of fixed rank; learned_projection, diagonal. "
+        "style: diagonal; lowrank, I + U C Vᵀ; dense; conv, a kernel for each channel",
     )
-    rank: int = _field(16, "rank of A(t), up to the data's dimension; time_dense ignores it", ge=1)
+    rank: int = _field(32, "rank of the operator, up to the data's dimension, for the kinds that have one", ge=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     flow: FlowConfig = _field(FlowConfig, "the invertible networks g_x and g_y")
     noise_flow: Literal["same", "shared", "identity"] = _field(
-        "same",
+        "identity",
         "g_y, at the noise end. same: built as g_x is; shared: the very network of g_x, told by a label which of the "
         "two it is; identity: noise is its own latent",
     )
@@ -83,28 +132,44 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the terms; the first four are the paper's, unweighted there (arXiv 2510.08570)."""
+    """Weights of the terms; a family uses those that are said to be its own (arXiv 2510.08570)."""
 
-    flow: float = _field(1.0, "‖A(t) z_t - z1‖² in the induced space", ge=0)
-    noise: float = _field(1.0, "‖x0 - g_y⁻¹(z0 + σε)‖²", ge=0)
-    data: float = _field(1.0, "‖x1 - g_x⁻¹(z1 + σε)‖²", ge=0)
-    endpoint: float = _field(1.0, "‖x1 - g_x⁻¹(A(t) z_t)‖²", ge=0)
-    likelihood: float = _field(0.0, "negative log-likelihood per dimension of both ends under N(0, I) latents", ge=0)
+    flow: float = _field(0.5, "diffusion: ‖A(t) z_t - z1‖² in the induced space; flow_matching: its only term", ge=0)
+    noise: float = _field(0.0, "diffusion: ‖x0 - g_y⁻¹(z0 + σε)‖²", ge=0)
+    data: float = _field(0.0, "diffusion: d(x1, g_x⁻¹(z1 + σε))", ge=0)
+    endpoint: float = _field(0.0, "diffusion: d(x1, g_x⁻¹(A(t) z_t))", ge=0)
+    likelihood: float = _field(
+        1.0, "diffusion, idempotent: negative log-likelihood per dimension under N(0, I) latents", ge=0
+    )
+    whitening: float = _field(
+        0.0, "diffusion: squared mean and deviation from unit covariance of the latents of a batch", ge=0
+    )
+    reconstruction: float = _field(10.0, "idempotent: d(x, f(x))", ge=0)
+    sparsity: float = _field(1.0, "idempotent, of learned_projection: the rank of A over the dimension", ge=0)
+    isometry: float = _field(0.1, "idempotent: squared log of ‖g(x) - g(0)‖² / ‖x‖²", ge=0)
+    transfer: float = _field(1.0, "style: d(s(x), g⁻¹(A_s g(x))), the mean over styles s", ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    epochs: int = _field(30, "passes over the training split", ge=1)
-    batch_size: int = _field(256, "images a step", ge=1)
+    epochs: int = _field(30, "passes over the training split, or the first train.steps steps of each", ge=1)
+    steps: int = _field(0, "steps an epoch, of fresh shuffles of a large training split; 0: a whole pass", ge=0)
+    batch_size: int = _field(128, "images a step", ge=1)
     lr: float = _field(1.0e-3, "peak learning rate of Adam", gt=0, le=1)
     warmup: float = _field(
         0.05, "fraction of the steps over which the rate rises; it then falls as a cosine", ge=0, lt=1
     )
     clip: float = _field(1.0, "largest gradient norm", gt=0)
     ema: float = _field(0.99, "decay per step of the averaged weights that are evaluated and kept; 0: none", ge=0, lt=1)
+    distance: Literal["mse", "gradient_ssim", "lpips"] = _field(
+        "mse", "d between images. gradient_ssim: gradients, SSIM and MSE at several scales; lpips: needs its weights"
+    )
+    time: Literal["uniform", "logit_normal"] = _field(
+        "uniform", "distribution of training times. logit_normal: more of them in the middle (Esser et al., 2024)"
+    )
     merge_every: int = _field(50, "steps between merges of the perturbations of p4 mixing", ge=1)
     sigma: float = _field(0.3, "latent noise in the two reconstruction terms", ge=0)
-    dequantise: float = _field(0.0, "standard deviation of noise added to training images, in [-1, 1] units", ge=0)
+    dequantise: float = _field(0.1, "standard deviation of noise added to training images, in [-1, 1] units", ge=0)
     loss: LossConfig = _field(LossConfig, "weights of the loss terms")
 
 
@@ -115,10 +180,10 @@ class EvaluateConfig:
     grid: Literal["uniform", "quadratic", "geometric"] = _field(
         "uniform", "times of the steps. quadratic, geometric: shorter towards the data"
     )
-    quality: tuple[Literal["swd", "classifier_fd"], ...] = _field(
-        ("swd", "classifier_fd"), "sample quality metrics, on held-out images"
-    )
+    quality: tuple[Metric, ...] = _field(("swd", "classifier_fd"), "sample quality metrics, on held-out images")
     samples: int = _field(1024, "images generated for each quality value", ge=16)
+    held_out: int = _field(2048, "held-out images, at most, of each linearity and reconstruction metric", ge=16)
+    temperature: float = _field(1.1, "scale of the latents of the noise that sampling starts from", gt=0, le=2)
     every: int = _field(1, "epochs between evaluations of the collapsed sampler during training", ge=1)
     end: float = _field(
         0.99, "diffusion time at which sampling ends; 1 - end of the noise is kept where A is silent", gt=0, lt=1
@@ -129,7 +194,14 @@ class EvaluateConfig:
 class TrialConfig:
     """Everything that, with the machine, fixes one trial."""
 
-    family: Literal["diffusion"] = _field("diffusion", "what the Linearizer is trained to be")
+    family: Family = _field(
+        "diffusion",
+        "what is trained. diffusion: noise to images; idempotent: a projector on images; style: image to image; "
+        "flow_matching: the baseline, an ordinary network as large as the same configuration's diffusion Linearizer",
+    )
+    recipe: Literal["default", "paper"] = _field(
+        "default", "values of what the configuration does not set itself. paper: as published"
+    )
     data: DataConfig = _field(DataConfig, "the images")
     model: ModelConfig = _field(ModelConfig, "networks and operator")
     train: TrainConfig = _field(TrainConfig, "optimisation")
@@ -142,8 +214,10 @@ def from_mapping(kind: type[Any], values: Mapping[str, Any]) -> Any:
 
     Raises ``ValueError`` naming a field that does not exist, or a value that is not of its type or out of its bounds.
     """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{kind.__name__} must be a mapping of names to values, got {values!r}")
     hints = get_type_hints(kind)
-    unknown = sorted(set(values) - set(hints))
+    unknown = sorted(str(name) for name in values if name not in hints)
     if unknown:
         raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}: it has {', '.join(hints)}")
     arguments = {}
@@ -152,6 +226,8 @@ def from_mapping(kind: type[Any], values: Mapping[str, Any]) -> Any:
             value = from_mapping(hints[name], value)
         elif isinstance(value, list):
             value = tuple(value)
+        elif hints[name] is float and isinstance(value, str):
+            value = _number(value)  # YAML reads 1e-3 as text
         arguments[name] = value
     made = kind(**arguments)
     for field in dataclasses.fields(made):
@@ -161,6 +237,14 @@ def from_mapping(kind: type[Any], values: Mapping[str, Any]) -> Any:
         ):
             raise ValueError(f"{kind.__name__}.{field.name} cannot be {value!r}")
     return made
+
+
+def _number(text: str) -> float | str:
+    """The number that a text says, or the text."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _is_of(hint: Any, value: Any) -> bool:
@@ -188,66 +272,3 @@ def to_mapping(config: Any) -> dict[str, Any]:
             value = to_mapping(value)
         values[field.name] = list(value) if isinstance(value, tuple) else value
     return values
-
-
-def problems(config: TrialConfig, event: tuple[int, int, int], train_images: int) -> dict[str, str]:
-    """What bounds of single fields cannot say: dotted name → what is wrong and what would be right.
-
-    ``event`` is the images' ``(channels, height, width)``, ``train_images`` the size of the training split.
-    """
-    found: dict[str, str] = {}
-    channels, height, width = event
-    dim = channels * height * width
-    core, flow, evaluate = config.model.operator, config.model.flow, config.evaluate
-    if core.kind != "time_dense" and core.rank > dim:
-        found["model.operator.rank"] = (
-            f"rank {core.rank} exceeds the data's dimension {dim} "
-            f"({config.data.name}: {channels}×{height}×{width}); use 1 … {dim}"
-        )
-    if flow.kind == "coupling":
-        found |= _flow_problems(flow, config.data.name, event)
-    if config.train.batch_size > train_images:
-        found["train.batch_size"] = (
-            f"{config.train.batch_size} exceeds the {train_images} training images of {config.data.name}"
-        )
-    if not evaluate.steps or list(evaluate.steps) != sorted(set(evaluate.steps)) or evaluate.steps[0] < 1:
-        found["evaluate.steps"] = (
-            f"must be ascending positive step counts such as [1, 10, 100], got {list(evaluate.steps)}"
-        )
-    if not evaluate.quality:
-        found["evaluate.quality"] = "names no metric; give at least one, such as [classifier_fd]"
-    if not any(dataclasses.asdict(config.train.loss).values()):
-        found["train.loss"] = "every weight is zero: there is nothing to train; give at least one term a weight"
-    elif not _trains(config):
-        found["train.loss"] = "the weighted terms train nothing where networks are identities; weight flow or endpoint"
-    if evaluate.every > config.train.epochs:
-        found["evaluate.every"] = f"{evaluate.every} exceeds train.epochs = {config.train.epochs}"
-    return found
-
-
-def _trains(config: TrialConfig) -> bool:
-    """Whether any weighted term of the loss has parameters to train."""
-    loss, learned = config.train.loss, config.model.flow.kind != "identity"
-    reconstructs = loss.data or loss.likelihood or (loss.noise and config.model.noise_flow != "identity")
-    return bool(loss.flow or loss.endpoint or (learned and reconstructs))
-
-
-def _flow_problems(flow: FlowConfig, name: str, event: tuple[int, int, int]) -> dict[str, str]:
-    channels, height, width = event
-    if flow.conditioner == "mlp":
-        if channels * height * width < 2:
-            return {"model.flow.kind": f"a coupling needs at least 2 values an image, {name} has 1; use identity"}
-        if flow.levels > 1:
-            return {"model.flow.levels": f"{flow.levels} levels need a conv or unet conditioner; mlp has 1"}
-        return {}
-    if height % 2 or width % 2:
-        return {
-            "model.flow.conditioner": f"{flow.conditioner} needs even image sides, {name} is {height}×{width}; use mlp"
-        }
-    most = max(level for level in range(1, 9) if height % 2**level == 0 and width % 2**level == 0)
-    if flow.levels > most:
-        allowed = f"{name}'s {height}×{width} allows 1 … {most}"
-        return {"model.flow.levels": f"{flow.levels} levels halve the image as often; {allowed}"}
-    if flow.conditioner == "unet" and flow.width < 2:
-        return {"model.flow.width": f"a unet normalises over channels and needs at least 2, got {flow.width}"}
-    return {}

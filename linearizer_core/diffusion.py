@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from linearizer_core.flows.base import Invertible
 from linearizer_core.grids import Grid, uniform
 from linearizer_core.linearizer import Linearizer
+from linearizer_core.model import Event, Model
 from linearizer_core.operators.base import LinearOperator
 from linearizer_core.operators.time_dependent import TimeOperator
 from linearizer_core.solvers import Solver
@@ -36,30 +37,20 @@ class Inversion:
     dim: int
 
 
-class LinearDiffusion(nn.Module):
+class LinearDiffusion(Model):
     """A diffusion model whose sampler is a Linearizer from noise to images.
 
     ``end`` is the time at which sampling stops: the velocity is singular at 1. What A leaves alone moves on a straight
     line, so every solver multiplies it by 1 - ``end`` exactly, whatever the number of steps.
     """
 
-    def __init__(
-        self, g_x: Invertible, g_y: Invertible, operator: TimeOperator, event: tuple[int, int, int], end: float
-    ) -> None:
+    def __init__(self, g_x: Invertible, g_y: Invertible, operator: TimeOperator, event: Event, end: float) -> None:
         super().__init__()
         self.g_x = g_x
         self.g_y = g_y
         self.operator = operator
         self.event = event
         self.end = end
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
 
     def velocity(self, t: float, z: Tensor) -> Tensor:
         """V(t) z = (A(t) z - z) / (1 - t) for ``(batch, dim)``."""
@@ -75,9 +66,14 @@ class LinearDiffusion(nn.Module):
         ]
 
     @torch.no_grad()
-    def sample_stepping(self, x0: Tensor, steps: int, solver: Solver, grid: Grid = uniform) -> Tensor:
-        """Images from noise ``(batch, *event)`` by ``steps`` solver steps over the grid's times in [0, ``end``]."""
-        z: Tensor = self.g_y(x0)[0]
+    def sample_stepping(
+        self, x0: Tensor, steps: int, solver: Solver, grid: Grid = uniform, temperature: float = 1.0
+    ) -> Tensor:
+        """Images from noise ``(batch, *event)`` by ``steps`` solver steps over the grid's times in [0, ``end``].
+
+        ``temperature`` scales the latents of the noise: below 1 images are nearer to the mean, and less varied.
+        """
+        z: Tensor = temperature * self.g_y(x0)[0]
         for start, stop in self._spans(steps, grid):
             z = solver.step(self.velocity, start, stop - start, z)
         return self.g_x.inverse(z)[0]
@@ -145,8 +141,3 @@ class LinearDiffusion(nn.Module):
         x0, noise_log_det = self.g_y.inverse(operator.solve(z1))
         normal = -0.5 * x0.flatten(1).square().sum(1) - 0.5 * z1.shape[1] * math.log(2 * math.pi)
         return normal + image_log_det - operator.logdet() + noise_log_det
-
-    def noise(self, count: int, generator: torch.Generator) -> Tensor:
-        """x0 ~ N(0, I), ``(count, *event)``, drawn on the CPU so that a seed means the same on every device."""
-        drawn = torch.randn(count, *self.event, generator=generator, device=generator.device, dtype=self.dtype)
-        return drawn.to(self.device)

@@ -1,31 +1,45 @@
-"""What is measured of a trained diffusion model, and of the references that its numbers are read against."""
+"""What is measured of generated images, and the references that its numbers are read against."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from linearizer_core.config import EvaluateConfig
+from linearizer_core.config import EvaluateConfig, Metric
 from linearizer_core.data import ImageData
-from linearizer_core.diffusion import LinearDiffusion
-from linearizer_core.flows.conditioners import parameters
-from linearizer_core.grids import GRIDS
-from linearizer_core.metrics.features import Classifier
-from linearizer_core.metrics.linearity import additivity, homogeneity, roundtrip
-from linearizer_core.metrics.quality import frechet_distance, psnr, sliced_wasserstein
-from linearizer_core.metrics.spectrum import effective_rank, energy_rank
-from linearizer_core.solvers import SOLVERS
+from linearizer_core.metrics.features import Classifier, cached_classifier
+from linearizer_core.metrics.inception import InceptionFeatures
+from linearizer_core.metrics.neighbours import neighbourhood
+from linearizer_core.metrics.quality import (
+    bits_per_dimension,
+    dequantise,
+    frechet_distance,
+    kernel_distance,
+    psnr,
+    sliced_wasserstein,
+)
 
 SAMPLE_SEED = 99
 """Fixes the noise that samples are made from, so that every trial and every step count is given the same."""
 
 GRID_IMAGES = 64
+BATCH = 1024
+COUNTED = 64
+"""Images in a batch whose operations are counted."""
+
+LARGEST_PSNR = 200.0
+"""dB: what equal images are given, whose PSNR has no bound."""
+
+CLASSIFIER_METRICS = ("classifier_fd", "classifier_kid", "precision", "recall", "density", "coverage")
+INCEPTION_METRICS = ("inception_fid", "inception_kid")
 
 
 @dataclass(frozen=True)
@@ -46,117 +60,221 @@ class Curve:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """End scalars by metric key, curves by metric key, and images to look at, ``(64, channels, height, width)``."""
+    """End scalars by metric key, curves by metric key, and images to look at, ``(count, channels, height, width)``.
+
+    ``spectra`` are singular values by operator, in descending order.
+    """
 
     summary: dict[str, float]
     curves: dict[str, Curve] = field(default_factory=dict)
     grids: dict[str, Tensor] = field(default_factory=dict)
+    spectra: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A held-out split with what its metrics compare with, computed when first asked for."""
+
+    images: Tensor
+    classifier: Classifier | None
+    inception: InceptionFeatures | None
+
+    @cached_property
+    def features(self) -> Tensor:
+        assert self.classifier is not None
+        return self.classifier.features(self.images)
+
+    @cached_property
+    def inception_features(self) -> Tensor:
+        assert self.inception is not None
+        return self.inception.features(self.images)
 
 
 class Quality:
     """The configured sample quality metrics against the held-out splits of a data set.
 
-    Samples are clamped to [-1, 1] first: what is scored is the image that a file would hold.
+    Samples are clamped to [-1, 1] first: what is scored is the image that a file would hold. ``classifier`` may be None
+    where no metric is in its features.
     """
 
-    def __init__(self, metrics: tuple[str, ...], data: ImageData, classifier: Classifier, device: torch.device) -> None:
-        self._device = device
-        self._classifier = classifier.to(device)
-        self._splits = {"quality": data.validation.to(device), "test": data.test.to(device)}
-        self._features = {name: self._classifier.features(images) for name, images in self._splits.items()}
-        known: Mapping[str, Callable[[Tensor, str], float]] = {
-            "swd": self._sliced_wasserstein,
-            "classifier_fd": self._classifier_frechet,
+    def __init__(
+        self, metrics: tuple[Metric, ...], data: ImageData, classifier: Classifier | None, device: torch.device | str
+    ) -> None:
+        self.metrics = metrics
+        self.device = torch.device(device)
+        self.classifier = classifier.to(self.device) if classifier else None
+        inception = InceptionFeatures(self.device) if set(metrics) & set(INCEPTION_METRICS) else None
+        self._splits = {
+            name: _Held(images.to(self.device), self.classifier, inception)
+            for name, images in (("quality", data.validation), ("test", data.test))
         }
-        self._metrics = {name: known[name] for name in metrics}
 
-    def _sliced_wasserstein(self, samples: Tensor, split: str) -> float:
-        return sliced_wasserstein(samples, self._splits[split])
-
-    def _classifier_frechet(self, samples: Tensor, split: str) -> float:
-        return frechet_distance(self._classifier.features(samples), self._features[split])
+    @classmethod
+    def cached(cls, metrics: tuple[Metric, ...], data: ImageData, cache: Path, device: torch.device | str) -> Quality:
+        """With the data set's classifier from ``cache``, trained first if it is needed and not there."""
+        needed = set(metrics) & set(CLASSIFIER_METRICS)
+        return cls(metrics, data, cached_classifier(data, cache) if needed else None, device)
 
     def __call__(self, samples: Tensor, split: str = "quality") -> dict[str, float]:
         """Metric name to value, NaN where a sample is not finite; ``split`` is ``quality`` (validation) or ``test``."""
         if not bool(torch.isfinite(samples).all()):
-            return dict.fromkeys(self._metrics, math.nan)
-        clamped = samples.to(self._device).clamp(-1, 1)
-        return {name: metric(clamped, split) for name, metric in self._metrics.items()}
+            return dict.fromkeys(self.metrics, math.nan)
+        held = self._splits[split]
+        clamped = _Held(samples.to(self.device).clamp(-1, 1), held.classifier, held.inception)
+        found: dict[str, float] = {}
+        for metric in self.metrics:
+            if metric not in found:
+                found |= _measure(metric, clamped, held)
+        return {metric: found[metric] for metric in self.metrics}
 
 
-@torch.no_grad()
-def evaluate_collapsed(model: LinearDiffusion, config: EvaluateConfig, quality: Quality) -> dict[str, float]:
-    """``quality/<metric>_collapsed`` alone: cheap enough to be taken during training."""
-    collapsed = model.collapse(config.steps[-1], SOLVERS[config.solver], GRIDS[config.grid])
-    samples = model.generator(collapsed)(_noise(model, config))
-    return {f"quality/{name}_collapsed": value for name, value in quality(samples).items()}
+def _measure(metric: Metric, samples: _Held, held: _Held) -> dict[str, float]:
+    """The metric, and those that come with it."""
+    if metric == "swd":
+        return {metric: sliced_wasserstein(samples.images, held.images)}
+    if metric == "classifier_fd":
+        return {metric: frechet_distance(samples.features, held.features)}
+    if metric == "classifier_kid":
+        return {metric: kernel_distance(samples.features, held.features)}
+    if metric == "inception_fid":
+        return {metric: frechet_distance(samples.inception_features, held.inception_features)}
+    if metric == "inception_kid":
+        return {metric: kernel_distance(samples.inception_features, held.inception_features)}
+    near = neighbourhood(held.features, samples.features)
+    return {"precision": near.precision, "recall": near.recall, "density": near.density, "coverage": near.coverage}
 
 
-@torch.no_grad()
-def evaluate(model: LinearDiffusion, config: EvaluateConfig, data: ImageData, quality: Quality) -> Evaluation:
-    """The evaluation at the end of a trial: step-count curves, collapsed sampler, linearity, spectrum, cost."""
-    solver, grid = SOLVERS[config.solver], GRIDS[config.grid]
-    finest = config.steps[-1]
-    noise = _noise(model, config)
-    summary: dict[str, float] = {}
-    grids: dict[str, Tensor] = {}
-    values: dict[str, list[float]] = {}
-    stepped = noise
-    for steps in config.steps:
-        stepped, milliseconds = _timed(model, partial(model.sample_stepping, noise, steps, solver, grid))
-        summary[f"cost/sample_ms_k{steps}"] = milliseconds / len(noise)
-        for name, value in quality(stepped).items():
-            values.setdefault(name, []).append(value)
-            summary[f"quality/{name}_k{steps}"] = value
-        if steps in (config.steps[0], finest):
-            grids[f"k{steps}"] = stepped[:GRID_IMAGES].cpu()
-    curves = {f"nfe/{name}": Curve(list(config.steps), column) for name, column in values.items()}
-    for name in values:
-        summary[f"quality/{name}_auc"] = curves[f"nfe/{name}"].area()
-
-    collapsed = model.collapse(finest, solver, grid)
-    generate = model.generator(collapsed)
-    samples, milliseconds = _timed(model, lambda: generate(noise))
-    grids["collapsed"] = samples[:GRID_IMAGES].cpu()
-    summary["cost/sample_ms_collapsed"] = milliseconds / len(noise)
-    summary |= {f"quality/{name}_collapsed": value for name, value in quality(samples).items()}
-    summary |= {f"test/{name}_collapsed": value for name, value in quality(samples, "test").items()}
-
-    held_out = data.validation.to(model.device)
-    half = len(noise) // 2
-    inverse = generate.pinv()
-    summary |= {
-        "linearity/collapse_psnr": min(psnr(samples, stepped), 200.0),
-        "linearity/additivity": additivity(generate, noise[:half], noise[half : 2 * half]),
-        "linearity/homogeneity": homogeneity(generate, noise),
-        "linearity/roundtrip": roundtrip(model.g_x, held_out),
-        "linearity/roundtrip_noise": roundtrip(model.g_y, noise),
-        "linearity/inversion_psnr": min(psnr(generate(inverse(held_out)), held_out), 200.0),
-        "cost/params": float(parameters(model)),
-    }
-    singular = collapsed.singular_values()
-    summary |= {
-        "spectrum/effective_rank": effective_rank(singular),
-        "spectrum/energy_rank": float(energy_rank(singular)),
-        "spectrum/largest": float(singular[0]),
-        "spectrum/condition": collapsed.condition(),
-    }
-    return Evaluation(summary, curves, grids)
+def in_batches(function: Callable[[Tensor], Tensor], *inputs: Tensor) -> Tensor:
+    """A function of rows applied to many of them, a batch at a time."""
+    parts = zip(*(each.split(BATCH) for each in inputs), strict=True)
+    return torch.cat([function(*part) for part in parts])
 
 
-def _noise(model: LinearDiffusion, config: EvaluateConfig) -> Tensor:
-    return model.noise(config.samples, torch.Generator().manual_seed(SAMPLE_SEED))
-
-
-def _timed(model: LinearDiffusion, sample: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """A sampler's result and its wall time in milliseconds."""
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
+def timed(device: torch.device, sample: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    """A sampler's result and its wall time in milliseconds an image."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     start = time.perf_counter()
     result = sample()
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-    return result, 1000 * (time.perf_counter() - start)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return result, 1000 * (time.perf_counter() - start) / len(result)
+
+
+def megaflops(sample: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """Millions of floating-point operations of a sampler's products and convolutions, an image of the batch ``x``."""
+    with FlopCounterMode(display=False) as counter:
+        sample(x)
+    return counter.get_total_flops() / len(x) / 1e6
+
+
+def capped_psnr(a: Tensor, b: Tensor) -> float:
+    """``psnr``, at most 200 dB."""
+    return min(psnr(a, b), LARGEST_PSNR)
+
+
+@dataclass(frozen=True)
+class Stepping:
+    """What a sampler gives at each step count: end scalars, curves, and the images of each count."""
+
+    summary: dict[str, float]
+    curves: dict[str, Curve]
+    images: dict[int, Tensor]
+
+    def grids(self) -> dict[str, Tensor]:
+        """The images of the fewest and of the most steps, to look at."""
+        return {f"k{steps}": self.images[steps][:GRID_IMAGES].cpu() for steps in (min(self.images), max(self.images))}
+
+
+def step_counts(
+    sample: Callable[[int], Tensor], config: EvaluateConfig, quality: Quality, device: torch.device
+) -> Stepping:
+    """Quality, and time an image, of ``sample(steps)`` at every configured step count."""
+    summary: dict[str, float] = {}
+    values: dict[str, list[float]] = {}
+    images: dict[int, Tensor] = {}
+    for steps in config.steps:
+        images[steps], summary[f"cost/sample_ms_k{steps}"] = timed(device, partial(sample, steps))
+        for name, value in quality(images[steps]).items():
+            values.setdefault(name, []).append(value)
+            summary[f"quality/{name}_k{steps}"] = value
+    curves = {f"nfe/{name}": Curve(list(config.steps), column) for name, column in values.items()}
+    summary |= {f"quality/{name}_auc": curves[f"nfe/{name}"].area() for name in values}
+    return Stepping(summary, curves, images)
+
+
+def step_keys(config: EvaluateConfig) -> list[str]:
+    """The keys of the end scalars of ``step_counts``."""
+    keys = [f"cost/sample_ms_k{steps}" for steps in config.steps]
+    for name in config.quality:
+        keys += [f"quality/{name}_k{steps}" for steps in config.steps] + [f"quality/{name}_auc"]
+    return keys
+
+
+def scores(
+    quality: Quality, samples: Tensor, how: str, splits: Iterable[str] = ("quality", "test")
+) -> dict[str, float]:
+    """``<split>/<metric>_<how>`` of samples for each split."""
+    return {f"{split}/{name}_{how}": value for split in splits for name, value in quality(samples, split).items()}
+
+
+def score_keys(config: EvaluateConfig, how: str) -> list[str]:
+    """The keys of ``scores`` against both splits."""
+    return [f"{split}/{name}_{how}" for split in ("quality", "test") for name in config.quality]
+
+
+def bits_per_dim(log_likelihood: Callable[[Tensor], Tensor], data: ImageData, limit: int) -> dict[str, float]:
+    """``<split>/bits_per_dim``: the mean over held-out images, dequantised, of -log₂ p(x) a dimension.
+
+    ``log_likelihood`` maps images ``(batch, *event)`` to nats ``(batch,)``.
+    """
+    found = {}
+    for split, images in (("quality", data.validation), ("test", data.test)):
+        generator = torch.Generator().manual_seed(SAMPLE_SEED)
+        dequantised = dequantise(images[:limit], data.levels, generator)
+        nats = in_batches(log_likelihood, dequantised)
+        found[f"{split}/bits_per_dim"] = float(bits_per_dimension(nats, images[0].numel(), data.levels).mean())
+    return found
+
+
+BITS_KEYS = ["quality/bits_per_dim", "test/bits_per_dim"]
+
+
+class PixelGaussian:
+    """The Gaussian with the mean and covariance of images ``(count, *event)``: the best that a linear g can do.
+
+    ``deviation`` is that of noise added to the images, which keeps the covariance regular.
+    """
+
+    def __init__(self, images: Tensor, deviation: float) -> None:
+        pixels = images.flatten(1).double()
+        self.event = images.shape[1:]
+        self.mean = pixels.mean(0)
+        values, self.axes = torch.linalg.eigh(torch.cov(pixels.T))
+        self.variances = values.clamp_min(0)
+        self.noise = deviation**2
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Images without the added noise, ``(count, *event)``."""
+        white = torch.randn(count, len(self.mean), generator=generator, dtype=torch.float64)
+        return (self.mean + (white * self.variances.sqrt()) @ self.axes.T).float().view(count, *self.event)
+
+    def log_likelihood(self, images: Tensor) -> Tensor:
+        """log p in nats, ``(batch,)``, with the added noise."""
+        variances = self.variances + self.noise
+        white = (images.flatten(1).double().cpu() - self.mean) @ self.axes
+        constant = variances.log().sum() + len(variances) * math.log(2 * math.pi)
+        return -0.5 * ((white.square() / variances).sum(1) + constant)
+
+
+def normal_log_likelihood(images: Tensor) -> Tensor:
+    """log N(x; 0, I) in nats, ``(batch,)``."""
+    flat = images.flatten(1).double()
+    return -0.5 * (flat.square().sum(1) + flat.shape[1] * math.log(2 * math.pi))
+
+
+GAUSSIAN_IMAGES = 20_000
+"""Training images that the Gaussian is fitted to, at most: its covariance is exact enough, and memory is bounded."""
 
 
 def references(data: ImageData, config: EvaluateConfig, quality: Quality) -> dict[str, Evaluation]:
@@ -165,40 +283,19 @@ def references(data: ImageData, config: EvaluateConfig, quality: Quality) -> dic
     The Gaussian has the training pixels' mean and covariance, all that a generator with an affine g could match.
     """
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
-    pixels = data.train.flatten(1).double()
-    covariance = torch.cov(pixels.T)
-    values, vectors = torch.linalg.eigh(covariance)
-    white = torch.randn(config.samples, pixels.shape[1], generator=generator, dtype=torch.float64)
-    gaussian = (pixels.mean(0) + (white * values.clamp_min(0).sqrt()) @ vectors.T).float().view(-1, *data.event)
+    training = data.train.head(max(config.samples, GAUSSIAN_IMAGES)).cpu()
+    cell = 2 / (data.levels - 1)
+    gaussian = PixelGaussian(training[:GAUSSIAN_IMAGES], cell / math.sqrt(12))  # of uniform noise over one cell
     noise = torch.randn(config.samples, *data.event, generator=generator)
-    sets = {
-        "real against real": data.train,
-        "Gaussian fitted to the training pixels": gaussian,
-        "noise": noise,
+    rows: dict[str, tuple[Tensor, Callable[[Tensor], Tensor] | None]] = {
+        "real against real": (training[: config.samples], None),
+        "Gaussian fitted to the training pixels": (gaussian.sample(config.samples, generator), gaussian.log_likelihood),
+        "noise": (noise, normal_log_likelihood),
     }
-    return {
-        label: Evaluation(
-            {f"quality/{name}_collapsed": value for name, value in quality(images).items()}
-            | {f"test/{name}_collapsed": value for name, value in quality(images, "test").items()},
-            grids={"samples": images[:GRID_IMAGES]},
-        )
-        for label, images in sets.items()
-    }
-
-
-def interim_keys(config: EvaluateConfig) -> list[str]:
-    """The metric keys that ``evaluate_collapsed`` gives during training."""
-    return [f"quality/{name}_collapsed" for name in config.quality]
-
-
-def summary_keys(config: EvaluateConfig) -> list[str]:
-    """The metric keys of the end scalars that ``evaluate`` gives."""
-    keys = interim_keys(config)
-    for name in config.quality:
-        keys += [f"quality/{name}_k{steps}" for steps in config.steps]
-        keys += [f"quality/{name}_auc", f"test/{name}_collapsed"]
-    keys += [f"cost/sample_ms_k{steps}" for steps in config.steps]
-    keys += ["cost/sample_ms_collapsed", "cost/params"]
-    names = ("collapse_psnr", "additivity", "homogeneity", "roundtrip", "roundtrip_noise", "inversion_psnr")
-    keys += [f"linearity/{name}" for name in names]
-    return keys + [f"spectrum/{name}" for name in ("effective_rank", "energy_rank", "largest", "condition")]
+    found = {}
+    for label, (images, density) in rows.items():
+        summary = scores(quality, images, "collapsed")
+        if density:
+            summary |= bits_per_dim(density, data, config.held_out)
+        found[label] = Evaluation(summary, grids={"samples": images[:GRID_IMAGES]})
+    return found

@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from linearizer_core.config import LossConfig, TrainConfig, TrialConfig
-from linearizer_core.data import ImageData
-from linearizer_core.diffusion import LinearDiffusion
-from linearizer_core.models import build_diffusion
+from linearizer_core.config import LossConfig, TrialConfig
+from linearizer_core.data import ImageData, epoch_order
+from linearizer_core.families import family_of
+from linearizer_core.model import Model
 from linearizer_core.operators.rank_one import RankOneLayer
+
+STARTING_IMAGES = 4096
+"""Training images that data-dependent parameters are fitted to."""
 
 
 class TrainingDiverged(ArithmeticError):
@@ -41,40 +44,37 @@ class Trainer:
     def __init__(self, config: TrialConfig, data: ImageData, device: torch.device | str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
+        self.family = family_of(config)
         self.images = data.train.to(self.device)
         self.epoch = 0
-        self.steps_per_epoch = max(1, len(self.images) // config.train.batch_size)
-        model = build_diffusion(config.model, config.evaluate, data.event, config.seed).to(self.device)
-        self._fit_to_data(model)
-        self.model = model
-        self._averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema))
+        whole = len(self.images) // config.train.batch_size
+        if not whole:
+            raise ValueError(f"a batch of {config.train.batch_size} exceeds the {len(self.images)} training images")
+        self.steps_per_epoch = min(config.train.steps or whole, whole)
+        self.model = self.family.build(config, data.event).to(self.device)
+        generator = self._generator(0)
+        first = self._dequantised(self.images.head(STARTING_IMAGES), generator)
+        self.family.initialise(self.model, first, generator)
+        self._averaged = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.train.ema))
         self._perturbed, self._perturbed_averaged = (
             [module for module in each.modules() if isinstance(module, RankOneLayer)]
-            for each in (model, self._averaged)
+            for each in (self.model, self._averaged)
         )
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.train.lr, betas=(0.9, 0.99), fused=True)
 
     @property
-    def averaged(self) -> LinearDiffusion:
+    def averaged(self) -> Model:
         """The averaged model; the model itself where ``train.ema`` is 0."""
-        if self.config.train.ema == 0:
-            return self.model
-        module = self._averaged.module
-        assert isinstance(module, LinearDiffusion)
+        module = self._averaged.module if self.config.train.ema else self.model
+        assert isinstance(module, Model)
         return module
 
-    def _fit_to_data(self, model: LinearDiffusion) -> None:
-        """Actnorm and the operator's starting point, from one pass over up to 4,096 images and as much noise."""
-        generator = self._generator(0)
-        images = self.images[:4096]
-        noise = torch.randn(images.shape, generator=generator, device=self.device)
-        images = images + self.config.train.dequantise * torch.randn(
-            images.shape, generator=generator, device=self.device
-        )
-        with torch.no_grad():
-            latents = model.g_x.initialise(images)
-            model.g_y.initialise(noise)
-            model.operator.initialise(latents)
+    def _dequantised(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Images with the configured noise: without it a flow could put unbounded density on grey levels."""
+        deviation = self.config.train.dequantise
+        if not deviation:
+            return images
+        return images + deviation * torch.randn(images.shape, generator=generator, device=images.device)
 
     def _generator(self, epoch: int) -> torch.Generator:
         # Neighbouring seeds and epochs must not share noise: spread them over the 64-bit range.
@@ -98,14 +98,15 @@ class Trainer:
         config = self.config.train
         generator = self._generator(self.epoch + 1)
         merging = self._generator(-(self.epoch + 1))
-        order = torch.randperm(len(self.images), generator=generator, device=self.device)
+        order = epoch_order(len(self.images), self.config.seed, self.epoch)
+        order = order[: self.steps_per_epoch * config.batch_size]
         sums: dict[str, Tensor] = {}
         self.model.train()
-        for i in range(self.steps_per_epoch):
-            batch = self.images[order[i * config.batch_size : (i + 1) * config.batch_size]]
+        for i, batch in enumerate(self.images.batches(order, config.batch_size)):
             self.optimiser.zero_grad(set_to_none=True)
             try:
-                terms = diffusion_losses(self.model, batch, config, generator)
+                images = self._dequantised(batch, generator)
+                terms = self.family.losses(self.model, images, self.config, generator)
                 loss = total_loss(terms, config.loss)
                 for layer in self._perturbed:
                     loss = loss + layer.penalty()
@@ -161,51 +162,15 @@ def fit(trainer: Trainer) -> Iterator[EpochResult]:
         yield trainer.train_epoch()
 
 
-def diffusion_losses(
-    model: LinearDiffusion, images: Tensor, config: TrainConfig, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """The terms of the loss for a batch ``(batch, *event)``, each a mean over the batch and the dimensions.
-
-    The terms are those of arXiv 2510.08570, section 4.1 (z_t = (1-t) z0 + t z1, ẑ1 = A(t) z_t), and the negative
-    log-likelihood per dimension of both ends under standard normal latents, up to its constant. Terms of
-    weight zero are left out.
-    """
-    weights = config.loss
-
-    def normal(like: Tensor) -> Tensor:
-        return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
-
-    x1 = images + config.dequantise * normal(images) if config.dequantise else images
-    x0 = normal(images)
-    t = torch.rand(len(images), generator=generator, device=images.device, dtype=images.dtype)
-    z1, log_det1 = model.g_x(x1)
-    z0, log_det0 = model.g_y(x0)
-    predicted = model.operator(t, torch.lerp(z0, z1, t[:, None]))
-    terms: dict[str, Tensor] = {}
-    if weights.flow:
-        terms["flow"] = (predicted - z1).square().mean()
-    if weights.noise:
-        decoded = model.g_y.inverse(z0 + config.sigma * normal(z0))[0]
-        terms["noise"] = (decoded - x0).square().mean()
-    # Both inverse passes of g_x in one: the network is small and its cost is mostly per call.
-    latents = [z1 + config.sigma * normal(z1)] if weights.data else []
-    latents += [predicted] if weights.endpoint else []
-    if latents:
-        decoded_images = model.g_x.inverse(torch.cat(latents))[0].split(len(images))
-        errors = [(image - x1).square().mean() for image in decoded_images]
-        names = [name for name, weight in (("data", weights.data), ("endpoint", weights.endpoint)) if weight]
-        terms.update(zip(names, errors, strict=True))
-    if weights.likelihood:
-        dim = z1.shape[1]
-        terms["likelihood"] = (
-            0.5 * (z1.square().mean() + z0.square().mean()) - (log_det1.mean() + log_det0.mean()) / dim
-        )
-    return terms
-
-
 def total_loss(terms: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
     """The weighted sum of the terms."""
     total = sum(getattr(weights, name) * term for name, term in terms.items())
     if not isinstance(total, Tensor):
         raise ValueError("every weight of train.loss is zero: there is nothing to train")
     return total
+
+
+if __name__ == "__main__":
+    from linearizer_core.cli import main
+
+    raise SystemExit(main())

@@ -28,6 +28,9 @@ app = typer.Typer(
 SpecArgument = Annotated[str, typer.Argument(help="A spec file, or the name of a shipped one such as quickstart.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a leaf of the spec.")]
 AddressOption = Annotated[str | None, typer.Option(help="A Ray cluster, such as auto or ray://head:10001.")]
+ProfileOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A profile of the spec, such as mnist: the leaves that it changes.")
+]
 NamesArgument = Annotated[list[str], typer.Argument(help="Sweeps, by name or by folder.")]
 StorageOption = Annotated[Path, typer.Option(help="Where the sweeps are recorded.")]
 
@@ -36,11 +39,13 @@ WIDE = 200
 
 
 @app.command()
-def plan(spec: SpecArgument, set_: SetOption = None, address: AddressOption = None) -> None:
+def plan(
+    spec: SpecArgument, profile: ProfileOption = None, set_: SetOption = None, address: AddressOption = None
+) -> None:
     """Validate a spec and print what it would do, starting nothing."""
     from sweeps.spec import load
 
-    sweep = load(spec, set_ or ())
+    sweep = load(spec, set_ or (), profile)
     from sweeps.cluster import connected, local_capacity
     from sweeps.launch import check_folder
     from sweeps.plan import make_plan, render
@@ -54,17 +59,20 @@ def plan(spec: SpecArgument, set_: SetOption = None, address: AddressOption = No
     console = Console()
     console.print(render(made))
     console.print()
-    console.print("Nothing was started. Next:", Text(f"linsweep launch {_words(spec, set_, address)}", style="bold"))
+    words = _words(spec, profile, set_, address)
+    console.print("Nothing was started. Next:", Text(f"linsweep launch {words}", style="bold"))
 
 
 @app.command()
-def launch(spec: SpecArgument, set_: SetOption = None, address: AddressOption = None) -> None:
+def launch(
+    spec: SpecArgument, profile: ProfileOption = None, set_: SetOption = None, address: AddressOption = None
+) -> None:
     """Carry a sweep out; one that was cut short goes on where it stopped."""
     from sweeps.spec import load
 
-    sweep = load(spec, set_ or ())
+    sweep = load(spec, set_ or (), profile)
     console = Console(soft_wrap=not sys.stdout.isatty())
-    again = f"linsweep launch {_words(spec, set_, address)}"
+    again = f"linsweep launch {_words(spec, profile, set_, address)}"
     storage = _storage_option(Path(sweep.model.storage))
     try:
         from sweeps.launch import launch as run
@@ -218,14 +226,15 @@ def find_sweep(name: str, storage: Path) -> Path:
     raise InputError(name, [Problem("", f"no sweep of this name in {storage}; {hint}")])
 
 
-def _words(spec: str, overrides: list[str] | None, address: str | None) -> str:
+def _words(spec: str, profile: str | None, overrides: list[str] | None, address: str | None) -> str:
     """The arguments as they can be typed again, without a password."""
     shown = [
         f"{key}={without_password(value)}" if key == "tracking.uri" else text
         for text in overrides or ()
         for key, _, value in [text.partition("=")]
     ]
-    options = [word for text in shown for word in ("--set", text)]
+    options = ["--profile", profile] if profile else []
+    options += [word for text in shown for word in ("--set", text)]
     options += ["--address", address] if address else []
     return shlex.join([spec, *options])
 

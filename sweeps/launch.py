@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from ray import tune
 from rich.console import Console
 
 from linearizer_core import data as datasets
-from linearizer_core.evaluation import Quality, references
-from linearizer_core.metrics.features import cached_classifier, checksum
-from sweeps.artifacts import write_grids
+from linearizer_core.artifacts import write_grids
+from linearizer_core.evaluation import Quality
+from linearizer_core.families import family_of
+from linearizer_core.journal import Journal, JournalError, TrialIdentity, outcome
+from linearizer_core.metrics.features import checksum
 from sweeps.cluster import connected, local_capacity
-from sweeps.journal import Journal, JournalError, TrialIdentity, outcome
 from sweeps.paths import SweepPaths
 from sweeps.plan import Plan, make_plan
 from sweeps.progress import Progress
@@ -39,7 +39,7 @@ from sweeps.trial import Task, run_trial
 from sweeps.uri import without_password
 from sweeps.validation import InputError, Problem, flatten
 
-MAY_CHANGE = ("search.trials", "budget.", "resources.", "tracking.", "storage")
+MAY_CHANGE = ("search.trials", "budget.", "resources.", "tracking.", "storage", "data.root", "data.download")
 """Leaves that may differ when a sweep is launched again: they change how much or where, not what a trial is."""
 
 MAX_FAILURES = 2
@@ -199,7 +199,7 @@ def _stop_like_interrupt() -> Iterator[None]:
 def _new_record(plan: Plan, before: Mapping[str, Any] | None) -> dict[str, Any]:
     """sweep.json of a sweep that starts, or of the one ``before`` that goes on."""
     sweep = plan.sweep
-    data = datasets.load(sweep.base_leaves["data.name"])
+    data = datasets.load(sweep.trial_config({}, 0).data)
     resolved = sweep.resolved
     if sweep.model.tracking.uri:
         shown = without_password(sweep.model.tracking.uri)
@@ -227,21 +227,22 @@ def _new_record(plan: Plan, before: Mapping[str, Any] | None) -> dict[str, Any]:
 def _reference_trials(sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any], console: Console) -> None:
     """Journals of the references, and the classifier that all trials need, made before the first of them."""
     config = sweep.trial_config({}, 0)
-    data = datasets.load(config.data.name)
+    data = datasets.load(config.data)
     with console.status("training the feature classifier, measuring the references"):
-        classifier = cached_classifier(data, paths.cache)
+        family = family_of(config)
+        quality = Quality.cached(family.metrics(config), data, paths.cache, "cpu")
         if outcome(paths.journal("r000")).state == "finished":
             return
-        quality = Quality(config.evaluate.quality, data, classifier, torch.device("cpu"))
-        accuracy = classifier.accuracy(data.test, data.test_labels)
-        for number, (label, evaluation) in reversed(
-            list(enumerate(references(data, config.evaluate, quality).items()))
-        ):
+        features = {}
+        if quality.classifier:
+            accuracy = quality.classifier.accuracy(data.test, data.test_labels)
+            features = {"classifier_accuracy": accuracy, "classifier_checksum": checksum(quality.classifier)}
+        rows = family.references(config, data, quality)
+        for number, (label, evaluation) in reversed(list(enumerate(rows.items()))):
             name = f"r{number:03d}"
             journal = Journal(paths.journal(name))
             identity = TrialIdentity(sweep.name, name, "reference", label, number, "reference", None)
             settings = {"data": sweep.base["data"], "evaluate": sweep.base["evaluate"]}
-            features = {"classifier_accuracy": accuracy, "classifier_checksum": checksum(classifier)}
             journal.trial(identity, settings, {**origin, **features})
             for file in write_grids(paths.artifacts(name), evaluation.grids):
                 journal.artifact(file)

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from linearizer_core import data as datasets
-from linearizer_core.evaluation import summary_keys
+from linearizer_core.evaluation import step_keys
+from linearizer_core.families import family_of
 from linearizer_core.flows.conditioners import parameters
-from linearizer_core.models import build_diffusion
 from sweeps.cluster import Capacity
 from sweeps.paths import SweepPaths
 from sweeps.spec import Sweep
@@ -65,33 +65,34 @@ def render(plan: Plan) -> RenderableType:
     space.add_column("base", justify="right")
     for leaf, dimension in search.space.items():
         space.add_row(leaf, dimension.describe(), str(sweep.base_leaves[leaf]))
-    keys = summary_keys(sweep.trial_config({}, 0).evaluate)
+    config = sweep.trial_config({}, 0)
+    keys = family_of(config).summary_keys(config)
+    stepped = set(step_keys(config.evaluate)) <= set(keys)
     families: dict[str, list[str]] = {}
     for key in keys:
         families.setdefault(key.partition("/")[0], []).append(key.partition("/")[2])
     families["cost"] += ["train_seconds", "evaluate_seconds"]
-    curves = [f"nfe/{name}" for name in sweep.trial_config({}, 0).evaluate.quality]
+    curves = [f"nfe/{name}" for name in config.evaluate.quality]
     recorded = Table(
         title="recorded of each trial", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
     )
     recorded.add_column("keys")
     recorded.add_column()
     recorded.add_row("train/…", "loss terms and gradient norm, by epoch")
-    recorded.add_row("nfe/…", f"{', '.join(curves)} at {len(sweep.base_leaves['evaluate.steps'])} step counts")
+    if stepped:
+        recorded.add_row("nfe/…", f"{', '.join(curves)} at {len(config.evaluate.steps)} step counts")
     for family, names in families.items():
         recorded.add_row(f"{family}/…", ", ".join(names))
-    recorded.add_row("artifacts", "checkpoint (safetensors), sample grids (PNG), curves (CSV)")
+    recorded.add_row("artifacts", "checkpoint (safetensors), sample grids (PNG), curves and spectra, if any (CSV)")
     return Group(facts, Text(), space, Text(), recorded)
 
 
 def _facts(plan: Plan) -> list[tuple[str, str]]:
     sweep, search, resources = plan.sweep, plan.sweep.search, plan.sweep.model.resources
-    data = datasets.load(sweep.base_leaves["data.name"])
+    data = datasets.load(sweep.trial_config({}, 0).data)
     channels, height, width = data.event
-    sizes = [
-        parameters(build_diffusion(config.model, config.evaluate, data.event, 0))
-        for config in (sweep.trial_config(point, 0) for point in _corners(sweep))
-    ]
+    corners = [sweep.trial_config(point, 0) for point in _corners(sweep)]
+    sizes = [parameters(family_of(config).build(config, data.event)) for config in corners]
     objective = ", ".join(f"{mode} {key}" for key, mode in search.objective.items())
     facts = [
         ("sweep", f"{sweep.name} ({sweep.source})"),

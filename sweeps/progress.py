@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.journal import Outcome, TrialIdentity, outcome
+from linearizer_core.journal import Outcome, TrialIdentity, outcome
 from sweeps.paths import SweepPaths
 from sweeps.schedule import Schedule
 

@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from sweeps.journal import ENDED, Kind, Outcome, TrialIdentity
+from linearizer_core.journal import ENDED, Kind, Outcome, TrialIdentity
 from sweeps.space import suggest
 from sweeps.spec import Sweep, config_hash, parse_constraint
 from sweeps.validation import with_leaves

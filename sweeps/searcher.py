@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from sweeps.journal import ENDED, Journal, Outcome, outcome, read
+from linearizer_core.journal import ENDED, Journal, Outcome, outcome, read
 from sweeps.paths import SweepPaths
 from sweeps.schedule import PlannedTrial, ReplayError, Schedule
 from sweeps.stopping import Halving

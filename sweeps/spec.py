@@ -17,8 +17,10 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from linearizer_core import data as datasets
-from linearizer_core.config import TrialConfig, from_mapping, problems
-from linearizer_core.evaluation import interim_keys, summary_keys
+from linearizer_core.checks import problems
+from linearizer_core.config import TrialConfig, from_mapping
+from linearizer_core.families import family_of
+from linearizer_core.recipes import expand
 from sweeps.space import Dimension, enumerate_points, space_problems
 from sweeps.validation import (
     InputError,
@@ -42,6 +44,9 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names become folders: nothing in them may lead out of the storage."""
 
 OPERATORS = ("<=", ">=")
+MERGE = "tag:yaml.org,2002:merge"
+"""YAML's tag of ``<<``."""
+
 TRACKING_SCHEMES = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql")
 
 
@@ -128,6 +133,11 @@ class SweepModel(ConfigurationModel):
     budget: Budget = Field(Budget(), description="hard caps")
     tracking: Tracking = Field(Tracking(), description="MLflow")
     storage: str = Field("./runs", description="folder that all nodes see")
+    profiles: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        exclude=True,
+        description="name → dotted leaves that differ; chosen with --profile, which adds its name to the sweep's",
+    )
 
 
 def parse_constraint(text: str) -> tuple[str, float]:
@@ -204,8 +214,16 @@ class Sweep:
         return list(enumerate_points(self.search.space, self.base_leaves))
 
     def resolve(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The nested configuration that overrides of the base give: values as the leaves' types."""
-        return ConfigurationModel.model_validate(with_leaves(self.base, overrides)).model_dump(mode="json")
+        """The nested configuration that overrides of the base give: values as the leaves' types.
+
+        A ``family`` or ``recipe`` other than the base's brings the values of that recipe with it, in place of the
+        base's; the other overrides win over them.
+        """
+        base = self.base
+        named = {key: overrides.get(key, base[key]) for key in ("family", "recipe")}
+        if any(named[key] != base[key] for key in named):
+            base = with_leaves(base, flatten(expand(named)))
+        return ConfigurationModel.model_validate(with_leaves(base, overrides)).model_dump(mode="json")
 
     def trial_config(self, overrides: Mapping[str, Any], seed: int) -> TrialConfig:
         """The validated configuration of one trial."""
@@ -213,9 +231,13 @@ class Sweep:
         return config
 
 
+NOT_HASHED = ("seed", "data.root", "data.download")
+"""Leaves that do not change what a configuration is: a replicate's seed, and where the data come from."""
+
+
 def config_hash(values: Mapping[str, Any]) -> str:
     """Twelve hex digits that name a nested configuration, whatever its seed."""
-    leaves = {name: value for name, value in flatten(values).items() if name != "seed"}
+    leaves = {name: value for name, value in flatten(values).items() if name not in NOT_HASHED}
     return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -224,8 +246,8 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(Path(str(files("sweeps") / "specs")).glob("*.yaml"))}
 
 
-def load(spec: str, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep of a file, or of a shipped spec's name, with ``key=value`` overrides of its leaves.
+def load(spec: str, overrides: Sequence[str] = (), profile: str | None = None) -> Sweep:
+    """The sweep of a file, or of a shipped spec's name, under one of its profiles and ``key=value`` overrides.
 
     Raises ``InputError`` with every problem that can be found at once.
     """
@@ -239,10 +261,13 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Sweep:
     except UnicodeDecodeError as error:
         raise InputError(source, [Problem("", f"is not UTF-8 text: {error.reason} at byte {error.start}")]) from None
     values, found = _parse(text, source)
+    values, of_profile = _under(values, profile)
     values, more = _apply(values, overrides)
+    more = of_profile + more
     if "seed" in values:
         more.append(Problem("seed", "is not a key of a sweep: its seeds are search.seeds"))
         values = without(values, ["seed"])
+    values = expand(values)
     try:
         model = SweepModel.model_validate(values)
     except ValidationError as error:
@@ -308,7 +333,9 @@ def _repeated(node: yaml.Node | None, prefix: str) -> list[Problem]:
         if name in lines:
             found.append(Problem(name, f"is given twice, in lines {lines[name]} and {line}; keep one"))
         lines[name] = line
-        found += _repeated(value, f"{name}.")
+        # What is merged in has been looked at where it stands.
+        if key.tag != MERGE:
+            found += _repeated(value, f"{name}.")
     return found
 
 
@@ -325,17 +352,38 @@ def _apply(values: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, 
         except yaml.YAMLError:
             found.append(Problem(f"--set {key}", f"{value!r} is not a YAML value"))
             continue
-        prefix = "search.space."
-        if key.startswith(prefix):
-            search = values.get("search")
-            search = dict(search) if isinstance(search, dict) else {}
-            space = search.get("space")
-            space = space if isinstance(space, dict) else {}
-            search["space"] = {**space, key.removeprefix(prefix): parsed}
-            values = {**values, "search": search}
-        else:
-            values = with_leaves(values, {key: parsed})
+        values = _with(values, key, parsed)
     return values, found
+
+
+def _with(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """The values with one leaf set; the space's keys hold dots themselves."""
+    prefix = "search.space."
+    if not key.startswith(prefix):
+        return with_leaves(values, {key: value})
+    search = values.get("search")
+    search = dict(search) if isinstance(search, dict) else {}
+    space = search.get("space")
+    search["space"] = {**(space if isinstance(space, dict) else {}), key.removeprefix(prefix): value}
+    return {**values, "search": search}
+
+
+def _under(values: dict[str, Any], profile: str | None) -> tuple[dict[str, Any], list[Problem]]:
+    """The values with a profile's leaves set and its name added to theirs."""
+    if profile is None:
+        return values, []
+    profiles = values.get("profiles")
+    known = profiles if isinstance(profiles, dict) else {}
+    if profile not in known:
+        hint = suggestion(profile, map(str, known)) if known else "the spec has none"
+        return values, [Problem("profiles", f"there is no profile {profile}; {hint}")]
+    if "name" in values:
+        values = {**values, "name": f"{values['name']}-{profile}"}
+    # What is no mapping is told by the validation of the whole spec.
+    leaves = known[profile] if isinstance(known[profile], dict) else {}
+    for key, value in leaves.items():
+        values = _with(values, str(key), value)
+    return values, []
 
 
 def _beyond(values: dict[str, Any], error: ValidationError, reported: Sequence[Problem]) -> list[Problem]:
@@ -413,8 +461,11 @@ def _config_problems(sweep: Sweep, overrides: Mapping[str, Any]) -> dict[str, st
         config = sweep.trial_config(overrides, 0)
     except ValidationError as error:
         return {problem.key: problem.message for problem in problems_of(error, ConfigurationModel)}
-    data = datasets.load(config.data.name)
-    return problems(config, data.event, len(data.train))
+    try:
+        data = datasets.load(config.data)
+    except datasets.DataError as error:
+        return {"data": str(error)}
+    return problems(config, data.event, len(data.train), data.classes)
 
 
 def _space_checks(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
@@ -433,11 +484,25 @@ def _space_checks(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
         condition = {k: v[0] if isinstance(v, tuple) else v for k, v in dimension.when.items() if k in leaves}
         # A dimension is right when its edges are, with everything else as in the base.
         for value in dimension.edges():
-            for key, message in _config_problems(sweep, {**condition, name: value}).items():
+            wrong = _config_problems(sweep, {**condition, name: value})
+            for key, message in wrong.items():
                 if base.get(key) != message:
                     about = "" if key == name else f" makes {key} wrong"
                     found.append(Problem(f"search.space.{name}", f"{value}{about}: {message}"))
+            if name == "family" and not wrong:
+                found += _unmeasured(sweep, {**condition, name: value})
     return found
+
+
+def _unmeasured(sweep: Sweep, overrides: Mapping[str, Any]) -> list[Problem]:
+    """The objectives that the search has of its base but not of a family that it reaches."""
+    base, config = sweep.trial_config({}, 0), sweep.trial_config(overrides, 0)
+    lost = set(family_of(base).summary_keys(base)) - set(family_of(config).summary_keys(config))
+    return [
+        Problem("search.space.family", f"{config.family} does not record the objective {key}; make it a control")
+        for key in sweep.search.objective
+        if key in lost
+    ]
 
 
 def _control_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
@@ -456,10 +521,14 @@ def _control_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
     return found
 
 
-def _search_problems(sweep: Sweep) -> list[Problem]:
+def _key_problems(sweep: Sweep) -> list[Problem]:
+    """What is wrong with the metrics that the search names: nothing records them, or only at the end."""
     search, found = sweep.search, []
-    evaluate = sweep.trial_config({}, 0).evaluate
-    recorded, interim = summary_keys(evaluate), interim_keys(evaluate)
+    config = sweep.trial_config({}, 0)
+    if not config.evaluate.steps:
+        return []  # which is told already; keys name step counts
+    family = family_of(config)
+    recorded, interim = family.summary_keys(config), family.interim_keys(config)
     for field, keys in (("objective", search.objective), ("constraints", search.constraints)):
         for key in keys:
             if key not in recorded:
@@ -469,6 +538,11 @@ def _search_problems(sweep: Sweep) -> list[Problem]:
         if key in recorded and key not in interim:
             message = f"{key} is not measured during training; {', '.join(interim)} can be"
             found.append(Problem("search.stop_early", message))
+    return found
+
+
+def _search_problems(sweep: Sweep) -> list[Problem]:
+    search, found = sweep.search, _key_problems(sweep)
     if search.stop_early and len(search.objective) > 1:
         found.append(Problem("search.stop_early", "goes with one objective; with several use null"))
     epochs, every = sweep.base_leaves["train.epochs"], sweep.base_leaves["evaluate.every"]

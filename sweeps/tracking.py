@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from sweeps.journal import parse
+from linearizer_core.journal import parse
 from sweeps.paths import SweepPaths, write_whole
 from sweeps.record import read_record
 from sweeps.uri import without_password

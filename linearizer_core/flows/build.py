@@ -16,6 +16,7 @@ from linearizer_core.flows.mixing import HouseholderMixing, LUMixing, Permutatio
 from linearizer_core.flows.mixture import MixtureCoupling
 from linearizer_core.flows.multiscale import MultiScale
 from linearizer_core.flows.p4_mixing import P4Mixing
+from linearizer_core.flows.principal import Leading, PrincipalAxes
 from linearizer_core.flows.spline import SplineCoupling
 from linearizer_core.flows.squeeze import Flatten, Squeeze
 from linearizer_core.flows.unet import UNet
@@ -28,17 +29,18 @@ def build_flow(config: FlowConfig, event: Event, labelled: bool = False) -> Chai
     """An invertible map from images ``(batch, channels, height, width)`` to latents ``(batch, dim)``.
 
     ``depth`` blocks of actnorm, coupling and mixing; with the ``mlp`` conditioner they act on the flat vector, with the
-    others on the squeezed image, ``depth`` of them at each of ``levels`` scales. ``kind: identity`` only flattens. A
-    ``labelled`` network wants a label with every call.
+    others on the squeezed image, ``depth`` of them at each of ``levels`` scales. ``kind: identity`` only flattens,
+    ``kind: linear`` is affine. A ``labelled`` network wants a label with every call.
 
     Raises ``ValueError`` for images that cannot be squeezed ``levels`` times.
     """
     channels, height, width = event
     if config.kind == "identity":
         return Chain([Flatten(event), Identity()])
+    if config.kind == "linear":
+        return _linear(config, event)
     if config.conditioner == "mlp":
-        dim = channels * height * width
-        return Chain([Flatten(event), *_blocks(config, dim, labelled)], config.memory)
+        return _flat(config, event, labelled)
     if height % 2**config.levels or width % 2**config.levels:
         raise ValueError(
             f"a convolutional flow squeezes 2×2 blocks {config.levels} times: image sides must be multiples of "
@@ -51,6 +53,24 @@ def build_flow(config: FlowConfig, event: Event, labelled: bool = False) -> Chai
         shapes.append((squeezed, height // 2**level, width // 2**level))
         entering = squeezed // 2
     return Chain([MultiScale(levels, event, shapes)])
+
+
+def _linear(config: FlowConfig, event: Event) -> Chain:
+    """An affine map: principal coordinates, or mixed pixels, each with a learned scale."""
+    dim = event[0] * event[1] * event[2]
+    if config.frame == "principal":
+        return Chain([Flatten(event), PrincipalAxes(dim), ActNorm(dim)])
+    return Chain([Flatten(event), ActNorm(dim), LUMixing(dim)])
+
+
+def _flat(config: FlowConfig, event: Event, labelled: bool) -> Chain:
+    """Blocks on the flat vector, or on the leading ones of its principal coordinates, each of unit variance."""
+    dim = event[0] * event[1] * event[2]
+    if config.frame == "pixels":
+        return Chain([Flatten(event), *_blocks(config, dim, labelled)], config.memory)
+    count = min(config.coordinates, dim)
+    blocks = Chain(_blocks(config, count, labelled), config.memory)
+    return Chain([Flatten(event), PrincipalAxes(dim), ActNorm(dim), Leading(blocks, count)])
 
 
 def _blocks(config: FlowConfig, channels: int, labelled: bool) -> list[Invertible]:

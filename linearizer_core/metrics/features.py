@@ -6,11 +6,15 @@ set, under one classifier (named by its checksum), beside its floor, real agains
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -22,34 +26,46 @@ RECIPE = "classifier-1"
 
 EPOCHS = 25
 BATCH = 64
+STEPS = 1500
+"""The most steps: a set that would need more has batches of twice the size, and as many epochs as it then gets."""
+
 FEATURES = 64
 
 
 class Classifier(nn.Module):
-    """Two convolutions and a hidden layer; ``features`` is the hidden layer, ``(batch, 64)``."""
+    """Two convolutions and a hidden layer; ``features`` is the hidden layer, ``(batch, 64)``.
 
-    def __init__(self, channels: int, classes: int) -> None:
+    ``event`` is the images' ``(channels, height, width)``. The last convolution is the dear one and sees sides of at
+    most 16: the first has stride 2 for larger images, another of stride 2 stands between them from 32 pixels on,
+    and images of 64 or more are averaged down to between 32 and 64 before.
+    """
+
+    def __init__(self, event: tuple[int, int, int], classes: int) -> None:
         super().__init__()
+        side = min(event[1:])
         self.body = nn.Sequential(
-            nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(),
+            *([nn.AvgPool2d(side // 32)] if side >= 64 else []),
+            nn.Conv2d(event[0], 32, 3, stride=2 if side >= 16 else 1, padding=1), nn.ReLU(),
+            *([nn.Conv2d(32, 32, 3, stride=2, padding=1), nn.ReLU()] if side >= 32 else []),
             nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(),
             nn.AdaptiveAvgPool2d(4), nn.Flatten(),
             nn.Linear(64 * 16, FEATURES), nn.ReLU(),
         )  # fmt: skip
         self.head = nn.Linear(FEATURES, classes)
 
+    @torch.no_grad()
     def features(self, images: Tensor, batch: int = 1024) -> Tensor:
         """Features of images ``(count, channels, height, width)`` in [-1, 1], computed in batches."""
-        with torch.no_grad():
-            return torch.cat([self.body(part) for part in images.split(batch)])
+        return torch.cat([self.body(part) for part in images.split(batch)])
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.body(images))
 
     @torch.no_grad()
-    def accuracy(self, images: Tensor, labels: Tensor) -> float:
-        """The fraction of images that it classifies as labelled."""
-        return float((self(images).argmax(1) == labels).float().mean())
+    def accuracy(self, images: Tensor, labels: Tensor, batch: int = 1024) -> float:
+        """The fraction of images that it classifies as labelled, computed in batches."""
+        predicted = torch.cat([self(part).argmax(1) for part in images.split(batch)])
+        return float((predicted == labels).double().mean())
 
 
 def train_classifier(data: ImageData) -> Classifier:
@@ -59,38 +75,79 @@ def train_classifier(data: ImageData) -> Classifier:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1234)
-            model = Classifier(data.event[0], data.classes)
-        order = torch.Generator().manual_seed(1234)
+            model = Classifier(data.event, data.classes)
         optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
-        steps = EPOCHS * (len(data.train) // BATCH)
+        batch, steps = _budget(len(data.train))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        for _ in range(EPOCHS):
-            for index in torch.randperm(len(data.train), generator=order).split(BATCH):
-                if len(index) < BATCH:
-                    continue
-                loss = cross_entropy(model(data.train[index]), data.train_labels[index])
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
+        for index in _batches(len(data.train), batch, steps):
+            loss = cross_entropy(model(data.train.batch(index).cpu()), data.train_labels[index].cpu())
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
     finally:
         torch.set_num_threads(threads)
     return model.eval().requires_grad_(False)
 
 
+def _budget(count: int) -> tuple[int, int]:
+    """The size of a batch and the number of steps for ``count`` training images."""
+    batch = min(BATCH, count)
+    steps = EPOCHS * (count // batch)
+    if steps <= STEPS:
+        return batch, steps
+    return 2 * BATCH, min(STEPS, EPOCHS * (count // (2 * BATCH)))
+
+
+def _batches(count: int, batch: int, steps: int) -> Iterator[Tensor]:
+    """``steps`` batches of indices, shuffled anew each time that all have been used; a short last one is left out."""
+    order = torch.Generator().manual_seed(1234)
+    each = count // batch
+    for step in range(steps):
+        if step % each == 0:
+            shuffled = torch.randperm(count, generator=order).split(batch)
+        yield shuffled[step % each]
+
+
 def cached_classifier(data: ImageData, cache: Path) -> Classifier:
-    """The data set's classifier from ``cache``, trained and stored there first if it is not."""
+    """The data set's classifier from ``cache``, trained and stored there first if no sound one is there.
+
+    Of several processes that want it at once, one trains it and the others wait. Raises ``ValueError`` for a data set
+    without labels.
+    """
+    if data.classes == 0:
+        raise ValueError(f"{data.name} has no labels: the classifier that this metric is taken in needs them")
     path = cache / f"{RECIPE}-{data.name}-{data.checksum[:16]}.safetensors"
-    model = Classifier(data.event[0], data.classes)
-    if not path.exists():
+    stored = _stored(path, data)
+    if stored is None:
         cache.mkdir(parents=True, exist_ok=True)
-        trained = train_classifier(data)
-        # Written under a name of its own and moved: a reader sees the whole file or none.
-        temporary = cache / f".{path.name}.{os.getpid()}.part"
-        save_file(trained.state_dict(), temporary)
-        temporary.replace(path)
-    model.load_state_dict(load_file(path))
+        with _locked(cache / f".{path.name}.lock"):
+            stored = _stored(path, data)
+            if stored is None:
+                stored = train_classifier(data)
+                # Written under a name of its own and moved: a reader sees the whole file or none.
+                temporary = cache / f".{path.name}.{os.getpid()}.part"
+                save_file(stored.state_dict(), temporary)
+                temporary.replace(path)
+    return stored
+
+
+def _stored(path: Path, data: ImageData) -> Classifier | None:
+    """The classifier in a file; ``None`` where there is none, or none of this architecture."""
+    model = Classifier(data.event, data.classes)
+    try:
+        model.load_state_dict(load_file(path))
+    except (FileNotFoundError, SafetensorError, RuntimeError):
+        return None
     return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which stays: a lock on a file that is removed would lock nobody out."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def checksum(model: nn.Module) -> str:

@@ -1,12 +1,45 @@
-"""How linear a trained Linearizer is in float arithmetic, in the spaces in which it is linear by construction."""
+"""How linear a map between induced spaces is in float arithmetic, and how far it is from what its algebra promises."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from linearizer_core.flows.base import Invertible
-from linearizer_core.linearizer import Linearizer
+from linearizer_core.space import InducedSpace
+
+
+class InducedMap(Protocol):
+    """Any map f between two induced spaces, such as a Linearizer, which is to be held to linearity."""
+
+    @property
+    def domain(self) -> InducedSpace:
+        """The induced vector space of the inputs."""
+
+    @property
+    def codomain(self) -> InducedSpace:
+        """The induced vector space of the outputs."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """f(x): ``(batch, *event)`` of the domain to ``(batch, *event)`` of the codomain."""
+
+
+@dataclass(frozen=True)
+class Penrose:
+    """Relative residuals of the four equations of a Moore-Penrose inverse: zero for f⁺, and for no other map.
+
+    ``first``: f f⁺ f = f, and ``second``: f⁺ f f⁺ = f⁺, in pixels. ``third``: f f⁺ is symmetric, and ``fourth``: f⁺ f
+    is, in the induced inner products, relative to the norms of both sides.
+    """
+
+    first: float
+    second: float
+    third: float
+    fourth: float
 
 
 def relative_error(value: Tensor, expected: Tensor) -> float:
@@ -16,15 +49,63 @@ def relative_error(value: Tensor, expected: Tensor) -> float:
 
 
 @torch.no_grad()
-def additivity(f: Linearizer, u: Tensor, v: Tensor) -> float:
+def additivity(f: InducedMap, u: Tensor, v: Tensor) -> float:
     """The relative residual of f(u ⊕ v) = f(u) ⊕ f(v), taken in output pixels."""
     return relative_error(f(f.domain.add(u, v)), f.codomain.add(f(u), f(v)))
 
 
 @torch.no_grad()
-def homogeneity(f: Linearizer, v: Tensor, factor: float = 0.5) -> float:
+def additivity_induced(f: InducedMap, u: Tensor, v: Tensor) -> float:
+    """The relative residual of g_y(f(u ⊕ v)) = g_y(f(u)) + g_y(f(v)), in the norm in which f is linear."""
+    encode = f.codomain.encode
+    return relative_error(encode(f(f.domain.add(u, v))), encode(f(u)) + encode(f(v)))
+
+
+@torch.no_grad()
+def homogeneity(f: InducedMap, v: Tensor, factor: float = 0.5) -> float:
     """The relative residual of f(a ⊙ v) = a ⊙ f(v), taken in output pixels."""
     return relative_error(f(f.domain.scale(factor, v)), f.codomain.scale(factor, f(v)))
+
+
+@torch.no_grad()
+def homogeneity_induced(f: InducedMap, v: Tensor, factor: float = 0.5) -> float:
+    """The relative residual of g_y(f(a ⊙ v)) = a g_y(f(v)), in the norm in which f is linear."""
+    encode = f.codomain.encode
+    return relative_error(encode(f(f.domain.scale(factor, v))), factor * encode(f(v)))
+
+
+@torch.no_grad()
+def idempotency(f: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """The relative residual of f(f(x)) = f(x), taken in pixels: zero for a projection."""
+    once = f(x)
+    return relative_error(f(once), once)
+
+
+@torch.no_grad()
+def penrose(f: InducedMap, pinv: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Penrose:
+    """The residuals of the four Penrose equations (Penrose, 1955) of f and what is to be its inverse, f⁺.
+
+    ``x`` and ``y`` are ``(batch, *event)`` of the domain and of the codomain. Symmetry is tested on each row and the
+    next one. Raises ``ValueError`` for a single row of either: every map is symmetric on one vector.
+    """
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"symmetry needs at least two rows on both sides, got {len(x)} of x and {len(y)} of y")
+    image, back = f(x), pinv(y)
+    around, across = pinv(image), f(back)
+    return Penrose(
+        first=relative_error(f(around), image),
+        second=relative_error(pinv(across), back),
+        third=_asymmetry(f.codomain, y, across),
+        fourth=_asymmetry(f.domain, x, around),
+    )
+
+
+def _asymmetry(space: InducedSpace, x: Tensor, image: Tensor) -> float:
+    """⟨P x_i, x_j⟩ - ⟨x_i, P x_j⟩ for each row and the next one, relative to ‖x_i‖‖x_j‖ in the mean square."""
+    z, p = space.encode(x).double(), space.encode(image).double()
+    z_next, p_next = z.roll(-1, 0), p.roll(-1, 0)
+    difference = (p * z_next).sum(1) - (z * p_next).sum(1)
+    return float(difference.norm() / (z.norm(dim=1) * z_next.norm(dim=1)).norm())
 
 
 @torch.no_grad()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from linearizer_core.operators.base import cutoff
+
 
 def effective_rank(singular_values: Tensor) -> float:
     """exp of the entropy of the normalised singular values (Roy & Vetterli, 2007): 1 … their count."""
@@ -16,3 +18,18 @@ def energy_rank(singular_values: Tensor, fraction: float = 0.99) -> int:
     """The fewest singular values whose squares hold ``fraction`` of the sum of all squares."""
     energy = singular_values.double().square().sort(descending=True).values.cumsum(0)
     return int((energy < fraction * energy[-1]).sum()) + 1
+
+
+def stable_rank(singular_values: Tensor) -> float:
+    """‖A‖_F² / ‖A‖², the sum of the squares over the largest (Rudelson & Vershynin, 2007): 1 … their count."""
+    values = singular_values.double()
+    return float((values / values.max()).square().sum())
+
+
+def numerical_rank(singular_values: Tensor, rcond: float | None = None) -> int:
+    """How many singular values exceed ``rcond`` times the largest.
+
+    By default that is their count times their dtype's epsilon, the rounding of a square operator; of one that is not
+    square, ``LinearOperator.rank`` knows the larger side.
+    """
+    return int((singular_values > cutoff(singular_values, len(singular_values), rcond)).sum())

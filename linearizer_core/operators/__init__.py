@@ -12,7 +12,7 @@ from linearizer_core.operators.low_rank import (
 from linearizer_core.operators.projection import FrameProjection, SpectrumProjection
 from linearizer_core.operators.rank_one import P4, RankOnePerturbed
 from linearizer_core.operators.rank_one_orthogonal import OrthogonalP4, ReflectedOrthogonal
-from linearizer_core.operators.time_dependent import TimeDense, TimeFactors, TimeLowRank, TimeOperator
+from linearizer_core.operators.time_dependent import TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
 
 __all__ = [
     "P4",
@@ -32,6 +32,7 @@ __all__ = [
     "ScaledIdentityPlusLowRank",
     "SpectrumProjection",
     "TimeDense",
+    "TimeDiagonal",
     "TimeFactors",
     "TimeLowRank",
     "TimeOperator",

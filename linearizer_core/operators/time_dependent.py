@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from linearizer_core.operators.base import DenseOperator, LinearOperator
+from linearizer_core.operators.diagonal import DiagonalOperator
 from linearizer_core.operators.low_rank import Factors, LowRankOperator, complement_of
 
 
@@ -114,6 +116,43 @@ class TimeLowRank(TimeOperator):
         self.u.copy_(frame)
         self.v.copy_(frame)
         self.log_variance.copy_(variances.log())
+
+
+class TimeDiagonal(TimeOperator):
+    """A(t) = diag(s_1(t), …, s_r(t), 0, …): rank r on the leading coordinates, with the frame left to g.
+
+    The gains are the Wiener gains of learned variances plus a small network's correction. A collapse of any number of
+    steps is a diagonal, and full rank costs O(dim) where the other kinds take O(dim²).
+
+    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+    """
+
+    def __init__(self, dim: int, rank: int, hidden: int = 64, embedding: int = 16) -> None:
+        super().__init__(dim)
+        _check_rank(dim, rank)
+        self.rank = rank
+        self.embedding = embedding
+        self.log_variance = nn.Parameter(torch.zeros(rank))
+        last = nn.Linear(hidden, rank)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.correction = nn.Sequential(nn.Linear(embedding, hidden), nn.SiLU(), last)
+
+    def gains(self, t: Tensor) -> Tensor:
+        """The diagonal of A(t): ``(count,)`` to ``(count, dim)``."""
+        leading = wiener(t, self.log_variance.exp()) + self.correction(sinusoidal(t, self.embedding))
+        return pad(leading, (0, self.dim - self.rank))
+
+    def forward(self, t: Tensor, z: Tensor) -> Tensor:
+        return self.gains(t) * z
+
+    @torch.no_grad()
+    def at(self, times: Tensor) -> list[list[LinearOperator]]:
+        return [[DiagonalOperator(gains) for gains in self.gains(step)] for step in times]
+
+    @torch.no_grad()
+    def initialise(self, z1: Tensor) -> None:
+        self.log_variance.copy_(z1[:, : self.rank].square().mean(0).clamp_min(1e-4).log())
 
 
 class TimeFactors(TimeOperator):

@@ -15,32 +15,31 @@ import torch
 from torch import Tensor, nn
 
 import linearizer_core
-from linearizer_core.config import EvaluateConfig, FlowConfig, ModelConfig, OperatorConfig
+from linearizer_core.config import DataConfig, EvaluateConfig, FlowConfig, ModelConfig, OperatorConfig
 from linearizer_core.data import ImageData, load
 from linearizer_core.diffusion import LinearDiffusion
 from linearizer_core.evaluation import Quality
+from linearizer_core.families.diffusion import build_diffusion
 from linearizer_core.flows import Coupling, Invertible
 from linearizer_core.metrics.features import Classifier, cached_classifier
-from linearizer_core.models import build_diffusion
 
 torch.set_num_threads(1)
 
 OTHER_PROCESS = """
-import dataclasses, importlib, json, pkgutil, sys
+import importlib, json, pkgutil, sys
 import linearizer_core
 submodules = [module.name for module in pkgutil.walk_packages(linearizer_core.__path__, "linearizer_core.")]
 for name in submodules:
     importlib.import_module(name)
 loaded = sorted({name.split(".")[0] for name in sys.modules})
 
-from linearizer_core.config import FlowConfig, ModelConfig, TrainConfig, TrialConfig
+from linearizer_core.config import DataConfig, FlowConfig, ModelConfig, TrainConfig, TrialConfig
 from linearizer_core.data import load
 from linearizer_core.metrics.features import checksum, train_classifier
 from linearizer_core.training import Trainer
 import torch
-data = load("digits")
-few = dataclasses.replace(data, train=data.train[:64], train_labels=data.train_labels[:64])
-classifier = checksum(train_classifier(few))
+data = load(DataConfig())
+classifier = checksum(train_classifier(load(DataConfig(images=64))))
 torch.set_num_threads(1)
 model = ModelConfig(flow=FlowConfig(depth=1, width=8))
 trainer = Trainer(TrialConfig(model=model, train=TrainConfig(epochs=1, batch_size=256), seed=5), data)
@@ -119,7 +118,15 @@ def diffusion() -> Callable[..., LinearDiffusion]:
         randomised: bool = True,
     ) -> LinearDiffusion:
         model = ModelConfig(
-            flow=FlowConfig(kind=flow, conditioner=conditioner, depth=2, width=16),  # type: ignore[arg-type]
+            flow=FlowConfig(
+                kind=flow,  # type: ignore[arg-type]
+                frame="pixels",
+                mixing="lu",
+                conditioner=conditioner,  # type: ignore[arg-type]
+                depth=2,
+                width=16,
+            ),
+            noise_flow="same",
             operator=OperatorConfig(kind=kind, rank=rank),  # type: ignore[arg-type]
         )
         built = build_diffusion(model, EvaluateConfig(end=end), event, seed=3).to(dtype)
@@ -147,7 +154,17 @@ def sinh() -> Invertible:
 @pytest.fixture(scope="session")
 def digits() -> ImageData:
     """The digits."""
-    return load("digits")
+    return load(DataConfig())
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with real data sets: the environment's LINEARIZER_DATA, or one beside the repository."""
+    named = os.environ.get("LINEARIZER_DATA")
+    root = Path(named) if named else Path(linearizer_core.__file__).parents[2] / "shared" / "data"
+    if not root.is_dir():
+        pytest.skip(f"not found: {root}")
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -22,26 +22,28 @@ from linearizer_core.config import (
     to_mapping,
 )
 from linearizer_core.diffusion import LinearDiffusion
+from linearizer_core.families.diffusion import build_diffusion
 from linearizer_core.flows import ActNorm, Labelled
-from linearizer_core.models import build_diffusion
 from linearizer_core.solvers import EULER
 
 EVENT = (1, 4, 4)
 BROKEN = {WEIGHTS: "not the weights of the model", CONFIG: "not a checkpoint's configuration"}
-DENSE, LOW_RANK = OperatorConfig(kind="time_dense"), OperatorConfig(rank=3)
+DENSE, LOW_RANK = OperatorConfig(kind="time_dense"), OperatorConfig(kind="time_lowrank", rank=3)
+DIAGONAL = OperatorConfig(kind="time_diagonal", rank=3)
 FLOWS = {
-    "mlp": FlowConfig(depth=2, width=8),
-    "conv": FlowConfig(depth=1, width=8, conditioner="conv", kernel=1),
+    "mlp": FlowConfig(frame="pixels", depth=2, width=8, mixing="lu"),
+    "principal": FlowConfig(frame="principal", depth=2, width=8, mixing="permutation", coordinates=10),
+    "conv": FlowConfig(depth=1, width=8, mixing="lu", conditioner="conv", kernel=1),
     "identity": FlowConfig(kind="identity"),
-    "p4": FlowConfig(depth=1, width=8, mixing="p4"),
-    "spline": FlowConfig(depth=1, width=8, coupling="spline", mixing="permutation", memory="recompute"),
+    "p4": FlowConfig(frame="pixels", depth=1, width=8, mixing="p4"),
+    "spline": FlowConfig(frame="pixels", depth=1, width=8, coupling="spline", mixing="permutation", memory="recompute"),
     "unet": FlowConfig(depth=1, width=8, conditioner="unet", levels=2, coupling="mixture", mixing="householder"),
 }
 
 
 def trial(flow: str = "mlp", operator: OperatorConfig = LOW_RANK) -> TrialConfig:
     return TrialConfig(
-        model=ModelConfig(flow=FLOWS[flow], operator=operator),
+        model=ModelConfig(flow=FLOWS[flow], operator=operator, noise_flow="same"),
         evaluate=EvaluateConfig(end=0.8, steps=(1, 5)),
         seed=6,
     )
@@ -72,7 +74,7 @@ def folder(store: Store) -> Path:
 
 
 @pytest.mark.parametrize("flow", FLOWS)
-@pytest.mark.parametrize("operator", [LOW_RANK, DENSE])
+@pytest.mark.parametrize("operator", [LOW_RANK, DENSE, DIAGONAL], ids=["lowrank", "dense", "diagonal"])
 def test_loaded_model_makes_the_same_samples(store: Store, flow: str, operator: OperatorConfig) -> None:
     config = trial(flow, operator)
     folder, model = store(config)
@@ -161,7 +163,7 @@ def edit(folder: Path, **changes: Any) -> None:
 
 def test_other_format(folder: Path) -> None:
     edit(folder, format=1)
-    fails(folder, CONFIG, "format 1, this version reads format 2")
+    fails(folder, CONFIG, "format 1, this version reads format 3")
 
 
 @pytest.mark.parametrize("flow", ["conv", "identity"])
@@ -172,7 +174,7 @@ def test_weights_of_another_architecture(folder: Path, flow: str) -> None:
 
 @pytest.mark.parametrize("rank", [2, 4])
 def test_weights_of_another_rank(folder: Path, rank: int) -> None:
-    edit(folder, config=to_mapping(trial(operator=OperatorConfig(rank=rank))))
+    edit(folder, config=to_mapping(trial(operator=OperatorConfig(kind="time_lowrank", rank=rank))))
     fails(folder, WEIGHTS, "size mismatch")
 
 

@@ -14,16 +14,17 @@ from torch.overrides import TorchFunctionMode
 
 from linearizer_core.config import EvaluateConfig, FlowConfig, ModelConfig, OperatorConfig
 from linearizer_core.diffusion import LinearDiffusion
+from linearizer_core.families.diffusion import build_diffusion
 from linearizer_core.flows import Chain, Flatten, Identity
 from linearizer_core.grids import GRIDS, Grid, uniform
 from linearizer_core.metrics.linearity import relative_error
-from linearizer_core.models import build_diffusion
 from linearizer_core.operators import (
     DenseOperator,
     LinearOperator,
     OrthogonalProjection,
     ScaledIdentityPlusLowRank,
     TimeDense,
+    TimeDiagonal,
     TimeFactors,
     TimeLowRank,
     TimeOperator,
@@ -32,7 +33,7 @@ from linearizer_core.solvers import DOPRI5, EULER, HEUN, RK4, SOLVERS, Solver
 from linearizer_core.space import InducedSpace
 
 Build = Callable[..., LinearDiffusion]
-KINDS = ["time_lowrank", "time_factors", "time_dense"]
+KINDS = ["time_lowrank", "time_diagonal", "time_factors", "time_dense"]
 solvers = pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
 
 
@@ -323,7 +324,8 @@ def test_noise_is_fixed_by_its_seed(diffusion: Build) -> None:
 
 
 def test_building_is_fixed_by_its_seed_and_leaves_the_global_generator_alone() -> None:
-    config = ModelConfig(flow=FlowConfig(depth=1, width=8), operator=OperatorConfig(rank=2))
+    flow = FlowConfig(frame="pixels", mixing="lu", depth=1, width=8)
+    config = ModelConfig(flow=flow, noise_flow="same", operator=OperatorConfig(kind="time_lowrank", rank=2))
 
     def build(seed: int) -> LinearDiffusion:
         return build_diffusion(config, EvaluateConfig(end=0.8), (1, 4, 4), seed)
@@ -354,7 +356,12 @@ def test_built_networks_are_apart(diffusion: Build, kind: str, randomise: Callab
     before = model.g_x(x)[0]
     randomise(model.g_y)
     assert torch.equal(before, model.g_x(x)[0])
-    kinds = {"time_lowrank": TimeLowRank, "time_factors": TimeFactors, "time_dense": TimeDense}
+    kinds = {
+        "time_lowrank": TimeLowRank,
+        "time_diagonal": TimeDiagonal,
+        "time_factors": TimeFactors,
+        "time_dense": TimeDense,
+    }
     assert isinstance(model.operator, kinds[kind])
 
 

@@ -1,4 +1,4 @@
-"""Distances between sets of images against scipy, optimal matching and Gaussians in closed form."""
+"""Distances between sets against scipy, scikit-learn, optimal matching and Gaussians in closed form; bits by scipy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 from scipy.optimize import linear_sum_assignment
+from scipy.stats import kstest, norm
+from sklearn.metrics.pairwise import polynomial_kernel
 from torch import Tensor
 
-from linearizer_core.metrics.quality import frechet_distance, psnr, sliced_wasserstein
+from linearizer_core.metrics.quality import (
+    bits_per_dimension,
+    dequantise,
+    frechet_distance,
+    kernel_distance,
+    psnr,
+    sliced_wasserstein,
+)
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -163,3 +172,100 @@ def test_psnr_of_what_is_not_finite_is_no_perfect_score() -> None:
     broken = torch.tensor([0.0, math.nan])
     assert math.isnan(psnr(broken, torch.zeros(2)))
     assert psnr(torch.zeros(2), torch.zeros(2)) == math.inf
+
+
+def test_kernel_distance_by_hand() -> None:
+    """k(1, 2) + k(0, 3) - ½ (k(1, 0) + k(1, 3) + k(2, 0) + k(2, 3)) = 27 + 1 - ½ (1 + 64 + 1 + 343)."""
+    a, b = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [3.0]])
+    assert kernel_distance(a, b) == pytest.approx(28 - 409 / 2, rel=1e-14)
+
+
+@pytest.mark.parametrize("block", [1, 7, 2048])
+@pytest.mark.parametrize("degree", [1, 3])
+def test_kernel_distance_by_scikit_learn(degree: int, block: int) -> None:
+    a, b = correlated(40, 6, 1), correlated(23, 6, 5)
+
+    def kernel(x: Tensor, y: Tensor) -> np.ndarray:
+        return polynomial_kernel(x.numpy(), y.numpy(), degree=degree, gamma=1 / 6, coef0=1)
+
+    within = [(kernel(x, x).sum() - np.trace(kernel(x, x))) / (len(x) * (len(x) - 1)) for x in (a, b)]
+    expected = within[0] + within[1] - 2 * kernel(a, b).mean()
+    assert kernel_distance(a, b, degree, block) == pytest.approx(expected, rel=1e-9)
+    assert kernel_distance(b, a, degree, block) == pytest.approx(expected, rel=1e-9)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    assert kernel_distance(a[order], b, degree, block) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (1.0, 0.5)])
+def test_kernel_distance_of_two_gaussians_in_expectation(shift: float, scale: float) -> None:
+    """In one dimension Σ binomial(3, i) (difference of the i-th moments)²: zero for equal Gaussians."""
+    values = [
+        kernel_distance(normal(20, 1, seed=2 * i), shift + scale * normal(30, 1, seed=2 * i + 1)) for i in range(300)
+    ]
+    gaps = shift, shift**2 + scale**2 - 1, shift**3 + 3 * shift * scale**2
+    expected = 3 * gaps[0] ** 2 + 3 * gaps[1] ** 2 + gaps[2] ** 2
+    error = np.std(values) / np.sqrt(len(values))
+    assert error < 0.4
+    assert abs(np.mean(values) - expected) < 3 * error
+    assert min(values) < 0
+
+
+def test_kernel_distance_flattens_and_converts() -> None:
+    a, b = normal(9, 1, 2, 3), normal(8, 1, 2, 3, seed=1) + 100
+    single = kernel_distance(a.float(), b.float())
+    assert single == kernel_distance(a.float().flatten(1).double(), b.float().flatten(1).double())
+    assert single == pytest.approx(kernel_distance(a, b), rel=1e-5)
+
+
+@pytest.mark.parametrize(("count_a", "count_b"), [(1, 5), (5, 1)])
+def test_kernel_distance_needs_pairs(count_a: int, count_b: int) -> None:
+    with pytest.raises(ValueError, match=f"two or more of each set, got {count_a} and {count_b}"):
+        kernel_distance(normal(count_a, 2), normal(count_b, 2))
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_dequantised_images_are_uniform_in_their_cells(levels: int) -> None:
+    quanta = torch.arange(levels).repeat(2000 // levels + 1)
+    images = 2 * quanta.double() / (levels - 1) - 1
+    spread = dequantise(images, levels, torch.Generator().manual_seed(0))
+    cells = (spread + 1) * (levels - 1) / 2
+    torch.testing.assert_close(cells.round().long(), quanta)
+    assert kstest((cells - quanta).numpy(), "uniform", args=(-0.5, 1), method="asymp").pvalue > 0.01
+    assert torch.equal(dequantise(images, levels, torch.Generator().manual_seed(0)), spread)
+    assert not torch.equal(dequantise(images, levels, torch.Generator().manual_seed(1)), spread)
+    assert dequantise(images.float(), levels, torch.Generator()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("dim", [1, 64])
+def test_bits_of_the_uniform_density(dim: int, levels: int) -> None:
+    """Over the cells of all grey values together, 2 levels / (levels - 1) wide."""
+    log_likelihood = torch.full((3,), -dim * math.log(2 * levels / (levels - 1)), dtype=torch.float64)
+    bits = bits_per_dimension(log_likelihood, dim, levels)
+    torch.testing.assert_close(bits, torch.full((3,), math.log2(levels), dtype=torch.float64), rtol=1e-12, atol=1e-12)
+
+
+def test_bits_of_a_gaussian_bound_those_of_its_cells() -> None:
+    """Against scipy: by its densities they are a closed form on average; by its cells' masses they are no less."""
+    levels, dim, mean, deviation = 17, 12, 0.1, 0.4
+    width = 2 / (levels - 1)
+    quanta = torch.randint(levels, (4, dim), generator=torch.Generator().manual_seed(0))
+    images = 2 * quanta.double() / (levels - 1) - 1
+    spread = dequantise(images.expand(20_000, -1, -1), levels, torch.Generator().manual_seed(1))
+    log_likelihood = torch.from_numpy(norm.logpdf(spread.numpy(), mean, deviation).sum(-1))
+    average = bits_per_dimension(log_likelihood, dim, levels).mean(0).numpy()
+    second = (images.numpy() - mean) ** 2 + width**2 / 12
+    nats = -0.5 * np.log(2 * np.pi * deviation**2) - second / (2 * deviation**2)
+    np.testing.assert_allclose(average, -(nats + np.log(width)).mean(1) / np.log(2), atol=2e-3)
+    edges = images.numpy()[..., None] + np.array([-0.5, 0.5]) * width
+    mass = np.diff(norm.cdf(edges, mean, deviation), axis=-1)[..., 0]
+    cells = -np.log2(mass).mean(1)
+    assert (average > cells).all()
+    np.testing.assert_allclose(average, cells, atol=0.02)
+
+
+def test_one_grey_level_has_no_cell() -> None:
+    with pytest.raises(ValueError, match="two grey levels or more, got 1"):
+        bits_per_dimension(torch.zeros(1), 4, 1)
+    with pytest.raises(ValueError, match="two grey levels or more, got 1"):
+        dequantise(torch.zeros(1), 1, torch.Generator())

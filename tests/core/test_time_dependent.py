@@ -14,6 +14,7 @@ from linearizer_core.operators import (
     LinearOperator,
     LowRankOperator,
     TimeDense,
+    TimeDiagonal,
     TimeFactors,
     TimeLowRank,
     TimeOperator,
@@ -26,6 +27,7 @@ KINDS: dict[str, Callable[[], TimeOperator]] = {
     "low rank": lambda: TimeLowRank(DIM, RANK),
     "full rank": lambda: TimeLowRank(DIM, DIM),
     "dense": lambda: TimeDense(DIM),
+    "diagonal": lambda: TimeDiagonal(DIM, RANK),
     "factors": lambda: TimeFactors(DIM, RANK),
     "full rank factors": lambda: TimeFactors(DIM, DIM),
 }
@@ -86,6 +88,18 @@ def test_low_rank_operator_starts_from_the_leading_directions(kind: str, latents
     for t, a in zip(TIMES.tolist(), each(operator), strict=True):
         expected = projection @ least_squares(latents, t) @ projection
         np.testing.assert_allclose(a.to_dense().detach().numpy(), expected, atol=1e-10)
+
+
+def test_diagonal_operator_starts_from_the_leading_coordinates() -> None:
+    """For uncorrelated latents each gain is tλ / ((1-t)² + t²λ); the coordinates beyond the rank are annihilated."""
+    generator = torch.Generator().manual_seed(5)
+    latents = torch.randn(300, DIM, generator=generator, dtype=torch.float64) * torch.arange(DIM, 0, -1)
+    operator = build("diagonal")
+    operator.initialise(latents)
+    moments = latents.square().mean(0).numpy()
+    for t, a in zip(TIMES.tolist(), each(operator), strict=True):
+        gains = t * moments / ((1 - t) ** 2 + t**2 * moments)
+        np.testing.assert_allclose(a.to_dense().detach().numpy(), np.diag([*gains[:RANK], 0, 0, 0]), atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,7 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from linearizer_core.checks import TERMS
 from linearizer_core.config import (
+    DataConfig,
     EvaluateConfig,
     FlowConfig,
     LossConfig,
@@ -22,16 +24,19 @@ from linearizer_core.config import (
     TrainConfig,
     TrialConfig,
 )
-from linearizer_core.data import ImageData
+from linearizer_core.data import ImageData, load
 from linearizer_core.diffusion import LinearDiffusion
+from linearizer_core.families.diffusion import diffusion_losses
 from linearizer_core.flows import ActNorm, Chain, Flatten, Identity, Labelled, P4Mixing
 from linearizer_core.flows.conditioners import parameters
 from linearizer_core.metrics.features import checksum
 from linearizer_core.operators import TimeDense, TimeLowRank, TimeOperator
-from linearizer_core.training import Trainer, TrainingDiverged, diffusion_losses, fit, total_loss
+from linearizer_core.training import Trainer, TrainingDiverged, fit, total_loss
 
 DIM = 16
-ALL = LossConfig(flow=1.0, noise=1.0, data=1.0, endpoint=1.0, likelihood=1.0)
+PAPER = LossConfig(flow=1.0, noise=1.0, data=1.0, endpoint=1.0, likelihood=0.0)
+ALL = LossConfig(flow=1.0, noise=1.0, data=1.0, endpoint=1.0, likelihood=1.0, whitening=1.0)
+FLOW = LossConfig(flow=1.0, likelihood=0.0)
 
 
 def trial(
@@ -46,10 +51,12 @@ def trial(
     return TrialConfig(
         model=ModelConfig(
             noise_flow=noise_flow,  # type: ignore[arg-type]
-            flow=FlowConfig(**{"depth": 2, "width": 16, **(flow or {})}),
+            flow=FlowConfig(**{"frame": "pixels", "mixing": "lu", "depth": 2, "width": 16, **(flow or {})}),
             operator=OperatorConfig(kind=kind, rank=4),  # type: ignore[arg-type]
         ),
-        train=TrainConfig(**{"epochs": epochs, "batch_size": 256, "lr": 3e-3, **train}),
+        train=TrainConfig(
+            **{"epochs": epochs, "batch_size": 256, "lr": 3e-3, "dequantise": 0.0, "loss": PAPER, **train}
+        ),
         evaluate=EvaluateConfig(steps=(1, 4), samples=64),
         seed=seed,
     )
@@ -121,19 +128,30 @@ def test_likelihood_is_least_where_latents_are_standard_normal(images: Tensor) -
     assert min(values, key=lambda c: values[c]) == 0.0
 
 
-def test_dequantisation_adds_its_variance(images: Tensor) -> None:
-    found = losses(linear_model(silent()), images, dequantise=0.5)
-    assert found["flow"] == pytest.approx(float(images.square().mean()) + 0.25, rel=0.02)
+@pytest.mark.parametrize("deviation", [0.0, 0.5])
+def test_dequantisation_adds_its_variance(deviation: float, digits: ImageData) -> None:
+    """To the energy of the images that training sees, and of those that actnorms and operators start from."""
+    config = trial(epochs=1, batch_size=1079, dequantise=deviation, flow={"kind": "identity"}, loss=FLOW)
+    trainer = Trainer(config, digits)
+    images = digits.train.head(2000).flatten(1).double()
+    energy, added = float(images.square().mean()), deviation**2
+    operator = trainer.model.operator
+    assert isinstance(operator, TimeLowRank)
+    started = float(operator.log_variance.detach().double().exp()[0])
+    assert started == pytest.approx(float(torch.linalg.eigvalsh(images.T @ images / 1079)[-1]) + added, rel=0.01)
+    nn.init.constant_(operator.log_variance, -200.0)  # A = 0
+    found = trainer.train_epoch().metrics["train/flow"]
+    assert found == pytest.approx(energy + added, rel=0.02 if added else 1e-5)
 
 
-@pytest.mark.parametrize("name", ["flow", "noise", "data", "endpoint", "likelihood"])
+@pytest.mark.parametrize("name", TERMS["diffusion"])
 def test_terms_of_weight_zero_are_left_out(name: str, images: Tensor) -> None:
     model = linear_model(TimeLowRank(DIM, 3))
     nothing = dict.fromkeys(dataclasses.asdict(ALL), 0.0)
     only = losses(model, images, loss=LossConfig(**{**nothing, name: 2.0}))
     assert list(only) == [name]
     without = losses(model, images, loss=dataclasses.replace(ALL, **{name: 0.0}))
-    assert without.keys() == dataclasses.asdict(ALL).keys() - {name}
+    assert without.keys() == set(TERMS["diffusion"]) - {name}
 
 
 def test_total_loss_is_the_weighted_sum() -> None:
@@ -240,8 +258,10 @@ def test_fit_stops_at_the_last_epoch(run: Run) -> None:
         {"flow": {"kind": "identity"}},
         {"kind": "time_dense"},
         {"noise_flow": "identity"},
-        {"dequantise": 0.05, "loss": LossConfig(likelihood=0.01)},
-        {"loss": LossConfig(noise=0.0, data=0.0, endpoint=0.0)},
+        {"dequantise": 0.05, "loss": dataclasses.replace(PAPER, likelihood=0.01)},
+        {"loss": FLOW},
+        {"loss": dataclasses.replace(FLOW, whitening=0.1)},
+        {"time": "logit_normal"},
     ],
 )
 def test_variants_train(options: dict[str, Any], digits: ImageData) -> None:
@@ -303,17 +323,18 @@ def test_training_starts_from_the_data(digits: ImageData) -> None:
         norms = [module for module in model.modules() if isinstance(module, ActNorm)]
         assert len(norms) == 4
         assert all(bool(norm.initialised) for norm in norms)
-    latents = trainer.model.g_x(digits.train)[0].double()
+    latents = trainer.model.g_x(digits.train.head(2000))[0].double()
     leading = torch.linalg.eigvalsh(latents.T @ latents / len(latents)).flip(0)[:4]
     found = trainer.model.operator.get_parameter("log_variance").double().exp()
     torch.testing.assert_close(found.detach(), leading.detach(), rtol=1e-4, atol=0)
 
 
-def test_a_smaller_set_than_a_batch_is_one_step(digits: ImageData) -> None:
-    few = dataclasses.replace(digits, train=digits.train[:20], train_labels=digits.train_labels[:20])
-    trainer = Trainer(trial(epochs=2), few)
-    assert trainer.steps_per_epoch == 1
-    assert [result.epoch for result in fit(trainer)] == [1, 2]
+def test_a_smaller_set_than_a_batch_is_refused() -> None:
+    few = load(DataConfig(images=20))
+    with pytest.raises(ValueError, match="a batch of 256 exceeds the 20 training images"):
+        Trainer(trial(), few)
+    assert Trainer(trial(batch_size=20), few).steps_per_epoch == 1
+    assert Trainer(trial(batch_size=9), few).steps_per_epoch == 2
 
 
 def test_every_parameter_moves(run: Run, digits: ImageData) -> None:
@@ -327,6 +348,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "p4_orthogonal conv": {"flow": {"mixing": "p4_orthogonal", "conditioner": "conv"}, "merge_every": 2},
     "shared": {"noise_flow": "shared"},
     "recompute": {"flow": {"memory": "recompute"}},
+    "principal": {"flow": {"frame": "principal", "coordinates": 20}, "noise_flow": "identity", "dequantise": 0.05},
+    "diagonal": {"kind": "time_diagonal", "loss": LossConfig(), "dequantise": 0.05},
     "spline": {"flow": {"coupling": "spline", "mixing": "householder"}},
     "mixture": {"flow": {"coupling": "mixture", "mixing": "permutation", "depth": 1}},
     "additive unet": {"flow": {"coupling": "additive", "conditioner": "unet", "depth": 1, "width": 4, "levels": 2}},
@@ -336,8 +359,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("options", ARCHITECTURES.values(), ids=ARCHITECTURES)
-def test_architectures_train_and_go_on_from_a_saved_state(options: dict[str, Any], digits: ImageData) -> None:
-    few = dataclasses.replace(digits, train=digits.train[:320], train_labels=digits.train_labels[:320])
+def test_architectures_train_and_go_on_from_a_saved_state(options: dict[str, Any]) -> None:
+    few = load(DataConfig(images=128))
     options = {"epochs": 3, "batch_size": 64, **options}
     trainer, losses, state = Trainer(trial(**options), few), [], {}
     for result in fit(trainer):
@@ -355,8 +378,8 @@ def test_architectures_train_and_go_on_from_a_saved_state(options: dict[str, Any
             assert float((g.inverse(g(noise)[0])[0] - noise).norm() / noise.norm()) < 1e-3
 
 
-def test_perturbations_are_merged_and_the_average_keeps_up(digits: ImageData) -> None:
-    few = dataclasses.replace(digits, train=digits.train[:1024], train_labels=digits.train_labels[:1024])
+def test_perturbations_are_merged_and_the_average_keeps_up() -> None:
+    few = load(DataConfig(images=1024))
     trainer = Trainer(trial(epochs=1, flow={"mixing": "p4"}, merge_every=3, batch_size=128), few)
     before = [m.p4.matrix.clone() for m in trainer.model.modules() if isinstance(m, P4Mixing)]
     trainer.train_epoch()  # 8 steps: merges after the third and the sixth

@@ -26,6 +26,7 @@ train: {epochs: 6, batch_size: 512}
 evaluate: {steps: [1, 4, 16], quality: [swd, classifier_fd], every: 1, samples: 128}
 controls:
   - {name: g = identity, set: {model.flow.kind: identity}}
+  - {name: flow matching, set: {family: flow_matching}}
 search:
   trials: 4
   space:

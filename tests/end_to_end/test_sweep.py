@@ -19,14 +19,16 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState
 
 from linearizer_core import checkpoint, data
-from linearizer_core.evaluation import Quality, evaluate_collapsed
-from linearizer_core.metrics.features import cached_classifier
+from linearizer_core.config import DataConfig
+from linearizer_core.evaluation import Quality
+from linearizer_core.families import family_of
 
 pytestmark = pytest.mark.slow
 
 OBJECTIVE = "quality/classifier_fd_collapsed"
 SEARCH = ["t000-s0", "t001-s0", "t002-s0", "t003-s0"]
-TRIALS = ["c000-s0", "r000", "r001", "r002", *SEARCH]
+CONTROLS = ["c000-s0", "c001-s0"]
+TRIALS = [*CONTROLS, "r000", "r001", "r002", *SEARCH]
 
 
 def last(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def test_every_trial_has_one_journal_and_one_end(linsweep: Any, swept: str) -> N
         assert last(events, "end")["state"] == ("stopped" if not has_summary(events) else "finished")
     record = json.loads((linsweep.folder / "runs/tiny/sweep.json").read_text())
     assert record["state"] == "finished"
-    assert record["provenance"]["data_checksum"] == data.load("digits").checksum
+    assert record["provenance"]["data_checksum"] == data.load(DataConfig()).checksum
 
 
 def has_summary(events: list[dict[str, Any]]) -> bool:
@@ -85,7 +87,7 @@ def has_summary(events: list[dict[str, Any]]) -> bool:
 
 def test_trials_run_side_by_side(linsweep: Any, swept: str) -> None:
     spans = []
-    for trial in ["c000-s0", *SEARCH]:
+    for trial in [*CONTROLS, *SEARCH]:
         events = linsweep.events("tiny", trial)
         spans.append((events[0]["time"], events[-1]["time"]))
     overlaps = [a for i, a in enumerate(spans) for b in spans[i + 1 :] if a[0] < b[1] and b[0] < a[1]]
@@ -144,7 +146,9 @@ def test_mlflow_holds_every_journal_line_once(
 
 def test_the_curve_is_recorded_at_every_step_count(linsweep: Any, swept: str) -> None:
     curves = [event for event in linsweep.events("tiny", "c000-s0") if event["event"] == "curve"]
-    assert {curve["metric"] for curve in curves} == {"nfe/swd", "nfe/classifier_fd"}
+    assert {curve["metric"] for curve in curves} == {
+        "nfe/swd", "nfe/classifier_fd", "nfe/collapse_psnr", "nfe/finest_psnr",
+    }  # fmt: skip
     assert all(curve["steps"] == [1, 4, 16] for curve in curves)
 
 
@@ -155,16 +159,16 @@ def test_the_kept_checkpoint_gives_the_recorded_quality(
     client = MlflowClient(mlflow_server)
     folder = client.download_artifacts(runs[trial].info.run_id, "checkpoint", str(tmp_path))
     model, config = checkpoint.load(Path(folder))
-    digits = data.load("digits")
-    classifier = cached_classifier(digits, linsweep.folder / "runs" / "cache")
-    quality = Quality(config.evaluate.quality, digits, classifier, torch.device("cpu"))
-    measured = evaluate_collapsed(model, config.evaluate, quality)[OBJECTIVE]
+    digits = data.load(config.data)
+    quality = Quality.cached(config.evaluate.quality, digits, linsweep.folder / "runs" / "cache", "cpu")
+    measured = family_of(config).interim(model, config, digits, quality)[OBJECTIVE]
     assert measured == pytest.approx(objective_of(linsweep.events("tiny", trial)), rel=1e-4)
 
 
 def test_sample_grids_are_kept_as_artifacts(runs: dict[str, Any], swept: str, mlflow_server: str) -> None:
     names = {file.path for file in MlflowClient(mlflow_server).list_artifacts(runs["c000-s0"].info.run_id)}
-    assert names == {"checkpoint", "curves.csv", "samples_k1.png", "samples_k16.png", "samples_collapsed.png"}
+    pictures = ("k1", "k16", "collapsed", "reconstruction", "interpolation", "singular_vectors")
+    assert names == {"checkpoint", "curves.csv", "spectra.csv", *(f"samples_{name}.png" for name in pictures)}
 
 
 def test_launching_a_finished_sweep_again_changes_nothing(linsweep: Any, swept: str, mlflow_server: str) -> None:
@@ -203,7 +207,7 @@ def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
 
     def one_has_ended() -> bool:
         children[:] = psutil.Process(process.pid).children(recursive=True)
-        ended = [trial for trial in ("c000-s0", *SEARCH) if any(e["event"] == "end" for e in events(trial))]
+        ended = [trial for trial in [*CONTROLS, *SEARCH] if any(e["event"] == "end" for e in events(trial))]
         started = [trial for trial in SEARCH if events(trial)]
         return bool(ended) and len(started) > len([trial for trial in ended if trial in SEARCH])
 
@@ -244,7 +248,7 @@ def test_a_killed_trial_process_is_retried(linsweep: Any, swept: str) -> None:
     victims[0].kill()
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
-    attempts = {trial: sum(event["event"] == "trial" for event in linsweep.events(name, trial)) for trial in TRIALS[4:]}
+    attempts = {trial: sum(event["event"] == "trial" for event in linsweep.events(name, trial)) for trial in SEARCH}
     assert max(attempts.values()) <= 2
     assert tables_of(linsweep, name) == tables_of(linsweep, "tiny")
 
@@ -258,8 +262,9 @@ def _is_trial(process: psutil.Process) -> bool:
 
 def test_a_diverging_trial_fails_with_its_reason_and_the_sweep_goes_on(linsweep: Any, swept: str) -> None:
     # Latent noise of 1e30 overflows float32 when squared: the loss is infinite in the first epoch.
-    space = ("--set", "search.space.train.sigma={choice: [0.3, 1.0e+30]}", "--set", "search.trials=6")
-    output = linsweep.run("launch", "tiny.yaml", "--set", "name=diverging", *space, "--set", "search.sampler=random")
+    space = ("--set", "search.space.train.sigma={choice: [0.3, 1.0e+30]}", "--set", "train.loss.data=1.0")
+    sampler = ("--set", "search.sampler=random", "--set", "search.trials=6")
+    output = linsweep.run("launch", "tiny.yaml", "--set", "name=diverging", *space, *sampler)
     ends = {trial: last(linsweep.events("diverging", trial), "end") for trial in linsweep.trials("diverging")}
     failed = {trial: end for trial, end in ends.items() if end["state"] == "failed"}
     assert failed
@@ -304,8 +309,8 @@ def test_a_trial_that_raises_says_why_and_the_sweep_goes_on(linsweep: Any, swept
     assert [event["event"] for event in events].count("trial") == 3  # once, and two retries
     assert last(events, "end")["state"] == "failed"
     assert last(events, "end")["reason"].startswith("FileExistsError: ")
-    assert f"{name} finished: 1 failed, 4 finished" in output
-    assert "Failed and left out: 1 of 5 trials: t000-s0 (FileExistsError" in linsweep.run("table", name, "--markdown")
+    assert f"{name} finished: 1 failed, 5 finished" in output
+    assert "Failed and left out: 1 of 6 trials: t000-s0 (FileExistsError" in linsweep.run("table", name, "--markdown")
 
 
 def test_what_the_readme_says_of_the_library_runs(linsweep: Any, swept: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import shutil
 import sqlite3
@@ -19,8 +20,9 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+import linearizer_core
+from linearizer_core.journal import Journal, Outcome, TrialIdentity
 from sweeps import cli
-from sweeps.journal import Journal, Outcome, TrialIdentity
 from sweeps.paths import SweepPaths
 from sweeps.schedule import PlannedTrial, Schedule, make_study
 from sweeps.spec import Sweep, load
@@ -81,6 +83,16 @@ def edited(edits: Edits) -> dict[str, Any]:
     return values
 
 
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with real data sets: the environment's LINEARIZER_DATA, or one beside the repository."""
+    named = os.environ.get("LINEARIZER_DATA")
+    root = Path(named) if named else Path(linearizer_core.__file__).parents[2] / "shared" / "data"
+    if not root.is_dir():
+        pytest.skip(f"not found: {root}")
+    return root
+
+
 @pytest.fixture
 def spec_file(tmp_path: Path) -> Callable[..., Path]:
     """``spec_file(edits)`` writes the small spec, edited; ``spec_file(text=…)`` anything else."""
@@ -95,22 +107,28 @@ def spec_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def sweep(spec_file: Callable[..., Path]) -> Callable[..., Sweep]:
-    """``sweep(edits, sets)`` loads the small spec, edited, with ``--set`` overrides."""
+    """``sweep(edits, sets, profile)`` loads the small spec, edited, under a profile and ``--set`` overrides."""
 
-    def read(edits: Edits | None = None, sets: Sequence[str] = ()) -> Sweep:
-        return load(str(spec_file(edits)), sets)
+    def read(edits: Edits | None = None, sets: Sequence[str] = (), profile: str | None = None) -> Sweep:
+        return load(str(spec_file(edits)), sets, profile)
 
     return read
 
 
 @pytest.fixture
 def refusal(spec_file: Callable[..., Path]) -> Callable[..., list[str]]:
-    """``refusal(edits, sets)`` is everything that is said against the small spec, edited, each as ``key: message``."""
+    """``refusal(edits, sets, profile)``: all that is said against the small spec, edited, each as ``key: message``."""
 
-    def read(edits: Edits | None = None, sets: Sequence[str] = (), *, text: str | None = None) -> list[str]:
+    def read(
+        edits: Edits | None = None,
+        sets: Sequence[str] = (),
+        profile: str | None = None,
+        *,
+        text: str | None = None,
+    ) -> list[str]:
         path = spec_file(edits, text=text)
         with pytest.raises(InputError) as caught:
-            load(str(path), sets)
+            load(str(path), sets, profile)
         assert caught.value.source == str(path)
         return [str(problem) for problem in caught.value.problems]
 

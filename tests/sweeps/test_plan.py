@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from linearizer_core.evaluation import summary_keys
+from linearizer_core.families import family_of
 from sweeps.cluster import Capacity, local_capacity
 from sweeps.plan import Plan, make_plan, render
 from sweeps.spec import Resources, Sweep
@@ -150,7 +150,8 @@ def test_what_a_user_reads(sweep: ToSweep, tmp_path: Path) -> None:
     low, high = re.search(r"model +([\d,]+) … ([\d,]+) parameters", text).groups()  # type: ignore[union-attr]
     assert 0 < int(low.replace(",", "")) < int(high.replace(",", ""))
     words = set(re.findall(r"[\w]+", text))
-    assert {key.partition("/")[2] for key in summary_keys(made.trial_config({}, 0).evaluate)} <= words
+    config = made.trial_config({}, 0)
+    assert {key.partition("/")[2] for key in family_of(config).summary_keys(config)} <= words
     assert "s3cret" not in text
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import pytest
 
-from sweeps.journal import Journal, Outcome, outcome
+from linearizer_core.journal import Journal, Outcome, outcome
 from sweeps.paths import SweepPaths
 from sweeps.schedule import PlannedTrial, ReplayError, Schedule, make_study
 from sweeps.searcher import recorded

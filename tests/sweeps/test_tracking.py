@@ -17,8 +17,8 @@ import pytest
 from mlflow import MlflowClient
 
 from linearizer_core.evaluation import Curve
+from linearizer_core.journal import Journal, TrialIdentity
 from sweeps.cluster import Capacity
-from sweeps.journal import Journal, TrialIdentity
 from sweeps.launch import _new_record
 from sweeps.paths import SweepPaths
 from sweeps.plan import make_plan

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from linearizer_core.artifacts import write_curves, write_grids, write_spectra
 from linearizer_core.evaluation import Curve
-from sweeps.artifacts import write_curves, write_grids
 
 
 def pixels(path: Path) -> Tensor:
@@ -76,4 +76,17 @@ def test_curves(tmp_path: Path) -> None:
 
 def test_no_curves(tmp_path: Path) -> None:
     assert write_curves(tmp_path, {}) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_spectra(tmp_path: Path) -> None:
+    spectra = {"red": torch.tensor([2.0, 0.25]), "blue": torch.tensor([1e-7], dtype=torch.float64)}
+    assert write_spectra(tmp_path, spectra) == ["spectra.csv"]
+    assert (tmp_path / "spectra.csv").read_bytes() == (
+        b"operator,index,singular_value\r\nred,0,2.0\r\nred,1,0.25\r\nblue,0,1e-07\r\n"
+    )
+
+
+def test_no_spectra(tmp_path: Path) -> None:
+    assert write_spectra(tmp_path, {}) == []
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from linearizer_core.evaluation import Curve
-from sweeps.journal import Journal, TrialIdentity, outcome, read
+from linearizer_core.journal import Journal, TrialIdentity, outcome, read
 
 FD = "quality/classifier_fd_collapsed"
 WHO = TrialIdentity("demo", "t003-s1", "search", None, 3, "0123456789ab", 1, {"train.lr": 0.1})

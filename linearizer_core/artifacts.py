@@ -1,0 +1,63 @@
+"""Files that a trial leaves to be looked at."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import pad
+
+from linearizer_core.evaluation import Curve
+
+GRID_COLUMNS = 8
+BORDER = 1
+SMALLEST_SIDE = 32
+"""Pixels: smaller images are enlarged by a whole factor, or a grid of 8×8 digits would be a stamp."""
+
+
+def write_grids(folder: Path, grids: Mapping[str, Tensor]) -> list[str]:
+    """One PNG ``samples_<name>.png`` for each set of images in [-1, 1]; the names of the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, images in grids.items():
+        Image.fromarray(image_grid(images).numpy()).save(folder / f"samples_{name}.png")
+    return [f"samples_{name}.png" for name in grids]
+
+
+def image_grid(images: Tensor) -> Tensor:
+    """``(count, channels, height, width)`` in [-1, 1] as one picture of bytes ``(height, width, 3)``, eight a row."""
+    factor = max(1, -(-SMALLEST_SIDE // images.shape[-1]))
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    pixels = pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    pixels = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+    framed = pad(pixels, (BORDER, BORDER, BORDER, BORDER), value=255)
+    blank = framed.new_full((-len(framed) % GRID_COLUMNS, *framed.shape[1:]), 255)
+    rows = torch.cat([framed, blank]).split(GRID_COLUMNS)
+    return torch.cat([torch.cat(list(row), 2) for row in rows], 1).permute(1, 2, 0).contiguous()
+
+
+def write_curves(folder: Path, curves: Mapping[str, Curve]) -> list[str]:
+    """``curves.csv`` with a row for each metric and step count; the names of the files."""
+    if not curves:
+        return []
+    with (folder / "curves.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["metric", "steps", "value"])
+        for metric, curve in curves.items():
+            writer.writerows([metric, step, value] for step, value in zip(curve.steps, curve.values, strict=True))
+    return ["curves.csv"]
+
+
+def write_spectra(folder: Path, spectra: Mapping[str, Tensor]) -> list[str]:
+    """``spectra.csv`` with a row for each operator and singular value; the names of the files."""
+    if not spectra:
+        return []
+    with (folder / "spectra.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["operator", "index", "singular_value"])
+        for operator, values in spectra.items():
+            writer.writerows([operator, index, float(value)] for index, value in enumerate(values))
+    return ["spectra.csv"]

@@ -1,0 +1,8 @@
+"""Image sets with fixed splits, from files or from scikit-learn."""
+
+from linearizer_core.data.errors import DataError
+from linearizer_core.data.images import Images, StreamedImages, TensorImages
+from linearizer_core.data.named import ImageData, load, locate
+from linearizer_core.data.order import epoch_order
+
+__all__ = ["DataError", "ImageData", "Images", "StreamedImages", "TensorImages", "epoch_order", "load", "locate"]

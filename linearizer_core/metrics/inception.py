@@ -1,0 +1,80 @@
+"""Features of the Inception network of FID and KID, where its package and its weights are on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
+"""The names under which torch-fidelity and pytorch-fid publish one and the same file."""
+
+FEATURES = 2048
+
+
+def checkpoints() -> Path:
+    """The folder in which torch hub keeps downloaded weights; the environment variable TORCH_HOME moves it."""
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file whose name ends, as torch hub's do, in the first digits of its SHA-256.
+
+    Raises ``ValueError`` where the digits differ, and what ``torch.load`` raises where it is more than tensors.
+    """
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(path.stem.rpartition("-")[2]):
+        raise ValueError(f"{path} is damaged: its SHA-256 starts with {digest[:8]}; fetch it again")
+    tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return tensors
+
+
+def missing() -> str | None:
+    """What must be installed or put where before ``InceptionFeatures`` can be made; ``None`` where nothing is."""
+    wanted = []
+    if find_spec("torch_fidelity") is None:
+        wanted.append("the package torch-fidelity (pip install torch-fidelity)")
+    if _stored() is None:
+        wanted.append(f"{FILES[0]}, a file of torch-fidelity's release v0.2.0, in {checkpoints()}")
+    return f"Inception's features need {' and '.join(wanted)}; nothing is downloaded" if wanted else None
+
+
+def _stored() -> Path | None:
+    return next((path for path in (checkpoints() / name for name in FILES) if path.is_file()), None)
+
+
+class InceptionFeatures:
+    """The pooled features that FID (Heusel et al., 2017) and KID (Bińkowski et al., 2018) are defined in.
+
+    The TensorFlow network of 2015 as torch-fidelity converted it, with its own way of resizing: ``frechet_distance``
+    of these features is FID, ``kernel_distance`` KID. Raises ``ValueError`` with what ``missing`` says, and for a
+    damaged file of weights.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        reason, path = missing(), _stored()
+        if reason is not None or path is None:
+            raise ValueError(reason)
+        # torch-fidelity unpickles whatever the file holds: it gets none that has not been read as tensors alone.
+        read_weights(path)
+        extractor = import_module("torch_fidelity").FeatureExtractorInceptionV3
+        model = extractor("inception-v3-compat", [str(FEATURES)], feature_extractor_weights_path=str(path))
+        self._device = torch.device(device)
+        self._model = model.to(self._device)
+
+    @torch.no_grad()
+    def features(self, images: Tensor, batch: int = 64) -> Tensor:
+        """Features ``(count, 2048)`` of images ``(count, channels, height, width)`` in [-1, 1], in batches.
+
+        What is seen is what an 8-bit file would hold. Grey images, of one channel, are repeated for all three.
+        """
+        parts = []
+        for part in images.split(batch):
+            levels = ((part.to(self._device).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+            parts.append(self._model(levels.expand(-1, 3, -1, -1))[0])
+        return torch.cat(parts)

@@ -1,0 +1,67 @@
+"""How much of each of two sets lies in the other's nearest-neighbour balls: fidelity and diversity apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ENTRIES = 2**24
+"""The most distances held at once."""
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Precision and recall (Kynkäänniemi et al., 2019), density and coverage (Naeem et al., 2020).
+
+    A set's balls are centred at its points, each reaching to the point's k-th nearest neighbour in the set, border
+    included. ``precision``: the share of fakes in some real ball; ``recall``: the share of reals in some fake ball;
+    ``density``: the number of real balls that a fake is in, on average, over k; ``coverage``: the share of real balls
+    with a fake in them. Density is not bounded by 1, which is its expectation for fakes drawn as the reals were.
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def neighbourhood(real: Tensor, fake: Tensor, k: int = 5) -> Neighbourhood:
+    """The four scores of ``fake`` against ``real``, both feature sets ``(count, features)``, in float64.
+
+    Raises ``ValueError`` for ``k`` below 1 and for a set of ``k`` or fewer.
+    """
+    real, fake = real.flatten(1).double(), fake.flatten(1).double()
+    if not 1 <= k < min(len(real), len(fake)):
+        raise ValueError(f"k must be at least 1 and less than either set's size, got {k} of {len(real)}, {len(fake)}")
+    real_radii, fake_radii = _radii(real, k), _radii(fake, k)
+    balls = torch.zeros(len(fake), dtype=torch.int64, device=real.device)
+    recalled = covered = 0
+    for rows, distances in _distances(real, fake):
+        within = distances <= real_radii[rows, None]
+        balls += within.sum(0)
+        covered += int(within.any(1).sum())
+        recalled += int((distances <= fake_radii).any(1).sum())
+    return Neighbourhood(
+        precision=int((balls > 0).sum()) / len(fake),
+        recall=recalled / len(real),
+        density=int(balls.sum()) / (k * len(fake)),
+        coverage=covered / len(real),
+    )
+
+
+def _radii(points: Tensor, k: int) -> Tensor:
+    """Each point's distance to its ``k``-th nearest other point, ``(count,)``."""
+    # A point's distance to itself is the least: it stands before those of the others.
+    return torch.cat([distances.kthvalue(k + 1, dim=1).values for _, distances in _distances(points, points)])
+
+
+def _distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of rows of the distances ``(len(a), len(b))``, each with the rows that it holds."""
+    rows = max(1, ENTRIES // len(b))
+    for start in range(0, len(a), rows):
+        block = slice(start, start + rows)
+        # Not by a matrix product: equal points must be at distance 0, and a ball's border at its radius.
+        yield block, torch.cdist(a[block], b, compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,0 +1,120 @@
+"""Differentiable distances of images, as losses: by pixels, by edges and structure, and by a trained network."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from linearizer_core.metrics.inception import checkpoints, read_weights
+from linearizer_core.metrics.similarity import ssim
+
+ALEXNET = "alexnet-owt-7be5be79.pth"
+SMALLEST_SIDE = 4
+"""The least side of an image that edges and structure are still looked for in."""
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+
+
+def mse(a: Tensor, b: Tensor) -> Tensor:
+    """The mean squared difference, a scalar."""
+    return (a - b).square().mean()
+
+
+def gradient_ssim(a: Tensor, b: Tensor) -> Tensor:
+    """``mse`` plus the mean over scales of the edges' and the structure's differences, a scalar.
+
+    At each scale of images ``(batch, channels, height, width)`` in [-1, 1], halved by averaging while both sides are
+    at least 4: the mean absolute difference of the neighbours' differences, across and down, plus 1 - ``ssim``. All
+    terms have weight 1. It needs no weights, and unlike ``mse`` it does not favour a blur.
+
+    Raises ``ValueError`` for images with a side below 4.
+    """
+    if min(a.shape[-2:]) < SMALLEST_SIDE:
+        raise ValueError(f"images must be {SMALLEST_SIDE} pixels or more a side, got {tuple(a.shape[-2:])}")
+    total = mse(a, b)
+    scales = []
+    while min(a.shape[-2:]) >= SMALLEST_SIDE:
+        edges = sum((a.diff(dim=axis) - b.diff(dim=axis)).abs().mean() for axis in (-1, -2))
+        scales.append(edges + 1 - ssim(a, b).mean())
+        a, b = avg_pool2d(a, 2), avg_pool2d(b, 2)
+    return total + torch.stack(scales).mean()
+
+
+class Lpips:
+    """The learned perceptual distance of Zhang et al. (2018) in AlexNet's features, averaged over the batch.
+
+    Images in [-1, 1] of one or three channels, on any device; grey ones are repeated for all three, and sides are
+    enlarged to at least 64 pixels, which AlexNet needs. Raises ``ValueError`` with what ``missing`` says, and for a
+    damaged file of weights.
+    """
+
+    SIDE = 64
+
+    def __init__(self) -> None:
+        reason = missing("lpips")
+        if reason is not None:
+            raise ValueError(reason)
+        backbone = read_weights(checkpoints() / ALEXNET)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torchvision, about how the package calls it
+            # A random backbone, then its weights: the package itself would download them.
+            model = import_module("lpips").LPIPS(net="alex", pnet_rand=True, verbose=False)
+        # The package keeps the layers' numbers and spreads them over slices: slice2.3.weight is features.3.weight.
+        names = {name: f"features.{name.partition('.')[2]}" for name in model.net.state_dict()}
+        model.net.load_state_dict({name: backbone[source] for name, source in names.items()})
+        self._model = model.eval().requires_grad_(False)
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        return self._model.to(a.device)(self._seen(a), self._seen(b)).mean()
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """The images as the network takes them, float32 ``(batch, 3, height, width)``."""
+        images = images.float().expand(-1, 3, -1, -1)
+        height, width = images.shape[-2:]
+        scale = self.SIDE / min(height, width)
+        if scale <= 1:
+            return images
+        return interpolate(images, (round(height * scale), round(width * scale)), mode="bilinear", align_corners=False)
+
+
+DISTANCES: dict[str, Callable[[], Distance]] = {
+    "mse": lambda: mse,
+    "gradient_ssim": lambda: gradient_ssim,
+    "lpips": Lpips,
+}
+
+
+def distance(name: str) -> Distance:
+    """The named distance d(a, b) of two batches of images in [-1, 1], a scalar.
+
+    Raises ``ValueError`` for a name that is not known and, with what ``missing`` says, for one that cannot be had.
+    """
+    _check(name)
+    return DISTANCES[name]()
+
+
+def missing(name: str) -> str | None:
+    """What must be installed or put where before ``distance(name)`` can be had; ``None`` where nothing is.
+
+    Raises ``ValueError`` for a name that is not known.
+    """
+    _check(name)
+    if name != "lpips":
+        return None
+    wanted = []
+    if find_spec("lpips") is None:
+        wanted.append("the package lpips (pip install lpips)")
+    if not (checkpoints() / ALEXNET).is_file():
+        wanted.append(f"{ALEXNET}, torchvision's weights AlexNet_Weights.IMAGENET1K_V1, in {checkpoints()}")
+    return f"LPIPS needs {' and '.join(wanted)}; nothing is downloaded" if wanted else None
+
+
+def _check(name: str) -> None:
+    if name not in DISTANCES:
+        raise ValueError(f"unknown distance {name!r}, known are {', '.join(DISTANCES)}")

@@ -1,0 +1,46 @@
+"""How alike two images are, structure by structure."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+WINDOW = 11
+SIGMA = 1.5
+
+
+def ssim(a: Tensor, b: Tensor, peak: float = 2.0) -> Tensor:
+    """The structural similarity of images ``(batch, channels, height, width)``, ``(batch,)`` (Wang et al., 2004).
+
+    The mean over channels and all places of a Gaussian window of 11 × 11 pixels and σ = 1.5 that lie wholly in the
+    image; where the image is smaller, the largest odd window that fits. Pixels are in ±``peak`` / 2 and are shifted
+    to [0, ``peak``] first, as the luminance term counts from black. Differentiable; 1 for equal images, its most.
+
+    Raises ``ValueError`` for images of different shapes.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"images of one shape are compared, got {tuple(a.shape)} and {tuple(b.shape)}")
+    height, width = a.shape[-2:]
+    window = _gaussian(min(WINDOW, height - 1 + height % 2, width - 1 + width % 2), a)
+    x, y = (image.reshape(-1, 1, height, width) + peak / 2 for image in (a, b))
+    mean_x, mean_y = _blur(x, window), _blur(y, window)
+    variance_x = _blur(x.square(), window) - mean_x.square()
+    variance_y = _blur(y.square(), window) - mean_y.square()
+    covariance = _blur(x * y, window) - mean_x * mean_y
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
+    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    return (luminance * structure).reshape(len(a), -1).mean(1)
+
+
+def _gaussian(size: int, like: Tensor) -> Tensor:
+    """A window's weights along one axis, ``(size,)``, which sum to 1."""
+    offset = torch.arange(size, dtype=like.dtype, device=like.device) - size // 2
+    weights = torch.exp(-offset.square() / (2 * SIGMA**2))
+    return weights / weights.sum()
+
+
+def _blur(images: Tensor, window: Tensor) -> Tensor:
+    """The window's weighted means, one axis after the other, of ``(count, 1, height, width)``."""
+    return conv2d(conv2d(images, window.view(1, 1, 1, -1)), window.view(1, 1, -1, 1))
