@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from linearizer_core.flows.conditioners import Conditioner, Modulation, hidden, parameters, run, zero
+from linearizer_core.flows.conditioners import EMBEDDING, Conditioner, Modulation, hidden, parameters, run, zero
 from linearizer_core.flows.unet import UNet
 from linearizer_core.grids import Grid, uniform
 from linearizer_core.model import Event, Model
@@ -16,7 +16,11 @@ from linearizer_core.solvers import Solver
 
 
 class ResidualMLP(Conditioner):
-    """A perceptron of ``depth`` residual blocks that time modulates, ``(batch, dim)`` to ``(batch, dim)``."""
+    """A perceptron of ``depth`` residual blocks that time modulates, ``(batch, dim)`` to ``(batch, dim)``.
+
+    The input, by a factor that depends on time, is added to the output: hidden layers that are narrower than the images
+    could not hand on the noise that a velocity has in it.
+    """
 
     def __init__(self, dim: int, *, width: int, depth: int, activation: str) -> None:
         super().__init__(labelled=True)
@@ -32,6 +36,8 @@ class ResidualMLP(Conditioner):
         self.modulation = Modulation(width)
         self.last = nn.Linear(width, dim)
         zero(self.last)
+        self.skip = nn.Linear(EMBEDDING, 1)
+        zero(self.skip)
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         embedding = self.embed(x, label)
@@ -40,7 +46,7 @@ class ResidualMLP(Conditioner):
         for block in self.blocks:
             assert isinstance(block, nn.ModuleList)
             state = state + run(block, state, embedding)
-        return self.last(state)
+        return torch.addcmul(self.last(state), self.skip(embedding), x)
 
 
 class FlowMatching(Model):

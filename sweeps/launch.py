@@ -190,10 +190,16 @@ def only_launch(source: str, paths: SweepPaths) -> Iterator[None]:
 def _stop_like_interrupt() -> Iterator[None]:
     """Let SIGTERM end a sweep as Ctrl-C does: in order, with everything recorded."""
     before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    # A shell starts what a script puts into the background with SIGINT ignored: neither would end the sweep then.
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _new_record(plan: Plan, before: Mapping[str, Any] | None) -> dict[str, Any]:

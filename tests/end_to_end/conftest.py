@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -36,13 +37,18 @@ search:
 """
 
 
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @dataclass(frozen=True)
 class Linsweep:
     """The command line in a folder of its own."""
 
     folder: Path
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, background: bool = False) -> subprocess.Popen[str]:
+        """Start the command; in the ``background`` it ignores SIGINT at first, as what a script starts there does."""
         return subprocess.Popen(
             [sys.executable, "-m", "sweeps.cli", *arguments],
             cwd=self.folder,
@@ -50,6 +56,7 @@ class Linsweep:
             stderr=subprocess.STDOUT,
             text=True,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            preexec_fn=_ignore_interrupts if background else None,
         )
 
     def run(self, *arguments: str, code: int = 0) -> str:

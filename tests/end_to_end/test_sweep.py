@@ -202,7 +202,7 @@ def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
 ) -> None:
     name = f"cut{kill.value}"
     arguments = ("launch", "tiny.yaml", "--set", f"name={name}")
-    process: subprocess.Popen[str] = linsweep.start(*arguments)
+    process: subprocess.Popen[str] = linsweep.start(*arguments, background=kill == signal.SIGTERM)
     children: list[psutil.Process] = []
 
     def one_has_ended() -> bool:
