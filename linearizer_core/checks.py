@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from linearizer_core.config import DataConfig, FlowConfig, TrialConfig
-from linearizer_core.evaluation import CLASSIFIER_METRICS, INCEPTION_METRICS
+from linearizer_core.evaluation import CLASSIFIER_METRICS, INCEPTION_METRICS, LARGEST_FRAME
 from linearizer_core.metrics import inception, perceptual
+from linearizer_core.metrics.neighbours import NEIGHBOURS
 from linearizer_core.model import Event
 from linearizer_core.recipes import recipe
 from linearizer_core.stylise import STYLES
@@ -20,6 +21,8 @@ OPERATORS["flow_matching"] = OPERATORS["diffusion"]  # of the Linearizer whose s
 
 RANKED = ("time_lowrank", "time_diagonal", "time_factors", "projection", "lowrank")
 
+SQUARE = ("time_dense", "learned_projection", "dense")
+
 TERMS = {
     "diffusion": ("flow", "noise", "data", "endpoint", "likelihood", "whitening"),
     "flow_matching": ("flow",),
@@ -27,18 +30,17 @@ TERMS = {
     "style": ("transfer",),
 }
 
-LARGEST_FRAME = 4096
-"""The most dimensions whose principal axes, a square matrix, are worth their memory."""
 
-
-def problems(config: TrialConfig, event: Event, train_images: int, classes: int) -> dict[str, str]:
+def problems(
+    config: TrialConfig, event: Event, train_images: int, classes: int, held_out: int = 10_000
+) -> dict[str, str]:
     """Dotted name → what is wrong and what would be right.
 
-    ``event`` is the images' ``(channels, height, width)``, ``train_images`` the size of the training split, ``classes``
-    the number of labels, 0 where there are none.
+    ``event`` is the images' ``(channels, height, width)``, ``train_images`` the size of the training split and
+    ``held_out`` that of the smaller held-out one, ``classes`` the number of labels, 0 where there are none.
     """
     found = model_problems(config, event) | _loss(config)
-    return found | _optimisation(config, train_images) | _evaluation(config, classes)
+    return found | _optimisation(config, train_images) | _evaluation(config, classes, held_out)
 
 
 def model_problems(config: TrialConfig, event: Event) -> dict[str, str]:
@@ -49,7 +51,7 @@ def model_problems(config: TrialConfig, event: Event) -> dict[str, str]:
 
 def _family(config: TrialConfig) -> dict[str, str]:
     try:
-        recipe(config.family, config.recipe)
+        recipe(config.family, config.recipe, config.data.name)
     except ValueError as error:
         return {"recipe": str(error)}
     return {}
@@ -61,6 +63,9 @@ def _operator(config: TrialConfig, event: Event) -> dict[str, str]:
         return {"model.operator.kind": f"{config.family} has no operator {core.kind}; use {', '.join(allowed)}"}
     channels, height, width = event
     dim = channels * height * width
+    if core.kind in SQUARE and dim > LARGEST_FRAME:
+        message = f"{core.kind} has dim×dim entries and is for up to {LARGEST_FRAME} values an image, got {dim}"
+        return {"model.operator.kind": message}
     if core.kind in RANKED and core.rank > dim:
         return {
             "model.operator.rank": f"rank {core.rank} exceeds the data's dimension {dim} "
@@ -97,7 +102,7 @@ def _frame(config: TrialConfig, dim: int) -> dict[str, str]:
     if dim > LARGEST_FRAME:
         message = f"principal is for up to {LARGEST_FRAME} values an image, {config.data.name} has {dim}; use pixels"
         return {"model.flow.frame": message}
-    if config.model.noise_flow == "shared":
+    if config.model.noise_flow == "shared" and config.family in ("diffusion", "flow_matching"):
         return {"model.noise_flow": "shared needs frame: pixels: noise has not the images' principal axes"}
     return {}
 
@@ -125,6 +130,8 @@ def _loss(config: TrialConfig) -> dict[str, str]:
     elif not _trains(config):
         trains = {"diffusion": "flow or endpoint", "idempotent": "reconstruction"}[config.family]
         found["train.loss"] = f"the weighted terms train nothing where networks are identities; weight {trains}"
+    if weights["whitening"] and config.train.batch_size < 2:
+        found["train.batch_size"] = "whitening compares images of a batch and needs at least 2"
     lacking = perceptual.missing(config.train.distance)
     if lacking:
         found["train.distance"] = lacking
@@ -160,7 +167,7 @@ def _optimisation(config: TrialConfig, train_images: int) -> dict[str, str]:
     return found
 
 
-def _evaluation(config: TrialConfig, classes: int) -> dict[str, str]:
+def _evaluation(config: TrialConfig, classes: int, held_out: int) -> dict[str, str]:
     found: dict[str, str] = {}
     steps = config.evaluate.steps
     # Stylised images are not scored against real ones: the metrics of that family are its own.
@@ -169,6 +176,11 @@ def _evaluation(config: TrialConfig, classes: int) -> dict[str, str]:
         found["evaluate.steps"] = f"must be ascending positive step counts such as [1, 10, 100], got {list(steps)}"
     in_classifier = [name for name in quality if name in CLASSIFIER_METRICS]
     lacking = inception.missing() if set(quality) & set(INCEPTION_METRICS) else None
+    least = NEIGHBOURS + 1 if set(quality) & {"precision", "recall", "density", "coverage"} else 2
+    if held_out < least:
+        found["data"] = f"{_named(config.data)} leaves {held_out} held-out images to measure on, which needs {least}"
+    if config.family == "flow_matching" and config.evaluate.grid == "geometric":
+        found["evaluate.grid"] = "geometric has no steps up to time 1, where flow_matching ends; use uniform"
     if not config.evaluate.quality:
         found["evaluate.quality"] = "names no metric; give at least one, such as [classifier_fd]"
     elif len(set(quality)) < len(quality):

@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"{chosen.config}: {error}", file=sys.stderr)
         return 2
-    wrong = problems(config, data.event, len(data.train), data.classes)
+    held_out = min(len(data.validation), len(data.test))
+    wrong = problems(config, data.event, len(data.train), data.classes, held_out)
     for name, message in wrong.items():
         print(f"{chosen.config}: {name}: {message}", file=sys.stderr)
     if wrong:

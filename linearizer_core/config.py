@@ -68,7 +68,10 @@ class FlowConfig:
         "pixels", "what an mlp flow's couplings act on. principal: coordinates along the images' principal axes"
     )
     coordinates: int = _field(
-        128, "leading coordinates of the principal frame, at most, that couplings act on; the others are scaled", ge=2
+        128,
+        "leading coordinates of the principal frame, at most, that couplings act on, no more than the rank of "
+        "time_diagonal; the others are scaled",
+        ge=2,
     )
     depth: int = _field(
         4, "blocks of actnorm, coupling and mixing in each of g_x and g_y (at each of their levels)", ge=1, le=128

@@ -273,6 +273,9 @@ def normal_log_likelihood(images: Tensor) -> Tensor:
     return -0.5 * (flat.square().sum(1) + flat.shape[1] * math.log(2 * math.pi))
 
 
+LARGEST_FRAME = 4096
+"""The most dimensions whose principal axes, a square matrix, are worth their memory and time."""
+
 GAUSSIAN_IMAGES = 20_000
 """Training images that the Gaussian is fitted to, at most: its covariance is exact enough, and memory is bounded."""
 
@@ -280,18 +283,21 @@ GAUSSIAN_IMAGES = 20_000
 def references(data: ImageData, config: EvaluateConfig, quality: Quality) -> dict[str, Evaluation]:
     """The rows that place every other number: real images, the Gaussian fitted to the training pixels, and noise.
 
-    The Gaussian has the training pixels' mean and covariance, all that a generator with an affine g could match.
+    The Gaussian has the training pixels' mean and covariance, all that a generator with an affine g could match; it is
+    left out where its covariance would be too large to decompose.
     """
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
     training = data.train.head(max(config.samples, GAUSSIAN_IMAGES)).cpu()
     cell = 2 / (data.levels - 1)
-    gaussian = PixelGaussian(training[:GAUSSIAN_IMAGES], cell / math.sqrt(12))  # of uniform noise over one cell
-    noise = torch.randn(config.samples, *data.event, generator=generator)
     rows: dict[str, tuple[Tensor, Callable[[Tensor], Tensor] | None]] = {
-        "real against real": (training[: config.samples], None),
-        "Gaussian fitted to the training pixels": (gaussian.sample(config.samples, generator), gaussian.log_likelihood),
-        "noise": (noise, normal_log_likelihood),
+        "real against real": (training[: config.samples], None)
     }
+    if training[0].numel() <= LARGEST_FRAME:
+        gaussian = PixelGaussian(training[:GAUSSIAN_IMAGES], cell / math.sqrt(12))  # of uniform noise over one cell
+        drawn = gaussian.sample(config.samples, generator)
+        rows["Gaussian fitted to the training pixels"] = drawn, gaussian.log_likelihood
+    noise = torch.randn(config.samples, *data.event, generator=generator)
+    rows["noise"] = noise, normal_log_likelihood
     found = {}
     for label, (images, density) in rows.items():
         summary = scores(quality, images, "collapsed")

@@ -23,6 +23,6 @@ class Model(nn.Module):
         return next(self.parameters()).dtype
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
-        """x0 ~ N(0, I), ``(count, *event)``, drawn on the CPU so that a seed means the same on every device."""
+        """x0 ~ N(0, I), ``(count, *event)``, drawn on the generator's device: a CPU's means the same everywhere."""
         drawn = torch.randn(count, *self.event, generator=generator, device=generator.device, dtype=self.dtype)
         return drawn.to(self.device)

@@ -46,14 +46,14 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Carry out a trial, yielding ``{"epoch", metrics…}`` at each evaluated epoch; the last has ``state`` as well.
 
-    The state is ``finished`` or ``failed``; any other exception than a diverged loss leaves the journal with a
-    ``failed`` end, for whoever decides on another attempt, and is raised.
+    The state is ``finished`` or ``failed``. Any other exception than a diverged loss is raised, once the journal, if it
+    has been begun, has a ``failed`` end: whoever called decides on another attempt.
     """
     data = datasets.load(config.data)
     family = family_of(config)
     quality = _quality(family.metrics(config), config.data, files.cache, device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    if _on_gpu(device):
+        torch.cuda.reset_peak_memory_stats(device)
     trainer = Trainer(config, data, device)
     if files.state.exists():
         trainer.load_state_dict(torch.load(files.state, map_location=device, weights_only=True))
@@ -66,7 +66,6 @@ def run(
             metrics = dict(result.metrics)
             final = result.epoch == config.train.epochs
             if result.epoch % config.evaluate.every == 0 and not final:
-                family.settle(trainer.averaged, data)
                 measured = family.interim(trainer.averaged, config, data, quality)
                 _check_finite(measured, result.epoch)
                 journal.epoch(result.epoch, metrics | measured)
@@ -109,10 +108,14 @@ def _check_finite(metrics: Mapping[str, float], epoch: int) -> None:
 
 def _cost(train_seconds: float, evaluate_seconds: float, device: str) -> dict[str, float]:
     cost = {"cost/train_seconds": train_seconds, "cost/evaluate_seconds": evaluate_seconds}
-    if device == "cuda":
+    if _on_gpu(device):
         cost["cost/gpu_seconds"] = train_seconds + evaluate_seconds
-        cost["cost/peak_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
+        cost["cost/peak_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
     return cost
+
+
+def _on_gpu(device: str) -> bool:
+    return torch.device(device).type == "cuda"
 
 
 def _save_state(path: Path, trainer: Trainer) -> None:

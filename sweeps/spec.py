@@ -20,7 +20,7 @@ from linearizer_core import data as datasets
 from linearizer_core.checks import problems
 from linearizer_core.config import TrialConfig, from_mapping
 from linearizer_core.families import family_of
-from linearizer_core.recipes import expand
+from linearizer_core.recipes import brought, expand
 from sweeps.space import Dimension, enumerate_points, space_problems
 from sweeps.validation import (
     InputError,
@@ -220,9 +220,9 @@ class Sweep:
         base's; the other overrides win over them.
         """
         base = self.base
-        named = {key: overrides.get(key, base[key]) for key in ("family", "recipe")}
-        if any(named[key] != base[key] for key in named):
-            base = with_leaves(base, flatten(expand(named)))
+        family, recipe = (overrides.get(key, base[key]) for key in ("family", "recipe"))
+        if (family, recipe) != (base["family"], base["recipe"]):
+            base = with_leaves(base, flatten(brought(base, family, recipe)))
         return ConfigurationModel.model_validate(with_leaves(base, overrides)).model_dump(mode="json")
 
     def trial_config(self, overrides: Mapping[str, Any], seed: int) -> TrialConfig:
@@ -465,7 +465,8 @@ def _config_problems(sweep: Sweep, overrides: Mapping[str, Any]) -> dict[str, st
         data = datasets.load(config.data)
     except datasets.DataError as error:
         return {"data": str(error)}
-    return problems(config, data.event, len(data.train), data.classes)
+    held_out = min(len(data.validation), len(data.test))
+    return problems(config, data.event, len(data.train), data.classes, held_out)
 
 
 def _space_checks(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:

@@ -34,7 +34,7 @@ class Family(ABC):
         """The terms of the loss for a batch ``(batch, *event)``; terms of weight zero are left out."""
 
     def settle(self, model: Any, data: ImageData) -> None:  # noqa: B027 - most families have nothing to settle
-        """Fit what sampling needs of the training images, before a model is measured or kept."""
+        """Fit what sampling needs of the training images, before ``evaluate`` and before a model is kept."""
 
     @abstractmethod
     def sample(self, model: Any, count: int, config: TrialConfig, generator: torch.Generator) -> Tensor:

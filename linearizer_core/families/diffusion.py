@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -105,11 +106,14 @@ class Diffusion(Family):
         summary |= lipschitz({"g_x": (model.g_x, held_out), "g_y": (model.g_y, noise)})
         singular = generate.operator.singular_values()
         summary |= spectrum(generate.operator) | {"spectrum/operator_rank": float(_operator_rank(model))}
-        summary |= bits_per_dim(
-            lambda x: model.log_likelihood(x.to(model.device), generate.operator).double().cpu(),
-            data,
-            evaluate.held_out,
-        )
+        if generate.operator.rank() < generate.operator.shape[0]:
+            summary |= dict.fromkeys(BITS_KEYS, math.nan)  # there is no density
+        else:
+            summary |= bits_per_dim(
+                lambda x: model.log_likelihood(x.to(model.device), generate.operator).double().cpu(),
+                data,
+                evaluate.held_out,
+            )
         grids = stepping.grids() | {"collapsed": samples[:GRID_IMAGES].cpu()} | inversion_grids
         grids |= _pictures(model, generate, held_out)
         return Evaluation(summary, curves, grids, {"collapsed": singular.cpu()})
@@ -137,6 +141,10 @@ def build_diffusion(
 ) -> LinearDiffusion:
     """A diffusion model for images ``event`` = ``(channels, height, width)`` with weights fixed by ``seed``."""
     dim = event[0] * event[1] * event[2]
+    if model.operator.kind == "time_diagonal":
+        # What couplings mix with coordinates that A then annihilates is lost: they act on those that it keeps.
+        coordinates = min(model.flow.coordinates, max(2, model.operator.rank))
+        model = replace(model, flow=replace(model.flow, coordinates=coordinates))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         g_x, g_y = _networks(model, event)

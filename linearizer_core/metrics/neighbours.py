@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+NEIGHBOURS = 5
+"""Of a point, up to which its ball reaches."""
+
 ENTRIES = 2**24
 """The most distances held at once."""
 
@@ -28,7 +31,7 @@ class Neighbourhood:
     coverage: float
 
 
-def neighbourhood(real: Tensor, fake: Tensor, k: int = 5) -> Neighbourhood:
+def neighbourhood(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Neighbourhood:
     """The four scores of ``fake`` against ``real``, both feature sets ``(count, features)``, in float64.
 
     Raises ``ValueError`` for ``k`` below 1 and for a set of ``k`` or fewer.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -90,8 +91,9 @@ DISTANCES: dict[str, Callable[[], Distance]] = {
 }
 
 
+@lru_cache
 def distance(name: str) -> Distance:
-    """The named distance d(a, b) of two batches of images in [-1, 1], a scalar.
+    """The named distance d(a, b) of two batches of images in [-1, 1], a scalar; made once, as ``lpips`` has weights.
 
     Raises ``ValueError`` for a name that is not known and, with what ``missing`` says, for one that cannot be had.
     """

@@ -169,6 +169,7 @@ def test_lpips_gives_the_package_what_it_takes(stand_in: dict[str, Tensor], shap
 
 
 def test_damaged_weights_are_refused(stand_in: dict[str, Tensor], hub: Path) -> None:
+    distance.cache_clear()
     (path,) = hub.iterdir()
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=f"{path.name} is damaged"):

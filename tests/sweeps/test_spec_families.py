@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def test_a_spec_without_a_recipe_has_the_defaults_of_the_core(sweep: ToSweep) ->
 
 def test_a_spec_of_a_recipe_has_its_values(sweep: ToSweep) -> None:
     made = sweep({**BARE, "recipe": "paper", **RATE})
-    expected = from_mapping(TrialConfig, {"recipe": "paper", **recipe("diffusion", "paper")})
+    expected = from_mapping(TrialConfig, {"recipe": "paper", **recipe("diffusion", "paper", "digits")})
     assert made.trial_config({}, 0) == expected
     # arXiv 2510.08570: a shared network, all four terms and no likelihood.
     assert made.base_leaves["model.noise_flow"] == "shared"
@@ -70,7 +71,18 @@ def test_the_baseline_as_a_control_has_the_configuration_of_the_base(sweep: ToSw
     (control,) = made.model.controls
     base, config = made.trial_config({}, 3), made.trial_config(control.set, 3)
     assert config.family == "flow_matching"
-    assert (config.model, config.train, config.evaluate, config.seed) == (base.model, base.train, base.evaluate, 3)
+    clean = dataclasses.replace(base.train, dequantise=0.0)  # it would show the noise that it has learned
+    assert (config.model, config.train, config.evaluate, config.seed) == (base.model, clean, base.evaluate, 3)
+
+
+def test_the_default_recipe_of_larger_images_is_another_one(sweep: ToSweep, data_root: Path) -> None:
+    made = sweep({"data": {"name": "mnist", "root": str(data_root)}})
+    config = made.trial_config({}, 0)
+    assert (config.model.flow.frame, config.model.operator.kind) == ("principal", "time_diagonal")
+    assert (config.train.batch_size, config.train.dequantise) == (256, 0.05)
+    assert made.trial_config({"recipe": "paper"}, 0).model.flow.frame == "pixels"
+    baseline = made.trial_config({"family": "flow_matching"}, 0)
+    assert (baseline.model, baseline.train.dequantise) == (config.model, 0.0)
 
 
 @pytest.mark.parametrize(("family", "kind"), [("idempotent", "projection"), ("style", "diagonal")])
@@ -78,14 +90,14 @@ def test_a_control_of_another_family_has_its_recipe_and_the_rest_of_the_base(
     sweep: ToSweep, family: str, kind: str
 ) -> None:
     made = sweep(controlled({"family": family}))
-    brought = {"family": family, **flatten(recipe(family, "default"))}
+    brought = {"family": family, **flatten(recipe(family, "default", "digits"))}
     assert brought["model.operator.kind"] == kind
     assert flatten(made.resolve(made.model.controls[0].set)) == {**made.base_leaves, **brought}
 
 
 def test_a_control_of_a_recipe_has_its_values_in_place_of_the_bases(sweep: ToSweep) -> None:
     made = sweep(controlled({"recipe": "paper", "train.lr": 0.005}))
-    brought = {**flatten(recipe("diffusion", "paper")), "recipe": "paper", "train.lr": 0.005}
+    brought = {**flatten(recipe("diffusion", "paper", "digits")), "recipe": "paper", "train.lr": 0.005}
     leaves = flatten(made.resolve(made.model.controls[0].set))
     assert leaves == {**made.base_leaves, **brought}
     # Of what the base sets: the recipe says nothing of the first, and something else of the second.
@@ -111,10 +123,10 @@ SET = "controls[0].set"
     ("edits", "said"),
     [
         ({"family": "style"}, "model.operator.kind: style has no operator time_lowrank; use diagonal, lowrank, "),
-        ({"family": "flow_matching", "recipe": "paper"}, "recipe: flow_matching has no recipe 'paper'; it has default"),
+        ({"family": "idempotent", "recipe": "paper"}, "recipe: idempotent has no recipe 'paper'; it has default"),
         (
-            controlled({"family": "flow_matching", "recipe": "paper"}),
-            f"{SET}.recipe: flow_matching has no recipe 'paper'; it has default",
+            controlled({"family": "idempotent", "recipe": "paper"}),
+            f"{SET}.recipe: idempotent has no recipe 'paper'; it has default",
         ),
         (controlled({"family": "gan"}), f"{SET}.family: must be {FAMILIES}, got 'gan'"),
         (controlled({"family": ["style"]}), f"{SET}.family: must be {FAMILIES}, got ['style']"),
