@@ -9,7 +9,7 @@ import pytest
 
 from linearizer_core.checks import problems
 from linearizer_core.config import LossConfig, TrialConfig, from_mapping, to_mapping
-from linearizer_core.recipes import RECIPES, expand, recipe
+from linearizer_core.recipes import RECIPES, brought, expand, recipe
 
 
 def read(values: dict[str, Any]) -> TrialConfig:
@@ -60,6 +60,21 @@ def test_expanding_leaves_the_recipe_as_it_was() -> None:
 def test_the_default_recipe_is_the_default_configuration() -> None:
     assert read({}) == TrialConfig()
     assert read({"recipe": "default", "seed": 3}) == TrialConfig(seed=3)
+
+
+def test_the_default_recipe_of_larger_images_is_another_one() -> None:
+    config = read({"data": {"name": "mnist"}, "train": {"lr": 0.5}})
+    assert (config.model.flow.frame, config.model.operator.kind) == ("principal", "time_diagonal")
+    assert (config.train.batch_size, config.train.dequantise, config.train.lr) == (256, 0.05, 0.5)
+    assert read({"data": {"name": "mnist"}, "recipe": "paper"}).model.flow.frame == "pixels"
+    baseline = read({"data": {"name": "mnist"}, "family": "flow_matching"})
+    assert (baseline.model, baseline.train.dequantise) == (config.model, 0.0)
+
+
+def test_the_baseline_beside_a_linearizer_keeps_its_values() -> None:
+    base = to_mapping(read({"data": {"name": "mnist"}}))
+    assert brought(base, "flow_matching", "default") == {"family": "flow_matching", "train": {"dequantise": 0.0}}
+    assert brought(base, "diffusion", "paper")["model"]["noise_flow"] == "shared"
 
 
 def test_an_expanded_configuration_is_its_own_expansion() -> None:

@@ -75,16 +75,6 @@ def test_the_baseline_as_a_control_has_the_configuration_of_the_base(sweep: ToSw
     assert (config.model, config.train, config.evaluate, config.seed) == (base.model, clean, base.evaluate, 3)
 
 
-def test_the_default_recipe_of_larger_images_is_another_one(sweep: ToSweep, data_root: Path) -> None:
-    made = sweep({"data": {"name": "mnist", "root": str(data_root)}})
-    config = made.trial_config({}, 0)
-    assert (config.model.flow.frame, config.model.operator.kind) == ("principal", "time_diagonal")
-    assert (config.train.batch_size, config.train.dequantise) == (256, 0.05)
-    assert made.trial_config({"recipe": "paper"}, 0).model.flow.frame == "pixels"
-    baseline = made.trial_config({"family": "flow_matching"}, 0)
-    assert (baseline.model, baseline.train.dequantise) == (config.model, 0.0)
-
-
 @pytest.mark.parametrize(("family", "kind"), [("idempotent", "projection"), ("style", "diagonal")])
 def test_a_control_of_another_family_has_its_recipe_and_the_rest_of_the_base(
     sweep: ToSweep, family: str, kind: str
