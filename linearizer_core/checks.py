@@ -188,7 +188,7 @@ def _evaluation(config: TrialConfig, classes: int, held_out: int) -> dict[str, s
     elif in_classifier and not classes:
         found["evaluate.quality"] = (
             f"{', '.join(in_classifier)} need labelled images to train a classifier on, {_named(config.data)} has no "
-            "labels; use swd, or sort the images into a folder for each class"
+            "labels; use swd, or give labels: a folder for each class, or `labels` in the archive"
         )
     elif lacking:
         found["evaluate.quality"] = lacking

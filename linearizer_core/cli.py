@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         return _train(chosen.config, config, chosen.out, device, data.checksum)
-    except JournalError as error:
+    except (JournalError, NotADirectoryError, PermissionError) as error:
         print(error, file=sys.stderr)
         return 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,24 +47,26 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Carry out a trial, yielding ``{"epoch", metrics…}`` at each evaluated epoch; the last has ``state`` as well.
 
-    The state is ``finished`` or ``failed``. Any other exception than a diverged loss is raised, once the journal, if it
-    has been begun, has a ``failed`` end: whoever called decides on another attempt.
+    The state is ``finished`` or ``failed``. Any other exception than a diverged loss is raised, once the journal has a
+    ``failed`` end: whoever called decides on another attempt.
     """
-    data = datasets.load(config.data)
-    family = family_of(config)
-    quality = _quality(family.metrics(config), config.data, files.cache, device)
-    if _on_gpu(device):
-        torch.cuda.reset_peak_memory_stats(device)
-    trainer = Trainer(config, data, device)
-    if files.state.exists():
-        trainer.load_state_dict(torch.load(files.state, map_location=device, weights_only=True))
+    saved = _saved_state(files.state)
     journal = Journal(files.journal)
-    journal.trial(identity, to_mapping(config), provenance, resumed_epoch=trainer.epoch)
-    started = time.perf_counter()
+    epoch = int(saved["epoch"]) if saved else 0
+    journal.trial(identity, to_mapping(config), provenance, resumed_epoch=epoch)
     try:
+        data = datasets.load(config.data)
+        family = family_of(config)
+        quality = _quality(family.metrics(config), config.data, files.cache, device)
+        if _on_gpu(device):
+            torch.cuda.reset_peak_memory_stats(device)
+        trainer = Trainer(config, data, device)
+        if saved:
+            trainer.load_state_dict(saved)
+        started = time.perf_counter()
         last_saved = started
         for result in fit(trainer):
-            metrics = dict(result.metrics)
+            metrics, epoch = dict(result.metrics), result.epoch
             final = result.epoch == config.train.epochs
             if result.epoch % config.evaluate.every == 0 and not final:
                 measured = family.interim(trainer.averaged, config, data, quality)
@@ -90,13 +93,24 @@ def run(
         yield {"epoch": trainer.epoch, "state": "finished", **summary}
     # In training, or of what came of it. Torch does not list the second one as public, though it documents it.
     except (ArithmeticError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-        journal.end("failed", trainer.epoch, f"diverged: {error}")
+        journal.end("failed", epoch, f"diverged: {error}")
         files.state.unlink(missing_ok=True)
-        yield {"epoch": trainer.epoch, "state": "failed", "reason": str(error)}
+        yield {"epoch": epoch, "state": "failed", "reason": str(error)}
     except Exception as error:
         # Another attempt, if there is one, takes this back with its first line.
-        journal.end("failed", trainer.epoch, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
+        journal.end("failed", epoch, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
         raise
+
+
+def _saved_state(path: Path) -> dict[str, Any] | None:
+    """What an interrupted trial goes on from; None where there is nothing that can be read: it then starts over."""
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return None
+    return state
 
 
 def _check_finite(metrics: Mapping[str, float], epoch: int) -> None:

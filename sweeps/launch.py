@@ -279,12 +279,15 @@ def _prepare(plan: Plan, paths: SweepPaths, record: Mapping[str, Any]) -> _Run:
     halving = Halving(sweep.search.stop_early, mode, epochs) if sweep.search.stop_early else None
     schedule = Schedule(sweep, study, record["lookahead"], recorded(paths, halving, objective))
     resources, budget = sweep.model.resources, sweep.model.budget
+    data_root = str(datasets.root_of(sweep.trial_config({}, 0).data))
 
     def task(planned: PlannedTrial) -> Task:
         root = str(paths.root.resolve())
+        # A worker has another working directory, and maybe another environment, than this process.
+        data = {**planned.config["data"], "root": data_root}
         return Task(
             identity=planned.identity,
-            config=planned.config,
+            config={**planned.config, "data": data},
             root=root,
             threads=resources.cpus_per_worker,
             gpus=resources.gpus_per_worker,

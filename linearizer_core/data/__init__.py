@@ -2,7 +2,17 @@
 
 from linearizer_core.data.errors import DataError
 from linearizer_core.data.images import Images, StreamedImages, TensorImages
-from linearizer_core.data.named import ImageData, load, locate
+from linearizer_core.data.named import ImageData, load, locate, root_of
 from linearizer_core.data.order import epoch_order
 
-__all__ = ["DataError", "ImageData", "Images", "StreamedImages", "TensorImages", "epoch_order", "load", "locate"]
+__all__ = [
+    "DataError",
+    "ImageData",
+    "Images",
+    "StreamedImages",
+    "TensorImages",
+    "epoch_order",
+    "load",
+    "locate",
+    "root_of",
+]

@@ -65,7 +65,7 @@ def load(config: DataConfig, *, in_memory: int = IN_MEMORY) -> ImageData:
     """
     if config.download:
         _fetch(config)
-    return _load(dataclasses.replace(config, root=str(_root(config)), download=False), in_memory)
+    return _load(dataclasses.replace(config, root=str(root_of(config)), download=False), in_memory)
 
 
 def locate(config: DataConfig) -> list[Path]:
@@ -73,7 +73,7 @@ def locate(config: DataConfig) -> list[Path]:
 
     Raises ``DataError`` naming what is missing, whether or not it may be downloaded.
     """
-    root = _root(config)
+    root = root_of(config)
     match config.name:
         case "mnist" | "fashion-mnist":
             return idx.find(root, config.name)
@@ -88,7 +88,8 @@ def locate(config: DataConfig) -> list[Path]:
     return []
 
 
-def _root(config: DataConfig) -> Path:
+def root_of(config: DataConfig) -> Path:
+    """The absolute path of where a data set is looked for: ``data.root``, else $LINEARIZER_DATA, else ./data."""
     return Path(config.root or os.environ.get("LINEARIZER_DATA", "") or "data").expanduser().absolute()
 
 
@@ -102,7 +103,7 @@ def _fetch(config: DataConfig) -> None:
         import torchvision.datasets
 
         try:
-            getattr(torchvision.datasets, PUBLISHED[config.name])(_root(config), download=True)
+            getattr(torchvision.datasets, PUBLISHED[config.name])(root_of(config), download=True)
         except (OSError, RuntimeError, ImportError) as error:
             raise DataError(f"{missing}; the download failed: {error}") from error
 

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 TINY = """
 name: tiny
+data: {name: npz, root: digits.npz}
 model:
   flow: {depth: 1, width: 16}
   operator: {rank: 8}
@@ -85,6 +88,9 @@ def linsweep(tmp_path_factory: pytest.TempPathFactory) -> Linsweep:
     """One storage folder for all tests, so that the classifier is trained once; sweeps differ by name."""
     folder = tmp_path_factory.mktemp("sweeps")
     (folder / "tiny.yaml").write_text(TINY)
+    # Below the folder that the commands run in, which is not that of the workers.
+    digits = load_digits()
+    np.savez(folder / "digits.npz", images=(digits.images * 15).astype(np.uint8), labels=digits.target)
     return Linsweep(folder)
 
 
