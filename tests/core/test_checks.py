@@ -285,7 +285,7 @@ def test_metrics_in_a_classifiers_features_need_labels(metric: str) -> None:
     assert list(found) == ["evaluate.quality"]
     message = found["evaluate.quality"]
     assert message.startswith(f"{metric} need labelled images")
-    assert "folder faces has no labels; use swd, or sort" in message
+    assert "folder faces has no labels; use swd, or give labels" in message
     assert found_in(config, classes=2) == {}
     assert found_in(replace("evaluate.quality", ["swd"]), classes=0) == {}
 
@@ -309,3 +309,35 @@ def test_a_model_can_be_built_whatever_is_wrong_with_its_training() -> None:
     )
     assert model_problems(config, EVENT) == {}
     assert model_problems(replace("model.operator.rank", 65), EVENT).keys() == {"model.operator.rank"}
+
+
+@pytest.mark.parametrize(("metrics", "needed"), [(("swd",), 2), (("swd", "recall"), 6)])
+def test_too_few_held_out_images_are_a_problem(metrics: tuple[str, ...], needed: int) -> None:
+    config = replace("evaluate.quality", list(metrics))
+    found = problems(config, EVENT, IMAGES, CLASSES, needed - 1)
+    assert found == {"data": f"digits leaves {needed - 1} held-out images to measure on, which needs {needed}"}
+    assert problems(config, EVENT, IMAGES, CLASSES, needed) == {}
+
+
+def test_square_operators_have_a_largest_dimension() -> None:
+    dense = with_model(operator=OperatorConfig(kind="time_dense"))
+    message = "time_dense has dim×dim entries and is for up to 4096 values an image, got 4356"
+    assert found_in(dense, (1, 66, 66))["model.operator.kind"] == message
+    assert found_in(dense, (1, 64, 64)) == {}
+
+
+def test_the_baseline_has_no_geometric_grid() -> None:
+    config = dataclasses.replace(replace("evaluate.grid", "geometric"), family="flow_matching")
+    assert "geometric has no steps up to time 1" in found_in(config)["evaluate.grid"]
+    assert found_in(dataclasses.replace(config, family="diffusion")) == {}
+
+
+def test_whitening_needs_pairs_of_images() -> None:
+    train = dataclasses.replace(SMALL.train, batch_size=1, loss=LossConfig(whitening=1.0))
+    found = found_in(dataclasses.replace(SMALL, train=train))
+    assert "needs at least 2" in found["train.batch_size"]
+
+
+def test_steps_an_epoch_end_with_the_pass() -> None:
+    assert found_in(replace("train.steps", 16)) == {}
+    assert found_in(replace("train.steps", 17)) == {"train.steps": "17 steps exceed a pass over digits, which has 16"}

@@ -9,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from linearizer_core.config import FlowConfig
+from linearizer_core.config import EvaluateConfig, FlowConfig, ModelConfig, OperatorConfig
+from linearizer_core.families.diffusion import build_diffusion
 from linearizer_core.flows import Invertible, LUMixing, build_flow
 from linearizer_core.flows.principal import Leading, PrincipalAxes
+from linearizer_core.solvers import RK4
 
 DIM = 6
 
@@ -104,3 +106,22 @@ def test_couplings_act_on_the_leading_coordinates_only(randomise: Callable[..., 
     np.testing.assert_allclose(
         (ratio / centred).numpy(), np.broadcast_to((ratio / centred)[0].numpy(), (50, 12)), rtol=1e-6
     )
+
+
+def test_a_diagonal_operator_keeps_all_that_the_couplings_mix() -> None:
+    """Untrained, the sampler has the leading components' variances whatever the mixing, and hardly any others."""
+    generator = torch.Generator().manual_seed(3)
+    scales = torch.tensor([16.0, 15.0, 14.0, 13.0] + [2.0] * 12, dtype=torch.float64)
+    images = (torch.randn(6000, 16, generator=generator, dtype=torch.float64) * scales).view(-1, 1, 4, 4)
+    flow = FlowConfig(frame="principal", coordinates=12, mixing="lu", depth=2, width=8)
+    model = build_diffusion(
+        ModelConfig(flow=flow, operator=OperatorConfig(kind="time_diagonal", rank=4)), EvaluateConfig(), (1, 4, 4), 0
+    ).double()
+    latents = model.g_x.initialise(images)
+    model.operator.initialise(latents)
+    generate = model.generator(model.collapse(100, RK4))
+    with torch.no_grad():
+        samples = generate(torch.randn(20000, 1, 4, 4, generator=generator, dtype=torch.float64)).flatten(1)
+    variances = samples.var(0)
+    np.testing.assert_allclose(variances[:4].numpy(), scales[:4].square().numpy(), rtol=0.08)
+    assert float(variances[4:].max()) < 0.2
