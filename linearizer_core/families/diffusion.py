@@ -31,7 +31,15 @@ from linearizer_core.evaluation import (
     timed,
 )
 from linearizer_core.families.base import Family
-from linearizer_core.families.linear import SPECTRUM_KEYS, linearity, linearity_keys, lipschitz, spectrum
+from linearizer_core.families.linear import (
+    GRID_ROWS,
+    SPECTRUM_KEYS,
+    WAY,
+    linearity,
+    linearity_keys,
+    lipschitz,
+    spectrum,
+)
 from linearizer_core.flows import Invertible, Labelled, build_flow
 from linearizer_core.flows.conditioners import parameters
 from linearizer_core.grids import GRIDS
@@ -43,8 +51,6 @@ from linearizer_core.model import Event
 from linearizer_core.operators import TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
 from linearizer_core.solvers import SOLVERS
 from linearizer_core.space import InducedSpace
-
-INTERPOLATIONS = 8
 
 
 class Diffusion(Family):
@@ -287,8 +293,8 @@ def _operator_rank(model: LinearDiffusion) -> int:
 
 def _pictures(model: LinearDiffusion, generate: Linearizer, images: Tensor) -> dict[str, Tensor]:
     """Interpolations of pairs of images, a row each, and the leading left singular vectors as images."""
-    count = min(INTERPOLATIONS, len(images) // 2)
+    count = min(GRID_ROWS, len(images) // 2)
     space = InducedSpace(model.g_x)
-    ways = [space.lerp(images[:count], images[count : 2 * count], i / 7) for i in range(8)]
+    ways = [space.lerp(images[:count], images[count : 2 * count], weight) for weight in WAY]
     vectors = generate.svd(min(GRID_IMAGES // 4, generate.operator.shape[0])).left
     return {"interpolation": torch.stack(ways, 1).flatten(0, 1).cpu(), "singular_vectors": vectors.cpu()}

@@ -24,7 +24,7 @@ from linearizer_core.evaluation import (
     timed,
 )
 from linearizer_core.families.base import Family
-from linearizer_core.families.linear import linearity, linearity_keys, lipschitz
+from linearizer_core.families.linear import GRID_ROWS, WAY, linearity, linearity_keys, lipschitz
 from linearizer_core.flows import build_flow
 from linearizer_core.flows.conditioners import parameters
 from linearizer_core.idempotent import IdempotentLinearizer, isometry, telling_axes
@@ -34,10 +34,6 @@ from linearizer_core.metrics.perceptual import distance
 from linearizer_core.metrics.similarity import ssim
 from linearizer_core.model import Event
 from linearizer_core.operators.projection import FrameProjection, SpectrumProjection
-
-GRID_ROWS = 8
-WEIGHTS = torch.linspace(0, 1, 8).tolist()
-"""Of the second image along a row that leads from one image to another."""
 
 DEVIATIONS = torch.linspace(-2, 2, 8).tolist()
 """Standard deviations from the mean along a row that follows one latent axis."""
@@ -165,7 +161,7 @@ def _pictures(f: Linearizer, images: Tensor) -> dict[str, Tensor]:
     made = f(images[: GRID_IMAGES // 2])
     pairs = torch.stack([images[: GRID_IMAGES // 2], made], 1).flatten(0, 1)
     count = min(GRID_ROWS, len(images) // 2)
-    ways = [f(f.domain.lerp(images[:count], images[count : 2 * count], weight)) for weight in WEIGHTS]
+    ways = [f(f.domain.lerp(images[:count], images[count : 2 * count], weight)) for weight in WAY]
     found = {"reconstruction": pairs, "interpolation": torch.stack(ways, 1).flatten(0, 1), "axes": _axes(f, images)}
     return {name: grid.cpu() for name, grid in found.items()}
 

@@ -27,6 +27,10 @@ LIPSCHITZ_IMAGES = 32
 
 PENROSE_IMAGES = 256
 
+GRID_ROWS = 8
+WAY = torch.linspace(0, 1, 8).tolist()
+"""Weights of the second end along a grid's row that leads from one image, or style, to another."""
+
 SPECTRUM_KEYS = [f"spectrum/{name}" for name in (
     "effective_rank", "energy_rank", "stable_rank", "numerical_rank", "largest", "condition",
 )]  # fmt: skip

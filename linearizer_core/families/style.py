@@ -21,7 +21,7 @@ from linearizer_core.evaluation import (
     timed,
 )
 from linearizer_core.families.base import Family
-from linearizer_core.families.linear import linearity, linearity_keys, lipschitz
+from linearizer_core.families.linear import GRID_ROWS, WAY, linearity, linearity_keys, lipschitz
 from linearizer_core.flows import build_flow
 from linearizer_core.flows.conditioners import parameters
 from linearizer_core.metrics.perceptual import distance
@@ -38,10 +38,6 @@ from linearizer_core.style import (
     StyleTransfer,
 )
 from linearizer_core.stylise import STYLES
-
-GRID_ROWS = 8
-WEIGHTS = torch.linspace(0, 1, 8).tolist()
-"""Of the second style along a row that leads from one style to another."""
 
 TRIANGLE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.5, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5),
             (1 / 3, 1 / 3, 1 / 3))  # fmt: skip
@@ -224,7 +220,7 @@ def _pictures(model: StyleTransfer, images: Tensor) -> dict[str, Tensor]:
     targets = torch.stack([rows] + [STYLES[style](rows) for style in styles], 1)
     pairs = zip(styles, styles[1:] + styles[:1], strict=True)
     ways = [
-        torch.cat([model.mix({first: 1 - weight, then: weight})(image) for weight in WEIGHTS])
+        torch.cat([model.mix({first: 1 - weight, then: weight})(image) for weight in WAY])
         for image, (first, then) in zip(images[: len(styles)].split(1), pairs, strict=False)
     ]
     mixed = [model.mix(dict(zip(styles, weights, strict=False)))(rows) for weights in TRIANGLE]
