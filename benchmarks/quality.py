@@ -92,13 +92,13 @@ def main() -> None:
         print(f"{chosen.data} not found: {error}\nin its place: digits", flush=True)
         chosen_data = DataConfig()
         data = datasets.load(chosen_data)
-    evaluate = EvaluateConfig(steps=(100,), quality=("classifier_fd",), samples=1024)
+    scoring = {"steps": [100], "quality": ["classifier_fd"], "samples": 1024}
+    evaluate: EvaluateConfig = from_mapping(EvaluateConfig, scoring)
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "linearizer-sweeps"
     quality = Quality.cached(evaluate.quality, data, cache, "cpu")
     for label, row in references(data, evaluate, quality).items():
         print(f"{label}: classifier_fd {row.summary['quality/classifier_fd_collapsed']:.1f}", flush=True)
-    shared: dict[str, Any] = {"data": {"name": chosen_data.name}, "seed": chosen.seed}
-    shared["evaluate"] = {"steps": [100], "quality": ["classifier_fd"], "samples": 1024}
+    shared = {"data": {"name": chosen_data.name}, "evaluate": scoring, "seed": chosen.seed}
     ours: dict[str, Any] = {"train": {"lr": 3e-3}} if chosen_data.name == "digits" else {}
     theirs = train(
         "published configuration",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -41,23 +41,24 @@ def image_grid(images: Tensor) -> Tensor:
 
 def write_curves(folder: Path, curves: Mapping[str, Curve]) -> list[str]:
     """``curves.csv`` with a row for each metric and step count; the names of the files."""
-    if not curves:
-        return []
-    with (folder / "curves.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["metric", "steps", "value"])
-        for metric, curve in curves.items():
-            writer.writerows([metric, step, value] for step, value in zip(curve.steps, curve.values, strict=True))
-    return ["curves.csv"]
+    rows = [
+        (metric, step, value)
+        for metric, curve in curves.items()
+        for step, value in zip(curve.steps, curve.values, strict=True)
+    ]
+    return _write_rows(folder / "curves.csv", ("metric", "steps", "value"), rows)
 
 
 def write_spectra(folder: Path, spectra: Mapping[str, Tensor]) -> list[str]:
     """``spectra.csv`` with a row for each operator and singular value; the names of the files."""
-    if not spectra:
+    rows = [(operator, i, value) for operator, values in spectra.items() for i, value in enumerate(values.tolist())]
+    return _write_rows(folder / "spectra.csv", ("operator", "index", "singular_value"), rows)
+
+
+def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A CSV file and its name, neither where there are no rows."""
+    if not rows:
         return []
-    with (folder / "spectra.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["operator", "index", "singular_value"])
-        for operator, values in spectra.items():
-            writer.writerows([operator, index, float(value)] for index, value in enumerate(values))
-    return ["spectra.csv"]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return [path.name]

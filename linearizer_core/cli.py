@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
 
 from linearizer_core import data as datasets
 from linearizer_core.checks import problems
-from linearizer_core.config import TrialConfig, from_mapping, to_mapping
+from linearizer_core.config import TrialConfig, config_hash, from_mapping, to_mapping
 from linearizer_core.journal import JournalError, TrialIdentity, outcome
+from linearizer_core.nested import with_leaves
 from linearizer_core.recipes import expand
 from linearizer_core.trial import TrialFiles, run
 
@@ -62,7 +60,7 @@ def _device(name: str) -> str:
 
 def _train(source: Path, config: TrialConfig, out: Path, device: str, checksum: str) -> int:
     values = to_mapping(config)
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+    digest = config_hash(values)
     name = f"{source.stem}-{digest[:6]}-s{config.seed}"
     files = TrialFiles(
         out / "journal" / f"{name}.jsonl", out / "artifacts" / name, out / "training" / f"{name}.pt", out / "cache"
@@ -93,22 +91,13 @@ def read(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
         raise ValueError(f"is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, Mapping):
         raise ValueError("must be a mapping of keys to values")
-    nested = dict(values)
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ValueError(f"--set {text}: must read key=value, such as train.lr=1e-4")
         try:
-            _put(nested, key.split("."), yaml.safe_load(value))
+            values = with_leaves(values, {key: yaml.safe_load(value)})
         except yaml.YAMLError:
             raise ValueError(f"--set {key}: {value!r} is not a YAML value") from None
-    config: TrialConfig = from_mapping(TrialConfig, expand(nested))
+    config: TrialConfig = from_mapping(TrialConfig, expand(values))
     return config
-
-
-def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    for part in path[:-1]:
-        inner = values.get(part)
-        values[part] = dict(inner) if isinstance(inner, Mapping) else {}
-        values = values[part]
-    values[path[-1]] = value

@@ -7,11 +7,15 @@ configurations from a file validates against them.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from linearizer_core.nested import flatten
 
 
 def _field(default: Any, doc: str, **bounds: float) -> Any:
@@ -275,3 +279,13 @@ def to_mapping(config: Any) -> dict[str, Any]:
             value = to_mapping(value)
         values[field.name] = list(value) if isinstance(value, tuple) else value
     return values
+
+
+NOT_HASHED = ("seed", "data.root", "data.download")
+"""Leaves that do not change what a configuration is: a replicate's seed, and where the data come from."""
+
+
+def config_hash(values: Mapping[str, Any]) -> str:
+    """Twelve hex digits that name a nested configuration, whatever its seed."""
+    leaves = {name: value for name, value in flatten(values).items() if name not in NOT_HASHED}
+    return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:12]

@@ -24,6 +24,7 @@ from linearizer_core.evaluation import Quality
 from linearizer_core.families import family_of
 from linearizer_core.journal import Journal, JournalError, TrialIdentity, outcome
 from linearizer_core.metrics.features import checksum
+from linearizer_core.nested import flatten
 from sweeps.cluster import connected, local_capacity
 from sweeps.paths import SweepPaths
 from sweeps.plan import Plan, make_plan
@@ -37,7 +38,7 @@ from sweeps.stopping import Halving
 from sweeps.tracking import BackgroundShipper, Shipper, describe, tracking_uri
 from sweeps.trial import Task, run_trial
 from sweeps.uri import without_password
-from sweeps.validation import InputError, Problem, flatten
+from sweeps.validation import InputError, Problem
 
 MAY_CHANGE = ("search.trials", "budget.", "resources.", "tracking.", "storage", "data.root", "data.download")
 """Leaves that may differ when a sweep is launched again: they change how much or where, not what a trial is."""

@@ -18,10 +18,11 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from linearizer_core.config import config_hash
 from linearizer_core.journal import ENDED, Kind, Outcome, TrialIdentity
+from linearizer_core.nested import with_leaves
 from sweeps.space import suggest
-from sweeps.spec import Sweep, config_hash, parse_constraint
-from sweeps.validation import with_leaves
+from sweeps.spec import Sweep, parse_constraint
 
 STARTUP_TRIALS = 5
 """Random points before TPE models anything. Not a function of the number of trials, so that a sweep can be extended."""

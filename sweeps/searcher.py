@@ -12,10 +12,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from linearizer_core.journal import ENDED, Journal, Outcome, outcome, read
+from linearizer_core.nested import flatten
 from sweeps.paths import SweepPaths
 from sweeps.schedule import PlannedTrial, ReplayError, Schedule
 from sweeps.stopping import Halving
-from sweeps.validation import flatten
 
 
 class Bridge:

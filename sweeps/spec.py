@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,20 +18,10 @@ from linearizer_core import data as datasets
 from linearizer_core.checks import problems
 from linearizer_core.config import TrialConfig, from_mapping
 from linearizer_core.families import family_of
+from linearizer_core.nested import flatten, with_leaves
 from linearizer_core.recipes import brought, expand
 from sweeps.space import Dimension, enumerate_points, space_problems
-from sweeps.validation import (
-    InputError,
-    Problem,
-    Strict,
-    flatten,
-    model_of,
-    nearest,
-    problems_of,
-    suggestion,
-    with_leaves,
-    without,
-)
+from sweeps.validation import InputError, Problem, Strict, model_of, nearest, problems_of, suggestion, without
 
 if TYPE_CHECKING:
     ConfigurationModel = Strict
@@ -229,16 +217,6 @@ class Sweep:
         """The validated configuration of one trial."""
         config: TrialConfig = from_mapping(TrialConfig, self.resolve(overrides) | {"seed": seed})
         return config
-
-
-NOT_HASHED = ("seed", "data.root", "data.download")
-"""Leaves that do not change what a configuration is: a replicate's seed, and where the data come from."""
-
-
-def config_hash(values: Mapping[str, Any]) -> str:
-    """Twelve hex digits that name a nested configuration, whatever its seed."""
-    leaves = {name: value for name, value in flatten(values).items() if name not in NOT_HASHED}
-    return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def shipped() -> dict[str, Path]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from linearizer_core.journal import parse
+from linearizer_core.nested import flatten
 from sweeps.paths import SweepPaths, write_whole
 from sweeps.record import read_record
 from sweeps.uri import without_password
-from sweeps.validation import flatten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

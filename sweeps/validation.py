@@ -151,18 +151,6 @@ def _model_in(annotation: Any) -> Any:
     return None
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted names to leaves."""
-    leaves: dict[str, Any] = {}
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            leaves |= flatten(value, f"{key}.")
-        else:
-            leaves[key] = value
-    return leaves
-
-
 def without(values: Mapping[str, Any], location: Sequence[int | str]) -> dict[str, Any]:
     """A copy of nested mappings and lists without what stands at a location; the same where nothing does."""
 
@@ -182,18 +170,3 @@ def without(values: Mapping[str, Any], location: Sequence[int | str]) -> dict[st
 
     pruned: dict[str, Any] = prune(values, location)
     return pruned
-
-
-def with_leaves(values: Mapping[str, Any], leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """A deep copy of nested mappings with the given dotted leaves set, made where they are missing."""
-    result = {name: with_leaves(v, {}) if isinstance(v, Mapping) else v for name, v in values.items()}
-    for key, value in leaves.items():
-        *path, last = key.split(".")
-        target = result
-        for part in path:
-            inner = target.get(part)
-            if not isinstance(inner, dict):
-                inner = target[part] = {}
-            target = inner
-        target[last] = value
-    return result

@@ -99,13 +99,13 @@ class Diffusion(Family):
         summary = stepping.summary | scores(quality, samples, "collapsed")
         summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(parameters(model))}
         summary["cost/sample_mflop_collapsed"] = megaflops(generate, noise[:COUNTED])
-        summary["linearity/collapse_psnr"] = capped_psnr(samples, stepping.images[evaluate.steps[-1]])
         curves = stepping.curves | {
-            "nfe/collapse_psnr": _collapse_gap(model, config, noise, stepping.images),
+            "nfe/collapse_psnr": _collapse_gap(model, config, noise, stepping.images, samples),
             "nfe/finest_psnr": Curve(
                 list(evaluate.steps), [capped_psnr(stepping.images[k], samples) for k in evaluate.steps]
             ),
         }
+        summary["linearity/collapse_psnr"] = curves["nfe/collapse_psnr"].values[-1]
         inverted, inversion_grids = _inversion(model, generate, data.validation, evaluate)
         held_out = data.validation[: evaluate.held_out].to(model.device)
         summary |= inverted | linearity(generate, noise[: evaluate.held_out], held_out)
@@ -240,10 +240,16 @@ def _collapsed(model: LinearDiffusion, evaluate: EvaluateConfig, steps: int | No
     return model.generator(operator.scale(evaluate.temperature))
 
 
-def _collapse_gap(model: LinearDiffusion, config: TrialConfig, noise: Tensor, stepped: dict[int, Tensor]) -> Curve:
-    """PSNR between k steps and the one operator that these k steps collapse to, for each k."""
+def _collapse_gap(
+    model: LinearDiffusion, config: TrialConfig, noise: Tensor, stepped: dict[int, Tensor], finest: Tensor
+) -> Curve:
+    """PSNR between k steps and the one operator that these k steps collapse to, for each k.
+
+    ``finest`` are the images of the operator that the most steps collapse to.
+    """
     values = [
-        capped_psnr(in_batches(_collapsed(model, config.evaluate, k), noise), images) for k, images in stepped.items()
+        capped_psnr(finest if k == max(stepped) else in_batches(_collapsed(model, config.evaluate, k), noise), images)
+        for k, images in stepped.items()
     ]
     return Curve(list(stepped), values)
 

@@ -14,9 +14,10 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from linearizer_core.config import to_mapping
-from sweeps.spec import Sweep, config_hash, json_schema, load, parse_constraint, shipped
-from sweeps.validation import InputError, with_leaves
+from linearizer_core.config import config_hash, to_mapping
+from linearizer_core.nested import with_leaves
+from sweeps.spec import Sweep, json_schema, load, parse_constraint, shipped
+from sweeps.validation import InputError
 
 FD = "quality/classifier_fd_collapsed"
 SPACE = "search/space"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from linearizer_core.config import TrialConfig, from_mapping
+from linearizer_core.nested import flatten
 from linearizer_core.recipes import recipe
 from sweeps.spec import Sweep, load
-from sweeps.validation import flatten
 
 ToSweep = Callable[..., Sweep]
 Refusal = Callable[..., list[str]]

@@ -10,19 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from linearizer_core.config import TrialConfig, to_mapping
-from sweeps.validation import (
-    BOUNDS,
-    InputError,
-    Problem,
-    dotted,
-    flatten,
-    model_of,
-    nearest,
-    problems_of,
-    suggestion,
-    with_leaves,
-    without,
-)
+from linearizer_core.nested import flatten, with_leaves
+from sweeps.validation import BOUNDS, InputError, Problem, dotted, model_of, nearest, problems_of, suggestion, without
 
 MODEL = model_of(TrialConfig)
 
