@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 CODE := linearizer_core sweeps analysis
 
-.PHONY: help setup sweep test test-fast lint bench ui lock
+.PHONY: help setup sweep test test-fast lint chaos bench ui lock
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make setup      build $(VENV) alone"
 	@echo "make test-fast  the tests that start no Ray"
 	@echo "make lint       ruff and mypy"
+	@echo "make chaos      faults done to running sweeps, measured into docs/reliability.md"
 	@echo "make bench      benchmarks against their peers"
 	@echo "make ui         MLflow's UI on 127.0.0.1:5000"
 	@echo "make lock       resolve the lock files anew"
@@ -39,7 +40,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not long"
 
 lint: setup
 	$(BIN)/ruff check .
@@ -50,6 +51,10 @@ lint: setup
 $(PEERS): requirements-bench.lock $(READY)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --require-hashes -r $<
 	@touch $(PEERS)
+
+# Takes half an hour: sweeps are killed, starved and cut off in every way that tests/end_to_end/faults.py has.
+chaos: setup
+	$(BIN)/python -m tests.end_to_end.chaos --write docs/reliability.md
 
 bench: $(PEERS)
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
@@ -66,5 +71,8 @@ lock:
 	$(COMPILE) --extra dev --output-file requirements.lock
 	$(COMPILE) --extra bench --constraint requirements.lock --output-file requirements-bench.lock \
 		$$(sed -n 's/^\([^=]*\)==.*/--no-emit-package \1/p' requirements.lock)
-	sed -i.all '/^# The following packages were excluded/,$$d' requirements-bench.lock
-	rm requirements-bench.lock.all
+	$(subst pyproject.toml,deploy/requirements-head.in,$(COMPILE)) --override requirements.lock \
+		--output-file deploy/requirements-head.lock \
+		$$(sed -n 's/^\([^=]*\)==.*/--no-emit-package \1/p' requirements.lock)
+	sed -i.all '/^# The following packages were excluded/,$$d' requirements-bench.lock deploy/requirements-head.lock
+	rm requirements-bench.lock.all deploy/requirements-head.lock.all

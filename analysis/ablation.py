@@ -1,18 +1,22 @@
-"""Ablation tables: configurations ranked, the effect of one axis, and of one axis against another."""
+"""Ablation tables: configurations ranked, the effect of one axis, of one against another, of one change at a time."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.levels import is_number, levels, short_names
-from analysis.ranking import Best, best, better, by_configuration, first_objective, ranked, student
+from analysis.budget import check_equal
+from analysis.levels import is_number, levels, short_names, words_of
+from analysis.ranking import Best, best, better, by_configuration, first_objective, ranked
+from analysis.replicates import SAME, Compared, Replicates, population, replicates
 from analysis.runs import Record, RecordError, natural
+from analysis.stats import LEVEL, METHODS, WILCOXON_FROM, Comparison, Method, estimate
 from analysis.tables import Cell, Column, Row, Table, Value, number_format
 
 BLOCKS = {
@@ -25,11 +29,12 @@ ARROWS: dict[str | None, str] = {"min": " ↓", "max": " ↑", None: ""}
 QUALITY = re.compile(r"(?P<split>quality|test)/(?P<metric>.+)_(?P<how>k\d+|collapsed|auc)")
 
 
-def configurations(record: Record, metrics: Sequence[str] | None = None) -> Table:
+def configurations(record: Record, metrics: Sequence[str] | None = None, *, ci: Method = "t") -> Table:
     """All configurations, ranked by the first objective, then what was confirmed, controls and references.
 
     ``metrics`` are the metric columns; by default objectives, test scores, the quality at the fewest and the
-    most steps, linearity and size, without timings. Raises ``RecordError`` for a metric that nobody recorded.
+    most steps, linearity and size, without timings. ``ci`` is how intervals over seeds are made. Raises
+    ``RecordError`` for a metric that nobody recorded.
     """
     key, _ = first_objective(record)
     shown = default_metrics(record) if metrics is None else list(metrics)
@@ -40,7 +45,7 @@ def configurations(record: Record, metrics: Sequence[str] | None = None) -> Tabl
     rows = []
     for _, row in frame.iterrows():
         cells = [Cell(_plain(row[field])) for field in identity]
-        cells += [_estimate(row, metric) for metric in shown]
+        cells += [_estimate(record, row, metric, ci) for metric in shown]
         winner = top is not None and (row["sweep"], row["trials"]) == (top.sweep, top.trials)
         rows.append(Row(tuple(cells), BLOCKS[row["kind"]], _marker(row), winner))
     family = _only_quality(shown)
@@ -49,7 +54,7 @@ def configurations(record: Record, metrics: Sequence[str] | None = None) -> Tabl
         title=f"{record.names}: {f'{family} of ' if family else ''}every configuration",
         columns=(*identity.values(), *_metric_columns(record, shown, frame)),
         rows=tuple(rows),
-        notes=tuple(_notes(record, frame, rows, key, top)),
+        notes=tuple(_notes(record, frame, rows, key, top, ci)),
     )
 
 
@@ -112,11 +117,17 @@ def header(record: Record, metric: str, family: str = "") -> str:
     return " ".join([*words, "test" if match["split"] == "test" else how]) + arrow
 
 
-def _estimate(row: pd.Series[Any], metric: str) -> Cell:
-    half_width = row[f"{metric} ci95"]
+def _estimate(record: Record, row: pd.Series[Any], metric: str, ci: Method) -> Cell:
+    half_width, value = row[f"{metric} ci95"], _plain(row[metric])
     # The size of a model does not vary over its seeds: an interval would say nothing.
-    fixed = metric == "cost/params" or math.isnan(half_width)
-    return Cell(_plain(row[metric]), None if fixed else float(half_width))
+    if metric == "cost/params" or math.isnan(half_width):
+        return Cell(value)
+    if ci == "t":
+        return Cell(value, float(half_width))
+    runs = record.runs
+    used = runs.loc[(runs["sweep"] == row["sweep"]) & runs["trial"].isin(row["used"]), metric]
+    found = estimate(used.to_numpy(), ci)
+    return Cell(value, interval=None if found.low is None or found.high is None else (found.low, found.high))
 
 
 def _plain(value: Any) -> Value:
@@ -135,12 +146,15 @@ def _marker(row: pd.Series[Any]) -> str:
     return {"stopped": "†", "unfinished": "‡"}[row["state"]]
 
 
-def _notes(record: Record, frame: pd.DataFrame, rows: Sequence[Row], key: str, top: Best | None) -> list[str]:
+def _notes(
+    record: Record, frame: pd.DataFrame, rows: Sequence[Row], key: str, top: Best | None, ci: Method
+) -> list[str]:
     notes = []
     if top is not None:
         notes.append(f"Bold: the best finished configuration by {key}{f' ({top.note})' if top.note else ''}.")
-    if any(cell.half_width is not None for row in rows for cell in row.cells):
-        notes.append("±: half width of the 95 % confidence interval over seeds (Student t).")
+    if any(cell.half_width is not None or cell.interval is not None for row in rows for cell in row.cells):
+        sign = "±: half width of the" if ci == "t" else "[low, high]:"
+        notes.append(f"{sign} 95 % confidence interval over seeds ({METHODS[ci]}).")
     if (frame["state"] == "stopped").any():
         notes.append("† stopped early: values are of its last evaluation, not comparable with finished ones.")
     if (frame["state"] == "unfinished").any():
@@ -164,22 +178,29 @@ def _failures(record: Record) -> list[str]:
     return [f"Failed and left out: {len(failed)} of {trials} trials: {told}."]
 
 
-def marginal(record: Record, axis: str, metric: str | None = None) -> Table:
+def marginal(record: Record, axis: str, metric: str | None = None, *, ci: Method = "t", unequal: bool = False) -> Table:
     """The effect of one axis: a row for each of its values, or for at most five bins of them.
 
     Over finished configurations of the search: how many, the best, and the mean with its 95 % confidence
-    interval; then how many were stopped early or failed there. ``metric`` is the first objective by default.
-    Raises ``RecordError`` for an unknown axis or metric.
+    interval; then how many were stopped early or failed there, which have no part in the mean (with ``unequal``,
+    stopped ones have). ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or
+    metric, and where finished configurations were not trained alike, unless ``unequal``.
     """
-    metric = _metric(record, metric)
-    frame = _population(record, metric, axis)
-    column, direction = levels(record, axis, frame[axis]), better(record, metric)
+    metric, direction = _metric(record, metric), better(record, _metric(record, metric))
+    frame = _population(record, metric, unequal, axis)
+    searched = record.runs[record.runs["kind"] == "search"]
+    if not unequal:
+        check_equal(record, searched[searched["state"] == "finished"], f"{metric} by {axis}")
+    column = levels(record, axis, frame[axis])
+    taking = frame[frame["counts"] | (frame["state"] != "stopped")]
+    compared = replicates(record, taking, metric, column[taking.index].astype("object"), [axis], unequal)
+    means, said = compared.cells(direction, ci)
     rows = []
     for level in column.cat.categories:
         here = frame[column == level]
         values = here.loc[here["counts"], metric]
         others = [int((here["state"] == state).sum()) for state in ("stopped", "failed", "unfinished")]
-        cells = [Cell(level), Cell(len(values)), Cell(_top(values, direction)), _mean(values)]
+        cells = [Cell(level), Cell(len(values)), Cell(_top(values, direction)), means.get(level, Cell())]
         rows.append([*cells, *map(Cell, others)])
     spec, arrow = number_format(frame.loc[frame["counts"], metric]), ARROWS[direction]
     columns = [
@@ -193,51 +214,261 @@ def marginal(record: Record, axis: str, metric: str | None = None) -> Table:
     silent = {2} if direction is None else set()
     silent |= {6} if all(row[6].value == 0 for row in rows) else set()
     kept = [index for index in range(len(columns)) if index not in silent]
+    stopped = int((frame["state"] == "stopped").sum())
+    if stopped and not unequal:
+        said.append(f"{stopped} were stopped early and have no part in means: where more were, the rest look better.")
     return Table(
         name=f"marginal-{short_names(record.axes)[axis]}",
         title=f"{record.names}: {metric} by {axis}",
         columns=tuple(columns[index] for index in kept),
         rows=tuple(Row(tuple(row[index] for index in kept)) for row in rows),
-        notes=tuple(_population_notes(record, frame, any(row[3].half_width is not None for row in rows))),
+        notes=(*said, *_population_notes(record, frame)),
     )
 
 
-def pivot(record: Record, rows: str, cols: str, metric: str | None = None) -> Table:
-    """The mean over finished configurations of the search for each pair of values (or bins) of two axes.
+def pivot(
+    record: Record, rows: str, cols: str, metric: str | None = None, *, ci: Method = "t", unequal: bool = False
+) -> Table:
+    """The mean of a metric for each pair of values (or bins) of two axes, with its 95 % confidence interval.
 
-    How many configurations a mean is of stands in brackets where it is above one; the best mean is bold.
-    ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or metric.
+    Over seeds where every pair has the same configurations, otherwise over the finished configurations of the
+    search; how many stands in brackets, a pair without a value says why. The best is bold, and what is not
+    significantly different from it is marked. Controls and references stand below, in a column of their own.
+    ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or metric, and where
+    configurations were stopped early or not trained alike, unless ``unequal``.
     """
     if rows == cols:
         raise RecordError(f"{record.names}: rows and columns must be two axes, got {rows!r} twice")
     metric = _metric(record, metric)
-    frame = _population(record, metric, rows, cols)
+    frame, keys = _crossed(record, metric, [rows, cols], unequal)
     down, across = levels(record, rows, frame[rows]), levels(record, cols, frame[cols])
-    counted = frame.loc[frame["counts"], metric]
-    groups = counted.groupby([down[counted.index], across[counted.index]], observed=True)
-    means, counts = groups.mean(), groups.size().to_dict()
-    top, values = _top(means, better(record, metric)), means.to_dict()
-    short = short_names(record.axes)
-    body = []
-    for row in down.cat.categories:
-        pairs = [(row, col) for col in across.cat.categories]
-        found = [(values.get(pair), counts.get(pair, 0)) for pair in pairs]
-        cells = [Cell(value, count=count, bold=count > 0 and value == top) for value, count in found]
-        body.append(Row((Cell(row), *cells)))
-    notes = _population_notes(record, frame, intervals=False)
-    if any(count > 1 for count in counts.values()):
-        notes.insert(0, "In brackets: how many configurations a mean is of, where more than one.")
-    spec = number_format(means)
+    compared = replicates(record, frame, metric, keys, [rows, cols], unequal)
+    cells, said = compared.cells(better(record, metric), ci)
+    short, beside = short_names(record.axes), _beside(record, metric, ci)
+    body = [
+        Row(
+            (Cell(row), *(cells.get((row, col), Cell()) for col in across.cat.categories), *([Cell("")] * bool(beside)))
+        )
+        for row in down.cat.categories
+    ]
+    for name, block, cell in beside:
+        body.append(Row((Cell(name), *[Cell("")] * len(across.cat.categories), cell), block))
+    spec = number_format([cell.value for row in body for cell in row.cells if isinstance(cell.value, float)])
+    columns = [
+        Column(f"{short[rows]} / {short[cols]}", rows, "left"),
+        *(Column(str(col), f"{cols} = {col}", spec=spec) for col in across.cat.categories),
+        *([Column("beside", "beside", spec=spec)] if beside else []),
+    ]
     return Table(
         name=f"pivot-{short[rows]}-{short[cols]}",
         title=f"{record.names}: mean {metric} by {rows} (rows) and {cols} (columns)",
+        columns=tuple(columns),
+        rows=tuple(body),
+        notes=(*said, *_population_notes(record, frame)),
+    )
+
+
+def comparisons(
+    record: Record,
+    rows: str,
+    cols: str | None = None,
+    metric: str | None = None,
+    *,
+    unequal: bool = False,
+) -> Table:
+    """The best of an axis's values, or of the pairs of two axes, against every other: the tests behind ``pivot``.
+
+    Difference of means with its interval, p after Holm's correction for all pairs and before, Wilcoxon's p where
+    there are six pairs or more, and effect sizes. Raises ``RecordError`` as ``pivot`` does, and where nothing is
+    the best.
+    """
+    metric = _metric(record, metric)
+    axes = [axis for axis in (rows, cols) if axis is not None]
+    frame, keys = _crossed(record, metric, axes, unequal)
+    compared = replicates(record, frame, metric, keys, axes, unequal)
+    top = compared.best(better(record, metric))
+    if top is None:
+        raise RecordError(f"{record.names}: {metric} has no best value among {' × '.join(axes)}: nothing to compare")
+    found = compared.against(top, list(compared.groups), chosen_among=len(compared.groups))
+    means, short = compared.cells(better(record, metric), "t")[0], short_names(record.axes)
+    order = sorted(found.found, key=lambda key: abs(found.found[key].difference))
+    body = [
+        Row((*map(Cell, key if isinstance(key, tuple) else (key,)), means[key], *_difference(found, key)))
+        for key in [top, *order]
+    ]
+    spec = number_format([cell.value for cell in means.values() if isinstance(cell.value, float)])
+    return Table(
+        name=f"comparisons-{'-'.join(short[axis] for axis in axes)}",
+        title=f"{record.names}: {metric} by {' and '.join(axes)}, against the best",
         columns=(
-            Column(f"{short[rows]} / {short[cols]}", rows, "left"),
-            *(Column(str(col), f"{cols} = {col}", spec=spec) for col in across.cat.categories),
+            *(Column(short[axis], axis, "left") for axis in axes),
+            Column(f"mean{ARROWS[better(record, metric)]}", metric, spec=spec),
+            *_difference_columns("best", spec),
         ),
         rows=tuple(body),
-        notes=tuple(notes),
+        notes=(*_test_notes(compared, found, chosen=True), *_population_notes(record, frame)),
     )
+
+
+def one_factor(
+    record: Record,
+    metric: str | None = None,
+    base: str | None = None,
+    *,
+    ci: Method = "t",
+    unequal: bool = False,
+) -> Table:
+    """One change at a time: what differs from a base configuration in one axis, and the controls, against the base.
+
+    ``base`` is a configuration's name; by default that which has the spec's own values, otherwise the best. Each
+    line has the mean over seeds, the paired difference from the base with its interval, p with Holm's correction
+    across the table, and effect sizes. ``metric`` is the first objective by default. Raises ``RecordError`` for an
+    unknown name or metric, where nothing differs from the base in one axis, and for unequal training, unless
+    ``unequal``.
+    """
+    metric = _metric(record, metric)
+    every = by_configuration(record)
+    states = ["finished", "stopped"] if unequal else ["finished"]
+    finite = np.isfinite(every[metric].astype("float64"))
+    every = every.assign(counts=every["state"].isin(states) & finite)
+    start, chosen = _base(record, every, base)
+    here = every[(every["sweep"] == every["sweep"][start]) & every["kind"].isin(["search", "control"])]
+    axes = list(record.sweep(every["sweep"][start]).axes)
+    words = {axis: words_of(here[axis]) for axis in axes}
+    changed = {
+        index: [axis for axis in axes if words[axis][index] != words[axis][start]]
+        for index in here.index[here["kind"] == "search"]
+    }
+    near = {index: names[0] for index, names in changed.items() if len(names) == 1}
+    controls = [index for index in here.index[here["kind"] == "control"] if index != start]
+    if not near and not controls:
+        raise RecordError(
+            f"{record.names}: no configuration differs from {every['name'][start]} in one axis, and there is no control"
+        )
+    order = [start, *sorted(near, key=lambda index: (axes.index(near[index]), index)), *controls]
+    frame = here.loc[order]
+    if not unequal:
+        trials = {(row["sweep"], trial) for _, row in frame.iterrows() for trial in row["trials"]}
+        runs = record.runs
+        chosen_runs = [key in trials for key in zip(runs["sweep"], runs["trial"], strict=True)]
+        check_equal(record, runs[chosen_runs], f"{metric}, one change at a time,")
+    compared = replicates(record, frame, metric, pd.Series(order, order), record.axes, unequal)
+    among = int(here.loc[here["kind"] == "search", "counts"].sum()) if chosen else None
+    found = compared.against(start, order, chosen_among=among)
+    short = short_names(record.axes)
+    body = []
+    for index in order:
+        axis = near.get(index)
+        name = every["name"][index] if axis is None else f"{short[axis]} = {words[axis][index]}"
+        block = "controls" if index in controls else f"{axis}" if axis else ""
+        label = f"base: {name}" if index == start else name
+        body.append(Row((Cell(label), compared.cell(index, ci), *_difference(found, index)), block))
+    spec = number_format([row.cells[1].value for row in body if isinstance(row.cells[1].value, float)])
+    point = ", ".join(f"{short[axis]} {words[axis][start]}" for axis in axes)
+    return Table(
+        name="one-factor",
+        title=f"{record.names}: {metric}, one change at a time from {point}",
+        columns=(
+            Column("change", "change", "left"),
+            Column(f"mean{ARROWS[better(record, metric)]}", metric, spec=spec),
+            *_difference_columns("base", spec),
+        ),
+        rows=tuple(body),
+        notes=(*_test_notes(compared, found, chosen), *_failures(record)),
+    )
+
+
+def _base(record: Record, frame: pd.DataFrame, name: str | None) -> tuple[Any, bool]:
+    """The row of the base configuration, and whether its value is why it was chosen."""
+    tried = frame[frame["kind"].isin(["search", "control"])]
+    if name is not None:
+        record.checked(name, list(tried["name"]), "configuration")
+        return tried.index[tried["name"] == name][0], False
+    for sweep in record.sweeps:
+        mine = tried[(tried["sweep"] == sweep.name) & (tried["kind"] == "search")]
+        own = {axis: _leaf(sweep.spec, axis) for axis in sweep.axes}
+        for index, row in mine.iterrows():
+            if row["counts"] and all(not pd.isna(row[axis]) and row[axis] == own[axis] for axis in sweep.axes):
+                return index, False
+    top = best(record)
+    if top is None:
+        raise RecordError(f"{record.names}: no configuration has finished that others could be compared with")
+    found = (tried["sweep"] == top.sweep) & (tried["trials"] == top.trials)
+    return tried.index[found][0], True
+
+
+def _leaf(spec: Mapping[str, Any], name: str) -> Any:
+    """The base configuration's value of a dotted name."""
+    value: Any = spec
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _difference_columns(reference: str, spec: str) -> list[Column]:
+    return [
+        Column(f"− {reference}", f"difference from the {reference}", spec=spec),
+        Column("p (Holm)", "p holm", spec=".2g"),
+        Column("p", "p", spec=".2g"),
+        Column("p (Wilcoxon)", "p wilcoxon", spec=".2g"),
+        Column("d_z", "d_z", spec=".2f"),
+        Column("Hedges g", "hedges g", spec=".2f"),
+    ]
+
+
+def _difference(compared: Compared, key: Hashable) -> list[Cell]:
+    """A comparison's cells; empty ones for the reference itself."""
+    found: Comparison | None = compared.found.get(key)
+    if found is None:
+        return [Cell("")] * 6
+    adjusted = compared.adjusted[key]
+    return [
+        Cell(found.difference, found.half_width, found.n, marker=SAME if adjusted >= LEVEL else ""),
+        Cell(None if math.isnan(adjusted) else adjusted),
+        Cell(found.p),
+        Cell(found.wilcoxon),
+        Cell(found.d_z),
+        Cell(found.hedges_g),
+    ]
+
+
+def _test_notes(compared: Replicates, found: Compared, chosen: bool) -> list[str]:
+    if not found.family:
+        return [f"No tests: fewer than two {compared.unit}."]
+    test = f"paired t over common {compared.unit}" if compared.paired else "Welch's t"
+    why = " and all other pairs, since the reference is chosen by its value" if chosen else ""
+    return [
+        f"p: {test}, two-sided; Holm: corrected for {found.family} comparisons, those shown{why}; "
+        f"{SAME}: p ≥ {LEVEL:g}.",
+        f"Wilcoxon: signed ranks, from {WILCOXON_FROM} pairs on. d_z: mean difference over its standard deviation; "
+        "Hedges g: over the pooled one. In brackets: how many replicates.",
+    ]
+
+
+def _beside(record: Record, metric: str, ci: Method) -> list[tuple[str, str, Cell]]:
+    """Controls and references: name, block and value."""
+    frame = by_configuration(record)
+    frame = frame[frame["kind"].isin(["control", "reference"])]
+    found = []
+    for _, row in frame.iterrows():
+        if row["state"] == "failed":
+            found.append((row["name"], BLOCKS[row["kind"]], Cell(reason="failed")))
+            continue
+        count = None if pd.isna(row["seeds"]) else int(row["seeds"])
+        cell = replace(_estimate(record, row, metric, ci), count=count)
+        found.append((row["name"], BLOCKS[row["kind"]], cell))
+    return found
+
+
+def _crossed(record: Record, metric: str, axes: Sequence[str], unequal: bool) -> tuple[pd.DataFrame, pd.Series[Any]]:
+    """The search's configurations, trained alike, and the cell of each: its level, or its levels of two axes."""
+    frame = _population(record, metric, unequal, *axes)
+    if not unequal:
+        what = f"{metric} by {' and '.join(axes)}"
+        check_equal(record, record.runs[record.runs["kind"] == "search"], what)
+    columns = [levels(record, axis, frame[axis]).astype("object") for axis in axes]
+    keys = list(zip(*columns, strict=True)) if len(axes) > 1 else list(columns[0])
+    return frame, pd.Series(keys, frame.index, dtype="object")
 
 
 def _metric(record: Record, metric: str | None) -> str:
@@ -245,13 +476,10 @@ def _metric(record: Record, metric: str | None) -> str:
     return first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
 
 
-def _population(record: Record, metric: str, *axes: str) -> pd.DataFrame:
-    """The search's configurations; ``counts`` says which of them finished with a finite value."""
+def _population(record: Record, metric: str, unequal: bool, *axes: str) -> pd.DataFrame:
     for axis in axes:
         record.checked(axis, record.axes, "axis")
-    frame = by_configuration(record)
-    frame = frame[frame["kind"] == "search"].reset_index(drop=True)
-    return frame.assign(counts=(frame["state"] == "finished") & np.isfinite(frame[metric].astype("float64")))
+    return population(record, metric, unequal)
 
 
 def _top(values: pd.Series[Any], direction: str | None) -> float | None:
@@ -260,17 +488,8 @@ def _top(values: pd.Series[Any], direction: str | None) -> float | None:
     return float(values.min() if direction == "min" else values.max())
 
 
-def _mean(values: pd.Series[Any]) -> Cell:
-    """The mean of configurations with the half width of its 95 % confidence interval."""
-    if len(values) < 2:
-        return Cell(None if values.empty else float(values.iloc[0]))
-    return Cell(float(values.mean()), float(values.std() * student(len(values))))
-
-
-def _population_notes(record: Record, frame: pd.DataFrame, intervals: bool) -> list[str]:
+def _population_notes(record: Record, frame: pd.DataFrame) -> list[str]:
     notes = []
-    if intervals:
-        notes.append("±: half width of the 95 % confidence interval over configurations (Student t).")
     samplers = {str(sweep.spec.get("search", {}).get("sampler", "grid")) for sweep in record.sweeps}
     adaptive = ", ".join(sorted(samplers - {"grid", "random"}))
     if adaptive:

@@ -31,7 +31,7 @@ def levels(record: Record, axis: str, values: pd.Series[Any]) -> pd.Series[Any]:
     distinct = distinct_values(record, axis, values)
     few = MOST_BINS if logarithmic and not listed else MOST_VALUES
     exact = bool(listed) or pd.api.types.is_integer_dtype(values)
-    if is_number(values) and (len(distinct) > few or not exact):
+    if is_number(values) and distinct and (len(distinct) > few or not exact):
         codes, labels = _bins(present, logarithmic)
     else:
         codes = [distinct.index(value) for value in present]

@@ -1,62 +1,55 @@
-"""The record of sweeps as tidy frames: the files of docs/record.md, read back."""
+"""The record of sweeps as tidy frames, from their folders, from MLflow or from an exported file."""
 
 from __future__ import annotations
 
 import difflib
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, cast
 
 import pandas as pd
 
-Direction = Literal["min", "max"]
-KINDS = ("search", "confirm", "control", "reference")
-STATES = ("finished", "stopped", "failed", "interrupted", "running")
-REQUIRED = ("sweep", "trial", "kind", "number", "config_hash", "seed", "attempt")
+from analysis.frames import FIXED, Frames, Part, joined, natural
+from analysis.journals import read_frames, read_info
+from analysis.mlflow_store import is_uri, read_mlflow, without_password
+from analysis.parquet import read_record, write_record
+from analysis.sweep_info import KINDS, STATES, Direction, RecordError, SweepInfo
 
+__all__ = ["KINDS", "STATES", "Counts", "Direction", "Record", "RecordError", "SweepInfo", "load", "natural"]
 
-class RecordError(ValueError):
-    """A record that cannot be read or cannot answer; the message names the file or the key."""
+Source = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
-class SweepInfo:
-    """What ``sweep.json`` says: times in UNIX seconds, ``best`` the trial ids of the best configuration."""
+class Counts:
+    """How many trials there are, in each state, and how many are to be read with care.
 
-    name: str
-    family: str
-    path: Path
-    axes: tuple[str, ...]
-    objective: Mapping[str, Direction]
-    state: str
-    started: float
-    ended: float | None
-    spec: Mapping[str, Any]
-    provenance: Mapping[str, Any]
-    best: tuple[str, ...] | None
+    ``resumed`` took more than one attempt; ``reused`` took over the result of an identical finished trial;
+    ``duplicated`` ran although another of the sweep has their kind, configuration and seed; ``warned`` have warnings.
+    """
 
-    @property
-    def seeds(self) -> int:
-        """How many seeds every configuration of the search has."""
-        return len(self.spec.get("search", {}).get("seeds", ())) or 1
+    trials: int
+    finished: int
+    stopped: int
+    failed: int
+    interrupted: int
+    running: int
+    resumed: int
+    reused: int
+    duplicated: int
+    warned: int
 
-    @property
-    def confirm_seeds(self) -> int:
-        """How many fresh seeds a configuration that is confirmed has."""
-        return len((self.spec.get("search", {}).get("confirm") or {}).get("seeds", ()))
-
-    def dimension(self, axis: str) -> Mapping[str, Any]:
-        """The searched range of an axis as the spec gives it, empty where the spec does not say."""
-        space: Mapping[str, Mapping[str, Any]] = self.spec.get("search", {}).get("space", {})
-        return space.get(axis, {})
-
-    @property
-    def constraints(self) -> dict[str, str]:
-        """Metric key to ``"<= number"`` or ``">= number"``: what the best configuration keeps to."""
-        return dict(self.spec.get("search", {}).get("constraints", {}))
+    def __str__(self) -> str:
+        """``24 trials: 9 finished, 13 stopped early, 2 failed; 1 resumed``: what there is none of is left out."""
+        words = {"stopped": "stopped early", "warned": "with warnings"}
+        numbers = {field.name: getattr(self, field.name) for field in fields(self)}
+        states, notes = (
+            ", ".join(f"{numbers[name]} {words.get(name, name)}" for name in names if numbers[name])
+            for names in (STATES, ("resumed", "reused", "duplicated", "warned"))
+        )
+        total = f"{self.trials} trial{'s' if self.trials != 1 else ''}"
+        return (f"{total}: {states}" if states else total) + (f"; {notes}" if notes else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +57,23 @@ class Record:
     """One or more sweeps, read.
 
     ``runs``: one row a trial, in the order search, confirm, control, reference and there by number and seed.
-    Columns ``sweep, trial, kind, label, number, config_hash, seed, attempt, state, reason, epoch, started``
-    (UNIX seconds), ``seconds`` (first line to end), ``overrides`` (JSON), then one column an axis, then one
-    float column a metric key.
-    ``curves``: ``sweep, trial, kind, label, config_hash, seed, metric, step, value``.
-    ``epochs``: ``sweep, trial, epoch, metric, value``.
+    Columns ``sweep``, ``trial``, ``kind``, ``label``, ``number``, ``config_hash``, ``seed``, ``attempt``, ``state``,
+    ``reason``, ``epoch`` (the last one trained), ``started`` (UNIX seconds), ``seconds`` (first line to end), both to
+    the millisecond, ``overrides`` (JSON), ``reused_from`` (the trial whose result was taken over), ``duplicate_of``
+    (the trial of the same sweep, kind, configuration and seed that this one repeats), ``warnings`` (what did not go as
+    configured); then one column a leaf of the configuration, the searched axes first; then one
+    float column a metric key: the end scalars, or the last evaluation of a trial that has none.
+
+    ``curves``: ``sweep, trial, metric, step, value``, a row a point. The step of ``train/…`` and ``quality/…`` is the
+    epoch, that of ``nfe/…`` the number of solver steps.
+
+    Both are ordinary frames. ``sweep``, ``kind``, ``state``, and what identifies a row of ``curves``, are
+    categorical; whole numbers and truth values are nullable.
     """
 
     sweeps: list[SweepInfo]
     runs: pd.DataFrame
     curves: pd.DataFrame
-    epochs: pd.DataFrame
 
     @property
     def axes(self) -> list[str]:
@@ -92,6 +91,11 @@ class Record:
         return merged
 
     @property
+    def leaves(self) -> list[str]:
+        """The dotted names of the configuration that ``runs`` has a column for; the seed is in ``seed``."""
+        return [column for column in self.runs.columns if column not in FIXED and "/" not in column]
+
+    @property
     def metrics(self) -> list[str]:
         """The metric keys that ``runs`` has a column for."""
         return [column for column in self.runs.columns if "/" in column]
@@ -100,6 +104,21 @@ class Record:
     def names(self) -> str:
         """The sweeps' names in a few words."""
         return ", ".join(sweep.name for sweep in self.sweeps)
+
+    @property
+    def counts(self) -> Counts:
+        """How many trials came to what; references count where they were recorded."""
+        runs = self.runs
+        states = runs["state"].value_counts()
+        reused = runs["reused_from"].notna()
+        return Counts(
+            trials=len(runs),
+            **{state: int(states.get(state, 0)) for state in STATES},
+            resumed=int((runs["attempt"] > 1).sum()),
+            reused=int(reused.sum()),
+            duplicated=int((runs["duplicate_of"].notna() & ~reused).sum()),
+            warned=int(runs["warnings"].notna().sum()),
+        )
 
     def sweep(self, name: str) -> SweepInfo:
         """The sweep of that name."""
@@ -113,269 +132,73 @@ class Record:
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
         raise RecordError(f"{self.names}: no {what} {name!r}; {hint}")
 
+    def export(self, path: Source) -> Path:
+        """Write everything to one Parquet file that ``load`` reads back, equal; returns its path.
 
-def load(paths: Sequence[Path]) -> Record:
-    """Read sweep directories (``<storage>/<sweep>``).
+        It has a row a trial with the columns of ``runs``, the trial's curves nested in a column ``curves``, and every
+        ``sweep.json`` in the metadata. The file is replaced whole.
+        """
+        path = Path(path)
+        write_record(Frames(self.runs, self.curves), self.sweeps, path)
+        return path
 
-    Raises ``RecordError`` naming the path where ``sweep.json`` or the journals are missing or cannot be read,
-    and the line where a line other than a half-written last one is malformed.
+
+def load(
+    source: Source | Sequence[Source], sweeps: Sequence[str] | None = None, *, experiment: str | None = None
+) -> Record:
+    """Read sweeps from wherever they are recorded; the frames are the same from each.
+
+    A ``source`` is the folder of a sweep (``<storage>/<sweep>``), a storage folder, a Parquet file that
+    ``Record.export`` wrote or a folder of such, or the tracking URI of MLflow (``http://…``, ``sqlite:///…``).
+    ``sweeps`` names those to read, by default all that are there; ``experiment`` narrows a tracking server down.
+    docs/analysis.md says what MLflow cannot know.
+
+    Raises ``RecordError`` naming the path, server or line that cannot be read, and what would be right.
     """
-    sweeps: list[SweepInfo] = []
-    trials: list[tuple[SweepInfo, _Trial]] = []
-    for path in map(Path, paths):
-        sweep = _sweep(path)
-        for other in sweeps:
-            if other.name == sweep.name:
-                raise RecordError(f"{path}: the sweep {sweep.name} was read from {other.path} already")
-        sweeps.append(sweep)
-        if not (path / "journal").is_dir():
-            raise RecordError(f"{path / 'journal'}: no such folder; has the sweep started?")
-        journals = (_trial(file) for file in sorted((path / "journal").glob("*.jsonl")))
-        found = [trial for trial in journals if trial is not None]
-        trials += [(sweep, trial) for trial in sorted(found, key=_Trial.order)]
-    return Record(sweeps, _runs(sweeps, trials), _curves(trials), _epochs(trials))
+    sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+    parts: list[Part] = []
+    known: list[str] = []
+    for item in sources:
+        names, found = _read(item, sweeps, experiment)
+        known += names
+        parts += found
+    infos = [info for part in parts for info in part.sweeps]
+    for index, info in enumerate(infos):
+        for other in infos[:index]:
+            if other.name == info.name:
+                raise RecordError(f"{info.source}: the sweep {info.name} was read from {other.source} already")
+    where = ", ".join(without_password(str(item)) for item in sources) or "no source"
+    for name in sweeps or ():
+        if name not in known:
+            raise RecordError(f"{where}: no sweep {name!r}; there is {', '.join(sorted(known)) or 'none'}")
+    if not parts:
+        raise RecordError(f"{where}: there is no sweep to read")
+    frames = joined([part.frames for part in parts], infos)
+    return Record(infos, frames.runs, frames.curves)
 
 
-@dataclass
-class _Trial:
-    """The state that a journal's lines add up to."""
-
-    started: float
-    head: dict[str, Any] = field(default_factory=dict)
-    epochs: dict[int, dict[str, float]] = field(default_factory=dict)
-    curves: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
-    summary: dict[str, float] | None = None
-    end: dict[str, Any] | None = None
-
-    def read(self, event: Mapping[str, Any]) -> None:
-        """Take in one line; raises ``KeyError`` or ``ValueError`` for one that lacks what its event needs."""
-        match event["event"]:
-            case "trial":
-                self._begin({name: event[name] for name in REQUIRED} | dict(event))
-            case "epoch":
-                self.epochs[int(event["epoch"])] = _numbers(event["metrics"])
-            case "curve":
-                steps, values = [int(step) for step in event["steps"]], [_float(v) for v in event["values"]]
-                if len(steps) != len(values):
-                    raise ValueError(f"{len(steps)} steps but {len(values)} values")
-                self.curves[str(event["metric"])] = steps, values
-            case "summary":
-                self.summary = _numbers(event["metrics"])
-            case "end":
-                if event["state"] not in STATES:
-                    raise ValueError(f"state must be one of {', '.join(STATES)}, got {event['state']!r}")
-                self.end = {"reason": None, "epoch": None} | dict(event)
-
-    def _begin(self, head: dict[str, Any]) -> None:
-        if head["kind"] not in KINDS:
-            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {head['kind']!r}")
-        # What an earlier attempt did after its checkpoint is lost: those epochs are trained again.
-        resumed = int(head.get("resumed_epoch") or 0)
-        self.epochs = {epoch: metrics for epoch, metrics in self.epochs.items() if epoch <= resumed}
-        self.head, self.curves, self.summary, self.end = head, {}, None, None
-
-    def order(self) -> tuple[int, int, int, str]:
-        """Search before confirm, control and reference; there by number and seed."""
-        head = self.head
-        return KINDS.index(head["kind"]), _int(head["number"]), _int(head["seed"]), str(head["trial"])
-
-    def state(self, sweep: SweepInfo) -> tuple[str, str | None]:
-        """The state and its reason; without an end, a trial of a sweep that is over was interrupted."""
-        if self.end is not None:
-            return str(self.end["state"]), self.end["reason"]
-        return ("running", None) if sweep.state == "running" else ("interrupted", "its journal has no end")
-
-    def scalars(self) -> dict[str, float]:
-        """The end scalars, or what the study saw instead: each metric at the last epoch that has it."""
-        if self.summary is not None:
-            return self.summary
-        latest: dict[str, float] = {}
-        for _, metrics in sorted(self.epochs.items()):
-            latest |= {name: value for name, value in metrics.items() if not name.startswith("train/")}
-        return latest
-
-    def last_epoch(self) -> int | None:
-        """The last epoch trained."""
-        if self.end is not None and self.end["epoch"] is not None:
-            return int(self.end["epoch"])
-        return max(self.epochs, default=None)
-
-    def identity(self, *names: str) -> dict[str, Any]:
-        """Fields of the trial line by name."""
-        return {name: self.head.get(name) for name in names}
+def _read(source: Source, wanted: Sequence[str] | None, experiment: str | None) -> tuple[list[str], list[Part]]:
+    """The names of the sweeps that a source has, and those of them that are wanted."""
+    if is_uri(source):
+        return read_mlflow(str(source), wanted, experiment)
+    path = Path(source)
+    if path.is_file():
+        files = [path]
+    elif (path / "sweep.json").exists():
+        return _read_folders([path], wanted)
+    elif folders := [file.parent for file in path.glob("*/sweep.json")]:
+        return _read_folders(folders, wanted)
+    else:
+        files = sorted(path.glob("*.parquet"))
+    if not files:
+        hint = "a sweep's folder is <storage>/<sweep>; a file that was exported and a tracking URI do as well"
+        raise RecordError(f"{path / 'sweep.json'}: cannot be read (No such file or directory); {hint}")
+    read = [read_record(file) for file in files]
+    names = [info.name for part in read for info in part.sweeps]
+    return names, read if wanted is None else [found for part in read if (found := part.only(wanted)).sweeps]
 
 
-def _sweep(path: Path) -> SweepInfo:
-    file = path / "sweep.json"
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        best = values.get("best")
-        return SweepInfo(
-            name=str(values["name"]),
-            family=str(values.get("family", "")),
-            path=path,
-            axes=tuple(values["axes"]),
-            objective=cast(Mapping[str, Direction], dict(values["objective"])),
-            state=str(values["state"]),
-            started=float(values["started"]),
-            ended=None if values.get("ended") is None else float(values["ended"]),
-            spec=values.get("spec") or {},
-            provenance=values.get("provenance") or {},
-            best=None if best is None else tuple(best),
-        )
-    except OSError as error:
-        hint = "a sweep's folder is <storage>/<sweep>"
-        raise RecordError(f"{file}: cannot be read ({error.strerror}); {hint}") from None
-    except KeyError as error:
-        raise RecordError(f"{file}: lacks {error}") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise RecordError(f"{file}: is not a sweep's record ({error})") from None
-
-
-def _trial(path: Path) -> _Trial | None:
-    """The trial of a journal; None where the machine died before the first line was out."""
-    trial: _Trial | None = None
-    for number, event in _events(path):
-        if trial is None and event["event"] != "trial":
-            raise RecordError(f"{path}:{number}: a journal begins with a trial line, got {event['event']!r}")
-        try:
-            trial = trial or _Trial(started=float(event["time"]))
-            trial.read(event)
-        except KeyError as error:
-            raise RecordError(f"{path}:{number}: the {event['event']} line lacks {error}") from None
-        except (ValueError, TypeError, AttributeError) as error:
-            raise RecordError(f"{path}:{number}: malformed {event['event']} line: {error}") from None
-    return trial
-
-
-def _events(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line numbers and events; a line cut off by the death of a machine is left out."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
-    parsed = [(number, _event(line)) for number, line in enumerate(lines, start=1) if line.strip()]
-    for index, (number, event) in enumerate(parsed):
-        if event is not None:
-            yield number, event
-            continue
-        # The last line of an attempt may be cut off: the journal ends there, or a retry begins.
-        following = parsed[index + 1][1] if index + 1 < len(parsed) else {"event": "trial"}
-        if following is None or following["event"] != "trial":
-            text = lines[number - 1][:80].decode(errors="replace")
-            raise RecordError(f"{path}:{number}: is not a JSON object with an event: {text}")
-
-
-def _event(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and isinstance(value.get("event"), str) else None
-
-
-def _float(value: Any) -> float:
-    """A number as written: the strings "NaN", "Infinity" and "-Infinity" stand for themselves."""
-    return float("nan") if value is None else float(value)
-
-
-def _int(value: Any) -> int:
-    return -1 if value is None else int(value)
-
-
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    return {str(name): _float(value) for name, value in metrics.items()}
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration by dotted names."""
-    leaves: dict[str, Any] = {}
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        leaves |= flatten(value, f"{key}.") if isinstance(value, Mapping) else {key: value}
-    return leaves
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """A sort key that puts ``_k2`` before ``_k16``."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _runs(sweeps: Sequence[SweepInfo], trials: Sequence[tuple[SweepInfo, _Trial]]) -> pd.DataFrame:
-    rows = [_row(sweep, trial) for sweep, trial in trials]
-    fixed = {
-        **dict.fromkeys(("sweep", "trial", "kind", "label"), "str"),
-        "number": "Int64",
-        "config_hash": "str",
-        **dict.fromkeys(("seed", "attempt"), "Int64"),
-        **dict.fromkeys(("state", "reason"), "str"),
-        "epoch": "Int64",
-        **dict.fromkeys(("started", "seconds"), "float64"),
-        "overrides": "str",
-    }
-    columns = {name: _series([row[name] for row in rows], kind) for name, kind in fixed.items()}
-    leaves = [flatten(trial.head.get("config") or {}) for _, trial in trials]
-    for axis in dict.fromkeys(axis for sweep in sweeps for axis in sweep.axes):
-        columns[axis] = _typed([leaf.get(axis) for leaf in leaves])
-    scalars = [trial.scalars() for _, trial in trials]
-    for metric in sorted({name for values in scalars for name in values}, key=natural):
-        columns[metric] = pd.Series([values.get(metric, float("nan")) for values in scalars], dtype="float64")
-    return pd.DataFrame(columns)
-
-
-def _row(sweep: SweepInfo, trial: _Trial) -> dict[str, Any]:
-    state, reason = trial.state(sweep)
-    return trial.identity("trial", "kind", "label", "number", "config_hash", "seed", "attempt") | {
-        "sweep": sweep.name,
-        "state": state,
-        "reason": reason,
-        "epoch": trial.last_epoch(),
-        "started": trial.started,
-        "seconds": float("nan") if trial.end is None else float(trial.end["time"]) - trial.started,
-        "overrides": json.dumps(trial.head.get("overrides") or {}, sort_keys=True),
-    }
-
-
-def _typed(values: Sequence[Any]) -> pd.Series[Any]:
-    """A column of one type: whole numbers stay whole where some are missing, mixed values become text."""
-    present = [value for value in values if value is not None]
-    if present and all(isinstance(value, bool) for value in present):
-        return pd.Series(values, dtype="boolean")
-    if present and all(type(value) is int for value in present):
-        return pd.Series(values, dtype="Int64")
-    if all(type(value) in (int, float) for value in present):
-        return pd.Series([_float(value) for value in values], dtype="float64")
-    texts = [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
-    return _series(texts, "str")
-
-
-def _curves(trials: Iterable[tuple[SweepInfo, _Trial]]) -> pd.DataFrame:
-    identity = ("trial", "kind", "label", "config_hash", "seed")
-    rows = [
-        {"sweep": sweep.name, **trial.identity(*identity), "metric": metric, "step": step, "value": value}
-        for sweep, trial in trials
-        for metric, (steps, values) in sorted(trial.curves.items())
-        for step, value in zip(steps, values, strict=True)
-    ]
-    return _frame(rows, ("sweep", *identity, "metric", "step", "value"))
-
-
-def _epochs(trials: Iterable[tuple[SweepInfo, _Trial]]) -> pd.DataFrame:
-    rows = [
-        {"sweep": sweep.name, **trial.identity("trial"), "epoch": epoch, "metric": metric, "value": value}
-        for sweep, trial in trials
-        for epoch, metrics in sorted(trial.epochs.items())
-        for metric, value in metrics.items()
-    ]
-    return _frame(rows, ("sweep", "trial", "epoch", "metric", "value"))
-
-
-def _frame(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
-    numbers = {"seed": "Int64", "step": "int64", "epoch": "int64", "value": "float64"}
-    kinds = dict.fromkeys(names, "str") | numbers
-    return pd.DataFrame({name: _series([row[name] for row in rows], kinds[name]) for name in names})
-
-
-def _series(values: Sequence[Any], kind: str) -> pd.Series[Any]:
-    series: pd.Series[Any] = pd.Series(values, dtype=cast(Any, kind))
-    return series
+def _read_folders(folders: Sequence[Path], wanted: Sequence[str] | None) -> tuple[list[str], list[Part]]:
+    infos = sorted(((read_info(folder), folder) for folder in folders), key=lambda found: found[0].started)
+    chosen = [(info, folder) for info, folder in infos if wanted is None or info.name in wanted]
+    return [info.name for info, _ in infos], [Part([info], read_frames(folder, info)) for info, folder in chosen]

@@ -1,13 +1,14 @@
-"""One table object, rendered to a terminal, Markdown, LaTeX and CSV."""
+"""One table object, rendered to a terminal, Markdown, HTML, LaTeX and CSV."""
 
 from __future__ import annotations
 
+import html
 import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pandas as pd
 import rich.box
@@ -21,33 +22,96 @@ Value = str | int | float | None
 MISSING = "\u2013"
 LABEL = 16
 """Cells that a row's label gets at the least in a terminal."""
+PORTRAIT = 110
+"""Characters of a row that are still legible across a portrait page when they are scaled to it."""
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''",
     MISSING: "--", "…": r"\dots{}", "§": r"\S{}", "†": r"$^\dagger$", "‡": r"$^\ddagger$",
     "±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "≤": r"$\leq$", "≥": r"$\geq$",
+    "×": r"$\times$", "≈": r"$\approx$", "²": "$^2$", "₂": "$_2$", "η": r"$\eta$", "ρ": r"$\rho$", "Δ": r"$\Delta$",
+    "·": r"$\cdot$", "−": "$-$",
 }  # fmt: skip
+NUMBERS = (
+    r"\sisetup{mode=text, reset-text-series=false, separate-uncertainty, group-separator={,}, group-minimum-digits=4}"
+)
+"""Numbers of a LaTeX table: bold where their cell is, ± before the error, commas between thousands."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value, the half width of its 95 % confidence interval, and how many it is the mean of."""
+    """A value and how far it can be relied on.
+
+    ``half_width`` is of a symmetric 95 % confidence interval, ``interval`` the ends of another one; ``count`` says
+    how many the value is the mean of and ``of`` how many there should have been. ``marker`` stands behind the
+    value, ``reason`` in the place of one that is missing.
+    """
 
     value: Value = None
     half_width: float | None = None
     count: int | None = None
     bold: bool = False
+    interval: tuple[float, float] | None = None
+    of: int | None = None
+    marker: str = ""
+    reason: str = ""
 
     @property
     def missing(self) -> bool:
         """Whether there is nothing to show."""
         return self.value is None or (isinstance(self.value, float) and math.isnan(self.value))
 
+    @property
+    def tail(self) -> str:
+        """What stands behind the number: how many it is the mean of, in brackets, and the marker."""
+        counts = "" if self.count is None else f"({self.count})" if self.incomplete is None else f"({self.incomplete})"
+        return " ".join(filter(None, (counts, self.marker)))
+
+    @property
+    def incomplete(self) -> str | None:
+        """``2/3`` where one of three is missing."""
+        return None if self.of is None or self.of == self.count else f"{self.count}/{self.of}"
+
+
+class Figures(NamedTuple):
+    """A number as it is written: digits, those of its half width or of the ends of its interval, power of ten."""
+
+    value: str
+    spread: tuple[str, ...] = ()
+    power: int | None = None
+
+    def text(self) -> str:
+        """In plain text."""
+        digits = self.value
+        if len(self.spread) == 1:
+            digits += f" ± {self.spread[0]}"
+        elif self.spread:
+            digits += f" [{self.spread[0]}, {self.spread[1]}]"
+        if self.power is None:
+            return digits
+        return f"({digits})e{self.power:+03d}" if self.spread else f"{digits}e{self.power:+03d}"
+
+    def latex(self) -> str:
+        """For siunitx."""
+        power = "" if self.power is None else f"e{self.power}"
+        value, *spread = (digits.replace(",", "") for digits in (self.value, *self.spread))
+        if len(spread) == 1:
+            return rf"\num{{{value} +- {spread[0]}{power and f' {power}'}}}"
+        ends = "" if not spread else rf" [\num{{{spread[0]}{power}}}, \num{{{spread[1]}{power}}}]"
+        return rf"\num{{{value}{power}}}{ends}"
+
+    def html(self) -> str:
+        """For HTML."""
+        digits = html.escape(Figures(self.value, self.spread).text()).replace("-", "−")
+        if self.power is None:
+            return digits
+        return f"{f'({digits})' if self.spread else digits} × 10<sup>{str(self.power).replace('-', '−')}</sup>"
+
 
 @dataclass(frozen=True)
 class Column:
-    """``header`` as it is shown, ``key`` as CSV names it, ``spec`` the format of its numbers."""
+    """``header`` as it is shown, ``key`` as CSV names it, ``spec`` the format of its numbers without an error."""
 
     header: str
     key: str
@@ -55,18 +119,46 @@ class Column:
     spec: str = ""
 
     def text(self, cell: Cell) -> str:
-        """The cell in words: the value, ± its half width, and in brackets its count where that is above 1."""
+        """The cell in words: the value and its interval, rounded to two digits of it, its count and its marker."""
         if cell.missing:
-            return MISSING
+            return f"{MISSING} {cell.reason}".rstrip()
         if isinstance(cell.value, str):
-            return " ".join(cell.value.split())
-        text = self._number(cell.value)
-        if cell.half_width is not None:
-            text += f" ± {self._number(cell.half_width)}"
-        return text if cell.count is None or cell.count < 2 else f"{text} ({cell.count})"
+            return " ".join([*cell.value.split(), *([cell.marker] if cell.marker else [])])
+        return f"{self.figures(cell).text()} {cell.tail}".rstrip()
 
-    def _number(self, value: float | None) -> str:
-        return "0" if value == 0 else format(value, self.spec)
+    def latex(self, cell: Cell) -> str:
+        """The cell for LaTeX with siunitx."""
+        if cell.missing or isinstance(cell.value, str):
+            return latex(self.text(cell))
+        return f"{self.figures(cell).latex()} {latex(cell.tail)}".rstrip()
+
+    def html(self, cell: Cell) -> str:
+        """The cell for HTML."""
+        if cell.missing or isinstance(cell.value, str):
+            return html.escape(self.text(cell))
+        return f"{self.figures(cell).html()} {html.escape(cell.tail)}".rstrip()
+
+    def figures(self, cell: Cell) -> Figures:
+        """The number of a cell, rounded by the magnitude of its error where it has one."""
+        if not isinstance(cell.value, int | float):
+            raise TypeError(f"{self.key}: {cell.value!r} is not a number")
+        value, error = float(cell.value), cell.half_width
+        others: tuple[float, ...] = () if error is None else (error,)
+        if cell.interval is not None:
+            others, error = cell.interval, (cell.interval[1] - cell.interval[0]) / 2
+        if not error or not all(map(math.isfinite, (value, error))):
+            return self._plain(cell.value, others if error == 0 else ())
+        last = int(f"{error:.1e}".partition("e")[2]) - 1
+        if not self.spec.endswith("e"):
+            return Figures(_digits(value, last), tuple(_digits(other, last) for other in others))
+        power = max(int(f"{number:e}".partition("e")[2]) for number in (value, error))
+        digits = [_digits(number / 10.0**power, last - power) for number in (value, *others)]
+        return Figures(digits[0], tuple(digits[1:]), power)
+
+    def _plain(self, value: float, others: Iterable[float]) -> Figures:
+        digits, _, power = ("0" if value == 0 else format(value, self.spec)).partition("e")
+        spread = tuple("0" if other == 0 else digits for other in others)
+        return Figures(digits, spread, int(power) if power else None)
 
 
 @dataclass(frozen=True)
@@ -145,8 +237,45 @@ class Table:
         notes = ["", *(f"- {_markdown(note)}" for note in self.notes)] if self.notes else []
         return "\n".join([f"### {_markdown(self.title)}", "", *rendered, *notes]) + "\n"
 
+    def to_html(self, standalone: bool = False) -> str:
+        """The table as an HTML fragment, or as a page of its own; numbers align to the right."""
+        head = "".join(f"<th{_right(column)}>{html.escape(column.header)}</th>" for column in self.columns)
+        body: list[str] = []
+        for block, rows in self._blocks():
+            body.append("<tbody>")
+            if block:
+                body.append(f'<tr><th colspan="{len(self.columns)}" scope="rowgroup">{html.escape(block)}</th></tr>')
+            for row in rows:
+                texts = [column.html(cell) for column, cell in zip(self.columns, row.cells, strict=True)]
+                texts[0] = f"{texts[0]} {html.escape(row.marker)}".rstrip()
+                cells = zip(self.columns, texts, row.cells, strict=True)
+                marked = (
+                    f"<td{_right(column)}>{_bold(text, '<b>{}</b>', row.bold or cell.bold)}</td>"
+                    for column, text, cell in cells
+                )
+                body.append(f"<tr>{''.join(marked)}</tr>")
+            body.append("</tbody>")
+        notes = [f"<li>{html.escape(note)}</li>" for note in self.notes]
+        title = html.escape(self.title)
+        lines = [
+            f'<table id="{html.escape(self.name)}">',
+            f"<caption>{title}</caption>",
+            f"<thead><tr>{head}</tr></thead>",
+            *body,
+            "</table>",
+            *(["<ul>", *notes, "</ul>"] if notes else []),
+        ]
+        if standalone:
+            page = ['<!doctype html><html lang="en"><meta charset="utf-8">', f"<title>{title}</title>"]
+            lines = [*page, *lines, "</html>"]
+        return "\n".join(lines) + "\n"
+
     def to_latex(self) -> str:
-        """The table for LaTeX with booktabs: a ``tabular`` inside a ``table`` with caption and label."""
+        """The table for LaTeX: a ``tabular`` inside a ``table`` with caption and label, numbers by siunitx.
+
+        It needs booktabs, siunitx (3 or newer) and graphicx, and lscape where it is too wide for a portrait page.
+        A row wider than the line is scaled to it.
+        """
         body: list[str] = []
         for block, rows in self._blocks():
             if body:
@@ -154,27 +283,33 @@ class Table:
             if block:
                 body.append(rf"\multicolumn{{{len(self.columns)}}}{{l}}{{\emph{{{latex(block)}}}}} \\")
             body += [self._latex_row(row) for row in rows]
+        wide = sum(self._cell_widths()) > PORTRAIT
         notes = [rf"\par {latex(note)}" for note in self.notes]
         lines = [
-            r"\begin{table}[t]",
+            rf"% \usepackage{{booktabs, siunitx, graphicx{', lscape' if wide else ''}}}",
+            *([r"\begin{landscape}"] if wide else []),
+            rf"\begin{{table}}[{'p' if wide else 't'}]",
             r"\centering",
             rf"\caption{{{latex(self.title)}}}",
             rf"\label{{tab:{self.name}}}",
-            r"\small",
-            rf"\begin{{tabular}}{{{''.join(column.align[0] for column in self.columns)}}}",
+            r"\footnotesize",
+            NUMBERS,
+            rf"\sbox0{{\begin{{tabular}}{{{''.join(column.align[0] for column in self.columns)}}}",
             r"\toprule",
             " & ".join(latex(column.header) for column in self.columns) + r" \\",
             r"\midrule",
             *body,
             r"\bottomrule",
-            r"\end{tabular}",
-            *([r"\begin{flushleft}\footnotesize", *notes, r"\end{flushleft}"] if notes else []),
+            r"\end{tabular}}%",
+            r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
+            *([r"\begin{flushleft}", *notes, r"\end{flushleft}"] if notes else []),
             r"\end{table}",
+            *([r"\end{landscape}"] if wide else []),
         ]
         return "\n".join(lines) + "\n"
 
     def to_csv(self) -> str:
-        """The values in full precision; half widths and counts have columns of their own."""
+        """The values in full precision; intervals, counts and what is said of a cell have columns of their own."""
         values: dict[str, list[Value]] = {}
         if any(row.block for row in self.rows):
             values["block"] = [row.block or None for row in self.rows]
@@ -183,8 +318,14 @@ class Table:
             values[column.key] = [cell.value for cell in cells]
             if any(cell.half_width is not None for cell in cells):
                 values[f"{column.key} ci95"] = [cell.half_width for cell in cells]
+            if any(cell.interval is not None for cell in cells):
+                for end, name in enumerate(("low", "high")):
+                    values[f"{column.key} ci95 {name}"] = [cell.interval and cell.interval[end] for cell in cells]
             if any(cell.count is not None for cell in cells):
                 values[f"{column.key} n"] = [cell.count for cell in cells]
+            if any(cell.incomplete or cell.marker or cell.reason for cell in cells):
+                said = [filter(None, (cell.marker, cell.reason, cell.incomplete)) for cell in cells]
+                values[f"{column.key} note"] = [" ".join(words) or None for words in said]
         # As objects, so that whole numbers stay whole beside missing ones.
         return pd.DataFrame(values, dtype=object).to_csv(index=False, lineterminator="\n")
 
@@ -205,12 +346,17 @@ class Table:
             padded.append(text + space if column.align == "left" else space + text)
         return f"| {' | '.join(padded)} |"
 
+    def _cell_widths(self) -> list[int]:
+        """Characters of each column where nothing is wrapped, with the gap to the next."""
+        rows = ([text for text, _ in self._texts(row)] for row in self.rows)
+        texts = [[column.header for column in self.columns], *rows]
+        return [2 + max(map(cell_len, column)) for column in zip(*texts, strict=True)]
+
     def _latex_row(self, row: Row) -> str:
-        cells = []
-        for cell, (text, bold) in zip(row.cells, self._texts(row), strict=True):
-            escaped = latex(text) if isinstance(cell.value, str) else _latex_number(text, bold)
-            cells.append(_bold(escaped, r"\textbf{{{}}}", bold))
-        return " & ".join(cells) + r" \\"
+        texts = [column.latex(cell) for column, cell in zip(self.columns, row.cells, strict=True)]
+        texts[0] = f"{texts[0]} {latex(row.marker)}".rstrip()
+        cells = zip(texts, row.cells, strict=True)
+        return " & ".join(_bold(text, r"\textbf{{{}}}", row.bold or cell.bold) for text, cell in cells) + r" \\"
 
 
 def latex(text: str) -> str:
@@ -228,17 +374,14 @@ def number_format(values: Iterable[float]) -> str:
     return f".{min(max(2 - math.floor(math.log10(min(sizes))), 0), 4)}f"
 
 
-def _latex_number(text: str, bold: bool) -> str:
-    """Powers of ten and minus signs are set as mathematics, which has a bold of its own."""
+def _digits(value: float, last: int) -> str:
+    """A number rounded to the power of ten ``last``."""
+    # Adding zero takes the sign from a negative one.
+    return f"{round(value, -last) + 0.0:,.{max(-last, 0)}f}"
 
-    def number(match: re.Match[str]) -> str:
-        sign, digits, power = match.groups()
-        if power is None:
-            return f"${sign}${digits}" if sign else digits
-        value = rf"{sign}{digits} \times 10^{{{int(power)}}}"
-        return rf"$\mathbf{{{value}}}$" if bold else f"${value}$"
 
-    return re.sub(r"(-?)(\d[\d.,]*)(?:e([+-]\d+))?", number, latex(text))
+def _right(column: Column) -> str:
+    return ' style="text-align: right"' if column.align == "right" else ""
 
 
 def _markdown(text: str) -> str:

@@ -39,8 +39,33 @@ def problems(
     ``event`` is the images' ``(channels, height, width)``, ``train_images`` the size of the training split and
     ``held_out`` that of the smaller held-out one, ``classes`` the number of labels, 0 where there are none.
     """
-    found = model_problems(config, event) | _loss(config)
+    found = model_problems(config, event) | _loss(config) | recomputation_problems(config)
     return found | _optimisation(config, train_images) | _evaluation(config, classes, held_out)
+
+
+def worker_problems(config: TrialConfig, workers: int) -> dict[str, str]:
+    """Dotted name → what keeps several workers from training one trial together, and what would be right."""
+    size = config.train.batch_size
+    if size % workers:
+        below, above = size - size % workers, size + workers - size % workers
+        nearest = f"{below} or {above}" if below else str(above)
+        return {"train.batch_size": f"{size} images cannot be shared equally among {workers} workers; use {nearest}"}
+    return {}
+
+
+def recomputation_problems(config: TrialConfig) -> dict[str, str]:
+    """Of ``problems``, those of ways to train that recomputed activations do not allow."""
+    if config.model.flow.memory != "recompute":
+        return {}
+    found: dict[str, str] = {}
+    if config.train.precision != "float32":
+        found["train.precision"] = (
+            f"{config.train.precision} rounds too coarsely for memory: recompute, which inverts what it computed; "
+            "use memory: store or precision: float32"
+        )
+    if config.train.compile:
+        found["train.compile"] = "memory: recompute cannot be compiled; use memory: store or compile: false"
+    return found
 
 
 def model_problems(config: TrialConfig, event: Event) -> dict[str, str]:

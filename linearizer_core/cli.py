@@ -1,22 +1,31 @@
-"""One configuration trained and evaluated without a cluster: ``python -m linearizer_core.training CONFIG.yaml``."""
+"""One configuration trained and evaluated without a cluster: ``python -m linearizer_core.training CONFIG.yaml``.
+
+Started by ``torchrun``, its processes are the workers of one trial.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import torch
 import yaml
 
 from linearizer_core import data as datasets
-from linearizer_core.checks import problems
+from linearizer_core.checks import problems, worker_problems
 from linearizer_core.config import TrialConfig, config_hash, from_mapping, to_mapping
 from linearizer_core.journal import JournalError, TrialIdentity, outcome
 from linearizer_core.nested import with_leaves
 from linearizer_core.recipes import expand
 from linearizer_core.trial import TrialFiles, run
+from linearizer_core.workers import Workers, joined
+
+MEETING_SECONDS = 1800.0
+"""How long workers wait for each other: while one of them trains a classifier or writes a large state."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,26 +37,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("config", type=Path, help="YAML file: the configuration of a trial, as in a sweep's spec")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a leaf")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the record (default: runs)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda, cuda:1 …")
+    parser.add_argument(
+        "--device", default=_default_device(), help="cpu, cuda, cuda:1 …; of several workers each its own"
+    )
     chosen = parser.parse_args(arguments)
+    workers = _workers()
+    said = sys.stderr if workers.leads else None
     try:
         config = read(chosen.config, chosen.set)
         data = datasets.load(config.data)
         device = _device(chosen.device)
     except (ValueError, OSError, RuntimeError) as error:
-        print(f"{chosen.config}: {error}", file=sys.stderr)
+        _say(f"{chosen.config}: {error}", said)
         return 2
     held_out = min(len(data.validation), len(data.test))
     wrong = problems(config, data.event, len(data.train), data.classes, held_out)
+    wrong |= worker_problems(config, workers.count)
     for name, message in wrong.items():
-        print(f"{chosen.config}: {name}: {message}", file=sys.stderr)
+        _say(f"{chosen.config}: {name}: {message}", said)
     if wrong:
         return 2
     try:
-        return _train(chosen.config, config, chosen.out, device, data.checksum)
+        with joined(workers, None, device, MEETING_SECONDS):
+            return _train(chosen.config, config, chosen.out, device, data.checksum, workers)
     except (JournalError, NotADirectoryError, PermissionError) as error:
-        print(error, file=sys.stderr)
+        _say(str(error), said)
         return 2
+
+
+def _say(text: str, stream: TextIO | None) -> None:
+    """Print, where there is something to print on: of several workers only one speaks."""
+    if stream is not None:
+        print(text, file=stream, flush=True)
+
+
+def _workers() -> Workers:
+    """The processes that ``torchrun`` has started, as the environment tells; otherwise this one alone."""
+    return Workers(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+
+
+def _default_device() -> str:
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
 
 
 def _device(name: str) -> str:
@@ -58,25 +88,27 @@ def _device(name: str) -> str:
     return str(device)
 
 
-def _train(source: Path, config: TrialConfig, out: Path, device: str, checksum: str) -> int:
+def _train(source: Path, config: TrialConfig, out: Path, device: str, checksum: str, workers: Workers) -> int:
     values = to_mapping(config)
     digest = config_hash(values)
     name = f"{source.stem}-{digest[:6]}-s{config.seed}"
     files = TrialFiles(
         out / "journal" / f"{name}.jsonl", out / "artifacts" / name, out / "training" / f"{name}.pt", out / "cache"
     )
-    if outcome(files.journal).state == "finished":
-        print(f"{files.journal}: has finished already")
+    said = sys.stdout if workers.leads else None
+    if workers.led(lambda: outcome(files.journal).state == "finished"):
+        _say(f"{files.journal}: has finished already", said)
         return 0
     identity = TrialIdentity(source.stem, name, "search", None, 0, digest, config.seed)
     origin = {"packages": {"torch": torch.__version__}, "data_checksum": checksum}
-    print(f"{name} on {device}, journal {files.journal}", flush=True)
+    among = f", {workers.count} workers" if workers.count > 1 else ""
+    _say(f"{name} on {device}{among}, journal {files.journal}", said)
     state = "failed"
-    for result in run(config, identity, files, origin, device):
+    for result in run(config, identity, files, origin, device, workers=workers):
         state = result.pop("state", state)
         shown = {key: value for key, value in result.items() if key.startswith("quality/")}
         values_shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in list(shown.items())[:6])
-        print(f"epoch {result['epoch']}/{config.train.epochs}  {values_shown or result.get('reason', '')}", flush=True)
+        _say(f"epoch {result['epoch']}/{config.train.epochs}  {values_shown or result.get('reason', '')}", said)
     return 0 if state == "finished" else 1
 
 

@@ -161,7 +161,7 @@ class LossConfig:
 class TrainConfig:
     epochs: int = _field(30, "passes over the training split, or the first train.steps steps of each", ge=1)
     steps: int = _field(0, "steps an epoch, of fresh shuffles of a large training split; 0: a whole pass", ge=0)
-    batch_size: int = _field(128, "images a step", ge=1)
+    batch_size: int = _field(128, "images a step, of all workers of a trial together", ge=1)
     lr: float = _field(1.0e-3, "peak learning rate of Adam", gt=0, le=1)
     warmup: float = _field(
         0.05, "fraction of the steps over which the rate rises; it then falls as a cosine", ge=0, lt=1
@@ -177,6 +177,12 @@ class TrainConfig:
     merge_every: int = _field(50, "steps between merges of the perturbations of p4 mixing", ge=1)
     sigma: float = _field(0.3, "latent noise in the two reconstruction terms", ge=0)
     dequantise: float = _field(0.1, "standard deviation of noise added to training images, in [-1, 1] units", ge=0)
+    precision: Literal["float32", "bfloat16"] = _field(
+        "float32",
+        "of the networks inside couplings, and of flow_matching's, in training. bfloat16: faster on GPUs that have it; "
+        "all else, and evaluation, is in float32",
+    )
+    compile: bool = _field(False, "compile the losses with torch.compile: slower to start, then faster on a GPU")
     loss: LossConfig = _field(LossConfig, "weights of the loss terms")
 
 

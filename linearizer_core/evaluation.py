@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from linearizer_core.metrics.quality import (
     psnr,
     sliced_wasserstein,
 )
+from linearizer_core.workers import present
 
 SAMPLE_SEED = 99
 """Fixes the noise that samples are made from, so that every trial and every step count is given the same."""
@@ -82,12 +84,12 @@ class _Held:
     @cached_property
     def features(self) -> Tensor:
         assert self.classifier is not None
-        return self.classifier.features(self.images)
+        return in_batches(self.classifier.features, self.images)
 
     @cached_property
     def inception_features(self) -> Tensor:
         assert self.inception is not None
-        return self.inception.features(self.images)
+        return in_batches(self.inception.features, self.images)
 
 
 class Quality:
@@ -112,8 +114,7 @@ class Quality:
     @classmethod
     def cached(cls, metrics: tuple[Metric, ...], data: ImageData, cache: Path, device: torch.device | str) -> Quality:
         """With the data set's classifier from ``cache``, trained first if it is needed and not there."""
-        needed = set(metrics) & set(CLASSIFIER_METRICS)
-        return cls(metrics, data, cached_classifier(data, cache) if needed else None, device)
+        return cls(metrics, data, needed_classifier(metrics, data, cache), device)
 
     def __call__(self, samples: Tensor, split: str = "quality") -> dict[str, float]:
         """Metric name to value, NaN where a sample is not finite; ``split`` is ``quality`` (validation) or ``test``."""
@@ -126,6 +127,11 @@ class Quality:
             if metric not in found:
                 found |= _measure(metric, clamped, held)
         return {metric: found[metric] for metric in self.metrics}
+
+
+def needed_classifier(metrics: tuple[Metric, ...], data: ImageData, cache: Path) -> Classifier | None:
+    """The data set's classifier from ``cache``, trained first if it is not there; None where no metric needs it."""
+    return cached_classifier(data, cache) if set(metrics) & set(CLASSIFIER_METRICS) else None
 
 
 def _measure(metric: Metric, samples: _Held, held: _Held) -> dict[str, float]:
@@ -145,20 +151,40 @@ def _measure(metric: Metric, samples: _Held, held: _Held) -> dict[str, float]:
 
 
 def in_batches(function: Callable[[Tensor], Tensor], *inputs: Tensor) -> Tensor:
-    """A function of rows applied to many of them, a batch at a time."""
+    """A function of rows applied to many of them, a batch at a time.
+
+    Of several workers each takes its share of the rows, and all get the whole: all MUST call it with the same rows. An
+    error on one is raised on all.
+    """
+    workers, rows = present(), len(inputs[0])
+    if _sharers(rows) == 1:
+        return _in_batches(function, inputs)
+    ends = [rows * rank // workers.count for rank in range(workers.count + 1)]
+    mine = [each[ends[workers.rank] : ends[workers.rank + 1]] for each in inputs]
+    part = workers.together(lambda: _in_batches(function, mine))
+    return workers.joint(part, [stop - start for start, stop in pairwise(ends)])
+
+
+def _in_batches(function: Callable[[Tensor], Tensor], inputs: Sequence[Tensor]) -> Tensor:
     parts = zip(*(each.split(BATCH) for each in inputs), strict=True)
     return torch.cat([function(*part) for part in parts])
 
 
+def _sharers(rows: int) -> int:
+    """How many workers ``in_batches`` divides rows among: one where there is not a row for each."""
+    return present().count if rows >= present().count else 1
+
+
 def timed(device: torch.device, sample: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """A sampler's result and its wall time in milliseconds an image."""
+    """A sampler's result and the time in milliseconds that one worker needs for an image of it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
     result = sample()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return result, 1000 * (time.perf_counter() - start) / len(result)
+    rows = len(result)
+    return result, 1000 * (time.perf_counter() - start) * _sharers(rows) / rows
 
 
 def megaflops(sample: Callable[[Tensor], Tensor], x: Tensor) -> float:

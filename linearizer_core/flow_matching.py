@@ -39,7 +39,7 @@ class ResidualMLP(Conditioner):
         self.skip = nn.Linear(EMBEDDING, 1)
         zero(self.skip)
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def network(self, x: Tensor, label: Tensor | None) -> Tensor:
         embedding = self.embed(x, label)
         assert embedding is not None
         state = self.modulation(self.first(x), embedding)

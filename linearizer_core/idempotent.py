@@ -16,6 +16,7 @@ from linearizer_core.flows.base import Chain, Invertible
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.model import Event, Model
 from linearizer_core.operators.projection import FrameProjection, SpectrumProjection
+from linearizer_core.workers import ALONE, Workers
 
 LARGEST_FACTOR = 512
 """Columns, at most, of the fitted Gaussian's factor where the rank is learned and could be the dimension."""
@@ -110,24 +111,18 @@ class IdempotentLinearizer(Model):
         return self.projector()(x)
 
     @torch.no_grad()
-    def settle(self, batches: Iterable[Tensor]) -> None:
+    def settle(self, batches: Iterable[Tensor], workers: Workers = ALONE) -> None:
         """Fit the Gaussian to the mean and covariance of P g(x) over batches of images ``(batch, *event)``.
 
         Where P's rank exceeds the factor's columns, the covariance is that of factor analysis: the leading principal
-        directions, and for what is left the variance of each coordinate.
+        directions, and for what is left the variance of each coordinate. Of several workers each has batches of its
+        own, and all get the Gaussian of all batches.
 
         Raises ``ValueError`` for less than two images.
         """
-        operator = self.projection.operator()
-        dim = len(self.latent_mean)
-        count, total = 0, torch.zeros(dim, dtype=torch.float64, device=self.device)
-        squares = torch.zeros(dim, dim, dtype=torch.float64, device=self.device)
-        for images in batches:
-            z = operator.apply(self.g(images.to(self.device, self.dtype))[0]).double()
-            count, total = count + len(z), total + z.sum(0)
-            squares.addmm_(z.T, z)
+        count, total, squares = (workers.total(each) for each in workers.together(lambda: self._moments(batches)))
         if count < 2:
-            raise ValueError(f"a covariance needs at least two images, got {count}")
+            raise ValueError(f"a covariance needs at least two images, got {int(count)}")
         mean = total / count
         covariance = (squares - count * torch.outer(mean, mean)) / (count - 1)
         values, vectors = _leading(covariance, self.latent_factor.shape[1])
@@ -136,18 +131,40 @@ class IdempotentLinearizer(Model):
         self.latent_factor.copy_(factor)
         self.latent_rest.copy_((covariance.diagonal() - factor.square().sum(1)).clamp_min(0).sqrt())
 
+    def _moments(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The number of images, and the sums of P g(x) and of its outer products, in float64."""
+        operator = self.projection.operator()
+        dim = len(self.latent_mean)
+        count, total = (torch.zeros(shape, dtype=torch.float64, device=self.device) for shape in ((), (dim,)))
+        squares = torch.zeros(dim, dim, dtype=torch.float64, device=self.device)
+        for images in batches:
+            z = operator.apply(self.g(images.to(self.device, self.dtype))[0]).double()
+            count, total = count + len(z), total + z.sum(0)
+            squares.addmm_(z.T, z)
+        return count, total, squares
+
+    def latent_noise(self, count: int, generator: torch.Generator) -> Tensor:
+        """Standard normal numbers that ``images`` makes ``count`` images from, drawn on the generator's device."""
+        columns = self.latent_factor.shape[1] + len(self.latent_mean)
+        drawn = torch.randn(count, columns, generator=generator, device=generator.device, dtype=self.dtype)
+        return drawn.to(self.device)
+
     @torch.no_grad()
-    def sample(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+    def images(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """Images g⁻¹(P (mean + temperature (F ε + rest ⊙ ε'))), ``(count, *event)``, which f leaves as they are.
 
-        ε and ε' are drawn on the generator's device. Before ``settle`` all images are the space's zero vector.
+        ``noise`` is ε and ε' side by side, ``(count, m + dim)``. Before ``settle`` all images are the space's zero
+        vector.
         """
         dim, columns = self.latent_factor.shape
-        drawn = torch.randn(count, columns + dim, generator=generator, device=generator.device, dtype=self.dtype)
-        along, rest = drawn.to(self.device).split([columns, dim], 1)
+        along, rest = noise.split([columns, dim], 1)
         deviation = along @ self.latent_factor.T + rest * self.latent_rest
         images: Tensor = self.g.inverse(self.projection(self.latent_mean + temperature * deviation))[0]
         return images
+
+    def sample(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """``images`` of noise that the generator draws, ``(count, *event)``."""
+        return self.images(self.latent_noise(count, generator), temperature)
 
 
 def isometry(latents: Tensor, origin: Tensor, images: Tensor) -> Tensor:

@@ -38,12 +38,16 @@ class JournalError(ValueError):
 
 
 class Journal:
-    """Appends a trial's events; every line is on its way to the disk when the call returns."""
+    """Appends a trial's events; every line is on its way to the disk when the call returns.
 
-    def __init__(self, path: Path) -> None:
+    Without a path nothing is read or written: of several workers only the one that leads keeps the journal.
+    """
+
+    def __init__(self, path: Path | None) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_half_line(path)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _drop_half_line(path)
 
     def trial(
         self,
@@ -53,6 +57,8 @@ class Journal:
         resumed_epoch: int = 0,
     ) -> None:
         """The trial starts, or starts again."""
+        if self.path is None:
+            return
         attempt = 1 + sum(1 for event in read(self.path) if event["event"] == "trial")
         self._write(
             "trial",
@@ -75,6 +81,14 @@ class Journal:
         """The end scalars."""
         self._write("summary", metrics=metrics)
 
+    def warning(self, message: str) -> None:
+        """Something did not go as configured, and the trial goes on without it."""
+        self._write("warning", message=message)
+
+    def saved(self, epoch: int) -> None:
+        """Another attempt goes on after this epoch."""
+        self._write("saved", epoch=epoch)
+
     def artifact(self, path: str) -> None:
         """A file, or folder, below the trial's artifacts is complete."""
         self._write("artifact", path=path)
@@ -84,6 +98,8 @@ class Journal:
         self._write("end", state=state, reason=reason, epoch=epoch)
 
     def _write(self, event: str, **values: Any) -> None:
+        if self.path is None:
+            return
         line = json.dumps(_finite({"event": event, "time": time.time(), **values}), ensure_ascii=False)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -130,13 +146,20 @@ def parse(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to: its state (None while it runs), why, its last epoch, and its latest metrics."""
+    """What a trial came to: its state (None while it runs), why, its last epoch, and its latest metrics.
+
+    ``begun`` is whether there is any attempt at it; ``saved`` is the epoch that another one would go on from,
+    and ``reused`` whether it was taken over from an identical trial.
+    """
 
     state: State | None
     reason: str | None
     epoch: int
     metrics: dict[str, float]
     rungs: dict[int, dict[str, float]]
+    begun: bool = True
+    saved: int = 0
+    reused: bool = False
 
 
 def outcome(path: Path) -> Outcome:
@@ -150,9 +173,13 @@ def outcome(path: Path) -> Outcome:
     epoch = 0
     summary: dict[str, float] = {}
     rungs: dict[int, dict[str, float]] = {}
+    begun, saved, reused = False, 0, False
     for event in read(path):
         match event["event"]:
+            case "saved":
+                saved = event["epoch"]
             case "trial":
+                begun, saved, reused = True, event["resumed_epoch"], "reused_from" in event
                 state, reason, epoch, summary = None, None, event["resumed_epoch"], {}
                 rungs = {e: m for e, m in rungs.items() if e <= event["resumed_epoch"]}
             case "epoch":
@@ -165,4 +192,4 @@ def outcome(path: Path) -> Outcome:
             case "end":
                 state, reason, epoch = event["state"], event["reason"], event["epoch"]
     last = rungs[max(rungs)] if rungs else {}
-    return Outcome(state, reason, epoch, {**last, **summary}, rungs)
+    return Outcome(state, reason, epoch, {**last, **summary}, rungs, begun, saved, reused)

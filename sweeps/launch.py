@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import signal
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -14,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend, JournalStorage
 from ray import tune
 from rich.console import Console
 
@@ -24,35 +21,45 @@ from linearizer_core.evaluation import Quality
 from linearizer_core.families import family_of
 from linearizer_core.journal import Journal, JournalError, TrialIdentity, outcome
 from linearizer_core.metrics.features import checksum
-from linearizer_core.nested import flatten
-from sweeps.cluster import connected, local_capacity
+from linearizer_core.nested import flatten, with_leaves
+from sweeps.cluster import Node, connected, local_capacity
+from sweeps.ending import INTERRUPTED, Ending, interrupted_by_sigterm, stopping_on_signals
+from sweeps.ledger import Ledger, Meter
+from sweeps.lock import take
+from sweeps.mirror import Mirror
 from sweeps.paths import SweepPaths
 from sweeps.plan import Plan, make_plan
 from sweeps.progress import Progress
-from sweeps.provenance import provenance
+from sweeps.provenance import processes, provenance
 from sweeps.record import read_record, write_record
+from sweeps.reuse import FinishedTrials
 from sweeps.schedule import PlannedTrial, ReplayError, Schedule, make_study
-from sweeps.searcher import Bridge, BudgetStopper, HalvingScheduler, ScheduleSearcher, recorded
-from sweeps.spec import Sweep
+from sweeps.searcher import Bridge, HalvingScheduler, Recorded, ScheduleSearcher
+from sweeps.spec import Sweep, recorded
 from sweeps.stopping import Halving
-from sweeps.tracking import BackgroundShipper, Shipper, describe, tracking_uri
-from sweeps.trial import Task, run_trial
-from sweeps.uri import without_password
+from sweeps.task import Task
+from sweeps.tracking import BackgroundShipper, Shipper, tracking_uri
+from sweeps.trainable import TrialTrainable, pack
+from sweeps.trial import only_writer
+from sweeps.uri import describe, without_password
 from sweeps.validation import InputError, Problem
 
-MAY_CHANGE = ("search.trials", "budget.", "resources.", "tracking.", "storage", "data.root", "data.download")
+MAY_CHANGE = (
+    "search.trials", "search.storage", "budget.", "resources.", "tracking.", "storage", "data.root", "data.download",
+)  # fmt: skip
 """Leaves that may differ when a sweep is launched again: they change how much or where, not what a trial is."""
 
-MAX_FAILURES = 2
-"""How often a trial whose process fails is tried again before it counts as failed."""
+MOMENT = 1.0
+"""Seconds to wait for a sweep's lock."""
 
 
 @dataclass(frozen=True)
 class LaunchResult:
     """How a launch ended.
 
-    ``state`` and ``reason`` are as in sweep.json, ``trials`` counts them by state, ``seconds`` is wall time by phase,
-    ``not_shipped`` says why MLflow lacks something, if it does.
+    ``state`` and ``reason`` are as in sweep.json, ``trials`` counts them by state, of which ``reused`` were taken over
+    from identical ones, ``seconds`` is wall time by phase. ``not_shipped`` says why MLflow lacks something, if it does,
+    and ``not_mirrored`` why the study's database does.
     """
 
     state: str
@@ -60,12 +67,23 @@ class LaunchResult:
     best: list[PlannedTrial]
     best_value: float | None
     trials: dict[str, int]
+    reused: int
     seconds: dict[str, float] = field(default_factory=dict)
     not_shipped: str | None = None
+    not_mirrored: str | None = None
 
 
-def launch(sweep: Sweep, console: Console, address: str | None = None) -> LaunchResult:
-    """Run what the sweep still lacks.
+def launch(
+    sweep: Sweep,
+    console: Console,
+    address: str | None = None,
+    potential: tuple[Node, ...] = (),
+    fresh: bool = False,
+    trainable: type[TrialTrainable] = TrialTrainable,
+) -> LaunchResult:
+    """Run what the sweep still lacks; finished identical trials of other sweeps are taken over unless ``fresh``.
+
+    ``potential`` is what the autoscaler of the cluster at ``address`` may add, ``trainable`` what Ray Tune runs.
 
     Raises ``InputError`` before anything is written when the sweep cannot be placed, its folder holds another
     sweep, or it is running already.
@@ -73,15 +91,19 @@ def launch(sweep: Sweep, console: Console, address: str | None = None) -> Launch
     check_folder(sweep)
     clock = _Clock()
     with ExitStack() as stack:
-        stack.enter_context(_stop_like_interrupt())
-        capacity = local_capacity() if address is None else stack.enter_context(connected(address))
+        stack.enter_context(interrupted_by_sigterm())
+        capacity = local_capacity() if address is None else stack.enter_context(connected(address, potential))
         plan = make_plan(sweep, capacity)
         paths = SweepPaths(sweep.folder)
         stack.enter_context(only_launch(sweep.source, paths))
+        # Whoever asks from here on finds the lock held, and means this launch.
+        paths.stop.unlink(missing_ok=True)
         before = read_record(paths)
-        record = _new_record(plan, before)
+        record = _new_record(plan, before, fresh, console)
+        _await_writers(sweep.source, paths, console)
         run = _prepare(plan, paths, record)
-        write_record(paths, record)
+        mirror = _recorded_and_mirrored(run, paths, record, before)
+        stack.callback(mirror.close)
         shipper = Shipper(
             paths,
             tracking_uri(sweep.model.tracking.uri, paths),
@@ -96,8 +118,10 @@ def launch(sweep: Sweep, console: Console, address: str | None = None) -> Launch
             if not run.complete:
                 if address is None:
                     stack.enter_context(connected(None))
+                # Ray has put its own SIGTERM handler in the place of ours: it would abort.
+                stack.enter_context(interrupted_by_sigterm())
                 clock.lap("ray")
-                reason = _run(run, plan, paths, console)
+                reason = _run(run, plan, paths, console, trainable)
                 before = None
             clock.lap("trials")
         except BaseException as error:
@@ -109,7 +133,26 @@ def launch(sweep: Sweep, console: Console, address: str | None = None) -> Launch
         result = _close(run, paths, record, reason, before["ended"] if before else None)
         not_shipped = _finish_shipping(background)
         clock.lap("ship")
-    return replace(result, seconds=clock.seconds, not_shipped=not_shipped)
+    return replace(result, seconds=clock.seconds, not_shipped=not_shipped, not_mirrored=mirror.error)
+
+
+def _recorded_and_mirrored(
+    run: _Run, paths: SweepPaths, record: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> Mirror:
+    """Write sweep.json, and then begin to copy the study: one that belongs to no recorded sweep would be in the way.
+
+    Raises ``InputError`` where the study's storage cannot be used; a sweep that was not there before is then not there.
+    """
+    write_record(paths, record)
+    schedule = run.bridge.schedule
+    try:
+        return Mirror(schedule.study, schedule.sweep.search.storage, paths, record["id"])
+    except InputError:
+        if before is None:
+            paths.sweep_json.unlink()
+        else:
+            write_record(paths, before)
+        raise
 
 
 def _close(
@@ -127,8 +170,18 @@ def _close(
         "best_value": schedule.best_value(),
     }
     write_record(paths, {**record, **end})
-    trials = _end_open_trials(paths, reason)
-    return LaunchResult(state, reason, best, schedule.best_value(), trials)
+    if schedule.complete:
+        _set_aside(schedule, paths)
+    trials, reused = _end_open_trials(paths, reason)
+    return LaunchResult(state, reason, best, schedule.best_value(), trials, reused)
+
+
+def _set_aside(schedule: Schedule, paths: SweepPaths) -> None:
+    """Move away the confirmations of configurations that are no longer among the best, since the search has grown."""
+    for path in paths.journals.glob("k*.jsonl"):
+        if not schedule.has(path.stem):
+            paths.superseded.mkdir(exist_ok=True)
+            path.replace(paths.superseded / path.name)
 
 
 class _Clock:
@@ -161,8 +214,8 @@ def check_folder(sweep: Sweep) -> None:
             "give this one another name (--set name=…) or remove that folder"
         )
         raise InputError(sweep.source, [Problem("name", message)])
-    fewer, most = now.get("search.trials"), before.get("search.trials")
-    if fewer is not None and most is not None and fewer < most:
+    most = recorded(record, sweep.folder).configurations
+    if sweep.configurations < most:
         message = f"{sweep.name} was launched with {most} already; the number can only grow"
         raise InputError(sweep.source, [Problem("search.trials", message)])
 
@@ -180,37 +233,41 @@ def only_launch(source: str, paths: SweepPaths) -> Iterator[None]:
         raise InputError(source, [Problem("storage", f"{paths.root} cannot be written: {error.strerror}")]) from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            # Who only looks whether a launch runs holds it for a moment.
+            take(file, MOMENT)
+        except TimeoutError:
             message = f"{paths.root.name} is being carried out already"
             raise InputError(source, [Problem("name", message)]) from None
         yield
 
 
-@contextmanager
-def _stop_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a sweep as Ctrl-C does: in order, with everything recorded."""
-    before = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    # A shell starts what a script puts into the background with SIGINT ignored: neither would end the sweep then.
-    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-    if ignored:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        if ignored:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _await_writers(source: str, paths: SweepPaths, console: Console) -> None:
+    """Wait for what is left of a launch that died: its processes may still be writing.
+
+    Raises ``InputError`` when they do not end, or a journal cannot be read.
+    """
+    for path in sorted(paths.journals.glob("*.jsonl")):
+        try:
+            if outcome(path).state is None:
+                with console.status(f"waiting for the end of an earlier {path.stem}"), only_writer(path):
+                    pass
+        except (JournalError, TimeoutError) as error:
+            raise InputError(source, [Problem("name", str(error))]) from None
 
 
-def _new_record(plan: Plan, before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """sweep.json of a sweep that starts, or of the one ``before`` that goes on."""
+def _new_record(plan: Plan, before: Mapping[str, Any] | None, fresh: bool, console: Console) -> dict[str, Any]:
+    """sweep.json of a sweep that starts, or of the one ``before`` that goes on.
+
+    Raises ``InputError`` when that had other data.
+    """
     sweep = plan.sweep
     data = datasets.load(sweep.trial_config({}, 0).data)
-    resolved = sweep.resolved
-    if sweep.model.tracking.uri:
-        shown = without_password(sweep.model.tracking.uri)
-        resolved = {**resolved, "tracking": {**resolved["tracking"], "uri": shown}}
+    origin = provenance(data.checksum)
+    if before and before["provenance"]["data_checksum"] != data.checksum:
+        message = f"the images are not those that {sweep.name} began with; give it those, or another name"
+        raise InputError(sweep.source, [Problem("data", message)])
+    if before and before["provenance"]["git"] != origin["git"]:
+        console.print("the code is not that which the sweep began with; each trial records its own", style="yellow")
     record: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "name": sweep.name,
@@ -218,17 +275,25 @@ def _new_record(plan: Plan, before: Mapping[str, Any] | None) -> dict[str, Any]:
         "axes": list(sweep.search.space),
         "objective": dict(sweep.search.objective),
         "lookahead": plan.lookahead,
-        "spec": resolved,
+        "spec": shown(sweep.resolved),
+        "fresh": fresh,
         "state": "running",
         "reason": None,
         "started": time.time(),
         "ended": None,
         "best": None,
         "best_value": None,
-        "provenance": provenance(data.checksum),
+        "provenance": origin,
     }
     # The order of the search depends on the look-ahead: a sweep keeps the one that it began with.
-    return record | {key: before[key] for key in ("id", "started", "lookahead") if before}
+    kept = {key: before[key] for key in ("id", "started", "lookahead")} if before else {}
+    return record | kept | {"fresh": fresh or bool(before and before["fresh"])}
+
+
+def shown(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved spec as it may be stored: URIs without their passwords."""
+    leaves = {"tracking.uri": spec["tracking"]["uri"], "search.storage": spec["search"]["storage"]}
+    return with_leaves(spec, {name: without_password(uri) for name, uri in leaves.items() if uri})
 
 
 def _reference_trials(sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any], console: Console) -> None:
@@ -262,24 +327,24 @@ class _Run:
     """A sweep that is ready to go on; ``complete`` when no trial of it is missing."""
 
     bridge: Bridge
-    stopper: BudgetStopper
     complete: bool
 
 
 def _prepare(plan: Plan, paths: SweepPaths, record: Mapping[str, Any]) -> _Run:
     """The schedule of the trials that are missing, with the study rebuilt from those that are there.
 
-    Raises ``InputError`` when the journals cannot be read or are not of this search.
+    Raises ``InputError`` when the journals are not of this search.
     """
     sweep = plan.sweep
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    paths.study.unlink(missing_ok=True)
-    study = make_study(sweep, JournalStorage(JournalFileBackend(str(paths.study))))
+    study = make_study(sweep)
     objective, mode = next(iter(sweep.search.objective.items()))
     epochs = sweep.base_leaves["train.epochs"]
     halving = Halving(sweep.search.stop_early, mode, epochs) if sweep.search.stop_early else None
-    schedule = Schedule(sweep, study, record["lookahead"], recorded(paths, halving, objective))
-    resources, budget = sweep.model.resources, sweep.model.budget
+    resources = sweep.model.resources
+    origin = {**record["provenance"], "processes": processes(resources)}
+    finished = None if record["fresh"] else FinishedTrials(paths, origin)
+    schedule = Schedule(sweep, study, record["lookahead"], Recorded(paths, halving, objective, finished))
     data_root = str(datasets.root_of(sweep.trial_config({}, 0).data))
 
     def task(planned: PlannedTrial) -> Task:
@@ -290,37 +355,42 @@ def _prepare(plan: Plan, paths: SweepPaths, record: Mapping[str, Any]) -> _Run:
             identity=planned.identity,
             config={**planned.config, "data": data},
             root=root,
+            provenance=origin,
+            workers=resources.workers,
             threads=resources.cpus_per_worker,
             gpus=resources.gpus_per_worker,
-            provenance=record["provenance"],
+            checkpoint_seconds=resources.checkpoint_seconds,
+            collective_timeout=resources.collective_timeout,
         )
 
     try:
-        for path in paths.journals.glob("*.jsonl"):
-            outcome(path)
         complete = not schedule.has_next()
-    except (ReplayError, JournalError) as error:
+    except ReplayError as error:
         raise InputError(sweep.source, [Problem("name", str(error))]) from None
-    bridge = Bridge(schedule, halving, paths, task)
-    stopper = BudgetStopper(budget.hours, budget.gpu_hours, resources.gpus_per_worker)
-    return _Run(bridge, stopper, complete)
+    return _Run(Bridge(schedule, halving, paths, task), complete)
 
 
-def _run(run: _Run, plan: Plan, paths: SweepPaths, console: Console) -> str | None:
+def _run(run: _Run, plan: Plan, paths: SweepPaths, console: Console, trainable: type[TrialTrainable]) -> str | None:
     """Run the trials that are missing; why they were cut short, if they were."""
     resources = plan.sweep.model.resources
-    bundle = {"CPU": float(resources.cpus_per_worker), "GPU": float(resources.gpus_per_worker)}
     # As many trials may wait for a process as can run: by default Tune starts the processes one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.concurrency)
-    gang = tune.PlacementGroupFactory([{name: amount for name, amount in bundle.items() if amount}])
-    schedule = run.bridge.schedule
-    # Ray has put its own SIGTERM handler in the place of ours by now: it would abort.
-    with _stop_like_interrupt(), Progress(schedule, paths, plan.sweep.base_leaves["train.epochs"], console) as progress:
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    gang = pack(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
+    bridge, schedule = run.bridge, run.bridge.schedule
+    progress = Progress(schedule, paths, plan.sweep.base_leaves["train.epochs"], console)
+    meter = Meter(Ledger.read(paths), resources)
+    ending = Ending(paths, plan.sweep.model.budget, meter, progress.running)
+
+    def tell() -> None:
+        console.print("stopping: running trials save their state (a second signal ends them now)", style="yellow")
+
+    with stopping_on_signals(paths, tell), progress:
         tuner = tune.Tuner(
-            tune.with_resources(run_trial, gang),
+            tune.with_resources(trainable, gang),
             tune_config=tune.TuneConfig(
-                search_alg=ScheduleSearcher(run.bridge),
-                scheduler=HalvingScheduler(run.bridge),
+                search_alg=ScheduleSearcher(bridge),
+                scheduler=HalvingScheduler(bridge),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -329,18 +399,27 @@ def _run(run: _Run, plan: Plan, paths: SweepPaths, console: Console) -> str | No
                 name=paths.tune.name,
                 storage_path=str(paths.root.resolve()),
                 callbacks=[progress],
-                stop=run.stopper,
-                failure_config=tune.FailureConfig(max_failures=MAX_FAILURES),
+                stop=ending,
+                failure_config=tune.FailureConfig(max_failures=resources.retries),
+                # Trials save their own states: Tune is to keep no copies.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
         )
-        tuner.fit()
-    return None if schedule.complete else run.stopper.reason or "interrupted"
+        try:
+            tuner.fit()
+        finally:
+            meter.close(progress.running())
+    return None if schedule.complete else ending.reason or INTERRUPTED
 
 
-def _end_open_trials(paths: SweepPaths, reason: str | None) -> dict[str, int]:
-    """End the journals of trials that were running when the sweep was cut short; how many trials are in each state."""
+def _end_open_trials(paths: SweepPaths, reason: str | None) -> tuple[dict[str, int], int]:
+    """End the journals of trials that were running when the sweep was cut short.
+
+    How many trials are in each state, and how many of them were taken over from identical ones.
+    """
     states: dict[str, int] = {}
+    reused = 0
     for path in sorted(paths.journals.glob("*.jsonl")):
         result = outcome(path)
         if result.state is None:
@@ -348,13 +427,14 @@ def _end_open_trials(paths: SweepPaths, reason: str | None) -> dict[str, int]:
         if not path.stem.startswith("r"):
             state = result.state or "interrupted"
             states[state] = states.get(state, 0) + 1
-    return states
+            reused += result.reused
+    return states, reused
 
 
 def _finish_shipping(background: BackgroundShipper) -> str | None:
     """Send the rest and close the parent run; what went wrong, if it did."""
     if not background.close():
-        return background.error
+        return f"{background.shipper.lack()} ({background.error})"
     try:
         background.shipper.finish()
     except Exception as error:  # noqa: BLE001 - the sweep is complete in its journals, whatever MLflow says

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +49,31 @@ class SweepPaths:
         return self.root / "launch.lock"
 
     @property
+    def stop(self) -> Path:
+        """Is there, with the reason in it, while running trials are asked to save their state and stop."""
+        return self.root / "stop"
+
+    @property
+    def superseded(self) -> Path:
+        """Journals of confirmations that a grown search no longer asks for."""
+        return self.root / "superseded"
+
+    @property
+    def ledger(self) -> Path:
+        """What the launches have spent."""
+        return self.root / "ledger.json"
+
+    @property
     def tune(self) -> Path:
         return self.root / "tune"
 
     @property
     def tables(self) -> Path:
         return self.root / "tables"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
 
     @property
     def storage(self) -> Path:
@@ -76,5 +96,8 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new one and nothing between."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text)
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)

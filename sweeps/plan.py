@@ -14,7 +14,7 @@ from linearizer_core.families import family_of
 from linearizer_core.flows.conditioners import parameters
 from sweeps.cluster import Capacity
 from sweeps.paths import SweepPaths
-from sweeps.spec import Sweep
+from sweeps.spec import Resources, Sweep
 from sweeps.stopping import decision_epochs
 from sweeps.tracking import tracking_uri
 from sweeps.uri import without_password
@@ -41,14 +41,37 @@ def make_plan(sweep: Sweep, capacity: Capacity) -> Plan:
     resources = sweep.model.resources
     concurrency = capacity.concurrency(resources)
     if concurrency == 0:
-        needs = f"{resources.workers * resources.cpus_per_worker} CPUs"
-        if resources.gpus_per_worker:
-            needs += f" and {resources.workers * resources.gpus_per_worker:g} GPUs"
-        message = f"a trial needs {needs}, {capacity.where} has {capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
+        message = f"a trial needs {_needs(resources)}; {capacity.where} has {_has(capacity)}"
+        message += ", and can add no machine that would do" if capacity.potential else ""
         raise InputError(sweep.source, [Problem("resources", message)])
     # One and a half times what runs at once: a slow trial then seldom keeps a worker waiting.
     lookahead = max(2, -(-3 * concurrency // (2 * len(sweep.search.seeds))))
     return Plan(sweep, capacity, min(concurrency, sweep.configurations * len(sweep.search.seeds)), lookahead)
+
+
+def _needs(resources: Resources) -> str:
+    gpus = f" and {resources.gpus_per_worker:g} GPUs" if resources.gpus_per_worker else ""
+    if resources.workers == 1:
+        return f"{resources.cpus_per_worker} CPUs{gpus}"
+    return f"{resources.workers} workers of {resources.cpus_per_worker} CPUs{gpus}, each worker on one machine"
+
+
+def _has(capacity: Capacity) -> str:
+    total = f"{capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
+    if len(capacity.nodes) > 1:
+        largest = max(capacity.nodes, key=lambda node: (node.gpus, node.cpus))
+        total += f" on {len(capacity.nodes)} machines, the largest with {largest.cpus:g} CPUs and {largest.gpus:g} GPUs"
+    return total
+
+
+def _placement(plan: Plan) -> str:
+    """How many trials run at once, now and when an autoscaler has done what it can."""
+    resources, capacity = plan.sweep.model.resources, plan.capacity
+    now = min(capacity.now(resources), plan.concurrency)
+    text = f"{_needs(resources)} a trial; {capacity.where} has {_has(capacity)}: {now} at a time"
+    if plan.concurrency > now:
+        text += f" now, up to {plan.concurrency} once it has added machines"
+    return text
 
 
 def render(plan: Plan) -> RenderableType:
@@ -88,7 +111,7 @@ def render(plan: Plan) -> RenderableType:
 
 
 def _facts(plan: Plan) -> list[tuple[str, str]]:
-    sweep, search, resources = plan.sweep, plan.sweep.search, plan.sweep.model.resources
+    sweep, search = plan.sweep, plan.sweep.search
     data = datasets.load(sweep.trial_config({}, 0).data)
     channels, height, width = data.event
     corners = [sweep.trial_config(point, 0) for point in _corners(sweep)]
@@ -114,11 +137,9 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         facts.append(("controls", f"{names}; never stopped early, not seen by the search"))
     if search.confirm:
         facts.append(("confirm", f"the best {search.confirm.top} at seeds {', '.join(map(str, search.confirm.seeds))}"))
-    gpu = f", {resources.gpus_per_worker:g} GPUs" if resources.gpus_per_worker else ""
     facts += [
         ("trials", f"{plan.trials} of up to {sweep.base_leaves['train.epochs']} epochs"),
-        ("resources", f"{resources.cpus_per_worker} CPUs{gpu} a trial; {plan.capacity.where} has "
-         f"{plan.capacity.cpus:g} CPUs and {plan.capacity.gpus:g} GPUs: {plan.concurrency} at a time"),
+        ("resources", _placement(plan)),
         ("budget", _budget(sweep)),
         ("record", str(sweep.folder)),
         ("MLflow", without_password(tracking_uri(sweep.model.tracking.uri, SweepPaths(sweep.folder)))),

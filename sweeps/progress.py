@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from ray.tune import Callback
@@ -17,6 +16,7 @@ from rich.text import Text
 from linearizer_core.journal import Outcome, TrialIdentity, outcome
 from sweeps.paths import SweepPaths
 from sweeps.schedule import Schedule
+from sweeps.space import describe_point
 
 
 class Progress(Callback):
@@ -48,6 +48,13 @@ class Progress(Callback):
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles its callbacks for a restore that is not used; a terminal cannot be pickled.
         return {}
+
+    def running(self) -> int:
+        """How many trials have their place, and take time; others wait for one."""
+        return len(self._running)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._running.pop(trial.trial_id, None)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         identity = _identity(trial)
@@ -137,14 +144,6 @@ class Progress(Callback):
             return "unknown"
         remaining = max(0.0, (self._schedule.total - len(self._schedule.reused) - ended) * share - partial)
         return "about " + _clock((time.monotonic() - self._started) / done * remaining)
-
-
-def describe_point(overrides: Mapping[str, Any]) -> str:
-    """A point of the space in one line, by the last parts of its names."""
-    return " ".join(
-        f"{name.rpartition('.')[2]}={value:.3g}" if isinstance(value, float) else f"{name.rpartition('.')[2]}={value}"
-        for name, value in overrides.items()
-    )
 
 
 def _identity(trial: Trial) -> TrialIdentity:

@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import torch
 
+from sweeps.spec import Resources
+
 PACKAGES = ("linearizer-sweeps", "torch", "torchvision", "numpy", "ray", "optuna", "mlflow", "pandas", "scikit-learn")
 
 
@@ -53,6 +55,15 @@ def hardware() -> dict[str, Any]:
         "cpus": psutil.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
+
+
+def processes(resources: Resources) -> dict[str, Any]:
+    """What of a trial's resources decides in which order it adds numbers, and so their last digits."""
+    return {
+        "workers": resources.workers,
+        "threads": resources.cpus_per_worker,
+        "gpu": resources.gpus_per_worker > 0,
     }
 
 

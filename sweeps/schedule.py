@@ -13,7 +13,7 @@ import statistics
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import optuna
 from optuna.trial import TrialState
@@ -40,6 +40,19 @@ class PlannedTrial:
     config: Mapping[str, Any]
 
 
+class Record(Protocol):
+    """What a schedule asks of the journals."""
+
+    def look_up(self, planned: PlannedTrial, competitors: list[str], /) -> Outcome | None:
+        """What a trial came to, given the trials that early stopping compares it with; None where nothing is recorded.
+
+        Raises ``ReplayError`` when the record is that of another configuration.
+        """
+
+    def of_twin(self, planned: PlannedTrial, twin: str, /) -> Outcome:
+        """What a trial comes to by what its twin came to, which is recorded for it as well."""
+
+
 @dataclass
 class _Configuration:
     """A point of the space with its trials, one a seed."""
@@ -62,9 +75,8 @@ class _Configuration:
 class Schedule:
     """Hands out a sweep's trials and takes their outcomes.
 
-    ``recorded`` looks up what an earlier launch recorded of a trial, and raises ``ReplayError`` when that was another
-    configuration. ``lookahead`` is how many configurations may
-    be open at once.
+    ``record`` knows what earlier launches recorded. A sampler may draw a point twice: the same configuration at the
+    same seed gives the same, and is run once. ``lookahead`` is how many configurations may be open at once.
     """
 
     def __init__(
@@ -72,17 +84,19 @@ class Schedule:
         sweep: Sweep,
         study: optuna.Study,
         lookahead: int,
-        recorded: Callable[[PlannedTrial], Outcome | None],
+        record: Record,
     ) -> None:
         self.sweep = sweep
         self.study = study
         self.lookahead = lookahead
-        self._recorded = recorded
+        self._record = record
         self._grid = sweep.grid() if sweep.search.sampler == "grid" else None
         self._searched: list[_Configuration] = []
         self._others: dict[str, _Configuration] = {}
         self._waiting: list[PlannedTrial] = []
         self._by_trial: dict[str, _Configuration] = {}
+        self._first: dict[tuple[str, int | None], str] = {}
+        self._twins: dict[str, list[PlannedTrial]] = {}
         self._told = 0
         self._confirming = False
         self._exhausted = False
@@ -99,7 +113,7 @@ class Schedule:
         while True:
             while self._waiting:
                 trial = self._waiting[0].identity.trial
-                outcome = self._recorded(self._waiting[0])
+                outcome = self._record.look_up(self._waiting[0], self.competitors(trial))
                 if outcome is None or outcome.state not in ENDED:
                     return True
                 self._waiting.pop(0)
@@ -122,9 +136,15 @@ class Schedule:
         """Whether every trial has been handed out and has ended."""
         return self._exhausted and all(configuration.done for configuration in self._by_trial.values())
 
+    def has(self, trial: str) -> bool:
+        """Whether the trial is one of the sweep's, as far as it is planned."""
+        return trial in self._by_trial
+
     def settle(self, trial: str, outcome: Outcome) -> None:
         """Take the outcome of a trial, whose state must be one that a trial stays in."""
         self._by_trial[trial].outcomes[trial] = outcome
+        for twin in self._twins.pop(trial, ()):
+            self._enqueue(twin)
 
     def competitors(self, trial: str) -> list[str]:
         """The trials that ended before this one was planned, at its own seed: what early stopping compares it with."""
@@ -195,8 +215,25 @@ class Schedule:
             trials.append(PlannedTrial(identity, with_leaves(config, {"seed": seed})))
         configuration = _Configuration(number, overrides, trials, self._told)
         self._by_trial |= {planned.identity.trial: configuration for planned in trials}
-        self._waiting += trials
+        for planned in trials:
+            self._enqueue(planned)
         return configuration
+
+    def _enqueue(self, planned: PlannedTrial) -> None:
+        """Let a trial run when its turn comes, or have what a twin of it in the search comes to."""
+        identity = planned.identity
+        first = identity.trial
+        if identity.kind == "search":
+            first = self._first.setdefault((identity.config_hash, identity.seed), identity.trial)
+        ended = self._by_trial[first].outcomes.get(first)
+        # One that failed may have done so through no fault of its configuration: its twin is another try.
+        if first == identity.trial or (ended and ended.state == "failed"):
+            self._waiting.append(planned)
+        elif ended:
+            self.reused.append(identity.trial)
+            self.settle(identity.trial, self._record.of_twin(planned, first))
+        else:
+            self._twins.setdefault(first, []).append(planned)
 
     def _add_controls(self) -> None:
         for number, control in enumerate(self.sweep.model.controls):
@@ -294,8 +331,8 @@ class Schedule:
         return {"state": TrialState.COMPLETE, "values": means}
 
 
-def make_study(sweep: Sweep, storage: optuna.storages.BaseStorage | None) -> optuna.Study:
-    """The study of a sweep, empty, with its sampler seeded by ``search.seed``."""
+def make_study(sweep: Sweep) -> optuna.Study:
+    """The study of a sweep, in memory and empty, with its sampler seeded by ``search.seed``."""
     search = sweep.search
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "tpe": lambda: optuna.samplers.TPESampler(
@@ -315,7 +352,6 @@ def make_study(sweep: Sweep, storage: optuna.storages.BaseStorage | None) -> opt
         sampler = samplers[search.sampler]()
     return optuna.create_study(
         study_name=sweep.name,
-        storage=storage,
         sampler=sampler,
         directions=["minimize" if mode == "min" else "maximize" for mode in search.objective.values()],
     )

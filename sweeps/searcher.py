@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ray.tune import Stopper
+from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from linearizer_core.journal import ENDED, Journal, Outcome, outcome, read
 from linearizer_core.nested import flatten
+from linearizer_core.state import remove_state
+from sweeps.ending import INTERRUPTED, stop_reason
 from sweeps.paths import SweepPaths
+from sweeps.reuse import FinishedTrials, take_over
 from sweeps.schedule import PlannedTrial, ReplayError, Schedule
 from sweeps.stopping import Halving
+from sweeps.task import Task
 
 
 class Bridge:
     """What searcher and scheduler share: the schedule, the early stopping, and which Tune trial is which of ours."""
 
     def __init__(
-        self, schedule: Schedule, halving: Halving | None, paths: SweepPaths, task: Callable[[PlannedTrial], Any]
+        self, schedule: Schedule, halving: Halving | None, paths: SweepPaths, task: Callable[[PlannedTrial], Task]
     ) -> None:
         self.schedule = schedule
         self.halving = halving
@@ -33,8 +37,8 @@ class Bridge:
         self._errors: dict[str, str] = {}
 
     def start(self, tune_id: str) -> dict[str, Any] | None:
-        """The next trial as Tune's config, or None while there is none to run."""
-        planned = self.schedule.next()
+        """The next trial as Tune's config, or None while there is none to run, or none may start any more."""
+        planned = None if self.paths.stop.exists() else self.schedule.next()
         if planned is None:
             return None
         self.running[tune_id] = planned
@@ -49,7 +53,7 @@ class Bridge:
         rivals = self.schedule.competitors(planned.identity.trial)
         rung = self.halving.decide(planned.identity.trial, result["epoch"], float(result[key]), rivals)
         if rung is not None:
-            self._stops[tune_id] = f"asha: not among the best at epoch {rung}"
+            self._stops[tune_id] = early(rung)
         return rung is not None
 
     def error(self, tune_id: str, message: str) -> None:
@@ -57,35 +61,62 @@ class Bridge:
         self._errors[tune_id] = message
 
     def end(self, tune_id: str) -> None:
-        """The trial has ended: write its end into the journal, if it could not itself, and settle it."""
+        """The trial has ended: write its end into the journal, if it could not itself, and settle it.
+
+        One that was asked to stop before its end goes on with the next launch.
+        """
         planned = self.running.pop(tune_id, None)
         if planned is None:
             return
         path = self.paths.journal(planned.identity.trial)
         result = outcome(path)
-        if result.state is None:
+        if result.state not in ENDED and tune_id in self._errors:
             journal = Journal(path)
-            if tune_id in self._errors:
-                journal.end("failed", result.epoch, self._errors[tune_id])
-            else:
-                journal.end("stopped", result.epoch, self._stops.get(tune_id, "stopped by Ray Tune"))
-            self.paths.training_state(planned.identity.trial).unlink(missing_ok=True)
-            result = outcome(path)
-        self.schedule.settle(planned.identity.trial, result)
+            if not result.begun:  # it did not come as far as its first line
+                task = self.task(planned)
+                journal.trial(task.identity, task.config, task.provenance)
+            # What the trial said itself is nearer to the cause than what Ray says of it.
+            journal.end("failed", result.epoch, result.reason or self._errors[tune_id])
+        elif result.state is None and tune_id in self._stops:
+            Journal(path).end("stopped", result.epoch, self._stops[tune_id])
+        elif result.state is None and result.begun:  # one that was still waiting for its place has written nothing
+            Journal(path).end("interrupted", result.epoch, stop_reason(self.paths) or INTERRUPTED)
+        result = outcome(path)
+        if result.state in ENDED:
+            remove_state(self.paths.training_state(planned.identity.trial))
+            self.schedule.settle(planned.identity.trial, result)
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune pickles what it is given for its own restore, which is not used here: journals are replayed.
         return {}
 
 
-def recorded(paths: SweepPaths, halving: Halving | None, objective: str) -> Callable[[PlannedTrial], Outcome | None]:
-    """A look-up of earlier outcomes that also gives early stopping what those trials had reached."""
+def early(rung: int) -> str:
+    """Why a trial was stopped early."""
+    return f"asha: not among the best at epoch {rung}"
 
-    def look_up(planned: PlannedTrial) -> Outcome | None:
-        path = paths.journal(planned.identity.trial)
+
+@dataclass(frozen=True)
+class Recorded:
+    """What is recorded of trials: by earlier launches, and where ``finished`` has them, by other sweeps.
+
+    Whatever is looked up, early stopping is given what it had reached.
+    """
+
+    paths: SweepPaths
+    halving: Halving | None
+    objective: str
+    finished: FinishedTrials | None = None
+
+    def look_up(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
+        """What a trial came to, None where nothing of it is recorded.
+
+        Raises ``ReplayError`` when the record is that of another configuration.
+        """
+        path = self.paths.journal(planned.identity.trial)
         first = next((event for event in read(path) if event["event"] == "trial"), None)
         if first is None:
-            return None
+            return self._reuse(planned, competitors)
         if first["config_hash"] != planned.identity.config_hash:
             before, now = flatten(first["config"]), flatten(planned.config)
             changed = ", ".join(f"{k}: {before.get(k)} → {v}" for k, v in now.items() if before.get(k) != v)
@@ -94,15 +125,40 @@ def recorded(paths: SweepPaths, halving: Halving | None, objective: str) -> Call
                 "other versions of the packages; give the sweep a new name, or remove its folder"
             )
         result = outcome(path)
-        if halving is not None and planned.identity.kind == "search":
-            rungs = {epoch: metrics[objective] for epoch, metrics in result.rungs.items() if objective in metrics}
-            if result.state not in ENDED and rungs:
-                # The launch may have died between the last evaluation and the decision on it.
+        if self.halving is not None and planned.identity.kind == "search":
+            rungs = self._measured(result)
+            if result.state not in ENDED and rungs and max(rungs) > max(result.saved, result.epoch - 1):
+                # The launch may have died between this evaluation and the decision on it. Where the trial trained on,
+                # or saved its state, it was told to go on.
                 del rungs[max(rungs)]
-            halving.record(planned.identity.trial, rungs)
+            self.halving.record(planned.identity.trial, rungs)
         return result
 
-    return look_up
+    def of_twin(self, planned: PlannedTrial, twin: str) -> Outcome:
+        """What a trial comes to by what its twin, a trial of the same search, came to."""
+        result = outcome(self.paths.journal(planned.identity.trial))
+        if result.state not in ENDED:
+            result = take_over(self.paths, planned, self.paths.journal(twin))
+        if self.halving is not None:
+            self.halving.record(planned.identity.trial, self._measured(result))
+        return result
+
+    def _reuse(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
+        source = self.finished.find(planned) if self.finished else None
+        if source is None:
+            return None
+        stopped = None
+        if self.halving is not None and planned.identity.kind == "search":
+            # As if it ran here: that it did not must not change the table.
+            for epoch, value in sorted(self._measured(outcome(source)).items()):
+                rung = self.halving.decide(planned.identity.trial, epoch, value, competitors)
+                if rung is not None:
+                    stopped = epoch, early(rung)
+                    break
+        return take_over(self.paths, planned, source, stopped)
+
+    def _measured(self, result: Outcome) -> dict[int, float]:
+        return {epoch: each[self.objective] for epoch, each in result.rungs.items() if self.objective in each}
 
 
 class ScheduleSearcher(Searcher):
@@ -114,7 +170,7 @@ class ScheduleSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         config = self._bridge.start(trial_id)
-        if config is None and self._bridge.schedule.exhausted:
+        if config is None and (self._bridge.schedule.exhausted or self._bridge.paths.stop.exists()):
             return Searcher.FINISHED
         return config
 
@@ -140,30 +196,13 @@ class HalvingScheduler(FIFOScheduler):
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        # A trial that raised has said so in its journal: what is left is a process that could not.
-        self._bridge.error(trial.trial_id, "its process died")
+        # A trial that raised has said so in its journal: what is left is a process, or a worker, that could not.
+        self._bridge.error(trial.trial_id, why_failed(trial.get_error()))
 
 
-class BudgetStopper(Stopper):
-    """Ends the sweep when its hours or GPU-hours are spent."""
-
-    def __init__(self, hours: float | None, gpu_hours: float | None, gpus_per_trial: float) -> None:
-        self._hours = hours
-        self._gpu_hours = gpu_hours
-        self._gpus = gpus_per_trial
-        self._started = time.monotonic()
-        self._seconds: dict[str, float] = {}
-        self.reason: str | None = None
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        self._seconds[trial_id] = float(result.get("time_total_s", 0))
-        return False
-
-    def stop_all(self) -> bool:
-        elapsed = (time.monotonic() - self._started) / 3600
-        gpu_hours = self._gpus * sum(self._seconds.values()) / 3600
-        if self._hours is not None and elapsed >= self._hours:
-            self.reason = f"budget.hours = {self._hours:g} spent"
-        elif self._gpu_hours is not None and gpu_hours >= self._gpu_hours:
-            self.reason = f"budget.gpu_hours = {self._gpu_hours:g} spent"
-        return self.reason is not None
+def why_failed(error: Exception | None) -> str:
+    """What ended a trial, in one line: the last one of a worker's traceback says it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if error is None or isinstance(error, RayActorError) or not lines:
+        return "its process died"
+    return lines[-1][:1000]

@@ -15,7 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from linearizer_core import data as datasets
-from linearizer_core.checks import problems
+from linearizer_core.checks import problems, worker_problems
 from linearizer_core.config import TrialConfig, from_mapping
 from linearizer_core.families import family_of
 from linearizer_core.nested import flatten, with_leaves
@@ -36,6 +36,7 @@ MERGE = "tag:yaml.org,2002:merge"
 """YAML's tag of ``<<``."""
 
 TRACKING_SCHEMES = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql")
+STUDY_SCHEMES = ("sqlite:///", "postgresql", "mysql")
 
 
 class Control(Strict):
@@ -76,6 +77,10 @@ class Search(Strict):
     stop_early: StopEarly | None = Field(None, description="null: every trial runs to its end")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="every configuration runs at each; the mean counts")
     confirm: Confirm | None = Field(None, description="null: the best configurations are not run again")
+    storage: str | None = Field(
+        None,
+        description="database for optuna-dashboard, postgresql://… or sqlite:///…; null: study.log in the record",
+    )
 
     @field_validator("constraints")
     @classmethod
@@ -89,18 +94,21 @@ class Search(Strict):
 
 
 class Resources(Strict):
-    """What one trial takes."""
+    """What one trial takes, and how it is kept from being lost."""
 
-    workers: int = Field(1, ge=1, description="processes that train one trial together")
+    workers: int = Field(1, ge=1, description="processes that train one trial together, each on its share of a batch")
     gpus_per_worker: float = Field(0, ge=0, description="a fraction lets several trials share a GPU")
     cpus_per_worker: int = Field(1, ge=1, description="cores, and threads of each process")
+    retries: int = Field(2, ge=0, description="how often a trial that died or raised goes on from its saved state")
+    checkpoint_seconds: float = Field(30, ge=0, description="training between two saved states: what a crash may cost")
+    collective_timeout: float = Field(600, gt=0, description="seconds a worker waits for the others before it gives up")
 
 
 class Budget(Strict):
-    """Caps: ``trials`` on the sweep, the others on each launch of it."""
+    """Caps on the sweep, over all its launches."""
 
     trials: int | None = Field(None, ge=1, description="configurations of the search")
-    hours: float | None = Field(None, gt=0, description="wall time")
+    hours: float | None = Field(None, gt=0, description="wall time in which trials ran")
     gpu_hours: float | None = Field(None, gt=0, description="sum over trials of time × GPUs")
 
 
@@ -240,6 +248,22 @@ def load(spec: str, overrides: Sequence[str] = (), profile: str | None = None) -
         raise InputError(source, [Problem("", f"is not UTF-8 text: {error.reason} at byte {error.start}")]) from None
     values, found = _parse(text, source)
     values, of_profile = _under(values, profile)
+    return _sweep(values, source, overrides, found, of_profile)
+
+
+def recorded(record: Mapping[str, Any], folder: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep of a sweep.json, in the folder that it is in now, under ``key=value`` overrides.
+
+    Raises ``InputError`` with every problem that can be found at once.
+    """
+    values = {**record["spec"], "storage": str(folder.parent)}
+    return _sweep(values, str(folder / "sweep.json"), overrides, [], [])
+
+
+def _sweep(
+    values: dict[str, Any], source: str, overrides: Sequence[str], found: list[Problem], of_profile: list[Problem]
+) -> Sweep:
+    """The validated sweep of a spec's values; ``found`` is what is wrong with its text, ``of_profile`` beyond that."""
     values, more = _apply(values, overrides)
     more = of_profile + more
     if "seed" in values:
@@ -406,17 +430,34 @@ def check(sweep: Sweep) -> list[Problem]:
     found += _space_checks(sweep, base)
     found += _control_problems(sweep, base)
     found += _search_problems(sweep)
-    gpus = sweep.model.resources.gpus_per_worker
-    if gpus > 1 and gpus != int(gpus):
-        found.append(Problem("resources.gpus_per_worker", f"above 1 must be a whole number, got {gpus:g}"))
-    if sweep.model.resources.workers > 1:
-        found.append(Problem("resources.workers", "trials on several workers are not available in this version; use 1"))
+    found += _resource_problems(sweep)
     found += _storage_problems(sweep.model.storage)
-    uri = sweep.model.tracking.uri
-    if uri is not None and not uri.startswith(TRACKING_SCHEMES):
-        message = f"must begin with one of {', '.join(TRACKING_SCHEMES)}"
-        found.append(Problem("tracking.uri", message))
+    for key, uri, schemes in (
+        ("tracking.uri", sweep.model.tracking.uri, TRACKING_SCHEMES),
+        ("search.storage", sweep.search.storage, STUDY_SCHEMES),
+    ):
+        if uri is not None and not uri.startswith(schemes):
+            found.append(Problem(key, f"must begin with one of {', '.join(schemes)}"))
     return found
+
+
+def _resource_problems(sweep: Sweep) -> list[Problem]:
+    """GPUs that no process can be given, and batches that do not divide among the workers."""
+    resources, found = sweep.model.resources, []
+    gpus, workers = resources.gpus_per_worker, resources.workers
+    if gpus != int(gpus) and (gpus > 1 or workers > 1):
+        why = "above 1" if gpus > 1 else "with several workers"
+        found.append(Problem("resources.gpus_per_worker", f"{why} must be a whole number, got {gpus:g}"))
+    if workers > 1:
+        dimension = sweep.search.space.get("train.batch_size")
+        points = [{}, *({"train.batch_size": value} for value in (dimension.edges() if dimension else ()))]
+        for point in points:
+            try:
+                config = sweep.trial_config(point, 0)
+            except ValidationError:
+                continue  # which is told already
+            found += [Problem(key, message) for key, message in worker_problems(config, workers).items()]
+    return list(dict.fromkeys(found))
 
 
 def _storage_problems(storage: str) -> list[Problem]:

@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
-from linearizer_core.journal import parse
-from linearizer_core.nested import flatten
-from sweeps.paths import SweepPaths, write_whole
+from linearizer_core.journal import JournalError
+from sweeps.links import view_tag
+from sweeps.paths import SweepPaths
+from sweeps.positions import Position, Positions, load_positions, offsets, save_positions
 from sweeps.record import read_record
-from sweeps.uri import without_password
+from sweeps.settled import Piece, settled
+from sweeps.uri import describe, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
 
-BATCH = 500
-"""Metrics a request: MLflow takes up to 1,000."""
+    from sweeps.mlflow_run import Update
 
-STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
-SWEEP_STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+PAGE = 1000
+"""Runs a request."""
+
+NOTED_EVERY = 1.0
+"""Seconds of sending that may be repeated after a crash: MLflow keeps what is sent again once."""
+
 LONGEST_WAIT = 30.0
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
+"""MLflow's codes for errors that are of one run, and not of the server."""
+
+ENVIRONMENT = {
+    # The shipper itself waits and tries again: a request must not block it for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    # The link to each run, printed as it ends, and bars would break up the sweep's own progress.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""What holds while MLflow is written, where the environment does not say."""
+
+
+class Refused(RuntimeError):
+    """Journals that cannot be sent, while others can."""
 
 
 def tracking_uri(uri: str | None, paths: SweepPaths) -> str:
@@ -36,30 +55,34 @@ def tracking_uri(uri: str | None, paths: SweepPaths) -> str:
 
 
 @dataclass
-class _Position:
-    """How far a journal has been sent, to which run; ``epoch`` is the last epoch whose metrics are there."""
+class Connection:
+    """A server, the sweep's experiment and parent run there, and how far each journal has been sent."""
 
-    run: str
-    offset: int = 0
-    epoch: int = 0
+    client: MlflowClient
+    experiment: str
+    parent: str
+    positions: Positions
 
 
 @dataclass
 class Shipper:
     """Sends a sweep's journals to MLflow; ``ship`` can be called at any time and goes on where it stopped.
 
-    A batch that was sent but not noted (a crash in between) is sent again with the same time stamps, which
-    MLflow keeps once.
+    What was sent but not noted (a crash in between) is sent again with the same time stamps, which MLflow keeps once.
     """
 
     paths: SweepPaths
     uri: str
     experiment: str
     sweep: Mapping[str, Any]
-    _client: MlflowClient | None = None
-    _parent: str = ""
-    _experiment_id: str = ""
-    _positions: dict[str, _Position] = field(default_factory=dict)
+    _connection: Connection | None = None
+    _sizes: dict[str, int] = field(default_factory=dict)
+    """How long each journal was when all of it had been looked at."""
+    _over: set[str] = field(default_factory=set)
+    """Trials that do not go on while the sweep runs."""
+    _noted: float = 0.0
+    _unsaved: bool = False
+    """Whether positions have changed since they were noted."""
 
     @property
     def _note(self) -> Path:
@@ -68,44 +91,74 @@ class Shipper:
         shown = without_password(self.uri)
         return self.paths.shipped if shown == own else self.paths.shipped_to(shown)
 
-    def ship(self) -> int:
-        """Send everything new; the number of events sent. Any error of the server comes out as it is."""
-        client = self._connect()
+    def ship(self, everything: bool = True) -> int:
+        """Send what is new; the number of events sent. Any error of the server comes out as it is.
+
+        Without ``everything`` trials that have finished or were stopped early are not looked at again. Raises
+        ``Refused`` after all others where journals cannot be sent.
+        """
+        from mlflow.exceptions import MlflowException
+
         sent = 0
-        for path in sorted(self.paths.journals.glob("*.jsonl")):
-            sent += self._ship_journal(client, path)
+        refused: list[str] = []
+        try:
+            connection = self.connect()
+            try:
+                for trial, size in self._grown(everything):
+                    try:
+                        sent += self._ship_journal(connection, trial)
+                        self._sizes[trial] = size
+                    except (JournalError, MlflowException) as error:
+                        if isinstance(error, MlflowException) and error.error_code not in REFUSALS:
+                            raise
+                        refused.append(f"{trial}: {describe(error, self.uri)}")
+                if everything:
+                    self._withdraw(connection)
+            finally:
+                if self._unsaved:
+                    self._save(connection)
+        except Exception:
+            # Whether the last request was carried out is not known: the server is asked anew what it has.
+            self._connection = None
+            raise
+        if refused:
+            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+            raise Refused(refused[0] + more)
         return sent
 
     def pending(self) -> int:
         """How many bytes of the journals have not been sent."""
-        total = 0
-        for path in self.paths.journals.glob("*.jsonl"):
-            position = self._positions.get(path.stem)
-            total += path.stat().st_size - (position.offset if position else 0)
-        return total
+        return sum(self._lacking().values())
+
+    def lack(self) -> str:
+        """What has not been sent, in words."""
+        lacking = self._lacking()
+        trials = f"{len(lacking)} trial{'s' if len(lacking) != 1 else ''}"
+        return f"{-(-sum(lacking.values()) // 1024)} KiB of the journals of {trials}"
+
+    def _lacking(self) -> dict[str, int]:
+        if self._connection is not None:
+            sent = {trial: position.offset for trial, position in self._connection.positions.items()}
+        else:
+            sent = offsets(self._note)
+        sizes = {path.stem: path.stat().st_size for path in self.paths.journals.glob("*.jsonl")}
+        return {trial: size - sent.get(trial, 0) for trial, size in sizes.items() if size > sent.get(trial, 0)}
 
     def finish(self) -> None:
-        """Close the sweep's parent run as its sweep.json says, with the best value; nothing while the sweep runs."""
+        """Put what the sweep came to into its own run and close that; nothing while the sweep runs."""
         record = read_record(self.paths)
         if record is None or record["ended"] is None:
             return
-        client = self._connect()
-        ended = int(record["ended"] * 1000)
-        client.log_artifact(self._parent, str(self.paths.sweep_json))
-        if record["state"] == "finished":
-            key = f"best/{next(iter(record['objective']))}"
-            client.log_metric(self._parent, key, record["best_value"], timestamp=ended, step=0)
-        client.set_tag(self._parent, "sweep.state", record["state"])
-        client.set_terminated(self._parent, SWEEP_STATUS[record["state"]], end_time=ended)
+        from sweeps.parent_run import finish
 
-    def _connect(self) -> MlflowClient:
-        if self._client is not None:
-            return self._client
-        # The shipper itself waits and tries again: a request must not block it for minutes.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        # The link to each run, printed as it ends, would break up the sweep's own progress.
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        finish(self.connect(), self.paths, record)
+
+    def connect(self) -> Connection:
+        """The server, with the sweep's experiment and run made where they are missing."""
+        if self._connection is not None:
+            return self._connection
+        for name, value in ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         # MLflow sets its loggers up as it is imported.
@@ -113,47 +166,47 @@ class Shipper:
             logging.getLogger(name).setLevel(logging.WARNING)
 
         client = MlflowClient(self.uri)
+        experiment = self._experiment_of(client)
+        known = self._runs_of(client, experiment)
+        parent = known.get("parent")
+        if parent is None:
+            parent = self._create_parent(client, experiment)
+        elif self.sweep["state"] == "running":
+            client.update_run(parent, status="RUNNING")
+        client.set_experiment_tag(experiment, *view_tag(self.sweep))
+        positions = load_positions(self._note, parent, known)
+        # A run that is there without a position is gone through from the beginning.
+        lost = {trial: Position(run) for trial, run in known.items() if trial != "parent" and trial not in positions}
+        self._sizes.clear()
+        self._over.clear()
+        self._connection = Connection(client, experiment, parent, positions | lost)
+        return self._connection
+
+    def _experiment_of(self, client: MlflowClient) -> str:
         found = client.get_experiment_by_name(self.experiment)
         if found is not None:
-            self._experiment_id = found.experiment_id
-        else:
-            local = not self.uri.startswith(("http://", "https://"))
-            location = self.paths.mlflow_artifacts.resolve().as_uri() if local else None
-            self._experiment_id = client.create_experiment(self.experiment, artifact_location=location)
-        found_parent = self._find(client, "parent")
-        self._parent = found_parent or self._create_parent(client)
-        if found_parent and self.sweep["state"] == "running":
-            client.update_run(self._parent, status="RUNNING")
-        self._positions = self._load_positions()
-        self._client = client
-        return client
+            return str(found.experiment_id)
+        local = not self.uri.startswith(("http://", "https://"))
+        location = self.paths.mlflow_artifacts.resolve().as_uri() if local else None
+        return str(client.create_experiment(self.experiment, artifact_location=location))
 
-    def _load_positions(self) -> dict[str, _Position]:
-        """The noted positions, unless they are of another server or of a store that has been emptied since."""
-        if not self._note.exists():
-            return {}
-        noted = json.loads(self._note.read_text())
-        if noted["parent"] != self._parent:
-            return {}
-        return {trial: _Position(**position) for trial, position in noted["runs"].items()}
+    def _runs_of(self, client: MlflowClient, experiment: str) -> dict[str, str]:
+        """Trial to run id of everything that the server has of this sweep; the sweep's own run is ``parent``."""
+        found: dict[str, str] = {}
+        token: str | None = None
+        while True:
+            condition = f"tags.`sweep.id` = '{self.sweep['id']}'"
+            page = client.search_runs([experiment], condition, max_results=PAGE, page_token=token)
+            found |= {run.data.tags["sweep.trial_id"]: run.info.run_id for run in page}
+            token = page.token or None
+            if token is None:
+                return found
 
-    def _save_positions(self) -> None:
-        runs = {trial: vars(position) for trial, position in self._positions.items()}
-        where = {"uri": without_password(self.uri), "experiment": self._experiment_id, "parent": self._parent}
-        note = where | {"runs": runs}
-        write_whole(self._note, json.dumps(note, indent=1) + "\n")
-
-    def _find(self, client: MlflowClient, trial: str) -> str | None:
-        condition = f"tags.`sweep.id` = '{self.sweep['id']}' and tags.`sweep.trial_id` = '{trial}'"
-        runs = client.search_runs([self._experiment_id], condition, max_results=1)
-        return runs[0].info.run_id if runs else None
-
-    def _create_parent(self, client: MlflowClient) -> str:
+    def _create_parent(self, client: MlflowClient, experiment: str) -> str:
         tags = self._tags("parent", "sweep") | {"mlflow.runName": str(self.sweep["name"])}
-        run = client.create_run(self._experiment_id, tags=tags, start_time=int(self.sweep["started"] * 1000))
-        self._parent = run.info.run_id
-        client.log_artifact(self._parent, str(self.paths.sweep_json))
-        return self._parent
+        run: str = client.create_run(experiment, tags=tags, start_time=int(self.sweep["started"] * 1000)).info.run_id
+        client.log_artifact(run, str(self.paths.sweep_json))
+        return run
 
     def _tags(self, trial: str, kind: str) -> dict[str, str]:
         return {
@@ -163,109 +216,97 @@ class Shipper:
             "sweep.kind": kind,
         }
 
-    def _ship_journal(self, client: MlflowClient, path: Path) -> int:
-        trial = path.stem
-        position = self._positions.get(trial)
-        offset = position.offset if position else 0
-        with path.open("rb") as file:
-            file.seek(offset)
-            content = file.read()
-        end = content.rfind(b"\n") + 1
-        if not end:
-            return 0
-        events = list(parse(content, path))
-        if position is None:
-            run = self._find(client, trial) or self._create_run(client, trial, events[0])
-            position = self._positions[trial] = _Position(run)
-        metrics: list[Metric] = []
-        epoch = position.epoch
-        for event in events:
-            metrics += _metrics(event, epoch)
-            epoch = max(epoch, event["epoch"]) if event["event"] == "epoch" else epoch
-        for start in range(0, len(metrics), BATCH):
-            client.log_batch(position.run, metrics=metrics[start : start + BATCH])
-        for event in events:
-            self._carry_out(client, trial, position.run, event)
-        position.offset, position.epoch = offset + end, epoch
-        self._save_positions()
-        return len(events)
+    def _save(self, connection: Connection) -> None:
+        shown = without_password(self.uri)
+        save_positions(self._note, shown, connection.experiment, connection.parent, connection.positions)
+        self._noted = time.monotonic()
+        self._unsaved = False
 
-    def _create_run(self, client: MlflowClient, trial: str, event: Mapping[str, Any]) -> str:
-        tags = self._tags(trial, event["kind"]) | {
-            "mlflow.parentRunId": self._parent,
-            "mlflow.runName": run_name(event),
-            "sweep.config_hash": event["config_hash"],
-        }
-        if event["label"]:
-            tags["sweep.label"] = event["label"]
-        if event["seed"] is not None:
-            tags["sweep.seed"] = str(event["seed"])
-        origin = event["provenance"]
-        for name in ("packages", "hardware"):
-            if name in origin:
-                tags[f"sweep.{name}"] = json.dumps(origin[name], sort_keys=True)
-        if "data_checksum" in origin:
-            tags["sweep.data_checksum"] = origin["data_checksum"]
-        commit = origin.get("git", {}).get("commit")
-        if commit:
-            tags["mlflow.source.git.commit"] = commit
-            tags["sweep.git_dirty"] = str(origin["git"]["dirty"]).lower()
-        run = client.create_run(self._experiment_id, tags=tags, start_time=int(event["time"] * 1000))
-        return run.info.run_id
+    def _grown(self, everything: bool) -> Iterator[tuple[str, int]]:
+        """The trials whose journals have grown since they were sent, with their lengths."""
+        if not self.paths.journals.exists():
+            return
+        with os.scandir(self.paths.journals) as entries:
+            files = {entry.name.removesuffix(".jsonl"): entry for entry in entries if entry.name.endswith(".jsonl")}
+        for trial in sorted(files):
+            if everything or trial not in self._over:
+                size = files[trial].stat().st_size
+                if size != self._sizes.get(trial):
+                    yield trial, size
 
-    def _carry_out(self, client: MlflowClient, trial: str, run: str, event: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
+    def _withdraw(self, connection: Connection) -> None:
+        """Delete the runs of trials that were set aside: MLflow keeps deleted runs where they can be restored."""
+        for trial in list(connection.positions):
+            if not self.paths.journal(trial).exists() and (self.paths.superseded / f"{trial}.jsonl").exists():
+                connection.client.delete_run(connection.positions.pop(trial).run)
+                self._unsaved = True
+                self._sizes.pop(trial, None)
+                self._over.discard(trial)
 
-        match event["event"]:
-            case "trial":
-                params = [Param(name, str(value)) for name, value in flatten(event["config"]).items()]
-                for start in range(0, len(params), 100):
-                    client.log_batch(run, params=params[start : start + 100])
-                if event["attempt"] > 1:
-                    client.update_run(run, status="RUNNING")
-                    if "stop_reason" in client.get_run(run).data.tags:
-                        client.delete_tag(run, "stop_reason")
-            case "artifact":
-                path = self.paths.artifacts(trial) / event["path"]
-                if path.is_dir():
-                    client.log_artifacts(run, str(path), artifact_path=event["path"])
-                elif path.exists():
-                    client.log_artifact(run, str(path))
-            case "end":
-                if event["reason"]:
-                    client.set_tag(run, "stop_reason", event["reason"][:5000])
-                client.set_tag(run, "sweep.state", event["state"])
-                client.set_terminated(run, STATUS[event["state"]], end_time=int(event["time"] * 1000))
+    def _ship_journal(self, connection: Connection, trial: str) -> int:
+        position = connection.positions.get(trial)
+        sent = 0
+        for piece in settled(self.paths.journal(trial), position.offset if position else 0):
+            if position is None:
+                run = self._create_run(connection, trial, piece)
+                position = connection.positions[trial] = Position(run)
+            self._ship_piece(connection.client, trial, position, piece)
+            sent += len(piece.events)
+            if time.monotonic() - self._noted > NOTED_EVERY:
+                self._save(connection)
+        return sent
 
+    def _create_run(self, connection: Connection, trial: str, piece: Piece) -> str:
+        from sweeps.mlflow_run import tags_of
 
-def _metrics(event: Mapping[str, Any], epoch: int) -> Iterator[Metric]:
-    """An event's metric points; ``epoch`` is the last one that has been sent."""
-    from mlflow.entities import Metric
+        event = piece.events[0]
+        tags = self._tags(trial, event["kind"]) | {"mlflow.parentRunId": connection.parent} | tags_of(event)
+        started = int(event["time"] * 1000)
+        run: str = connection.client.create_run(connection.experiment, tags=tags, start_time=started).info.run_id
+        return run
 
-    stamp = int(event["time"] * 1000)
-    match event["event"]:
-        case "epoch" if event["epoch"] > epoch:
-            # An epoch that a retried trial trained again is the same epoch: it is there already.
-            for key, value in event["metrics"].items():
-                yield Metric(key, float(value), stamp, event["epoch"])
-        case "curve":
-            for step, value in zip(event["steps"], event["values"], strict=True):
-                yield Metric(event["metric"], float(value), stamp, step)
-        case "summary":
-            for key, value in event["metrics"].items():
-                yield Metric(key, float(value), stamp, epoch)
+    def _ship_piece(self, client: MlflowClient, trial: str, position: Position, piece: Piece) -> None:
+        from mlflow.entities import RunTag
 
+        from sweeps.mlflow_run import STATUS, data_set, update_of
 
-def run_name(event: Mapping[str, Any]) -> str:
-    """How MLflow's UI calls a trial: its id and its point of the space, or its label."""
-    if event["label"]:
-        return f"{event['trial']} {event['label']}"
-    point = " ".join(f"{name.rpartition('.')[2]}={_short(value)}" for name, value in event["overrides"].items())
-    return f"{event['trial']} {point}".strip()
+        update = update_of(piece.events, position.epoch)
+        if update.again or update.warnings:
+            self._merge(client, position.run, update)
+        tags = [RunTag(key, value) for key, value in update.tags.items()]
+        client.log_batch(position.run, metrics=update.metrics, params=update.params, tags=tags)
+        if update.first is not None:
+            dataset = data_set(update.first)
+            if dataset is not None:
+                client.log_inputs(position.run, [dataset])
+            # The resolved configuration and what it ran with, whole.
+            client.log_dict(position.run, dict(update.first), "trial.json")
+        for name in update.artifacts:
+            path = self.paths.artifacts(trial) / name
+            if path.is_dir():
+                client.log_artifacts(position.run, str(path), artifact_path=name)
+            elif path.exists():
+                client.log_artifact(position.run, str(path))
+        if update.end is not None:
+            ended = int(update.end["time"] * 1000)
+            client.set_terminated(position.run, STATUS[update.end["state"]], end_time=ended)
+        elif update.again:
+            client.update_run(position.run, status="RUNNING")
+        position.offset, position.epoch = piece.end, update.epoch
+        self._unsaved = True
+        if update.end is not None and update.end["state"] in ("finished", "stopped"):
+            self._over.add(trial)
+        else:
+            self._over.discard(trial)
 
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    def _merge(self, client: MlflowClient, run: str, update: Update) -> None:
+        """Bring an update together with what the run has: its warnings, and the reason why an attempt ended."""
+        known = client.get_run(run).data.tags
+        if update.warnings:
+            before = known.get("sweep.warnings", "").splitlines()
+            update.tags["sweep.warnings"] = "\n".join(dict.fromkeys([*before, *update.warnings]))[:5000]
+        if update.again and "stop_reason" in known and "stop_reason" not in update.tags:
+            client.delete_tag(run, "stop_reason")
 
 
 class BackgroundShipper:
@@ -282,11 +323,11 @@ class BackgroundShipper:
     def _loop(self) -> None:
         wait = self._period
         while not self._closing.wait(wait):
-            wait = self._period if self._try() else min(2 * wait, LONGEST_WAIT)
+            wait = self._period if self._try(everything=False) else min(2 * wait, LONGEST_WAIT)
 
-    def _try(self) -> bool:
+    def _try(self, everything: bool) -> bool:
         try:
-            self.shipper.ship()
+            self.shipper.ship(everything)
         # Whatever the server or the network does, the sweep goes on: the journals have everything.
         except Exception as error:  # noqa: BLE001
             self.error = describe(error, self.shipper.uri)
@@ -298,28 +339,4 @@ class BackgroundShipper:
         """End the thread and send what is left; False, with ``error`` set, when that failed."""
         self._closing.set()
         self._thread.join()
-        return self._try()
-
-
-def comparison_link(base: str, paths: SweepPaths) -> str | None:
-    """The page of a storage folder's MLflow that lists a sweep's trials, best first; None if they are not there."""
-    if not paths.shipped.exists():
-        return None
-    record = read_record(paths)
-    note = json.loads(paths.shipped.read_text())
-    if record is None or note["uri"] != without_password(tracking_uri(None, paths)):
-        return None
-    objective, mode = next(iter(record["objective"].items()))
-    query = {
-        # The parent folds its children away.
-        "searchFilter": f"tags.`sweep.id` = '{record['id']}' and tags.`sweep.kind` != 'parent'",
-        "orderByKey": f"metrics.`{objective}`",
-        "orderByAsc": str(mode == "min").lower(),
-    }
-    return f"{base}/#/experiments/{note['experiment']}/runs?{urlencode(query, quote_via=quote)}"
-
-
-def describe(error: Exception, uri: str) -> str:
-    """An error of MLflow's in one line, without the credentials that a URI may hold."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.replace(uri, without_password(uri))[:300]
+        return self._try(everything=True)

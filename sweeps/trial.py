@@ -1,57 +1,60 @@
-"""What runs in a trial's process on Ray."""
+"""One trial in the process, or in each of the processes, that carries it out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from ray import tune
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from linearizer_core import trial
 from linearizer_core.config import TrialConfig, from_mapping
-from linearizer_core.journal import TrialIdentity
-from sweeps.paths import SweepPaths
+from linearizer_core.workers import ALONE, Workers, joined
+from sweeps.lock import take
+from sweeps.task import Task
+
+PATIENCE = 180.0
+"""Seconds to wait for an earlier process of the same trial: Ray ends what is left of a launch that died in less."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """One trial as it is sent to a worker: JSON values only."""
+def execute(task: Task, workers: Workers = ALONE, store: Store | None = None) -> Generator[dict[str, Any], None, None]:
+    """Carry out a trial, on a GPU where the task has one: the results of ``linearizer_core.trial.run``.
 
-    identity: TrialIdentity
-    config: Mapping[str, Any]
-    root: str
-    threads: int
-    gpus: float
-    provenance: Mapping[str, Any]
-
-    def as_mapping(self) -> dict[str, Any]:
-        """For Tune's ``config``."""
-        return asdict(self)
-
-    @classmethod
-    def of_mapping(cls, values: Mapping[str, Any]) -> Task:
-        """The task that ``as_mapping`` gave."""
-        return cls(**{**values, "identity": TrialIdentity(**values["identity"])})
-
-    @property
-    def files(self) -> trial.TrialFiles:
-        """Where the trial's record goes."""
-        paths, name = SweepPaths(Path(self.root)), self.identity.trial
-        return trial.TrialFiles(paths.journal(name), paths.artifacts(name), paths.training_state(name), paths.cache)
-
-
-def run_trial(values: dict[str, Any]) -> None:
-    """Ray Tune's trainable: reports every evaluated epoch, and the end scalars with the last one."""
-    for result in execute(Task.of_mapping(values["task"])):
-        tune.report(result)
-
-
-def execute(task: Task) -> Iterator[dict[str, Any]]:
-    """Carry out a trial, on a GPU where the task has one: the results of ``linearizer_core.trial.run``."""
+    ``store`` is where several workers meet. Raises ``TimeoutError`` when another process keeps writing the trial's
+    journal.
+    """
     torch.set_num_threads(task.threads)
     config: TrialConfig = from_mapping(TrialConfig, task.config)
     device = "cuda" if task.gpus and torch.cuda.is_available() else "cpu"
-    yield from trial.run(config, task.identity, task.files, task.provenance, device)
+    with ExitStack() as stack:
+        if workers.leads:
+            stack.enter_context(only_writer(task.files.journal))
+        stack.enter_context(joined(workers, store, device, task.collective_timeout))
+        yield from trial.run(
+            config,
+            task.identity,
+            task.files,
+            task.provenance,
+            device,
+            workers=workers,
+            stop=task.paths.stop.exists,
+            save_seconds=task.checkpoint_seconds,
+        )
+
+
+@contextmanager
+def only_writer(journal: Path) -> Iterator[None]:
+    """Hold a journal's lock, which the system lets go of when a process ends: two must not write one journal.
+
+    Raises ``TimeoutError`` when another process keeps it.
+    """
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    with journal.open("a") as file:
+        try:
+            take(file, PATIENCE)
+        except TimeoutError:
+            raise TimeoutError(f"another process has been writing {journal} for {PATIENCE:g} s") from None
+        yield

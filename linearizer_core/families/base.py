@@ -10,6 +10,7 @@ from torch import Tensor
 
 from linearizer_core.config import Metric, TrialConfig
 from linearizer_core.data import ImageData
+from linearizer_core.draws import Draws
 from linearizer_core.evaluation import Evaluation, Quality, references
 from linearizer_core.model import Event, Model
 
@@ -18,7 +19,8 @@ class Family(ABC):
     """A recipe over the core: how its model is built, started, trained and measured.
 
     ``model`` is always what ``build`` gave for the same configuration. Everything random comes from the generators
-    that are handed in, or from fixed seeds.
+    that are handed in, or from fixed seeds. Whatever applies a model to many images does so by ``in_batches``, which
+    divides them among the workers that are present; all else is the same on each of them.
     """
 
     @abstractmethod
@@ -30,8 +32,16 @@ class Family(ABC):
         """Fit what starts from data to training images ``(count, *event)``."""
 
     @abstractmethod
-    def losses(self, model: Any, images: Tensor, config: TrialConfig, generator: torch.Generator) -> dict[str, Tensor]:
-        """The terms of the loss for a batch ``(batch, *event)``; terms of weight zero are left out."""
+    def losses(self, model: Any, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
+        """The terms of the loss for a batch ``(batch, *event)``; terms of weight zero are left out.
+
+        Of several workers each has its rows of the batch: the mean of the workers' terms, and of their gradients, MUST
+        be that of the whole batch.
+        """
+
+    def meets(self, config: TrialConfig) -> bool:
+        """Whether ``losses`` asks ``draws`` for everyone's rows, which is then once a step."""
+        return False
 
     def settle(self, model: Any, data: ImageData) -> None:  # noqa: B027 - most families have nothing to settle
         """Fit what sampling needs of the training images, before ``evaluate`` and before a model is kept."""

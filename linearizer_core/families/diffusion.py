@@ -12,6 +12,7 @@ from torch import Tensor
 from linearizer_core.config import EvaluateConfig, ModelConfig, TrainConfig, TrialConfig
 from linearizer_core.data import ImageData
 from linearizer_core.diffusion import LinearDiffusion
+from linearizer_core.draws import Draws
 from linearizer_core.evaluation import (
     BITS_KEYS,
     COUNTED,
@@ -48,7 +49,7 @@ from linearizer_core.metrics.gaussianity import gaussianity
 from linearizer_core.metrics.linearity import idempotency
 from linearizer_core.metrics.perceptual import distance
 from linearizer_core.model import Event
-from linearizer_core.operators import TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
+from linearizer_core.operators import LinearOperator, TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
 from linearizer_core.solvers import SOLVERS
 from linearizer_core.space import InducedSpace
 
@@ -66,10 +67,11 @@ class Diffusion(Family):
         model.g_y.initialise(noise)
         model.operator.initialise(latents)
 
-    def losses(
-        self, model: LinearDiffusion, images: Tensor, config: TrialConfig, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        return diffusion_losses(model, images, config.train, generator)
+    def losses(self, model: LinearDiffusion, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
+        return diffusion_losses(model, images, config.train, draws)
+
+    def meets(self, config: TrialConfig) -> bool:
+        return config.train.loss.whitening > 0
 
     @torch.no_grad()
     def sample(self, model: LinearDiffusion, count: int, config: TrialConfig, generator: torch.Generator) -> Tensor:
@@ -111,7 +113,9 @@ class Diffusion(Family):
         summary |= inverted | linearity(generate, noise[: evaluate.held_out], held_out)
         summary |= lipschitz({"g_x": (model.g_x, held_out), "g_y": (model.g_y, noise)})
         singular = generate.operator.singular_values()
-        summary |= spectrum(generate.operator) | {"spectrum/operator_rank": float(_operator_rank(model))}
+        along = _along(model)
+        summary |= spectrum(generate.operator)
+        summary["spectrum/operator_rank"] = float(max(operator.rank() for operator in along.values()))
         if generate.operator.rank() < generate.operator.shape[0]:
             summary |= dict.fromkeys(BITS_KEYS, math.nan)  # there is no density
         else:
@@ -122,7 +126,8 @@ class Diffusion(Family):
             )
         grids = stepping.grids() | {"collapsed": samples[:GRID_IMAGES].cpu()} | inversion_grids
         grids |= _pictures(model, generate, held_out)
-        return Evaluation(summary, curves, grids, {"collapsed": singular.cpu()})
+        spectra = {"collapsed": singular.cpu()} | {name: each.singular_values().cpu() for name, each in along.items()}
+        return Evaluation(summary, curves, grids, spectra)
 
     def interim_keys(self, config: TrialConfig) -> list[str]:
         return [f"quality/{name}_collapsed" for name in config.evaluate.quality]
@@ -173,28 +178,26 @@ def _networks(model: ModelConfig, event: tuple[int, int, int]) -> tuple[Invertib
     return build_flow(model.flow, event), build_flow(noise, event)
 
 
-def diffusion_losses(
-    model: LinearDiffusion, images: Tensor, train: TrainConfig, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """The terms for a batch ``(batch, *event)``, each a mean over the batch and the dimensions.
+def diffusion_losses(model: LinearDiffusion, images: Tensor, train: TrainConfig, draws: Draws) -> dict[str, Tensor]:
+    """The terms for a batch ``(batch, *event)``, each but ``whitening`` a mean over the batch and the dimensions.
 
     z_t = (1-t) z0 + t z1, ẑ1 = A(t) z_t; the likelihood is that of both ends up to its constant.
     """
     weights = train.loss
     measure = distance(train.distance)
-    x1, x0 = images, _normal(images, generator)
+    x1, x0 = images, draws.normal(images)
     z1, log_det1 = model.g_x(x1)
     z0, log_det0 = model.g_y(x0)
-    t = times(train.time, len(images), generator, images)
+    t = times(train.time, draws, images)
     predicted = model.operator(t, torch.lerp(z0, z1, t[:, None]))
     terms: dict[str, Tensor] = {}
     if weights.flow:
         terms["flow"] = (predicted - z1).square().mean()
     if weights.noise:
-        decoded = model.g_y.inverse(z0 + train.sigma * _normal(z0, generator))[0]
+        decoded = model.g_y.inverse(z0 + train.sigma * draws.normal(z0))[0]
         terms["noise"] = (decoded - x0).square().mean()
     # Both inverse passes of g_x in one: the network is small and its cost is mostly per call.
-    latents = [z1 + train.sigma * _normal(z1, generator)] if weights.data else []
+    latents = [z1 + train.sigma * draws.normal(z1)] if weights.data else []
     latents += [predicted] if weights.endpoint else []
     if latents:
         decoded_images = model.g_x.inverse(torch.cat(latents))[0].split(len(images))
@@ -205,19 +208,20 @@ def diffusion_losses(
         squares = z1.square().mean() + z0.square().mean()
         terms["likelihood"] = 0.5 * squares - (log_det1.mean() + log_det0.mean()) / z1.shape[1]
     if weights.whitening:
-        terms["whitening"] = whiteness(z1)
+        whole = whiteness(draws.everyones(z1))
+        # Of the others' rows this worker gives no gradient, and the mean of the gradients divides by the workers.
+        count = draws.workers.count
+        terms["whitening"] = count * whole - (count - 1) * whole.detach()
     return terms
 
 
-def _normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+def times(kind: str, draws: Draws, like: Tensor) -> Tensor:
+    """Training times in (0, 1), ``(batch,)``: uniform, or the logistic of a standard normal (Esser et al., 2024).
 
-
-def times(kind: str, count: int, generator: torch.Generator, like: Tensor) -> Tensor:
-    """Training times in (0, 1), ``(count,)``: uniform, or the logistic of a standard normal (Esser et al., 2024)."""
-    if kind == "logit_normal":
-        return torch.randn(count, generator=generator, device=like.device, dtype=like.dtype).sigmoid()
-    return torch.rand(count, generator=generator, device=like.device, dtype=like.dtype)
+    There is one for each row of ``like``, in its dtype.
+    """
+    rows = like.new_empty(len(like))
+    return draws.normal(rows).sigmoid() if kind == "logit_normal" else draws.uniform(rows)
 
 
 def whiteness(z: Tensor) -> Tensor:
@@ -291,10 +295,11 @@ def _active(model: LinearDiffusion, generate: Linearizer, noise: Tensor, tempera
     return in_batches(lambda x: model.g_y(x)[0] @ directions, noise)
 
 
-def _operator_rank(model: LinearDiffusion) -> int:
-    """The largest numerical rank of A(t) at five times in [0, end]."""
-    times_of_one_stage = torch.linspace(0, model.end, 5, device=model.device, dtype=model.dtype)[:, None]
-    return max(operator.rank() for step in model.operator.at(times_of_one_stage) for operator in step)
+def _along(model: LinearDiffusion) -> dict[str, LinearOperator]:
+    """A(t) at five times in [0, end], by name."""
+    times = torch.linspace(0, model.end, 5, device=model.device, dtype=model.dtype)
+    operators = [step[0] for step in model.operator.at(times[:, None])]
+    return {f"A(t={time:.3g})": operator for time, operator in zip(times.tolist(), operators, strict=True)}
 
 
 def _pictures(model: LinearDiffusion, generate: Linearizer, images: Tensor) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from linearizer_core.config import TrialConfig
 from linearizer_core.data import ImageData
+from linearizer_core.draws import Draws
 from linearizer_core.evaluation import SAMPLE_SEED, Evaluation, Quality, in_batches, scores, step_counts, step_keys
 from linearizer_core.families.base import Family
 from linearizer_core.families.diffusion import Diffusion, times
@@ -40,12 +41,10 @@ class FlowMatchingBaseline(Family):
     def initialise(self, model: FlowMatching, images: Tensor, generator: torch.Generator) -> None:
         """Nothing starts from data."""
 
-    def losses(
-        self, model: FlowMatching, images: Tensor, config: TrialConfig, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def losses(self, model: FlowMatching, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
         """‖v(x_t, t) - (x1 - x0)‖², a mean over the batch and the dimensions (Lipman et al., 2023, equation 23)."""
-        noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-        t = times(config.train.time, len(images), generator, images)
+        noise = draws.normal(images)
+        t = times(config.train.time, draws, images)
         between = torch.lerp(noise, images, t.view(-1, 1, 1, 1))
         return {"flow": (model.velocity(t, between) - (images - noise)).square().mean()}
 

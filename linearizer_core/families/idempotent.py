@@ -10,6 +10,7 @@ from torch import Tensor
 
 from linearizer_core.config import TrialConfig
 from linearizer_core.data import ImageData
+from linearizer_core.draws import Draws
 from linearizer_core.evaluation import (
     BATCH,
     GAUSSIAN_IMAGES,
@@ -34,6 +35,7 @@ from linearizer_core.metrics.perceptual import distance
 from linearizer_core.metrics.similarity import ssim
 from linearizer_core.model import Event
 from linearizer_core.operators.projection import FrameProjection, SpectrumProjection
+from linearizer_core.workers import Workers, present
 
 DEVIATIONS = torch.linspace(-2, 2, 8).tolist()
 """Standard deviations from the mean along a row that follows one latent axis."""
@@ -60,7 +62,7 @@ class Idempotent(Family):
         model.initialise(images)
 
     def losses(
-        self, model: IdempotentLinearizer, images: Tensor, config: TrialConfig, generator: torch.Generator
+        self, model: IdempotentLinearizer, images: Tensor, config: TrialConfig, draws: Draws
     ) -> dict[str, Tensor]:
         """The terms for a batch ``(batch, *event)``: d(x, f(x)), Σλ / dim where the rank is learned, ``isometry``, and
         the negative log-likelihood per dimension of the latents under N(0, I), up to its constant.
@@ -81,16 +83,16 @@ class Idempotent(Family):
 
     def settle(self, model: IdempotentLinearizer, data: ImageData) -> None:
         """Fit the Gaussian that samples are drawn from to up to 20,000 training images."""
-        model.settle(_training_batches(data))
+        workers = present()
+        model.settle(_training_batches(data, workers), workers)
 
     @torch.no_grad()
     def sample(
         self, model: IdempotentLinearizer, count: int, config: TrialConfig, generator: torch.Generator
     ) -> Tensor:
         """Images ``(count, *event)`` of the Gaussian fitted in f's image, by one application of P."""
-        temperature = config.evaluate.temperature
-        parts = torch.arange(count).split(BATCH)
-        return torch.cat([model.sample(len(part), generator, temperature) for part in parts])
+        drawn = model.latent_noise(count, generator)
+        return in_batches(lambda noise: model.images(noise, config.evaluate.temperature), drawn)
 
     @torch.no_grad()
     def interim(
@@ -142,8 +144,10 @@ class Idempotent(Family):
         return [*keys, "spectrum/rank", "spectrum/active_fraction"]
 
 
-def _training_batches(data: ImageData) -> Iterator[Tensor]:
-    for index in torch.arange(min(GAUSSIAN_IMAGES, len(data.train))).split(BATCH):
+def _training_batches(data: ImageData, workers: Workers) -> Iterator[Tensor]:
+    """This worker's batches of the training images that the Gaussian is fitted to."""
+    parts = torch.arange(min(GAUSSIAN_IMAGES, len(data.train))).split(BATCH)
+    for index in parts[workers.rank :: workers.count]:
         yield data.train.batch(index)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from linearizer_core.config import FlowConfig, Metric, TrialConfig
 from linearizer_core.data import ImageData, load
+from linearizer_core.draws import Draws
 from linearizer_core.evaluation import (
     COUNTED,
     GRID_IMAGES,
@@ -70,24 +71,32 @@ class Style(Family):
     def initialise(self, model: StyleTransfer, images: Tensor, generator: torch.Generator) -> None:
         model.initialise(images)
 
-    def losses(
-        self, model: StyleTransfer, images: Tensor, config: TrialConfig, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def losses(self, model: StyleTransfer, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
         """The mean over styles of d(s(x), g⁻¹(A_s g(x))) for a batch ``(batch, *event)``.
 
         Each style is given its equal share of the images, drawn anew: every step trains all styles, at the cost of one
         pass through g and one back. Raises ``ValueError`` for fewer images than styles.
         """
-        styles = model.styles
-        if len(images) < len(styles):
-            raise ValueError(f"a batch needs an image for each of {len(styles)} styles, got {len(images)}")
+        styles, workers = model.styles, draws.workers
+        order = draws.permutation(images)
+        if len(order) < len(styles):
+            raise ValueError(f"a batch needs an image for each of {len(styles)} styles, got {len(order)}")
         measure = distance(config.train.distance)
-        images = images[torch.randperm(len(images), generator=generator, device=images.device)]
-        latents = model.g(images)[0].tensor_split(len(styles))
+        # Shares are of the whole batch: of each this worker has some rows, or none.
+        shares = order.tensor_split(len(styles))
+        own = [workers.own(share) for share in shares]
+        sizes = [len(rows) for rows in own]
+        images = images[torch.cat(own)]
+        latents = model.g(images)[0].split(sizes)
         styled = torch.cat([model.operator(style).apply(z) for style, z in zip(styles, latents, strict=True)])
-        made = model.g.inverse(styled)[0].tensor_split(len(styles))
-        shares = zip(styles, made, images.tensor_split(len(styles)), strict=True)
-        return {"transfer": torch.stack([measure(each, STYLES[style](x)) for style, each, x in shares]).mean()}
+        made = model.g.inverse(styled)[0].split(sizes)
+        parts = zip(styles, made, images.split(sizes), shares, strict=True)
+        errors = [
+            measure(each, STYLES[style](x)) * (len(x) * workers.count / len(share))
+            for style, each, x, share in parts
+            if len(x)
+        ]
+        return {"transfer": torch.stack(errors).sum() / len(styles)}
 
     @torch.no_grad()
     def sample(self, model: StyleTransfer, count: int, config: TrialConfig, generator: torch.Generator) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -66,13 +67,23 @@ class Conditioner(nn.Module, ABC):
     Without, a label is ignored. Raises ``ValueError`` where a labelled network is not given one label a row.
     """
 
+    autocast: torch.dtype | None = None
+    """The dtype that ``in_precision`` has given the layers for now; None: that of the parameters."""
+
     def __init__(self, labelled: bool) -> None:
         super().__init__()
         self.embedding = LabelEmbedding() if labelled else None
 
-    @abstractmethod
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """θ of ``(batch, inputs, …)``: ``(batch, outputs, …)``."""
+        """θ of ``(batch, inputs, …)``: ``(batch, outputs, …)``, in the dtype of x."""
+        if self.autocast is None:
+            return self.network(x, label)
+        with torch.autocast(x.device.type, self.autocast):
+            return self.network(x, label).to(x.dtype)
+
+    @abstractmethod
+    def network(self, x: Tensor, label: Tensor | None) -> Tensor:
+        """θ in whatever dtype the layers give."""
 
     def embed(self, x: Tensor, label: Tensor | None) -> Tensor | None:
         """The label's features ``(batch, EMBEDDING)``, or None of an unlabelled network."""
@@ -84,6 +95,22 @@ class Conditioner(nn.Module, ABC):
         return self.embedding(label)
 
 
+@contextmanager
+def in_precision(conditioners: Sequence[Conditioner], dtype: torch.dtype | None) -> Iterator[None]:
+    """Within it, the layers of networks compute in a dtype, by autocast; None: in that of their parameters.
+
+    What is around the networks is not touched: g and g⁻¹ are inverses to the precision of their inputs, and
+    log-determinants are sums in it.
+    """
+    for conditioner in conditioners:
+        conditioner.autocast = dtype
+    try:
+        yield
+    finally:
+        for conditioner in conditioners:
+            conditioner.autocast = None
+
+
 class Stack(Conditioner):
     """Hidden layers and a last one, which starts at zero."""
 
@@ -92,7 +119,7 @@ class Stack(Conditioner):
         zero(last)
         self.layers = nn.ModuleList([*layers, last])
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def network(self, x: Tensor, label: Tensor | None) -> Tensor:
         return run(self.layers, x, self.embed(x, label))
 
 

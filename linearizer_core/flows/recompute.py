@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import torch
@@ -29,6 +32,23 @@ def run(steps: Sequence[Step], x: Tensor, label: Tensor | None) -> tuple[Tensor,
         x, log_det = step.run(x, label)
         total = total + log_det
     return x, total
+
+
+_LOST: ContextVar[list[Exception] | None] = ContextVar("lost", default=None)
+"""Where errors of the backward pass go, set by ``deferred``; None: they are raised."""
+
+
+@contextmanager
+def deferred(lost: list[Exception]) -> Iterator[None]:
+    """What is recomputed of chains that run within it raises no ``ArithmeticError`` in its backward pass.
+
+    The error goes into ``lost`` instead, and the gradients are NaN: other workers wait for them whatever they are.
+    """
+    token = _LOST.set(lost)
+    try:
+        yield
+    finally:
+        _LOST.reset(token)
 
 
 def recompute(steps: Sequence[Step], x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -67,6 +87,7 @@ class _Recompute(torch.autograd.Function):
         y, log_det = run(steps, x, label)
         ctx.save_for_backward(x, y, label)
         ctx.steps, ctx.parameters, ctx.versions = steps, parameters, _versions(steps)
+        ctx.lost = _LOST.get()  # now: the backward pass may run in another thread
         return y, log_det
 
     @staticmethod
@@ -74,6 +95,18 @@ class _Recompute(torch.autograd.Function):
         # ``once_differentiable`` would give constants here wherever the incoming gradient is one.
         if torch.is_grad_enabled():
             raise ValueError("recomputation gives first derivatives only, got create_graph=True")
+        try:
+            return _Recompute._backward(ctx, grad, grad_log_det)
+        except ArithmeticError as error:
+            if ctx.lost is None:
+                raise
+            ctx.lost.append(error)
+        x = ctx.saved_tensors[0]
+        lost = [torch.full_like(each, math.nan) if each.requires_grad else None for each in (x, *ctx.parameters)]
+        return None, None, *lost
+
+    @staticmethod
+    def _backward(ctx: Any, grad: Tensor | None, grad_log_det: Tensor) -> tuple[Any, ...]:
         x, y, label = ctx.saved_tensors
         finite = bool(y.isfinite().all())
         now = _versions(ctx.steps)

@@ -77,7 +77,7 @@ class UNet(Conditioner):
         self.last = conv3(width, outputs)
         zero(self.last)
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def network(self, x: Tensor, label: Tensor | None) -> Tensor:
         embedding = self.embed(x, label)
         fine = self.encode(self.stem(x), embedding)
         coarse = self.attention(self.middle(self.down(fine), embedding))

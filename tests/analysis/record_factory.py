@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
+
+from analysis import Record, load
+from analysis.style import Chart
 
 FD = "quality/classifier_fd_collapsed"
 DEPTH, RANK, LR = "model.flow.depth", "model.operator.rank", "train.lr"
@@ -29,6 +35,14 @@ def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def assert_same(found: Record, expected: Record) -> None:
+    """Two records are equal: columns in their order, types with their categories, values to the last bit."""
+    pd.testing.assert_frame_equal(found.runs, expected.runs, check_exact=True)
+    pd.testing.assert_frame_equal(found.curves, expected.curves, check_exact=True)
+    assert [sweep.document for sweep in found.sweeps] == [sweep.document for sweep in expected.sweeps]
+    assert found.counts == expected.counts
+
+
 class SweepFiles:
     """A sweep's folder, written line by line."""
 
@@ -43,13 +57,18 @@ class SweepFiles:
         seeds: Sequence[int] = (0,),
         sampler: str = "grid",
         constraints: Mapping[str, str] | None = None,
+        tick: float = 0.0,
     ) -> None:
+        """Every line is ``tick`` seconds later than the one before, where no time is given."""
         self.path = storage / name
         self.name = name
+        self.tick = tick
+        self.lines = 0
         (self.path / "journal").mkdir(parents=True)
         space = SPACE if space is None else space
         search = {"space": space, "seeds": list(seeds), "sampler": sampler, "constraints": constraints or {}}
         self.sweep = {
+            "id": hashlib.sha256(name.encode()).hexdigest()[:32],
             "name": name,
             "family": "diffusion",
             "spec": {"name": name, "search": search},
@@ -60,6 +79,7 @@ class SweepFiles:
             "ended": START + 1000,
             "provenance": {"git": {"commit": "0" * 40, "dirty": False}},
             "best": None,
+            "best_value": 1.0,
         }
         self.write_sweep()
 
@@ -69,8 +89,10 @@ class SweepFiles:
     def journal(self, trial: str) -> Path:
         return self.path / "journal" / f"{trial}.jsonl"
 
-    def add(self, journal: str, event: str, *, time: float = START, **fields: Any) -> None:
+    def add(self, journal: str, event: str, *, time: float | None = None, **fields: Any) -> None:
         """Append one line."""
+        self.lines += 1
+        time = START + self.tick * self.lines if time is None else time
         with self.journal(journal).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, "time": time, **fields}) + "\n")
 
@@ -85,10 +107,12 @@ class SweepFiles:
         seed: int | None = 0,
         attempt: int = 1,
         resumed_epoch: int = 0,
-        time: float = START,
+        time: float | None = None,
         config_hash: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        **fields: Any,
     ) -> None:
-        """The line that a trial starts with; ``point`` gives its axes."""
+        """The line that a trial starts with; ``point`` gives its axes, ``config`` the other leaves."""
         leaves = dict(point or {})
         self.add(
             trial,
@@ -104,11 +128,12 @@ class SweepFiles:
             attempt=attempt,
             resumed_epoch=resumed_epoch,
             overrides=leaves,
-            config=nested({**leaves, "seed": seed}) if leaves else {},
+            config=nested({**(config or {}), **leaves, "seed": seed}) if leaves else {},
             provenance={},
+            **fields,
         )
 
-    def epoch(self, trial: str, epoch: int, value: float | str | None = None, *, time: float = START) -> None:
+    def epoch(self, trial: str, epoch: int, value: float | str | None = None, *, time: float | None = None) -> None:
         """One epoch's line, with the objective where it was evaluated."""
         metrics: dict[str, Any] = {"train/loss": 1 / epoch}
         if value is not None:
@@ -116,8 +141,9 @@ class SweepFiles:
         self.add(trial, "epoch", time=time, epoch=epoch, metrics=metrics)
 
     def end(self, trial: str, state: str = "finished", epoch: int = 80, *, reason: str | None = None) -> None:
-        """The last line, 60 seconds after the first."""
-        self.add(trial, "end", time=START + 60, state=state, epoch=epoch, reason=reason)
+        """The last line, 60 seconds after the first where lines do not tick."""
+        time = START + 60 + self.tick * (self.lines + 1)
+        self.add(trial, "end", time=time, state=state, epoch=epoch, reason=reason)
 
     def finished(
         self,
@@ -180,3 +206,27 @@ class SweepFiles:
         self.begin(trial, number, kind="reference", label=label, seed=None)
         self.complete(trial, value, **{"test/classifier_fd_collapsed": value + 0.5})
         return trial
+
+
+def gridded(tmp_path: Path) -> Record:
+    """Depths 1 and 2 at ranks 4, 8 and 16, three seeds; the value is 100 / (depth rank), by 0.9, 1 and 1.1."""
+    space = {DEPTH: {"grid": [1, 2]}, RANK: {"grid": [4, 8, 16]}}
+    files = SweepFiles(tmp_path, seeds=(0, 1, 2), space=space)
+    places = [(depth, rank) for depth in (1, 2) for rank in (4, 8, 16)]
+    for number, (depth, rank) in enumerate(places):
+        for seed, factor in enumerate((0.9, 1.0, 1.1)):
+            value = factor * 100 / (depth * rank)
+            curve = {1: 3 * value, 10: value}
+            more = {"cost/params": 1000.0 * depth + rank}
+            files.finished(number, {DEPTH: depth, RANK: rank}, value, seed=seed, curve=curve, **more)
+    files.reference(0, "real against real", 1.0)
+    return load([files.path])
+
+
+STUDENT = 4.302652729911275 / 3**0.5
+"""Half the width of the mean's interval of three values, in their standard deviations."""
+
+
+def told(figure: Chart) -> list[str]:
+    """All that the marks of a figure tell."""
+    return [text for mark in figure.marks for text in mark.told]

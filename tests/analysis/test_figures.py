@@ -12,9 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation, Text
 
-from analysis import RecordError, axes_versus_objective, load, save, steps_versus_quality
-from analysis.figures import spread
-from tests.analysis.record_factory import DEPTH, LR, RANK, SweepFiles
+from analysis import (
+    RecordError,
+    axes_versus_objective,
+    load,
+    pareto,
+    save,
+    steps_versus_quality,
+)
+from analysis.drawing import spread
+from tests.analysis.record_factory import DEPTH, FD, LR, RANK, STUDENT, SweepFiles, gridded, told
 
 
 def point(depth: int = 3, rank: int = 16, lr: float = 2e-3) -> dict[str, object]:
@@ -45,13 +52,12 @@ def annotations(figure: Figure) -> list[Annotation]:
 
 def test_lines_are_means_over_seeds_and_the_best_has_a_star(tmp_path: Path) -> None:
     axes = steps_versus_quality(load([small(tmp_path).path])).axes[0]
-    first, second, emphasised = lines(axes, "-")
+    first, second = lines(axes, "-")
     assert first.get_xdata().tolist() == [1, 10, 100]
     assert first.get_ydata().tolist() == [31.0, 20.0, 10.0]
     np.testing.assert_array_equal(second.get_ydata(), [20.0, np.nan, 5.0])
-    np.testing.assert_array_equal(emphasised.get_ydata(), second.get_ydata())
-    assert emphasised.get_marker() == "o"
-    assert emphasised.get_color() == second.get_color() != first.get_color()
+    assert second.get_linewidth() > first.get_linewidth()
+    assert second.get_color() != first.get_color()
     star = next(line for line in axes.get_lines() if line.get_marker() == "*")
     assert (star.get_xdata().tolist(), star.get_ydata().tolist()) == ([100], [4.5])
 
@@ -107,7 +113,8 @@ def test_many_depths_get_a_colour_bar(tmp_path: Path) -> None:
 def test_the_legend_names_depths_in_order(tmp_path: Path) -> None:
     figure = steps_versus_quality(load([small(tmp_path).path]))
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["depth 2", "depth 4", "best (t001)", "best, collapsed"]
+    # Legends fill by columns, of which there are three: the first row reads depth 2, depth 4, best.
+    assert texts == ["depth 2", "best, collapsed", "depth 4", "best (t001)"]
 
 
 def test_an_unknown_curve_is_told_of(tmp_path: Path) -> None:
@@ -158,7 +165,7 @@ def test_saved_files_have_the_same_bytes_each_time(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
     png, svg = contents[0]
     assert png.startswith(b"\x89PNG")
-    assert int.from_bytes(png[16:20], "big") == 1000  # 5 inches at 200 dpi
+    assert int.from_bytes(png[16:20], "big") == 1020  # 3.4 inches at 300 dpi
     assert mpl.__version__.encode() not in png + svg
     assert b"<dc:date>" not in svg
 
@@ -167,6 +174,38 @@ def test_no_global_setting_is_left_behind(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
     save(steps_versus_quality(load([small(tmp_path).path])), tmp_path / "steps")
     assert dict(mpl.rcParams) == before
+
+
+def test_bands_are_student_intervals_over_seeds(tmp_path: Path) -> None:
+    figure = steps_versus_quality(gridded(tmp_path))
+    bands = figure.axes[0].collections
+    assert len(bands) == 6
+    heights = bands[1].get_paths()[0].vertices[:, 1]
+    assert heights.max() == pytest.approx(37.5 + STUDENT * 3.75)
+    assert f"t000 (depth 1, rank 4): classifier_fd 75 ± {STUDENT * 7.5:.2g} at k = 1" in told(figure)
+
+
+def test_many_lines_leave_bands_to_the_best_and_the_confirmed(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, seeds=(0, 1))
+    for number in range(7):
+        for seed in (0, 1):
+            value = 10.0 + number + seed
+            files.finished(number, point(1, number + 4), value, seed=seed, curve={1: 9 * value, 10: value})
+    for seed in (7, 8):
+        files.begin(f"k000-s{seed}", 0, point(1, 4), kind="confirm", seed=seed)
+        files.complete(f"k000-s{seed}", 12.0, curve={1: 100.0 + seed, 10: 12.0})
+    figure = steps_versus_quality(load([files.path]))
+    assert [mark.item for mark in figure.marks if mark.series == "intervals"] == ["t000", "k000"]
+    assert "fresh seeds" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_every_mark_of_a_configuration_is_its_own(tmp_path: Path) -> None:
+    record = gridded(tmp_path)
+    for figure in (steps_versus_quality(record), pareto(record), axes_versus_objective(record, DEPTH, RANK)):
+        items = {mark.item for mark in figure.marks}
+        assert {f"t{number:03d}" for number in range(6)} <= items
+        assert all(text.startswith(mark.item) for mark in figure.marks if mark.item for text in mark.told)
+    assert FD in told(pareto(record))[0]
 
 
 @pytest.mark.parametrize(

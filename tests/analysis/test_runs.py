@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,10 @@ from analysis import RecordError, load
 from tests.analysis.record_factory import DEPTH, FD, LR, RANK, START, SweepFiles
 
 POINT = {DEPTH: 3, RANK: 16, LR: 2e-3}
-FIXED = "sweep trial kind label number config_hash seed attempt state reason epoch started seconds overrides"
+FIXED = (
+    "sweep trial kind label number config_hash seed attempt state reason epoch started seconds overrides "
+    "reused_from duplicate_of warnings"
+)
 
 
 def test_a_sweep_becomes_tidy_frames(tmp_path: Path) -> None:
@@ -33,14 +38,13 @@ def test_a_sweep_becomes_tidy_frames(tmp_path: Path) -> None:
     assert json.loads(run["overrides"]) == POINT
     assert str(record.runs[DEPTH].dtype) == "Int64"
     assert str(record.runs[LR].dtype) == "float64"
-    assert record.curves[["trial", "metric", "step", "value"]].to_numpy().tolist() == [
-        ["t000-s0", "nfe/classifier_fd", 1, 30.0],
-        ["t000-s0", "nfe/classifier_fd", 100, 8.0],
-    ]
-    assert record.epochs[["epoch", "metric", "value"]].to_numpy().tolist() == [
-        [1, "train/loss", 1.0],
-        [2, "train/loss", 0.5],
-        [2, FD, 9.0],
+    assert list(record.curves.columns) == ["sweep", "trial", "metric", "step", "value"]
+    assert record.curves.to_numpy().tolist() == [
+        ["demo", "t000-s0", "nfe/classifier_fd", 1, 30.0],
+        ["demo", "t000-s0", "nfe/classifier_fd", 100, 8.0],
+        ["demo", "t000-s0", FD, 2, 9.0],
+        ["demo", "t000-s0", "train/loss", 1, 1.0],
+        ["demo", "t000-s0", "train/loss", 2, 0.5],
     ]
     sweep = record.sweeps[0]
     assert (sweep.name, sweep.axes, sweep.objective, sweep.ended) == ("demo", tuple(POINT), {FD: "min"}, START + 1000)
@@ -97,8 +101,8 @@ def test_a_retry_voids_what_followed_its_checkpoint(tmp_path: Path) -> None:
     run = record.runs.iloc[0]
     assert (run["attempt"], run["state"], run["epoch"], run[FD]) == (2, "stopped", 20, 41.0)
     assert run["seconds"] == 160.0
-    objective = record.epochs[record.epochs["metric"] == FD]
-    assert objective[["epoch", "value"]].to_numpy().tolist() == [[10, 50.0], [20, 41.0]]
+    objective = record.curves[record.curves["metric"] == FD]
+    assert objective[["step", "value"]].to_numpy().tolist() == [[10, 50.0], [20, 41.0]]
 
 
 def test_the_last_line_of_an_event_counts(tmp_path: Path) -> None:
@@ -110,7 +114,7 @@ def test_the_last_line_of_an_event_counts(tmp_path: Path) -> None:
     files.add("t000-s0", "curve", metric="nfe/classifier_fd", steps=[1], values=[2.5])
     record = load([files.path])
     assert record.runs[FD].tolist() == [49.0]
-    assert record.curves["value"].tolist() == [2.5]
+    assert record.curves.loc[record.curves["metric"] == "nfe/classifier_fd", "value"].tolist() == [2.5]
 
 
 @pytest.mark.parametrize("half", [b'{"event": "epo', b'{"event": "end", "reason": "\xc3', b"\0\0\0"])
@@ -139,7 +143,7 @@ def test_a_journal_whose_first_line_is_cut_off_is_no_trial_yet(tmp_path: Path) -
     files.journal("t000-s0").write_text('{"event": "tri')
     files.journal("t001-s0").write_text("")
     record = load([files.path])
-    assert len(record.runs) == len(record.curves) == len(record.epochs) == 0
+    assert len(record.runs) == len(record.curves) == 0
     assert list(record.runs.columns) == [*FIXED.split(), *POINT]
 
 
@@ -246,3 +250,53 @@ def test_axes_have_one_type(tmp_path: Path, values: list[object], kind: str, exp
     column = load([files.path]).runs["model.x"]
     assert str(column.dtype) == kind
     assert column.tolist() == expected
+
+
+def test_analysis_needs_no_cluster() -> None:
+    unwanted = {"torch", "ray", "mlflow", "sweeps", "linearizer_core"}
+    command = (
+        f"import sys, analysis; sys.exit(repr({unwanted} & set(sys.modules)) if {unwanted} & set(sys.modules) else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command], cwd=Path(__file__).parents[2], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_trial_that_repeats_another_is_named(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path)
+    for number, kind in enumerate(["search", "search", "search", "control"]):
+        files.begin(f"t{number}", number, POINT, kind=kind, config_hash="same")
+        if number:
+            files.complete(f"t{number}", 1.0)
+    files.begin("t9", 9, POINT, config_hash="same", reused_from="t1")
+    files.complete("t9", 1.0)
+    files.reference(0, "noise", 900.0)
+    files.reference(1, "real", 3.0)
+    record = load(files.path)
+    found = record.runs.set_index("trial")[["duplicate_of", "reused_from"]].astype("object").fillna("-")
+    # The first did not finish: what it would have been is known from the second.
+    assert found["duplicate_of"].to_dict() == {
+        "t0": "t1", "t1": "-", "t2": "t1", "t9": "t1", "t3": "-", "r000": "-", "r001": "-"
+    }  # fmt: skip
+    assert found["reused_from"].to_dict()["t9"] == "t1"
+    assert (record.counts.duplicated, record.counts.reused, record.counts.interrupted) == (2, 1, 1)
+
+
+def test_two_journals_of_one_trial_are_an_error(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path)
+    files.finished(0, POINT, 1.0)
+    files.journal("copy").write_text(files.journal("t000-s0").read_text())
+    with pytest.raises(RecordError, match=r"t000-s0\.jsonl: is of the trial t000-s0, as copy\.jsonl is"):
+        load(files.path)
+
+
+def test_every_leaf_of_the_configuration_is_a_column(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path)
+    files.begin("t000-s0", 0, POINT, config={"train.epochs": 3, "evaluate.steps": [1, 2], "data.size": None})
+    files.begin("t001-s0", 1, POINT, config={"train.epochs": 4, "model.bias": True})
+    record = load(files.path)
+    assert record.leaves == [DEPTH, RANK, LR, "data.size", "evaluate.steps", "model.bias", "train.epochs"]
+    assert [str(record.runs[leaf].dtype) for leaf in record.leaves[3:]] == ["float64", "str", "boolean", "Int64"]
+    assert record.runs["evaluate.steps"].iloc[0] == "[1, 2]"
+    assert str(record.runs["kind"].dtype) == str(record.runs["state"].dtype) == "category"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from linearizer_core.checks import LARGEST_FRAME, OPERATORS, TERMS, model_problems, problems
+from linearizer_core.checks import LARGEST_FRAME, OPERATORS, TERMS, model_problems, problems, worker_problems
 from linearizer_core.config import (
     DataConfig,
     EvaluateConfig,
@@ -341,3 +341,26 @@ def test_whitening_needs_pairs_of_images() -> None:
 def test_steps_an_epoch_end_with_the_pass() -> None:
     assert found_in(replace("train.steps", 16)) == {}
     assert found_in(replace("train.steps", 17)) == {"train.steps": "17 steps exceed a pass over digits, which has 16"}
+
+
+@pytest.mark.parametrize(("name", "value"), [("train.precision", "bfloat16"), ("train.compile", True)])
+def test_recomputation_is_in_float32_and_not_compiled(name: str, value: object) -> None:
+    assert found_in(replace(name, value)) == {}
+    leaf = name.removeprefix("train.")
+    train = dataclasses.replace(SMALL.train, **{leaf: value})
+    recomputed = dataclasses.replace(with_model(flow=FlowConfig(memory="recompute")), train=train)
+    assert list(found_in(recomputed)) == [name]
+    assert "use memory: store" in found_in(recomputed)[name]
+
+
+@pytest.mark.parametrize(
+    ("workers", "size", "right"),
+    [(1, 7, None), (2, 64, None), (4, 62, "60 or 64"), (3, 2, "use 3"), (3, 64, "63 or 66")],
+)
+def test_workers_have_equally_many_rows(workers: int, size: int, right: str | None) -> None:
+    found = worker_problems(replace("train.batch_size", size), workers)
+    assert list(found) == (["train.batch_size"] if right else [])
+    for message in found.values():
+        assert message.startswith(f"{size} images cannot be shared equally among {workers} workers; ")
+        assert right is not None
+        assert right in message

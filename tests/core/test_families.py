@@ -26,6 +26,7 @@ from linearizer_core.config import (
 )
 from linearizer_core.data import ImageData
 from linearizer_core.diffusion import LinearDiffusion
+from linearizer_core.draws import Draws
 from linearizer_core.evaluation import CLASSIFIER_METRICS, SAMPLE_SEED, Evaluation, Quality
 from linearizer_core.families import Diffusion, Family, FlowMatchingBaseline, Idempotent, Style, family_of
 from linearizer_core.families.diffusion import diffusion_losses, times, whiteness
@@ -263,8 +264,17 @@ def test_singular_vectors_are_orthonormal_and_lead(evaluated: Evaluated) -> None
         latents = model.g_x(evaluation.grids["singular_vectors"])[0].double()
     torch.testing.assert_close(latents @ latents.T, torch.eye(16, dtype=torch.float64), rtol=0, atol=1e-3)
     assert abs(float(latents[0] @ u[:, 0])) == pytest.approx(1, abs=1e-3)
-    assert list(evaluation.spectra) == ["collapsed"]
     torch.testing.assert_close(evaluation.spectra["collapsed"].double(), s, rtol=1e-3, atol=1e-5)
+
+
+def test_spectra_of_the_operator_along_the_way(evaluated: Evaluated) -> None:
+    _, model, evaluation = evaluated
+    times = torch.linspace(0, model.end, 5)
+    assert list(evaluation.spectra) == ["collapsed", *(f"A(t={time:.3g})" for time in times.tolist())]
+    for time in times:
+        singular = torch.linalg.svdvals(model.operator.at(time.view(1, 1))[0][0].to_dense().double())
+        found = evaluation.spectra[f"A(t={time:.3g})"].double()
+        torch.testing.assert_close(found, singular, rtol=1e-3, atol=1e-5)
 
 
 def test_spectrum_by_dense_svd(evaluated: Evaluated) -> None:
@@ -430,12 +440,12 @@ def test_whiteness_is_unbiased(scale: float, shift: float) -> None:
 
 
 def test_times_have_their_distributions() -> None:
-    like = torch.zeros((), dtype=torch.float64)
-    uniform, middle = (times(kind, 5000, seeded(3), like).numpy() for kind in ("uniform", "logit_normal"))
+    like = torch.zeros(5000, dtype=torch.float64)
+    uniform, middle = (times(kind, Draws(seeded(3)), like).numpy() for kind in ("uniform", "logit_normal"))
     assert stats.kstest(uniform, "uniform").pvalue > 0.01
     assert stats.kstest(np.log(middle / (1 - middle)), "norm").pvalue > 0.01
     assert stats.kstest(middle, "uniform").pvalue < 1e-9
-    assert times("logit_normal", 3, seeded(), torch.zeros(1)).dtype == torch.float32
+    assert times("logit_normal", Draws(seeded()), torch.zeros(3)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", ["uniform", "logit_normal"])
@@ -445,7 +455,7 @@ def test_the_loss_is_at_the_configured_times(kind: str) -> None:
     model = gaussian_model()
     model.operator.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
     train = TrainConfig(time=kind, loss=LossConfig(flow=1.0, likelihood=0.0))  # type: ignore[arg-type]
-    diffusion_losses(model, normal(4000, 1, 8, 8), train, seeded())
+    diffusion_losses(model, normal(4000, 1, 8, 8), train, Draws(seeded()))
     logits = torch.logit(seen[0]).numpy()
     assert stats.kstest(logits, "norm" if kind == "logit_normal" else "logistic").pvalue > 0.01
 
@@ -454,8 +464,8 @@ def test_a_family_gives_the_terms_of_its_losses(digits: ImageData) -> None:
     config = trial(MODELS["principal"])
     model = Diffusion().build(config, digits.event)
     images = digits.train.head(64)
-    found = Diffusion().losses(model, images, config, seeded(2))
-    expected = diffusion_losses(model, images, config.train, seeded(2))
+    found = Diffusion().losses(model, images, config, Draws(seeded(2)))
+    expected = diffusion_losses(model, images, config.train, Draws(seeded(2)))
     assert found.keys() == expected.keys() == {"flow", "likelihood"}
     assert all(torch.equal(found[name], expected[name]) for name in found)
 

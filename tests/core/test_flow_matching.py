@@ -23,6 +23,7 @@ from linearizer_core.config import (
     TrialConfig,
 )
 from linearizer_core.data import load
+from linearizer_core.draws import Draws
 from linearizer_core.families.diffusion import build_diffusion
 from linearizer_core.families.flow_matching import FlowMatchingBaseline
 from linearizer_core.flow_matching import FlowMatching, ResidualMLP, velocity_network
@@ -42,7 +43,7 @@ class Velocity(Conditioner):
         super().__init__(labelled=False)
         self.function = function
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+    def network(self, x: Tensor, label: Tensor | None) -> Tensor:
         assert label is not None
         return self.function(label[:, None], x.flatten(1))
 
@@ -94,7 +95,7 @@ def test_the_best_velocity_of_a_gaussian_has_the_least_loss(variance: float) -> 
 
     def loss(function: Callable[[Tensor, Tensor], Tensor]) -> float:
         model = known(function, (1, 1, 2))
-        terms = FlowMatchingBaseline().losses(model, images, config, torch.Generator().manual_seed(1))
+        terms = FlowMatchingBaseline().losses(model, images, config, Draws(torch.Generator().manual_seed(1)))
         assert list(terms) == ["flow"]
         return float(terms["flow"])
 
@@ -114,7 +115,9 @@ def test_training_times_are_the_configured_ones() -> None:
 
     for kind in ("uniform", "logit_normal"):
         config = TrialConfig(train=TrainConfig(time=kind))  # type: ignore[arg-type]
-        FlowMatchingBaseline().losses(known(record), normal(20_000, 1, 2, 3), config, torch.Generator().manual_seed(0))
+        FlowMatchingBaseline().losses(
+            known(record), normal(20_000, 1, 2, 3), config, Draws(torch.Generator().manual_seed(0))
+        )
     uniform, middle = (float(t.var()) for t in seen)
     assert uniform == pytest.approx(1 / 12, rel=0.03)
     assert middle == pytest.approx(0.0434, rel=0.04)  # of the logistic of a standard normal

@@ -25,6 +25,7 @@ from linearizer_core.config import (
     TrialConfig,
 )
 from linearizer_core.data import ImageData, load
+from linearizer_core.draws import Draws
 from linearizer_core.evaluation import Evaluation, Quality
 from linearizer_core.families.idempotent import Idempotent
 from linearizer_core.idempotent import IdempotentLinearizer, isometry, telling_axes
@@ -258,7 +259,7 @@ def test_straight_through_gradients_of_the_logits() -> None:
     with torch.no_grad():
         model.projection.logits.copy_(logits)
     x = pictures(20)
-    terms = Idempotent().losses(model, x, config, torch.Generator())
+    terms = Idempotent().losses(model, x, config, Draws(torch.Generator()))
     slope = logits.sigmoid() * (1 - logits.sigmoid()) / DIM
     dropped = (logits < 0).double()
     expected = {"reconstruction": -2 * dropped * x.flatten(1).square().mean(0) * slope, "sparsity": slope}
@@ -286,7 +287,7 @@ def test_isometry_is_finite_at_zero() -> None:
 def test_terms_of_the_loss(kind: str, projector: Callable[[str], IdempotentLinearizer]) -> None:
     model, x = projector(kind), pictures(8, seed=2)
     every = LossConfig(reconstruction=1.0, sparsity=1.0, isometry=1.0, likelihood=1.0)
-    terms = Idempotent().losses(model, x, trial(kind, loss=every), torch.Generator())
+    terms = Idempotent().losses(model, x, trial(kind, loss=every), Draws(torch.Generator()))
     names = {"reconstruction", "isometry", "likelihood"} | ({"sparsity"} if kind == "learned_projection" else set())
     assert terms.keys() == names
     z, log_det = model.g(x)
@@ -298,7 +299,7 @@ def test_terms_of_the_loss(kind: str, projector: Callable[[str], IdempotentLinea
     none = LossConfig(reconstruction=0.0, sparsity=0.0, isometry=0.0, likelihood=0.0)
     for name in names:
         one = trial(kind, loss=dataclasses.replace(none, **{name: 2.0}))
-        alone = Idempotent().losses(model, x, one, torch.Generator())
+        alone = Idempotent().losses(model, x, one, Draws(torch.Generator()))
         assert alone.keys() == {name}
         close(alone[name], terms[name])
 

@@ -42,6 +42,7 @@ def test_every_event_has_the_fields_of_the_record(journal: Journal, path: Path) 
     journal.epoch(1, {"train/loss": 2.0, FD: 1.5})
     journal.curve("nfe/swd", Curve([1, 10], [0.5, 0.25]))
     journal.summary({FD: 1.0, "cost/params": 12.0})
+    journal.warning("the disk is full")
     journal.artifact("checkpoint")
     journal.end("finished", 1)
     assert events(path) == [
@@ -53,9 +54,17 @@ def test_every_event_has_the_fields_of_the_record(journal: Journal, path: Path) 
         {"event": "epoch", "epoch": 1, "metrics": {"train/loss": 2.0, FD: 1.5}},
         {"event": "curve", "metric": "nfe/swd", "steps": [1, 10], "values": [0.5, 0.25]},
         {"event": "summary", "metrics": {FD: 1.0, "cost/params": 12.0}},
+        {"event": "warning", "message": "the disk is full"},
         {"event": "artifact", "path": "checkpoint"},
         {"event": "end", "state": "finished", "reason": None, "epoch": 1},
     ]  # fmt: skip
+
+
+def test_without_a_path_nothing_is_kept(tmp_path: Path) -> None:
+    journal = Journal(None)
+    journal.trial(TrialIdentity("demo", "t000-s0", "search", None, 0, "0", 0), {}, {})
+    journal.end("finished", 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_trial_that_has_not_started_has_no_events(path: Path) -> None:

@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d, pad
 
 from linearizer_core.config import DataConfig, EvaluateConfig, FlowConfig, ModelConfig, OperatorConfig, TrialConfig
 from linearizer_core.data import ImageData, load
+from linearizer_core.draws import Draws
 from linearizer_core.evaluation import Evaluation, Quality
 from linearizer_core.families.style import Style
 from linearizer_core.model import Event
@@ -88,7 +89,7 @@ def trained(images: ImageData) -> Trained:
     optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
     for step in range(50):
         optimiser.zero_grad()
-        family.losses(model, first[step % 4 :: 4], config, seeded(step))["transfer"].backward()
+        family.losses(model, first[step % 4 :: 4], config, Draws(seeded(step)))["transfer"].backward()
         optimiser.step()
     return Trained(model, config, family.evaluate(model, config, images, no_quality(images)))
 
@@ -198,7 +199,7 @@ def test_what_the_model_cannot_do(built: Callable[..., StyleTransfer]) -> None:
     with pytest.raises(ValueError, match="at least one style"):
         model.mix({})
     with pytest.raises(ValueError, match="each of 7 styles, got 6"):
-        Style().losses(model, random(6), configuration("diagonal"), seeded())
+        Style().losses(model, random(6), configuration("diagonal"), Draws(seeded()))
 
 
 def test_weights_depend_on_the_seed_alone() -> None:
@@ -216,7 +217,7 @@ def test_the_loss_of_the_identity_is_the_mean_distance_to_the_targets() -> None:
     model, image = Style().build(config, (3, 8, 8)).double(), random(1, (3, 8, 8))
     errors = [(style(image) - image).square().mean() for style in STYLES.values()]
     # Equal images: whichever of them a style is given, its error is that of the image.
-    loss = Style().losses(model, image.repeat(9, 1, 1, 1), config, seeded())
+    loss = Style().losses(model, image.repeat(9, 1, 1, 1), config, Draws(seeded()))
     assert set(loss) == {"transfer"}
     close(loss["transfer"], torch.stack(errors).mean())
 
@@ -224,7 +225,9 @@ def test_the_loss_of_the_identity_is_the_mean_distance_to_the_targets() -> None:
 def test_shares_are_drawn_anew_and_on_average_of_all_images() -> None:
     config = configuration("dense", "identity")
     model, x = Style().build(config, (1, 8, 8)).double(), random(10, (1, 8, 8)) ** 3
-    drawn = torch.stack([Style().losses(model, x, config, seeded(seed))["transfer"] for seed in range(100)]).detach()
+    drawn = torch.stack(
+        [Style().losses(model, x, config, Draws(seeded(seed)))["transfer"] for seed in range(100)]
+    ).detach()
     expected = torch.stack([(style(x) - x).square().mean() for style in STYLES.values()]).mean()
     assert float(drawn.std()) > 0
     assert abs(float(drawn.mean() - expected)) < 5 * float(drawn.std()) / math.sqrt(len(drawn))
@@ -239,7 +242,7 @@ def test_with_the_identity_as_g_training_reaches_the_least_squares_operators() -
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = Style().losses(model, x, config, seeded())["transfer"]
+        loss = Style().losses(model, x, config, Draws(seeded()))["transfer"]
         loss.backward()
         return loss
 
@@ -260,7 +263,7 @@ def test_with_the_identity_as_g_training_reaches_the_least_squares_operators() -
 @kinds
 def test_the_loss_trains_the_network_and_all_operators(built: Callable[..., StyleTransfer], kind: str) -> None:
     model = built(kind, event=(1, 8, 8))
-    Style().losses(model, random(14, (1, 8, 8)), configuration(kind), seeded())["transfer"].backward()
+    Style().losses(model, random(14, (1, 8, 8)), configuration(kind), Draws(seeded()))["transfer"].backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert bool(parameter.grad.any()), name

@@ -26,6 +26,7 @@ from linearizer_core.config import (
 )
 from linearizer_core.data import ImageData, load
 from linearizer_core.diffusion import LinearDiffusion
+from linearizer_core.draws import Draws
 from linearizer_core.families.diffusion import diffusion_losses
 from linearizer_core.flows import ActNorm, Chain, Flatten, Identity, Labelled, P4Mixing
 from linearizer_core.flows.conditioners import parameters
@@ -81,7 +82,7 @@ def silent() -> TimeDense:
 
 def losses(model: LinearDiffusion, images: Tensor, **config: Any) -> dict[str, float]:
     train = TrainConfig(**{"loss": ALL, **config})
-    terms = diffusion_losses(model, images, train, torch.Generator().manual_seed(0))
+    terms = diffusion_losses(model, images, train, Draws(torch.Generator().manual_seed(0)))
     return {name: float(value.detach()) for name, value in terms.items()}
 
 

@@ -10,7 +10,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from linearizer_core.journal import Journal, TrialIdentity, outcome
 from linearizer_core.journal import read as events
 from linearizer_core.recipes import RECIPES
 from linearizer_core.solvers import EULER
+from linearizer_core.state import load_state, save_state
 from linearizer_core.training import Trainer, TrainingDiverged
 
 ROOT = Path(linearizer_core.__file__).parents[1]
@@ -49,13 +51,14 @@ VALUES: dict[str, Any] = {
 
 # Saves its state after every epoch but the third, and dies in the fourth: the journal is then ahead of the state.
 KILLED = """
-import math, os, signal, sys
+import os, signal, sys
 from linearizer_core import cli, trial
 from linearizer_core.training import Trainer
-trained = Trainer.train_epoch
+trained, epochs = Trainer.train_epoch, []
+trial._Saver.due = property(lambda saver: epochs[-1] != 3)
 def train_epoch(trainer):
-    trial.SAVE_SECONDS = math.inf if trainer.epoch == 2 else -1.0
     result = trained(trainer)
+    epochs.append(result.epoch)
     if result.epoch == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return result
@@ -80,6 +83,19 @@ def run_process(arguments: list[str], blocked: Path) -> subprocess.CompletedProc
     )
 
 
+@contextmanager
+def full_disk(folder: Path) -> Iterator[Path]:
+    """A file system with no room for a state."""
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small file system can be mounted by root only")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 def journal_of(out: Path) -> Path:
     (path,) = (out / "journal").glob("*.jsonl")
     return path
@@ -94,7 +110,8 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     found = outcome(journal_of(folder / "runs"))
     assert (found.state, found.epoch) == (None, 3)
-    assert [path.suffix for path in (folder / "runs" / "training").iterdir()] == [".pt"]
+    saved = sorted(path.name.partition(".")[2] for path in (folder / "runs" / "training").iterdir())
+    assert saved == ["before.pt", "pt"]
     return folder / "runs", run_process(["-m", "linearizer_core.training", *arguments], folder / "blocked")
 
 
@@ -129,14 +146,15 @@ def documented() -> dict[str, set[str]]:
 def test_a_journal_has_the_documented_fields(resumed: Resumed) -> None:
     lines = [json.loads(line) for line in journal_of(resumed[0]).read_text().splitlines()]
     fields = documented()
-    assert {line["event"] for line in lines} == set(fields)
+    assert {line["event"] for line in lines} == set(fields) - {"warning"}
+    assert fields["warning"] == {"event", "time", "message"}
     for line in lines:
         assert set(line) == fields[line["event"]], line["event"]
 
 
 def test_a_journal_says_what_was_done(resumed: Resumed) -> None:
     found = list(events(journal_of(resumed[0])))
-    kinds = [event["event"] for event in found]
+    kinds = [event["event"] for event in found if event["event"] != "saved"]
     first = ["trial", *["epoch"] * 3]
     assert kinds[:4] == first
     assert kinds[4:8] == first
@@ -196,7 +214,8 @@ def test_artifacts_are_there(unbroken: Path) -> None:
     assert isinstance(model, LinearDiffusion)
     assert config == read(unbroken.parent / "small.yaml")
     rows = csv.DictReader((folder / "spectra.csv").read_text().splitlines())
-    assert [float(row["singular_value"]) for row in rows] == model.collapse(4, EULER).singular_values().tolist()
+    collapsed = [float(row["singular_value"]) for row in rows if row["operator"] == "collapsed"]
+    assert collapsed == model.collapse(4, EULER).singular_values().tolist()
     assert list((unbroken / "training").glob("*")) == []
 
 
@@ -339,14 +358,13 @@ def test_samples_that_are_not_finite_are_a_failure(
 ) -> None:
     """During training and at its end."""
     monkeypatch.setattr(Trainer, "train_epoch", diverge(epoch))
-    monkeypatch.setattr(trial, "SAVE_SECONDS", -1.0)
-    results = list(trial.run(SMALL, WHO, files, {}, "cpu"))
+    results = list(trial.run(SMALL, WHO, files, {}, "cpu", save_seconds=-1.0))
     assert (results[-1]["state"], results[-1]["epoch"]) == ("failed", epoch)
     found = outcome(files.journal)
     assert (found.state, found.epoch) == ("failed", epoch)
     assert found.reason is not None
     assert found.reason.startswith("diverged: ")
-    assert not files.state.exists()
+    assert list(files.state.parent.iterdir()) == []
 
 
 def test_divergence_is_a_failure_and_the_command_says_so(
@@ -370,18 +388,99 @@ def test_another_error_ends_the_journal_and_is_raised(files: trial.TrialFiles, m
     with pytest.raises(MemoryError):
         list(trial.run(SMALL, WHO, files, {}, "cpu"))
     found = outcome(files.journal)
-    assert (found.state, found.reason, found.epoch) == ("failed", "MemoryError: no more memory", 0)
+    assert (found.state, found.reason, found.epoch) == ("interrupted", "MemoryError: no more memory", 0)
 
 
 def test_the_state_is_saved_as_often_as_it_says(files: trial.TrialFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whenever SAVE_SECONDS have gone by, but for the last epoch: after it the state is not needed."""
+    """Whenever the seconds have gone by at the end of an epoch, the last one's included: evaluation may be long."""
     saved: list[int] = []
-    monkeypatch.setattr(trial, "_save_state", lambda path, trainer: saved.append(trainer.epoch))
-    list(trial.run(SMALL, WHO, files, {}, "cpu"))
+    monkeypatch.setattr(trial, "save_state", lambda path, state: saved.append(state["trainer"]["epoch"]))
+    list(trial.run(SMALL, WHO, files, {}, "cpu", save_seconds=3600.0))
     assert saved == []
-    monkeypatch.setattr(trial, "SAVE_SECONDS", -1.0)
-    list(trial.run(SMALL, WHO, dataclasses.replace(files, journal=files.journal.with_name("b.jsonl")), {}, "cpu"))
-    assert saved == [1, 2]
+    list(trial.run(SMALL, WHO, another(files, "b"), {}, "cpu", save_seconds=-1.0))
+    assert saved == [1, 2, 3]
+
+
+def another(files: trial.TrialFiles, name: str) -> trial.TrialFiles:
+    """The files of a trial beside another one."""
+    journal, saved = files.journal.with_name(f"{name}.jsonl"), files.state.with_name(f"{name}.pt")
+    return dataclasses.replace(files, journal=journal, state=saved, artifacts=files.artifacts / name)
+
+
+def summary_of(files: trial.TrialFiles) -> dict[str, float]:
+    return {key: value for key, value in outcome(files.journal).metrics.items() if not key.startswith("cost/")}
+
+
+def test_a_trial_stops_on_request_and_goes_on_where_it_stopped(files: trial.TrialFiles) -> None:
+    answers = iter([False, True])
+    first = list(trial.run(SMALL, WHO, files, {}, "cpu", stop=answers.__next__))
+    assert first[-1] == {"epoch": 2, "state": "interrupted"}
+    assert list(answers) == []
+    found = outcome(files.journal)
+    assert (found.state, found.reason, found.epoch) == ("interrupted", "stopped on request", 2)
+    # At the last epoch it is asked before the evaluation, and again by whoever goes on from there.
+    for _ in range(2):
+        assert list(trial.run(SMALL, WHO, files, {}, "cpu", stop=lambda: True)) == [
+            {"epoch": 3, "state": "interrupted"}
+        ]
+    (last,) = trial.run(SMALL, WHO, files, {}, "cpu")
+    assert (last["epoch"], last["state"]) == (3, "finished")
+    starts = [event["resumed_epoch"] for event in events(files.journal) if event["event"] == "trial"]
+    assert starts == [0, 2, 3, 3]
+    unbroken = another(files, "unbroken")
+    list(trial.run(SMALL, WHO, unbroken, {}, "cpu"))
+    assert summary_of(files) == summary_of(unbroken)
+    assert list(files.state.parent.iterdir()) == []
+
+
+def test_the_time_of_training_is_that_of_all_attempts(files: trial.TrialFiles) -> None:
+    stopped = iter([True])
+    list(trial.run(SMALL, WHO, files, {}, "cpu", stop=stopped.__next__))
+    saved = load_state(files.state).state
+    assert saved is not None
+    save_state(files.state, saved | {"seconds": saved["seconds"] + 1000.0})
+    (*_, last) = trial.run(SMALL, WHO, files, {}, "cpu")
+    assert 1000 < last["cost/train_seconds"] < 2000
+    assert last["cost/evaluate_seconds"] < 1000
+
+
+def warnings_of(files: trial.TrialFiles) -> list[str]:
+    return [event["message"] for event in events(files.journal) if event["event"] == "warning"]
+
+
+@pytest.mark.parametrize(("damaged", "resumed"), [(1, 1), (2, 0)])
+def test_a_damaged_state_gives_way_to_the_one_before_and_that_to_a_fresh_start(
+    damaged: int, resumed: int, files: trial.TrialFiles
+) -> None:
+    answers = iter([False, True])
+    list(trial.run(SMALL, WHO, files, {}, "cpu", stop=answers.__next__, save_seconds=-1.0))
+    newest_first = sorted(files.state.parent.iterdir(), key=lambda path: len(path.name))
+    assert [path.name for path in newest_first] == ["a.pt", "a.before.pt"]
+    for path in newest_first[:damaged]:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    list(trial.run(SMALL, WHO, files, {}, "cpu"))
+    assert [event["resumed_epoch"] for event in events(files.journal) if event["event"] == "trial"] == [0, resumed]
+    said = warnings_of(files)
+    assert len(said) == damaged
+    for message, path in zip(said, newest_first, strict=False):
+        assert message.startswith(f"a saved state could not be read, and training goes on from epoch {resumed}: ")
+        assert path.name in message
+    unbroken = another(files, "unbroken")
+    list(trial.run(SMALL, WHO, unbroken, {}, "cpu"))
+    assert summary_of(files) == summary_of(unbroken)
+
+
+def test_a_full_disk_is_no_end_of_a_trial(files: trial.TrialFiles, tmp_path: Path) -> None:
+    with full_disk(tmp_path / "full") as folder:
+        full = dataclasses.replace(files, state=folder / "a.pt")
+        results = list(trial.run(SMALL, WHO, full, {}, "cpu", save_seconds=-1.0))
+        assert results[-1]["state"] == "finished"
+        assert list(folder.iterdir()) == []
+    (said,) = warnings_of(files)  # once for all epochs
+    assert said.startswith("the state of the training could not be saved: ")
+    assert "No space left on device" in said
 
 
 def test_a_journal_goes_on_behind_a_half_line(files: trial.TrialFiles) -> None:

@@ -22,6 +22,8 @@ from linearizer_core import checkpoint, data
 from linearizer_core.config import DataConfig
 from linearizer_core.evaluation import Quality
 from linearizer_core.families import family_of
+from tests.end_to_end.audit import effective
+from tests.end_to_end.lab import has_summary, last, ray_workers
 
 pytestmark = pytest.mark.slow
 
@@ -29,10 +31,6 @@ OBJECTIVE = "quality/classifier_fd_collapsed"
 SEARCH = ["t000-s0", "t001-s0", "t002-s0", "t003-s0"]
 CONTROLS = ["c000-s0", "c001-s0"]
 TRIALS = [*CONTROLS, "r000", "r001", "r002", *SEARCH]
-
-
-def last(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
-    return [event for event in events if event["event"] == kind][-1]
 
 
 def objective_of(events: list[dict[str, Any]]) -> float:
@@ -84,10 +82,6 @@ def test_every_trial_has_one_journal_and_one_end(linsweep: Any, swept: str) -> N
     )
 
 
-def has_summary(events: list[dict[str, Any]]) -> bool:
-    return any(event["event"] == "summary" for event in events)
-
-
 def test_trials_run_side_by_side(linsweep: Any, swept: str) -> None:
     spans = []
     for trial in [*CONTROLS, *SEARCH]:
@@ -129,18 +123,7 @@ def test_mlflow_holds_every_journal_line_once(
         assert run.info.status == ("FINISHED" if has_summary(events) else "KILLED")
         if not has_summary(events):
             assert run.data.tags["stop_reason"].startswith("asha: not among the best at epoch")
-        expected: dict[str, list[tuple[int, float]]] = {}
-        epochs = 0
-        for event in events:
-            if event["event"] == "epoch":
-                epochs = event["epoch"]
-                for key, value in event["metrics"].items():
-                    expected.setdefault(key, []).append((epochs, value))
-            if event["event"] == "curve":
-                expected[event["metric"]] = list(zip(event["steps"], event["values"], strict=True))
-            if event["event"] == "summary":
-                for key, value in event["metrics"].items():
-                    expected.setdefault(key, []).append((epochs, value))
+        expected = effective(events)
         for key, points in expected.items():
             history = client.get_metric_history(run.info.run_id, key)
             assert sorted((point.step, point.value) for point in history) == sorted(points), (trial, key)
@@ -171,7 +154,8 @@ def test_the_kept_checkpoint_gives_the_recorded_quality(
 def test_sample_grids_are_kept_as_artifacts(runs: dict[str, Any], swept: str, mlflow_server: str) -> None:
     names = {file.path for file in MlflowClient(mlflow_server).list_artifacts(runs["c000-s0"].info.run_id)}
     pictures = ("k1", "k16", "collapsed", "reconstruction", "interpolation", "singular_vectors")
-    assert names == {"checkpoint", "curves.csv", "spectra.csv", *(f"samples_{name}.png" for name in pictures)}
+    files = {"checkpoint", "curves.csv", "spectra.csv", "trial.json"}
+    assert names == files | {f"samples_{name}.png" for name in pictures}
 
 
 def test_launching_a_finished_sweep_again_changes_nothing(linsweep: Any, swept: str, mlflow_server: str) -> None:
@@ -191,34 +175,22 @@ def test_a_folder_with_another_spec_is_refused(linsweep: Any, swept: str) -> Non
     assert "train.epochs: 6 → 7" in output
 
 
-def tables_of(linsweep: Any, name: str) -> dict[str, str]:
-    """The bytes of every table of a sweep, its name taken out."""
-    linsweep.run("table", name)
-    folder = linsweep.folder / "runs" / name / "tables"
-    texts = [path for path in folder.iterdir() if path.suffix in (".csv", ".md", ".tex")]
-    return {path.name: path.read_text().replace(name, "tiny") for path in texts}
-
-
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
     linsweep: Any, swept: str, kill: signal.Signals
 ) -> None:
     name = f"cut{kill.value}"
-    arguments = ("launch", "tiny.yaml", "--set", f"name={name}")
+    arguments = ("launch", "tiny.yaml", "--fresh", "--set", f"name={name}")
     process: subprocess.Popen[str] = linsweep.start(*arguments, background=kill == signal.SIGTERM)
     children: list[psutil.Process] = []
 
     def one_has_ended() -> bool:
         children[:] = psutil.Process(process.pid).children(recursive=True)
-        ended = [trial for trial in [*CONTROLS, *SEARCH] if any(e["event"] == "end" for e in events(trial))]
-        started = [trial for trial in SEARCH if events(trial)]
+        ended = [
+            trial for trial in [*CONTROLS, *SEARCH] if any(e["event"] == "end" for e in linsweep.events(name, trial))
+        ]
+        started = [trial for trial in SEARCH if linsweep.events(name, trial)]
         return bool(ended) and len(started) > len([trial for trial in ended if trial in SEARCH])
-
-    def events(trial: str) -> list[dict[str, Any]]:
-        try:
-            return list(linsweep.events(name, trial))
-        except json.JSONDecodeError:  # a line that is being written just now
-            return []
 
     linsweep.wait_for("a trial has ended while another runs", one_has_ended, process)
     process.send_signal(kill)
@@ -227,11 +199,11 @@ def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130, output
-        assert "To go on: linsweep launch tiny.yaml" in output
-    linsweep.run(*arguments)
+        assert f"To go on: linsweep resume {name}" in output
+    linsweep.run("resume", name)
     assert linsweep.trials(name) == sorted(TRIALS)
     assert all(last(linsweep.events(name, trial), "end")["state"] in ("finished", "stopped") for trial in TRIALS)
-    assert tables_of(linsweep, name) == tables_of(linsweep, "tiny")
+    assert linsweep.tables(name) == linsweep.tables("tiny")
     # Ray's agents notice the death of their raylet within a minute.
     _, alive = psutil.wait_procs(children, timeout=90)
     assert not alive, f"left behind: {[child.name() for child in alive]}"
@@ -239,12 +211,11 @@ def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
 
 def test_a_killed_trial_process_is_retried(linsweep: Any, swept: str) -> None:
     name = "killed"
-    process = linsweep.start("launch", "tiny.yaml", "--set", f"name={name}")
+    process = linsweep.start("launch", "tiny.yaml", "--fresh", "--set", f"name={name}")
     victims: list[psutil.Process] = []
 
     def a_trial_runs() -> bool:
-        workers = psutil.Process(process.pid).children(recursive=True)
-        victims[:] = [child for child in workers if _is_trial(child)]
+        victims[:] = ray_workers(psutil.Process(process.pid), "TrialTrainable")
         return bool(victims) and bool(linsweep.trials(name)) and len(linsweep.trials(name)) > 3
 
     linsweep.wait_for("a trial is running", a_trial_runs, process)
@@ -253,21 +224,14 @@ def test_a_killed_trial_process_is_retried(linsweep: Any, swept: str) -> None:
     assert process.returncode == 0, output
     attempts = {trial: sum(event["event"] == "trial" for event in linsweep.events(name, trial)) for trial in SEARCH}
     assert max(attempts.values()) <= 2
-    assert tables_of(linsweep, name) == tables_of(linsweep, "tiny")
-
-
-def _is_trial(process: psutil.Process) -> bool:
-    try:
-        return process.name().startswith("ray::") and "ImplicitFunc" in process.cmdline()[0]
-    except (psutil.NoSuchProcess, psutil.ZombieProcess, IndexError):
-        return False
+    assert linsweep.tables(name) == linsweep.tables("tiny")
 
 
 def test_a_diverging_trial_fails_with_its_reason_and_the_sweep_goes_on(linsweep: Any, swept: str) -> None:
     # Latent noise of 1e30 overflows float32 when squared: the loss is infinite in the first epoch.
     space = ("--set", "search.space.train.sigma={choice: [0.3, 1.0e+30]}", "--set", "train.loss.data=1.0")
     sampler = ("--set", "search.sampler=random", "--set", "search.trials=6")
-    output = linsweep.run("launch", "tiny.yaml", "--set", "name=diverging", *space, *sampler)
+    output = linsweep.run("launch", "tiny.yaml", "--fresh", "--set", "name=diverging", *space, *sampler)
     ends = {trial: last(linsweep.events("diverging", trial), "end") for trial in linsweep.trials("diverging")}
     failed = {trial: end for trial, end in ends.items() if end["state"] == "failed"}
     assert failed
@@ -286,7 +250,7 @@ def test_an_interrupt_of_the_last_trial_is_an_interrupt(linsweep: Any, swept: st
     process = linsweep.start("launch", "tiny.yaml", *options)
 
     def the_last_one_trains() -> bool:
-        return sum(1 for _ in open_lines(linsweep.folder / "runs" / name / "journal" / "k000-s1.jsonl")) > 3
+        return len(linsweep.events(name, "k000-s1")) > 3
 
     linsweep.wait_for("the confirmation trains", the_last_one_trains, process)
     process.send_signal(signal.SIGINT)
@@ -295,11 +259,7 @@ def test_an_interrupt_of_the_last_trial_is_an_interrupt(linsweep: Any, swept: st
     record = json.loads((linsweep.folder / "runs" / name / "sweep.json").read_text())
     assert (record["state"], record["reason"]) == ("interrupted", "interrupted")
     assert last(linsweep.events(name, "k000-s1"), "end")["state"] == "interrupted"
-    assert f"{name} finished: 2 finished" in linsweep.run("launch", "tiny.yaml", *options)
-
-
-def open_lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+    assert f"{name} finished: 2 finished" in linsweep.run("resume", name)
 
 
 def test_a_trial_that_raises_says_why_and_the_sweep_goes_on(linsweep: Any, swept: str) -> None:
@@ -307,7 +267,7 @@ def test_a_trial_that_raises_says_why_and_the_sweep_goes_on(linsweep: Any, swept
     folder = linsweep.folder / "runs" / name / "artifacts"
     folder.mkdir(parents=True)
     (folder / "t000-s0").write_text("a file where the trial's folder should be")
-    output = linsweep.run("launch", "tiny.yaml", "--set", f"name={name}", "--set", "search.stop_early=null")
+    output = linsweep.run("launch", "tiny.yaml", "--fresh", "--set", f"name={name}", "--set", "search.stop_early=null")
     events = linsweep.events(name, "t000-s0")
     assert [event["event"] for event in events].count("trial") == 3  # once, and two retries
     assert last(events, "end")["state"] == "failed"

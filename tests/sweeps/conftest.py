@@ -205,6 +205,19 @@ class Driven:
         ]
 
 
+@dataclass(frozen=True)
+class Known:
+    """A record in memory."""
+
+    outcomes: dict[str, Outcome]
+
+    def look_up(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
+        return self.outcomes.get(planned.identity.trial)
+
+    def of_twin(self, planned: PlannedTrial, twin: str) -> Outcome:
+        return self.outcomes.setdefault(planned.identity.trial, self.outcomes[twin])
+
+
 @pytest.fixture(scope="session")
 def drive() -> Callable[..., Driven]:
     """``drive(sweep, evaluate, …)`` carries a schedule out with workers that finish in an order drawn from ``order``.
@@ -221,9 +234,9 @@ def drive() -> Callable[..., Driven]:
         order: int = 0,
         recorded: Mapping[str, Outcome] | None = None,
     ) -> Driven:
-        study = make_study(sweep, None)
-        known = recorded or {}
-        schedule = Schedule(sweep, study, lookahead, lambda planned: known.get(planned.identity.trial))
+        study = make_study(sweep)
+        record = Known(dict(recorded or {}))
+        schedule = Schedule(sweep, study, lookahead, record)
         driven = Driven(schedule, study)
         draw = random.Random(order)
         running: list[PlannedTrial] = []
@@ -238,7 +251,7 @@ def drive() -> Callable[..., Driven]:
                 result = ending(objective(done.identity.overrides, done.identity.seed or 0))
             else:
                 result = evaluate(done)
-            driven.outcomes[done.identity.trial] = result
+            driven.outcomes[done.identity.trial] = record.outcomes[done.identity.trial] = result
             schedule.settle(done.identity.trial, result)
 
     return run
@@ -287,6 +300,7 @@ def record(tmp_path: Path) -> Record:
         "ended": 1_700_000_100.0,
         "best": None,
         "best_value": 1.0,
+        "axes": ["train.lr"],
         "objective": {FD: "min"},
         "spec": {"name": "demo", "tracking": {"uri": None, "experiment": None}},
     }

@@ -125,7 +125,7 @@ def test_a_plan_that_nothing_can_carry_out(
     assert run_cli("plan", spec_file().name, "--set", "resources.cpus_per_worker=100000") == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith("spec.yaml: resources: a trial needs 100000 CPUs, this machine has ")
+    assert err.startswith("spec.yaml: resources: a trial needs 100000 CPUs; this machine has ")
 
 
 @pytest.mark.parametrize(

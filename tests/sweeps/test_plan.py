@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 
 from linearizer_core.families import family_of
-from sweeps.cluster import Capacity, local_capacity
+from sweeps.cluster import Capacity, Node, local_capacity
 from sweeps.plan import Plan, make_plan, render
 from sweeps.spec import Resources, Sweep
 from sweeps.validation import InputError
 
 ToSweep = Callable[..., Sweep]
-HERE = Capacity(8, 0, "this machine")
+HERE = Capacity((Node(8, 0),), "this machine")
 TWO_SEEDS = {"search/seeds": [0, 1]}
 
 
@@ -50,7 +50,7 @@ def shown(plan: Plan, width: int = 160) -> str:
     ],
 )
 def test_how_many_trials_run_at_once(cpus: float, gpus: float, needs: dict[str, Any], at_once: int) -> None:
-    assert Capacity(cpus, gpus, "here").concurrency(Resources(**needs)) == at_once
+    assert Capacity((Node(cpus, gpus),), "here").concurrency(Resources(**needs)) == at_once
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_how_many_trials_run_at_once(cpus: float, gpus: float, needs: dict[str, 
 def test_concurrency_and_lookahead(
     sweep: ToSweep, cpus: float, edits: dict[str, Any], at_once: int, lookahead: int
 ) -> None:
-    plan = make_plan(sweep(edits), Capacity(cpus, 0, "here"))
+    plan = make_plan(sweep(edits), Capacity((Node(cpus, 0),), "here"))
     assert (plan.concurrency, plan.lookahead) == (at_once, lookahead)
 
 
@@ -94,8 +94,8 @@ def test_how_many_trials_there_are(sweep: ToSweep, edits: dict[str, Any], trials
 @pytest.mark.parametrize(
     ("needs", "said"),
     [
-        ({"cpus_per_worker": 9}, "a trial needs 9 CPUs, this machine has 8 CPUs and 0 GPUs"),
-        ({"gpus_per_worker": 0.5}, "a trial needs 1 CPUs and 0.5 GPUs, this machine has 8 CPUs and 0 GPUs"),
+        ({"cpus_per_worker": 9}, "a trial needs 9 CPUs; this machine has 8 CPUs and 0 GPUs"),
+        ({"gpus_per_worker": 0.5}, "a trial needs 1 CPUs and 0.5 GPUs; this machine has 8 CPUs and 0 GPUs"),
     ],
 )
 def test_a_trial_that_can_never_be_placed_is_refused(sweep: ToSweep, needs: dict[str, Any], said: str) -> None:
@@ -126,7 +126,7 @@ def test_what_a_user_reads(sweep: ToSweep, tmp_path: Path) -> None:
             "tracking/uri": "http://ann:s3cret@mlflow.example:5000",
         }
     )
-    text = shown(make_plan(made, Capacity(8, 0, "this machine")))
+    text = shown(make_plan(made, Capacity((Node(8, 0),), "this machine")))
     for line in (
         "sweep           demo (",
         "data            digits: 1079 / 359 / 359 images of 1×8×8 to train / validate / test",
@@ -156,8 +156,8 @@ def test_what_a_user_reads(sweep: ToSweep, tmp_path: Path) -> None:
 
 
 def test_gpus_are_shown(sweep: ToSweep) -> None:
-    text = shown(make_plan(sweep({"resources/gpus_per_worker": 0.5}), Capacity(8, 2, "ray://head:10001")))
-    assert "1 CPUs, 0.5 GPUs a trial; ray://head:10001 has 8 CPUs and 2 GPUs: 4 at a time" in text
+    text = shown(make_plan(sweep({"resources/gpus_per_worker": 0.5}), Capacity((Node(8, 2),), "head:6379")))
+    assert "1 CPUs and 0.5 GPUs a trial; head:6379 has 8 CPUs and 2 GPUs: 4 at a time" in text
 
 
 def test_without_early_stopping_controls_and_confirmation_there_is_no_word_of_them(sweep: ToSweep) -> None:

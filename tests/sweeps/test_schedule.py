@@ -15,7 +15,7 @@ import pytest
 from linearizer_core.journal import Journal, Outcome, outcome
 from sweeps.paths import SweepPaths
 from sweeps.schedule import PlannedTrial, ReplayError, Schedule, make_study
-from sweeps.searcher import recorded
+from sweeps.searcher import Recorded
 from sweeps.spec import Sweep
 from sweeps.stopping import Halving
 
@@ -82,11 +82,11 @@ def test_the_trials_do_not_depend_on_who_ends_first(sweep: ToSweep, drive: Drive
 
 
 def test_a_configuration_is_asked_for_when_all_but_lookahead_minus_one_are_told(
-    sweep: ToSweep, drive: Drive, ended: Ended
+    sweep: ToSweep, ended: Ended, tmp_path: Path
 ) -> None:
     made = sweep({**PLAIN, "search/trials": 5})
-    study = make_study(made, None)
-    schedule = Schedule(made, study, 3, lambda planned: None)
+    study = make_study(made)
+    schedule = Schedule(made, study, 3, Recorded(SweepPaths(tmp_path), None, FD))
     first = [schedule.next() for _ in range(4)]
     assert [planned.identity.trial if planned else None for planned in first] == ["t000-s0", "t001-s0", "t002-s0", None]
     schedule.settle("t002-s0", ended(1.0))
@@ -445,8 +445,8 @@ class Launch:
         self.epochs: int = sweep.base_leaves["train.epochs"]
         assert sweep.search.stop_early is not None
         self.halving = Halving(sweep.search.stop_early, "min", self.epochs)
-        self.study = make_study(sweep, None)
-        self.schedule = Schedule(sweep, self.study, 3, recorded(paths, self.halving, FD))
+        self.study = make_study(sweep)
+        self.schedule = Schedule(sweep, self.study, 3, Recorded(paths, self.halving, FD))
         self.started: list[str] = []
 
     def run(self, workers: int, order: int) -> None:
@@ -544,29 +544,29 @@ def test_with_early_stopping_a_sweep_cut_after_any_line_ends_in_the_same_trials(
 def test_a_record_of_another_configuration_is_refused(sweep: ToSweep, tmp_path: Path) -> None:
     made = sweep({**PLAIN, "search/trials": 1})
     paths = SweepPaths(tmp_path / "demo")
-    look_up = recorded(paths, None, FD)
-    schedule = Schedule(made, make_study(made, None), 1, look_up)
+    record = Recorded(paths, None, FD)
+    schedule = Schedule(made, make_study(made), 1, record)
     planned = schedule.next()
     assert planned is not None
     other = {**planned.config, "train": {**planned.config["train"], "lr": 0.125}}
     who: Mapping[str, Any] = {**vars(planned.identity), "config_hash": "0" * 12}
     Journal(paths.journal("t000-s0")).trial(type(planned.identity)(**who), other, {})
     with pytest.raises(ReplayError, match=r"t000-s0\.jsonl is of another configuration .*\(train\.lr: 0\.125 → "):
-        look_up(planned)
+        record.look_up(planned, [])
 
 
 def test_what_is_recorded_is_looked_up(sweep: ToSweep, tmp_path: Path) -> None:
     made = sweep({**PLAIN, "search/trials": 1})
     paths = SweepPaths(tmp_path / "demo")
-    look_up = recorded(paths, None, FD)
-    planned = Schedule(made, make_study(made, None), 1, look_up).next()
+    record = Recorded(paths, None, FD)
+    planned = Schedule(made, make_study(made), 1, record).next()
     assert planned is not None
-    assert look_up(planned) is None
+    assert record.look_up(planned, []) is None
     journal = Journal(paths.journal("t000-s0"))
     journal.trial(planned.identity, planned.config, {})
     journal.epoch(1, {FD: 2.0})
-    found = look_up(planned)
+    found = record.look_up(planned, [])
     assert found is not None
     assert (found.state, found.rungs) == (None, {1: {FD: 2.0}})
     journal.end("finished", 1)
-    assert Schedule(made, make_study(made, None), 1, look_up).next() is None
+    assert Schedule(made, make_study(made), 1, record).next() is None

@@ -16,7 +16,7 @@ from linearizer_core.config import DataConfig
 from linearizer_core.data import DataError
 from linearizer_core.data.named import locate
 from linearizer_core.families import family_of
-from sweeps.cluster import Capacity
+from sweeps.cluster import Capacity, Node
 from sweeps.plan import make_plan, render
 from sweeps.spec import Sweep, load, shipped
 from sweeps.validation import InputError
@@ -119,7 +119,7 @@ def test_missing_data_are_told_once_with_the_file_the_field_and_the_remedy(
 def plain(sweep: Sweep) -> str:
     """A sweep's plan as it is printed on a wide terminal."""
     console = Console(file=io.StringIO(), width=200, color_system=None)
-    console.print(render(make_plan(sweep, Capacity(8, 1, "here"))))
+    console.print(render(make_plan(sweep, Capacity((Node(8, 1),), "here"))))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 

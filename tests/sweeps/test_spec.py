@@ -172,7 +172,8 @@ def test_an_unknown_name_is_told_with_the_nearest_one(
 def test_an_unknown_name_that_is_near_none_is_told_with_all(refusal: Callable[..., list[str]]) -> None:
     (said,) = refusal({"resources/zzz": 1})
     assert said == (
-        "resources.zzz: unknown key; known: resources.workers, resources.gpus_per_worker, resources.cpus_per_worker"
+        "resources.zzz: unknown key; known: resources.workers, resources.gpus_per_worker, resources.cpus_per_worker, "
+        "resources.retries, resources.checkpoint_seconds, resources.collective_timeout"
     )
 
 
@@ -215,13 +216,18 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
     ({"evaluate/every": 10}, [], "evaluate.every: 10 exceeds train.epochs = 9"),
     ({"storage": "s3://bucket/runs"}, [], "storage: must be a folder that all nodes see, got 's3://bucket/runs'"),
     (
-        {"resources/workers": 2},
+        {"resources/workers": 7, "train/batch_size": 64},
         [],
-        "resources.workers: trials on several workers are not available in this version; use 1",
+        "train.batch_size: 64 images cannot be shared equally among 7 workers; use 63 or 70",
     ),
     ({"seed": 3}, [], "seed: "),
     # Ray: "quantities >1 must be whole numbers".
     ({"resources/gpus_per_worker": 1.5}, [], "resources.gpus_per_worker: "),
+    (
+        {"resources": {"workers": 2, "gpus_per_worker": 0.5}},
+        [],
+        "resources.gpus_per_worker: with several workers must be a whole number, got 0.5",
+    ),
     # The space.
     (
         {LR: {"float": [0.01, 0.001]}},
@@ -411,13 +417,13 @@ MANY: dict[str, Any] = {
     "search/stop_early/grace_epochs": 9,
     "search/seeds": [0, 0],
     "search/confirm": {"seeds": [0]},
-    "resources/workers": 2,
+    "resources": {"workers": 2, "gpus_per_worker": 0.5},
     "controls": [{"name": "a", "set": {"train.lrr": 1}}, {"name": "a"}],
 }
 KEYS = {
     "modle", "train.lr", "model.flow.activation", "model.operator.rank", "search.space.model.flow.dpth",
     "search.space.model.flow.depth", "search.constraints.linearity/roundtip", "search.objective.quality/sw",
-    "search.stop_early.grace_epochs", "search.seeds", "search.confirm.seeds", "resources.workers",
+    "search.stop_early.grace_epochs", "search.seeds", "search.confirm.seeds", "resources.gpus_per_worker",
     "controls[0].set.train.lrr", "controls[1].name", "--set foo",
 }  # fmt: skip
 

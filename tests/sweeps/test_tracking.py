@@ -6,33 +6,33 @@ import json
 import math
 import shutil
 import socket
+import sys
+import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
 import pytest
-from mlflow import MlflowClient
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
 from linearizer_core.evaluation import Curve
 from linearizer_core.journal import Journal, TrialIdentity
-from sweeps.cluster import Capacity
+from sweeps.cluster import Capacity, Node
 from sweeps.launch import _new_record
+from sweeps.links import comparison_link, view_of
+from sweeps.mlflow_run import run_name
 from sweeps.paths import SweepPaths
 from sweeps.plan import make_plan
 from sweeps.record import write_record
+from sweeps.settled import settled
 from sweeps.spec import Sweep
-from sweeps.tracking import (
-    BackgroundShipper,
-    Shipper,
-    comparison_link,
-    describe,
-    run_name,
-    tracking_uri,
-)
-from sweeps.uri import without_password
+from sweeps.tracking import BackgroundShipper, Refused, Shipper, tracking_uri
+from sweeps.uri import describe, without_password
 
 FD = "quality/classifier_fd_collapsed"
 SECRET = "s3cret"
@@ -49,7 +49,7 @@ def write_all(record: Record, trial: str = "t000-s0", **identity: Any) -> None:
     journal.curve("nfe/swd", Curve([1, 10, 100], [0.5, 0.25, 0.125]))
     journal.summary({FD: 1.0, "cost/params": 12.0})
     folder = record.paths.artifacts(trial)
-    (folder / "checkpoint").mkdir(parents=True)
+    (folder / "checkpoint").mkdir(parents=True, exist_ok=True)
     (folder / "checkpoint" / "config.json").write_text("{}")
     (folder / "curves.csv").write_text("metric,steps,value\n")
     journal.artifact("checkpoint")
@@ -67,7 +67,7 @@ def check_all(store: Store, trial: str = "t000-s0") -> None:
     run = store.runs()[trial]
     assert run.info.status == "FINISHED"
     files = {entry.path for entry in store.client.list_artifacts(run.info.run_id)}
-    assert files == {"checkpoint", "curves.csv"}
+    assert files == {"checkpoint", "curves.csv", "trial.json"}
     inside = store.client.list_artifacts(run.info.run_id, "checkpoint")
     assert [entry.path for entry in inside] == ["checkpoint/config.json"]
 
@@ -416,12 +416,13 @@ def test_nothing_stored_holds_credentials(sweep: Callable[..., Sweep], store: St
     uri = f"http://ann:{SECRET}%40@h:1"
     made = sweep({"storage": str(tmp_path / "runs"), "tracking/uri": uri})
     paths = SweepPaths(made.folder)
-    record = _new_record(make_plan(made, Capacity(1, 0, "here")), None)
+    record = _new_record(make_plan(made, Capacity((Node(1, 0),), "here")), None, False, Console(quiet=True))
     write_record(paths, record)
     shipper = Shipper(paths, store.uri, "demo", record)
     shipper.ship()
+    connection = shipper.connect()
     shipper.uri = uri
-    shipper._save_positions()
+    shipper._save(connection)
     written = [path.name for path in paths.storage.rglob("*.json")]
     assert sorted(written) == ["shipped.json", "sweep.json", "sweep.json"]  # one is the parent run's artifact
     assert [path for path in paths.storage.rglob("*.json") if SECRET in path.read_text()] == []
@@ -436,22 +437,50 @@ def test_the_sweeps_own_store(tmp_path: Path) -> None:
     assert tracking_uri("http://h", paths) == "http://h"
 
 
-def test_the_link_lists_the_trials_of_this_sweep_best_first(record: Record, new_store: Callable[..., Store]) -> None:
+def test_the_link_opens_the_view_of_this_sweep(record: Record, new_store: Callable[..., Store]) -> None:
     store = new_store("runs/mlflow")
-    assert comparison_link("http://127.0.0.1:5000", record.paths) is None
+    assert comparison_link(record.paths, "http://127.0.0.1:5000") is None
     record.begin()
     record.shipper(store.uri).ship()
-    link = comparison_link("http://127.0.0.1:5000", record.paths)
-    assert link is not None
-    page, _, query = link.partition("?")
-    experiment = MlflowClient(store.uri).get_experiment_by_name("demo")
+    experiment = store.client.get_experiment_by_name("demo")
     assert experiment is not None
-    assert page == f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs"
-    assert parse_qs(query) == {
-        "searchFilter": [f"tags.`sweep.id` = '{'f' * 32}' and tags.`sweep.kind` != 'parent'"],
-        "orderByKey": [f"metrics.`{FD}`"],
-        "orderByAsc": ["true"],
-    }
+    page = f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs"
+    key = "linsweep-" + 12 * "f"
+    assert comparison_link(record.paths, "http://127.0.0.1:5000") == (
+        f"{page}?viewStateShareKey={key}&compareRunsMode=CHART"
+    )
+    # Nobody is known to serve a storage folder's own database.
+    assert comparison_link(record.paths) is None
+    assert json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"]) == view_of(record.sweep)
+
+
+def test_the_link_to_a_team_server_is_known_without_one_of_our_own(record: Record) -> None:
+    note = {"uri": "https://mlflow.example/base", "experiment": "7", "parent": "p", "runs": {}}
+    record.paths.shipped.write_text(json.dumps(note))
+    record.sweep["spec"]["tracking"]["uri"] = note["uri"]
+    record.paths.sweep_json.write_text(json.dumps(record.sweep))
+    link = comparison_link(record.paths)
+    assert link == comparison_link(record.paths, "http://127.0.0.1:5000")
+    assert link is not None
+    assert link.startswith("https://mlflow.example/base/#/experiments/7/runs?")
+
+
+def test_a_view_shows_axes_objectives_and_curves_best_first(record: Record) -> None:
+    record.sweep["axes"] = ["model.flow.depth", "train.lr"]
+    record.sweep["objective"] = {"quality/recall_collapsed": "max", FD: "min"}
+    record.sweep["spec"]["evaluate"] = {"quality": ["swd", "recall"]}
+    view = view_of(record.sweep)
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`quality/recall_collapsed`", False)
+    assert view["selectedColumns"][:4] == [
+        "params.`model.flow.depth`", "params.`train.lr`", "metrics.`quality/recall_collapsed`", f"metrics.`{FD}`",
+    ]  # fmt: skip
+    charts = view["compareRunCharts"]
+    curves = {chart["metricKey"]: chart for chart in charts if chart["type"] == "LINE"}
+    assert {"nfe/swd", "nfe/recall", "train/loss"} <= set(curves)
+    assert (curves["nfe/swd"]["xAxisKey"], curves["nfe/swd"]["xAxisScaleType"]) == ("step", "log")
+    sections = {section["uuid"] for section in view["compareRunSections"]}
+    assert {chart["metricSectionId"] for chart in charts} == sections
+    assert len({chart["uuid"] for chart in charts}) == len(charts)
 
 
 def test_another_server_has_positions_of_its_own(record: Record, new_store: Callable[..., Store]) -> None:
@@ -475,3 +504,207 @@ def test_every_run_says_where_it_comes_from(record: Record, store: Store) -> Non
     assert json.loads(tags["sweep.packages"]) == {"torch": "2.15.0"}
     assert json.loads(tags["sweep.hardware"]) == {"cpus": 2}
     assert tags["sweep.data_checksum"] == "ab"
+
+
+def test_the_data_set_is_an_input_of_the_run(record: Record, store: Store) -> None:
+    identity = TrialIdentity("demo", "t000-s0", "search", None, 0, "0" * 12, 0)
+    data = {"name": "digits", "root": "/somewhere", "size": 8}
+    Journal(record.paths.journal("t000-s0")).trial(identity, {"data": data}, {"data_checksum": "a1" * 32})
+    for _ in range(2):
+        record.shipper(store.uri).ship()
+        record.paths.shipped.unlink()
+    (found,) = store.runs()["t000-s0"].inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest) == ("digits", "a1" * 18)
+    assert json.loads(found.dataset.source) == {"name": "digits", "size": 8}
+
+
+# What goes wrong with one of many
+
+
+def test_a_journal_that_cannot_be_read_does_not_keep_the_others(record: Record, store: Store) -> None:
+    record.begin("t000-s0")
+    record.paths.journal("t001-s0").write_text("not JSON\n")
+    write_all(record, "t002-s0")
+    shipper = record.shipper(store.uri)
+    with pytest.raises(Refused, match=r"t001-s0: .*t001-s0.jsonl: a line is not JSON"):
+        shipper.ship()
+    assert set(store.runs()) == {"parent", "t000-s0", "t002-s0"}
+    check_all(store, "t002-s0")
+
+
+def test_an_attempt_in_another_folder_goes_on_in_its_run(record: Record, store: Store) -> None:
+    identity = TrialIdentity("demo", "t000-s0", "search", None, 0, "0" * 12, 0)
+    for root in ("/first", "/second"):
+        Journal(record.paths.journal("t000-s0")).trial(identity, {"data": {"root": root}}, {})
+        record.shipper(store.uri).ship()
+    assert store.runs()["t000-s0"].data.params == {"data.root": "/first"}
+    assert store.runs()["t000-s0"].data.tags["sweep.attempt"] == "2"
+
+
+def test_a_run_that_was_deleted_is_made_again(record: Record, store: Store) -> None:
+    write_all(record)
+    record.shipper(store.uri).ship()
+    store.client.delete_run(store.runs()["t000-s0"].info.run_id)
+    record.shipper(store.uri).ship()
+    check_all(store)
+
+
+def test_a_trial_that_was_set_aside_loses_its_run(record: Record, store: Store) -> None:
+    write_all(record, "k000-s1", kind="confirm")
+    shipper = record.shipper(store.uri)
+    shipper.ship()
+    record.paths.superseded.mkdir()
+    record.paths.journal("k000-s1").rename(record.paths.superseded / "k000-s1.jsonl")
+    shipper.ship(everything=False)
+    assert set(store.runs()) == {"parent", "k000-s1"}
+    shipper.ship()
+    assert set(store.runs()) == {"parent"}
+    write_all(record, "k000-s1", kind="confirm")
+    shipper.ship()
+    check_all(store, "k000-s1")
+
+
+def test_a_warning_among_results_is_kept(record: Record, store: Store) -> None:
+    journal = record.begin()
+    journal.summary({FD: 1.0})
+    journal.warning("the disk is nearly full")
+    journal.end("finished", 1)
+    record.shipper(store.uri).ship()
+    assert store.runs()["t000-s0"].data.tags["sweep.warnings"] == "the disk is nearly full"
+
+
+# How much is read, and how often
+
+
+def test_a_journal_is_read_in_pieces_that_fit_into_memory(record: Record) -> None:
+    journal = record.begin()
+    metrics = {f"train/{i}": i / 7 for i in range(300)}
+    for epoch in range(1, 401):
+        journal.epoch(epoch, metrics)
+    journal.summary(metrics)
+    journal.end("finished", 400)
+    size = journal.path.stat().st_size
+    whole = list(settled(journal.path, 0, size))
+    tracemalloc.start()
+    found = 0
+    for piece in settled(journal.path, 0, size // 100):
+        found += len(piece.events)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < size / 4
+    assert found == len(whole[0].events) == 403
+    assert piece.end == whole[0].end == size
+
+
+@given(
+    kinds=st.lists(st.sampled_from(["trial", "epoch", "curve", "artifact", "warning", "end"]), max_size=30),
+    size=st.integers(1, 400),
+)
+def test_pieces_are_what_nothing_can_take_back(kinds: list[str], size: int) -> None:
+    events = [{"event": kind, "time": float(number)} for number, kind in enumerate(kinds)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t.jsonl"
+        path.write_text("".join(json.dumps(event) + "\n" for event in events) + '{"event"')
+        pieces = list(settled(path, 0, size))
+        # Going on from the end of any piece gives the rest.
+        for number, piece in enumerate(pieces):
+            assert [e for p in settled(path, piece.end, size) for e in p.events] == [
+                e for p in pieces[number + 1 :] for e in p.events
+            ]
+    results = ("curve", "artifact")
+    # A result counts where an end comes before any other attempt, all else unless it is behind a result that waits.
+    expected = []
+    for place, event in enumerate(events):
+        later = [kind for kind in kinds[place:] if kind in ("end", "trial")]
+        before = [kind for kind in kinds[:place] if kind in (*results, "end", "trial")]
+        waits = bool(before) and before[-1] in results and event["event"] not in ("end", "trial")
+        if event["event"] in results:
+            if later[:1] == ["end"]:
+                expected.append(event)
+        elif not waits or later:
+            expected.append(event)
+    assert [event for piece in pieces for event in piece.events] == expected
+
+
+def test_what_has_not_grown_is_not_opened(record: Record, store: Store) -> None:
+    opened: list[str] = []
+    watching = [True]
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching[0] and event == "open" and str(arguments[0]).endswith(".jsonl"):
+            opened.append(Path(str(arguments[0])).stem)
+
+    write_all(record, "t000-s0")
+    running = record.begin("t001-s0")
+    shipper = record.shipper(store.uri)
+    shipper.ship()
+    sys.addaudithook(watch)
+    try:
+        shipper.ship(everything=False)
+        shipper.ship()
+        assert opened == []
+        running.epoch(1, {"train/loss": 1.0})
+        opened.clear()
+        shipper.ship(everything=False)
+        assert opened == ["t001-s0"]
+    finally:
+        watching[0] = False
+
+
+def test_an_ended_trial_is_looked_at_again_only_with_everything(record: Record, store: Store) -> None:
+    write_all(record)
+    shipper = record.shipper(store.uri)
+    shipper.ship()
+    record.begin()
+    assert [shipper.ship(everything=False), shipper.ship()] == [0, 1]
+
+
+def test_what_is_lacking_is_told_in_words(record: Record, store: Store) -> None:
+    shipper = record.shipper(store.uri)
+    write_all(record)
+    record.begin("t001-s0")
+    assert shipper.lack().endswith(" KiB of the journals of 2 trials")
+    shipper.ship()
+    assert shipper.lack() == "0 KiB of the journals of 0 trials"
+    record.begin("t002-s0")
+    # Another process knows from the note.
+    assert record.shipper(store.uri).lack() == "1 KiB of the journals of 1 trial"
+
+
+# The sweep's own run
+
+
+def test_the_parent_holds_what_the_sweep_came_to(record: Record, store: Store) -> None:
+    write_all(record, "t000-s0")
+    record.begin("t001-s0").end("stopped", 1, "asha")
+    record.begin("r000", kind="reference", label="noise", seed=None).end("finished", 0)
+    for folder in (record.paths.tables, record.paths.report):
+        folder.mkdir()
+        (folder / "index.html").write_text(folder.name)
+    shipper = record.shipper(store.uri)
+    shipper.ship()
+    shipper.finish()
+    parent = store.runs()["parent"]
+    files = {entry.path for entry in store.client.list_artifacts(parent.info.run_id)}
+    assert files == {"sweep.json", "spec.yaml", "environment.json", "summary.json", "tables", "report"}
+    assert parent.data.metrics.items() >= {"trials/finished": 1.0, "trials/stopped": 1.0, f"best/{FD}": 1.0}.items()
+
+
+def test_the_parent_tells_what_each_axis_matters(record: Record, store: Store) -> None:
+    record.sweep |= {"axes": ["train.lr", "model.flow.depth"], "family": "diffusion"}
+    space = {"train.lr": {"float": [0.0, 1.0]}, "model.flow.depth": {"int": [1, 8]}}
+    record.sweep["spec"]["search"] = {"space": space, "seeds": [0]}
+    record.paths.sweep_json.write_text(json.dumps(record.sweep))
+    for number in range(24):
+        lr, depth = (number * 7 % 24) / 24, 1 + number % 8
+        point = {"train.lr": lr, "model.flow.depth": depth}
+        journal = record.begin(f"t{number:03d}-s0", number=number, config_hash=f"{number:012x}", overrides=point)
+        journal.epoch(3, {"train/loss": lr})
+        journal.summary({FD: (lr - 0.5) ** 2})
+        journal.end("finished", 3)
+    shipper = record.shipper(store.uri)
+    shipper.ship()
+    shipper.finish()
+    metrics = store.runs()["parent"].data.metrics
+    assert metrics["importance/lr"] > 0.8
+    assert metrics["importance/lr"] + metrics["importance/depth"] == pytest.approx(1)

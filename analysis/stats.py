@@ -1,0 +1,189 @@
+"""Statistics of replicates: intervals of a mean, paired comparisons, corrections for many of them, effect sizes.
+
+Arrays are float64; the last dimension holds the replicates, or the comparisons of one table, and all others are
+independent repetitions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import special, stats
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Method = Literal["t", "bootstrap"]
+
+METHODS: dict[Method, str] = {"t": "Student t", "bootstrap": "BCa bootstrap"}
+LEVEL = 0.05
+"""Of every test; intervals hold the rest."""
+RESAMPLES = 9999
+WILCOXON_FROM = 6
+"""Pairs from which on the two-sided signed-rank test can fall below 0.05: its least p is 2 / 2ⁿ."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean of ``n`` replicates with the ends of its 95 % confidence interval, which are None for fewer than two."""
+
+    mean: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far the mean of ``a`` is above that of ``b``.
+
+    ``difference`` with its Student t half width, ``p`` two-sided (paired t over the common replicates, otherwise
+    Welch's), ``wilcoxon`` the p of the signed-rank test where there are enough pairs, ``d_z`` the mean of the
+    differences over their standard deviation (pairs only), ``hedges_g`` the difference over the pooled standard
+    deviation, without its small-sample bias. ``n`` counts pairs, or the smaller of two unpaired groups. What cannot
+    be told is None.
+    """
+
+    difference: float
+    n: int
+    paired: bool
+    half_width: float | None = None
+    p: float | None = None
+    wilcoxon: float | None = None
+    d_z: float | None = None
+    hedges_g: float | None = None
+
+
+def student(count: Any) -> Any:
+    """Half the width of a mean's 95 % confidence interval, in standard deviations of ``count`` values."""
+    return special.stdtrit(np.maximum(count - 1, 1), 1 - LEVEL / 2) / np.sqrt(count)
+
+
+def estimate(values: Sequence[float] | Array, method: Method = "t") -> Estimate:
+    """The mean of replicates and its interval, by Student's t or by the bias-corrected accelerated bootstrap.
+
+    The bootstrap (Efron, 1987) draws 9,999 resamples from a fixed seed; where its acceleration is not defined, the
+    percentile interval takes its place. Raises ``ValueError`` for no values.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size == 0:
+        raise ValueError("there is no mean of no values")
+    # The sum of equal numbers, divided, can be off by a bit, and so can their deviation from it.
+    mean = float(sample.mean()) if np.ptp(sample) else float(sample[0])
+    if sample.size < 2 or not np.isfinite(sample).all():
+        return Estimate(mean, sample.size)
+    if np.ptp(sample) == 0:
+        return Estimate(mean, sample.size, mean, mean)
+    if method == "t":
+        reach = float(sample.std(ddof=1) * student(sample.size))
+        return Estimate(mean, sample.size, mean - reach, mean + reach)
+    for how in ("BCa", "percentile"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+            found = stats.bootstrap(
+                (sample,), np.mean, n_resamples=RESAMPLES, method=how, rng=np.random.default_rng(0)
+            ).confidence_interval
+        if np.isfinite([found.low, found.high]).all():
+            break
+    return Estimate(mean, sample.size, float(found.low), float(found.high))
+
+
+def paired_t(differences: Array) -> tuple[Array, Array]:
+    """Student's t and the two-sided p of differences (…, pairs) whose mean is 0 by hypothesis.
+
+    Differences that are all equal and not 0 have p 0, all 0 have p 1.
+    """
+    count = differences.shape[-1]
+    mean, constant = differences.mean(axis=-1), np.ptp(differences, axis=-1) == 0
+    error = np.where(constant, 0.0, differences.std(axis=-1, ddof=1) / np.sqrt(count))
+    return _t_and_p(mean, error, count - 1)
+
+
+def _t_and_p(mean: Any, error: Any, freedom: Any) -> tuple[Array, Array]:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(mean == 0, 0.0, mean / error)
+    return t, 2 * special.stdtr(freedom, -np.abs(t))
+
+
+def compare(a: Sequence[float] | Array, b: Sequence[float] | Array, *, paired: bool) -> Comparison:
+    """Compare two groups of replicates; pairs stand at equal places.
+
+    Raises ``ValueError`` for groups of unequal length that are said to be paired.
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if paired and x.size != y.size:
+        raise ValueError(f"pairs need groups of one length, got {x.size} and {y.size} values")
+    n = min(x.size, y.size)
+    difference = float((x - y).mean()) if paired and n else float(x.mean() - y.mean()) if n else float("nan")
+    if n < 2 or not np.isfinite([*x, *y]).all():
+        return Comparison(difference, n, paired)
+    if not paired:
+        return _welch(x, y, difference)
+    gaps = x - y
+    deviation = 0.0 if np.ptp(gaps) == 0 else float(gaps.std(ddof=1))
+    return Comparison(
+        difference,
+        n,
+        paired,
+        half_width=deviation * float(student(n)),
+        p=float(paired_t(gaps)[1]),
+        wilcoxon=_signed_rank(gaps) if n >= WILCOXON_FROM else None,
+        d_z=difference / deviation if deviation else None,
+        hedges_g=hedges_g(x, y),
+    )
+
+
+def _welch(x: Array, y: Array, difference: float) -> Comparison:
+    """Two groups of unequal variance (Welch, 1947)."""
+    shares = np.array([x.var(ddof=1) / x.size, y.var(ddof=1) / y.size])
+    error, n = float(np.sqrt(shares.sum())), min(x.size, y.size)
+    if error == 0:
+        return Comparison(difference, n, False, 0.0, 1.0 if difference == 0 else 0.0)
+    freedom = shares.sum() ** 2 / (shares**2 / (np.array([x.size, y.size]) - 1)).sum()
+    reach = error * float(special.stdtrit(freedom, 1 - LEVEL / 2))
+    p = float(_t_and_p(difference, error, freedom)[1])
+    return Comparison(difference, n, False, reach, p, hedges_g=hedges_g(x, y))
+
+
+def _signed_rank(gaps: Array) -> float:
+    return float(stats.wilcoxon(gaps).pvalue) if gaps.any() else 1.0
+
+
+def hedges_g(x: Array, y: Array) -> float | None:
+    """The difference of two means over the pooled standard deviation, unbiased (Hedges, 1981); None without spread."""
+    freedom = x.size + y.size - 2
+    pooled = np.sqrt(((x.size - 1) * x.var(ddof=1) + (y.size - 1) * y.var(ddof=1)) / freedom)
+    if pooled == 0:
+        return None
+    correction = np.exp(special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2)) / np.sqrt(freedom / 2)
+    return float(correction * (x.mean() - y.mean()) / pooled)
+
+
+def holm(p: Sequence[float] | Array, family: int | None = None) -> Array:
+    """Holm's (1979) adjusted p of the comparisons in the last dimension; NaN is no comparison and stays.
+
+    ``family`` is how many comparisons there were to choose from, where these are only those that were chosen.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    count = np.isfinite(values).sum(axis=-1, keepdims=True)
+    size = count if family is None else np.maximum(family, count)
+    order = np.argsort(values, axis=-1)  # NaN comes last
+    factors = np.maximum(size - np.arange(values.shape[-1]), 1)
+    raised = np.maximum.accumulate(np.take_along_axis(values, order, axis=-1) * factors, axis=-1)
+    adjusted = np.empty_like(values)
+    np.put_along_axis(adjusted, order, np.minimum(raised, 1.0), axis=-1)
+    return adjusted
+
+
+def rank_agreement(scores: Array) -> float:
+    """The mean Spearman correlation between all pairs of rows (judges) of scores (judges, things); ties share ranks.
+
+    NaN for fewer than two judges or things, and where one of them tells nothing apart.
+    """
+    ranks = stats.rankdata(scores, axis=-1)
+    if min(ranks.shape) < 2 or (np.ptp(ranks, axis=-1) == 0).any():
+        return float("nan")
+    correlations = np.corrcoef(ranks)
+    return float(correlations[np.triu_indices(len(ranks), k=1)].mean())

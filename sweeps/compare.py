@@ -1,0 +1,109 @@
+"""Trials and sweeps side by side: where their configurations differ, and their metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from linearizer_core.journal import outcome, read
+from linearizer_core.nested import flatten
+from sweeps.paths import SweepPaths
+from sweeps.record import read_record
+from sweeps.validation import InputError, Problem, suggestion
+
+
+@dataclass(frozen=True)
+class Side:
+    """A trial, or a sweep with the metrics of its best configuration (means over its seeds)."""
+
+    name: str
+    state: str
+    leaves: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+
+def side_of(text: str, find: Callable[[str], Path]) -> Side:
+    """The sweep, or the trial ``SWEEP/TRIAL``, that a text names; ``find`` gives the folder of a sweep by its name.
+
+    Raises ``InputError`` where there is none.
+    """
+    try:
+        return _sweep(find(text))
+    except InputError:
+        name, _, trial = text.rstrip("/").rpartition("/")
+        if not name:
+            raise
+        return _trial(text, find(name), trial)
+
+
+def _sweep(folder: Path) -> Side:
+    paths = SweepPaths(folder)
+    record = read_record(paths)
+    assert record is not None, f"{folder} holds no sweep"
+    best = [outcome(paths.journal(trial)).metrics for trial in record["best"] or ()]
+    common = [key for key in best[0] if all(key in metrics for metrics in best)] if best else []
+    means = {key: fmean(metrics[key] for metrics in best) for key in common}
+    return Side(record["name"], record["state"], flatten(record["spec"]), means)
+
+
+def _trial(text: str, folder: Path, trial: str) -> Side:
+    path = SweepPaths(folder).journal(trial)
+    heads = [event for event in read(path) if event["event"] == "trial"]
+    if not heads:
+        known = sorted(other.stem for other in path.parent.glob("*.jsonl"))
+        hint = suggestion(trial, known) if known else "it has none yet"
+        raise InputError(text, [Problem("", f"no trial {trial} in {folder}; {hint}")])
+    result = outcome(path)
+    return Side(text, result.state or "running", flatten(heads[-1]["config"]), result.metrics)
+
+
+def render(sides: Sequence[Side]) -> RenderableType:
+    """Two tables: the leaves that are not the same in all, and all metrics; of two sides with their difference."""
+    leaves = list(dict.fromkeys(name for side in sides for name in side.leaves))
+    differing = [name for name in leaves if len({_shown(side.leaves.get(name, "–")) for side in sides}) > 1]
+    configurations = _table("configuration", sides)
+    configurations.add_row("state", *(side.state for side in sides))
+    for name in differing:
+        configurations.add_row(name, *(_shown(side.leaves.get(name, "–")) for side in sides))
+    same = len(leaves) - len(differing)
+    parts: list[RenderableType] = [configurations, Text(f"{same} other leaves are the same", style="dim")]
+    keys = list(dict.fromkeys(key for side in sides for key in side.metrics))
+    if not keys:
+        return Group(*parts, Text("no metrics yet", style="dim"))
+    metrics = _table("metric", sides)
+    if len(sides) == 2:
+        metrics.add_column("difference", justify="right")
+    for key in keys:
+        values = [side.metrics.get(key) for side in sides]
+        cells = ["–" if value is None else f"{value:,.4g}" for value in values]
+        if len(sides) == 2:
+            cells.append(_difference(*values))
+        metrics.add_row(key, *cells)
+    return Group(*parts, Text(), metrics)
+
+
+def _table(what: str, sides: Sequence[Side]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(what, overflow="fold")
+    for side in sides:
+        table.add_column(side.name, justify="right", overflow="fold")
+    return table
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _difference(first: float | None, second: float | None) -> str:
+    if first is None or second is None or not (math.isfinite(first) and math.isfinite(second)):
+        return ""
+    share = f" ({(second - first) / abs(first):+.1%})" if first else ""
+    return f"{second - first:+,.3g}{share}"

@@ -1,0 +1,112 @@
+"""What a sweep came to, in its own run of MLflow: spec, summary, importance, tables, report, and the best models."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from mlflow.entities import Metric, RunTag
+
+from linearizer_core.checkpoint import CONFIG
+from sweeps.ledger import Ledger
+from sweeps.mlflow_model import log_model
+from sweeps.paths import SweepPaths
+
+if TYPE_CHECKING:
+    from analysis.runs import Record
+    from analysis.tables import Table
+    from sweeps.tracking import Connection
+
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+
+
+def finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any]) -> None:
+    """Put what a sweep that has ended came to into its run, and close it; may be done again."""
+    # pandas is a second of imports that no running sweep needs.
+    from analysis.runs import load
+
+    client, parent = connection.client, connection.parent
+    paths.journals.mkdir(exist_ok=True)  # a launch may have ended before its first trial
+    record = load(paths.root)
+    ended = int(sweep["ended"] * 1000)
+    table = _importance(record)
+    summary = _summary(record, paths, sweep)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "sweep.json").write_bytes(paths.sweep_json.read_bytes())
+        (folder / "spec.yaml").write_text(yaml.safe_dump(sweep["spec"], sort_keys=False, allow_unicode=True))
+        _write_json(folder / "environment.json", sweep.get("provenance", {}))
+        _write_json(folder / "summary.json", summary)
+        if table is not None:
+            (folder / "importance.csv").write_text(table.to_csv())
+        client.log_artifacts(parent, place)
+    for name, made in (("tables", paths.tables), ("report", paths.report)):
+        if made.is_dir():
+            client.log_artifacts(parent, str(made), artifact_path=name)
+    values = {f"trials/{state}": count for state, count in summary["trials"].items()}
+    values |= {"cost/hours": summary["hours"], "cost/gpu_hours": summary["gpu_hours"]}
+    values |= _shares(table) if table is not None else {}
+    if sweep["state"] == "finished":
+        values[f"best/{next(iter(sweep['objective']))}"] = sweep["best_value"]
+    metrics = [Metric(key, float(value), ended, 0) for key, value in values.items()]
+    client.log_batch(parent, metrics=metrics, tags=[RunTag("sweep.state", sweep["state"])])
+    for trial in _kept(record, paths, sweep):
+        log_model(connection, paths, trial)
+    client.set_terminated(parent, STATUS[sweep["state"]], end_time=ended)
+
+
+def _summary(record: Record, paths: SweepPaths, sweep: Mapping[str, Any]) -> dict[str, Any]:
+    """How a sweep ended: its trials by state without the references, its best configuration, and what it spent."""
+    runs, ledger = record.runs, Ledger.read(paths)
+    states = Counter(runs.loc[runs["kind"] != "reference", "state"].astype("str"))
+    return {
+        "state": sweep["state"],
+        "reason": sweep.get("reason"),
+        "trials": dict(sorted(states.items())),
+        "objective": sweep["objective"],
+        "best": sweep["best"],
+        "best_value": sweep["best_value"],
+        "hours": ledger.hours,
+        "gpu_hours": ledger.gpu_hours,
+    }
+
+
+def _kept(record: Record, paths: SweepPaths, sweep: Mapping[str, Any]) -> list[str]:
+    """The trials whose models are kept as models: the best configuration's, and those that confirm the best."""
+    runs = record.runs
+    confirmed = runs.loc[(runs["kind"] == "confirm") & (runs["state"] == "finished"), "trial"]
+    return [
+        trial
+        for trial in dict.fromkeys([*(sweep["best"] or ()), *confirmed])
+        if (paths.artifacts(trial) / "checkpoint" / CONFIG).exists()
+    ]
+
+
+def _importance(record: Record) -> Table | None:
+    """What each axis matters to the objective; None where too little has been tried to tell."""
+    from analysis.importance import importance
+    from analysis.runs import RecordError
+
+    try:
+        return importance(record, resamples=1)
+    except RecordError:
+        return None
+
+
+def _shares(table: Table) -> dict[str, float]:
+    """Each axis's share by the first of the table's ways to tell."""
+    shares: dict[str, float] = {}
+    for row in table.rows:
+        axis, share = row.cells[0].value, row.cells[1].value
+        if isinstance(axis, str) and isinstance(share, float):
+            shares[f"importance/{axis}"] = share
+    return shares
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")

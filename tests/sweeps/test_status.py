@@ -1,0 +1,186 @@
+"""How a sweep stands, from its record alone; and what stops one."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from linearizer_core.journal import Journal
+from sweeps.cluster import Capacity, Node
+from sweeps.ending import Ending, interrupted_by_sigterm, request_stop, stop_reason, stopping_on_signals
+from sweeps.launch import _new_record
+from sweeps.ledger import Ledger, Meter, Spent
+from sweeps.paths import SweepPaths
+from sweeps.plan import make_plan
+from sweeps.record import read_record, write_record
+from sweeps.schedule import PlannedTrial, Schedule, make_study
+from sweeps.searcher import Recorded
+from sweeps.spec import Budget, Resources, Sweep, recorded
+from sweeps.status import render, running, status_of
+from sweeps.validation import InputError
+
+FD = "quality/classifier_fd_collapsed"
+ToSweep = Callable[..., Sweep]
+
+
+@pytest.fixture
+def made(sweep: ToSweep, tmp_path: Path) -> Sweep:
+    return sweep(
+        {
+            "storage": str(tmp_path / "runs"),
+            "controls": [],
+            "search/stop_early": None,
+            "search/trials": 4,
+            "budget": {"hours": 2, "gpu_hours": 8},
+            "resources/gpus_per_worker": 1,
+        }
+    )
+
+
+@pytest.fixture
+def paths(made: Sweep) -> SweepPaths:
+    """Two trials finished, one of them taken over, one interrupted, one not begun; a launch that died."""
+    paths = SweepPaths(made.folder)
+    plan = make_plan(made, Capacity((Node(2, 2),), "here"))
+    write_record(paths, _new_record(plan, None, False, Console(file=io.StringIO())))
+    schedule = Schedule(made, make_study(made), 3, Recorded(paths, None, FD))
+    for state in ("finished", "finished", None):
+        planned = schedule.next()
+        assert planned is not None
+        _journal(paths, planned, state, taken_over=planned.identity.number == 1)
+    spent = Spent(0, time.time(), seconds=900, trial_seconds=1800, gpu_seconds=1800)
+    Ledger(paths, [replace(spent, ended=True), spent]).write()
+    return paths
+
+
+def _journal(paths: SweepPaths, planned: PlannedTrial, state: Any, taken_over: bool) -> None:
+    journal = Journal(paths.journal(planned.identity.trial))
+    journal.trial(planned.identity, planned.config, {})
+    if taken_over:
+        path = paths.journal(planned.identity.trial)
+        path.write_text(path.read_text().replace('"attempt": 1', '"attempt": 1, "reused_from": "other/t000-s0"'))
+    journal.epoch(1, {FD: 3.0})
+    if state:
+        journal.end(state, 1)
+
+
+def test_a_launch_that_died(paths: SweepPaths) -> None:
+    status = status_of(paths.root)
+    assert (status.state, status.reason) == ("interrupted", "its launch died")
+    assert dict(status.trials) == {"finished": 2, "interrupted": 1}
+    assert (status.reused, status.total) == (1, 4)
+    assert (status.hours, status.gpu_hours) == (0.5, 1.0)
+    # One trial was run in half an hour, and three have to be.
+    assert (status.projected, status.projected_gpu) == (1.5, 3.0)
+    assert status.unsent == sum(path.stat().st_size for path in paths.journals.iterdir())
+
+
+def test_what_a_user_reads(paths: SweepPaths, made: Sweep) -> None:
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    console.print(render(status_of(paths.root)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"{made.name}" in text
+    assert "interrupted (its launch died)" in text
+    assert "2 finished, 1 interrupted, 1 of them taken over from identical trials; 4 in all" in text
+    assert "0.5 spent, about 1.5 in all, cap 2" in text
+    assert "1 spent, about 3 in all, cap 8" in text
+
+
+def test_a_launch_that_runs_and_one_that_stops(paths: SweepPaths) -> None:
+    assert not running(paths)
+    with paths.lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert running(paths)
+        assert status_of(paths.root).state == "running"
+        assert status_of(paths.root).trials["running"] == 1
+        request_stop(paths, "linsweep stop")
+        request_stop(paths, "another reason")
+        assert (status_of(paths.root).state, status_of(paths.root).reason) == ("stopping", "linsweep stop")
+    assert not running(paths)
+
+
+def test_a_folder_without_a_sweep(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no sweep"):
+        status_of(tmp_path)
+
+
+def test_a_recorded_sweep_is_the_one_that_was_launched(paths: SweepPaths, made: Sweep, tmp_path: Path) -> None:
+    record = read_record(paths)
+    assert record is not None
+    again = recorded(record, paths.root)
+    assert again.resolved == made.resolved
+    more = recorded(record, paths.root, ["budget.hours=9"])
+    assert more.model.budget.hours == 9
+    # Wherever the folder is now, the sweep goes on in it.
+    moved = paths.root.rename(tmp_path / made.name)
+    assert recorded(record, moved).folder == moved
+    with pytest.raises(InputError, match=r"sweep\.json: budget\.hours: "):
+        recorded(record, moved, ["budget.hours=0"])
+
+
+def ending(paths: SweepPaths, budget: Budget, count: list[int]) -> Ending:
+    return Ending(paths, budget, Meter(Ledger.read(paths), Resources()), lambda: count[0])
+
+
+def test_running_trials_are_waited_for(paths: SweepPaths) -> None:
+    count = [2]
+    end = ending(paths, Budget(), count)
+    assert not end.stop_all()
+    request_stop(paths, "linsweep stop")
+    assert not end.stop_all()
+    assert end.reason == "linsweep stop"
+    count[0] = 0
+    assert end.stop_all()
+
+
+def test_they_are_not_waited_for_for_ever(paths: SweepPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.ending.STOP_SECONDS", 0.05)
+    end = ending(paths, Budget(), [1])
+    request_stop(paths, "linsweep stop")
+    assert not end.stop_all()
+    time.sleep(0.06)
+    assert end.stop_all()
+
+
+def test_a_spent_budget_asks_the_trials_to_stop(paths: SweepPaths) -> None:
+    count = [1]
+    end = ending(paths, Budget(hours=0.5), count)
+    assert not end.stop_all()
+    assert stop_reason(paths) == end.reason == "budget.hours = 0.5 spent"
+    count[0] = 0
+    assert end.stop_all()
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_ends(paths: SweepPaths, number: signal.Signals) -> None:
+    told: list[bool] = []
+    with stopping_on_signals(paths, lambda: told.append(True)):
+        os.kill(os.getpid(), number)
+        assert told == [True]
+        assert stop_reason(paths) == "interrupted"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_before_any_trial_runs_one_signal_is_enough() -> None:
+    with interrupted_by_sigterm(), pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
