@@ -1,0 +1,287 @@
+"""What carrying out a sweep costs beyond its trials, beside plain Ray Tune and Ray Train on the same machine.
+
+``trials_vs_ray_tune``: trials a minute of no-op trials, three reports each, with journals, deterministic scheduling and
+MLflow (SQLite, everything sent before the clock stops), over those of ``ray.tune.Tuner`` with ``OptunaSearch`` and
+neither. Both reuse their processes and have Tune's own loggers off.
+
+``gang_vs_ray_train``: from a launch of trials of two workers to their first report, one trial after the other: a
+``TorchTrainer`` nested in a trainable over a gang. Both join gloo and all-reduce once.
+
+``plan_1000_seconds``: a plan of 1,000 configurations, made and printed. ``launcher_memory_growth_mb``: resident memory
+of the launching process after the last no-op trial less that after a quarter of them. ``scaling_efficiency_2_workers``:
+training time of one worker on one core, over twice that of two workers on one core each, for the same batches.
+
+    python benchmarks/orchestration.py [--trials 2000] [--gangs 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import torch
+import torch.distributed as dist
+from ray import train, tune
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.search.optuna import OptunaSearch
+from rich.console import Console
+from torch import multiprocessing
+
+from linearizer_core import data as datasets
+from linearizer_core.config import DataConfig, FlowConfig, ModelConfig, OperatorConfig, TrainConfig, TrialConfig
+from linearizer_core.journal import Journal
+from linearizer_core.training import Trainer
+from linearizer_core.workers import Workers, joined
+from sweeps.cluster import local_capacity
+from sweeps.gang import Results, Worker
+from sweeps.launch import launch
+from sweeps.plan import make_plan, render
+from sweeps.spec import Sweep, load
+from sweeps.task import Task
+from sweeps.trainable import TrialTrainable
+
+REPORTS = 3
+STEPS = 40
+BATCH = 512
+KEY = "quality/swd_collapsed"
+
+SPEC = """
+name: no-op
+family: diffusion
+data: {{name: digits}}
+model: {{flow: {{depth: 1, width: 8}}}}
+train: {{epochs: {epochs}, batch_size: 128}}
+evaluate: {{steps: [1], quality: [swd], every: 1, samples: 64, held_out: 32}}
+search:
+  sampler: random
+  trials: {trials}
+  space:
+    train.lr: {{float: [1.0e-5, 1.0e-1], log: true}}
+    train.sigma: {{float: [0.1, 1.0]}}
+  objective: {{quality/swd_collapsed: min}}
+resources: {{workers: {workers}}}
+storage: {storage}
+"""
+
+
+def sweep_of(folder: Path, trials: int, workers: int = 1) -> Sweep:
+    path = folder / "no-op.yaml"
+    path.write_text(SPEC.format(trials=trials, workers=workers, storage=folder / "runs", epochs=REPORTS + 1))
+    return load(str(path))
+
+
+def no_op(task: Task, write: bool) -> Results:
+    """A trial that trains nothing, with the whole of a record."""
+    journal = Journal(task.files.journal if write else None)
+    journal.trial(task.identity, task.config, task.provenance)
+    for epoch in range(1, REPORTS + 1):
+        journal.epoch(epoch, {"train/loss": 1 / epoch, KEY: 1 / epoch})
+        if epoch < REPORTS:
+            yield {"epoch": epoch, KEY: 1 / epoch}
+    journal.summary({KEY: 1 / REPORTS})
+    journal.end("finished", REPORTS)
+    yield {"epoch": REPORTS, "state": "finished", KEY: 1 / REPORTS}
+
+
+class NoOp(TrialTrainable):
+    """No-op trials in place."""
+
+    def results(self, task: Mapping[str, Any]) -> Results:
+        return no_op(Task.of_mapping(task), write=True)
+
+
+class Meet(Worker):
+    """A worker that joins the others and adds up one number with them."""
+
+    def results(self, task: Mapping[str, Any], rank: int, store: Any) -> Results:
+        def meet() -> Results:
+            with joined(Workers(rank, task["workers"]), store, "cpu", 60):
+                _add_up()
+                yield from no_op(Task.of_mapping(task), write=rank == 0)
+
+        return meet()
+
+
+class Gangs(TrialTrainable):
+    """No-op trials of several workers."""
+
+    worker = Meet
+
+
+def _add_up() -> None:
+    one = torch.ones(1)
+    dist.all_reduce(one)
+    assert float(one) == dist.get_world_size()
+
+
+def plain_tune(folder: Path, trials: int, cpus: int) -> float:
+    """Seconds of the same no-op trials with Ray Tune and OptunaSearch alone."""
+
+    def trial(config: dict[str, Any]) -> None:  # noqa: ARG001 - Tune hands it over
+        for epoch in range(1, REPORTS + 1):
+            tune.report({"epoch": epoch, "loss": 1 / epoch, KEY: 1 / epoch})
+
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = {"lr": tune.loguniform(1e-5, 1e-1), "sigma": tune.uniform(0.1, 1.0)}
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cpus)
+    searcher = OptunaSearch(metric=KEY, mode="min", sampler=optuna.samplers.RandomSampler(seed=0))
+    started = time.perf_counter()
+    tune.Tuner(
+        tune.with_resources(trial, {"CPU": 1}),
+        param_space=space,
+        tune_config=tune.TuneConfig(search_alg=searcher, num_samples=trials, reuse_actors=True),
+        run_config=tune.RunConfig(name="plain", storage_path=str(folder / "plain"), verbose=0),
+    ).fit()
+    return time.perf_counter() - started
+
+
+def nested_train(folder: Path, trials: int) -> float:
+    """Seconds of trials of two workers, each a TorchTrainer in a trainable, one after the other."""
+
+    def work(config: dict[str, Any]) -> None:  # noqa: ARG001 - Train hands it over
+        _add_up()
+        for epoch in range(1, REPORTS + 1):
+            train.report({"epoch": epoch, KEY: 1 / epoch})
+
+    def driver(config: dict[str, Any]) -> None:  # noqa: ARG001 - Tune hands it over
+        TorchTrainer(
+            work,
+            torch_config=TorchConfig(backend="gloo"),
+            scaling_config=train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}),
+            run_config=train.RunConfig(
+                name=f"train-{tune.get_context().get_trial_id()}",
+                storage_path=str(folder / "nested"),
+                callbacks=[TuneReportCallback()],
+            ),
+        ).fit()
+
+    started = time.perf_counter()
+    tune.Tuner(
+        tune.with_resources(driver, {"CPU": 0}),
+        param_space={"lr": tune.uniform(0, 1)},
+        tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=1),
+        run_config=tune.RunConfig(name="nested", storage_path=str(folder / "nested"), verbose=0),
+    ).fit()
+    return time.perf_counter() - started
+
+
+def ours(folder: Path, trials: int, trainable: type[TrialTrainable], workers: int, watch: Callable[[], None]) -> float:
+    """Seconds of a sweep's trials, and of sending MLflow the rest of them."""
+
+    class Watched(io.StringIO):
+        def write(self, text: str) -> int:
+            watch()
+            return len(text)
+
+    folder.mkdir()
+    result = launch(sweep_of(folder, trials, workers), Console(file=Watched()), fresh=True, trainable=trainable)
+    assert result.state == "finished", result
+    assert result.not_shipped is None, result.not_shipped
+    assert result.trials == {"finished": trials}, result.trials
+    return result.seconds["trials"] + result.seconds["ship"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=2000, help="no-op trials of each side")
+    parser.add_argument("--gangs", type=int, default=3, help="trials of two workers of each side")
+    arguments = parser.parse_args()
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    cpus = int(local_capacity().cpus)
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        figures["plan_1000_seconds"] = plan_seconds(folder)
+        print(f"a plan of 1,000 configurations: {figures['plan_1000_seconds']:.2f} s", flush=True)
+
+        memory: list[float] = []
+        process = psutil.Process()
+
+        def watch() -> None:
+            memory.append(process.memory_info().rss / 2**20)
+
+        seconds = ours(folder / "no-op", arguments.trials, NoOp, 1, watch)
+        quarter = memory[len(memory) // 4]
+        figures["launcher_memory_growth_mb"] = memory[-1] - quarter
+        print(
+            f"{arguments.trials} no-op trials, ours: {seconds:.1f} s; memory {quarter:.0f} MiB after a quarter, "
+            f"{memory[-1]:.0f} MiB at the end",
+            flush=True,
+        )
+        gangs = ours(folder / "gangs", arguments.gangs, Gangs, 2, lambda: None)
+        print(f"{arguments.gangs} trials of two workers, ours: {gangs:.1f} s", flush=True)
+
+        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+        plain = plain_tune(folder, arguments.trials, cpus)
+        ray.shutdown()
+        print(f"{arguments.trials} no-op trials, Ray Tune with OptunaSearch: {plain:.1f} s", flush=True)
+        figures["trials_vs_ray_tune"] = plain / seconds
+
+        # Ray Train needs the dashboard to give placement groups back.
+        ray.init(address="local", num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
+        nested = nested_train(folder, arguments.gangs)
+        ray.shutdown()
+        print(f"{arguments.gangs} trials of two workers, TorchTrainer in a trainable: {nested:.1f} s", flush=True)
+        figures["gang_vs_ray_train"] = nested / gangs
+    alone, two = training_seconds(1), training_seconds(2)
+    figures["scaling_efficiency_2_workers"] = alone / (2 * two)
+    print(f"{STEPS} training steps of {BATCH} images: one worker {alone:.1f} s, two workers {two:.1f} s", flush=True)
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
+def training_seconds(workers: int) -> float:
+    """Seconds of ``STEPS`` steps on digits of 32 × 32 by workers of one thread each, the slowest counts."""
+    with tempfile.TemporaryDirectory() as folder:
+        queue: Any = multiprocessing.get_context("spawn").SimpleQueue()
+        multiprocessing.spawn(_train, (workers, f"{folder}/store", queue), nprocs=workers)
+        return max(queue.get() for _ in range(workers))
+
+
+def _train(rank: int, workers: int, store: str, queue: Any) -> None:
+    torch.set_num_threads(1)
+    config = TrialConfig(
+        data=DataConfig(size=32),
+        model=ModelConfig(flow=FlowConfig(depth=8, width=512), operator=OperatorConfig(rank=32)),
+        train=TrainConfig(batch_size=BATCH, steps=2, epochs=2 * STEPS),
+    )
+    me = Workers(rank, workers)
+    with joined(me, dist.FileStore(store, workers) if workers > 1 else None, "cpu", 120):
+        trainer = Trainer(config, datasets.load(config.data), "cpu", me)
+        trainer.train_epoch()  # the first steps set things up
+        started = time.perf_counter()
+        for _ in range(STEPS // 2):
+            trainer.train_epoch()
+        queue.put(time.perf_counter() - started)
+
+
+def plan_seconds(folder: Path) -> float:
+    """Seconds to read, check, plan and print 1,000 configurations, the data set being loaded already."""
+    path = folder / "grid.yaml"
+    text = SPEC.format(trials="null", workers=1, storage=folder / "runs", epochs=4).replace("random", "grid")
+    values = ", ".join(f"{1e-4 * (1 + i):.4e}" for i in range(1000))
+    head, _, rest = text.partition("    train.lr:")
+    _, _, tail = rest.partition("train.sigma: {float: [0.1, 1.0]}\n")
+    path.write_text(f"{head}    train.lr: {{grid: [{values}]}}\n{tail}")
+    load(str(path))
+    started = time.perf_counter()
+    plan = make_plan(load(str(path)), local_capacity())
+    Console(file=io.StringIO()).print(render(plan))
+    assert plan.trials == 1000
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""What MLflow costs a sweep, on a server over HTTP of its own.
+
+``shipper_vs_log_batch``: metrics a second of journals that the shipper sends, over those of a bare loop that makes the
+same runs and calls ``log_batch`` with the same metrics, 1,000 a request, and ends the runs. The shipper also reads the
+journals, sends parameters, tags and the data set, uploads the configuration and environment of every run as a file, and
+notes how far it is. Both in turn, several times; medians.
+
+``training_overhead``: how much longer an epoch of real training takes while its journal is written and sent, over the
+same epochs without either, less 1. As in a sweep the trial trains in one process and another one ships. In turn;
+medians of all epochs.
+
+    python benchmarks/tracking.py [--trials 100] [--rounds 3] [--epochs 12] [--store URI]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from linearizer_core import data as datasets
+from linearizer_core.config import TrialConfig, from_mapping, to_mapping
+from linearizer_core.journal import Journal, TrialIdentity, read
+from linearizer_core.training import Trainer
+from sweeps.paths import SweepPaths
+from sweeps.provenance import provenance
+from sweeps.tracking import BackgroundShipper, Shipper
+
+EPOCHS, TERMS = 30, 20
+BATCH = 1000
+TRAINED: dict[str, Any] = {
+    "data": {"name": "digits"},
+    "model": {"flow": {"depth": 4, "width": 64}, "operator": {"rank": 16}},
+    "train": {"batch_size": 128},
+}
+
+
+@contextmanager
+def mlflow_server(folder: Path, store: str | None) -> Iterator[str]:
+    """The address of an MLflow server on a store, SQLite in the folder by default."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", store or f"sqlite:///{folder}/mlflow.db"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    uri = f"http://127.0.0.1:{port}"
+    quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-m", *command], stdout=log, stderr=subprocess.STDOUT, env=quiet)
+    try:
+        deadline = time.monotonic() + 120
+        while not _healthy(uri):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit((folder / "server.log").read_text())
+            time.sleep(0.2)
+        yield uri
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _healthy(uri: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def record_of(paths: SweepPaths, uri: str) -> dict[str, Any]:
+    """sweep.json of a running sweep, written."""
+    name = paths.root.name
+    spec = {"name": name, "tracking": {"uri": uri, "experiment": None}, "evaluate": {"quality": ["swd"]}}
+    record = {
+        "id": name.encode().hex().ljust(32, "0"),
+        "name": name,
+        "axes": ["train.lr"],
+        "objective": {"quality/swd_collapsed": "min"},
+        "started": time.time(),
+        "ended": None,
+        "state": "running",
+        "spec": spec,
+    }
+    paths.root.mkdir(parents=True)
+    paths.sweep_json.write_text(json.dumps(record))
+    return record
+
+
+def write_journals(paths: SweepPaths, trials: int) -> int:
+    """Journals of finished trials; the number of their metric points."""
+    config = to_mapping(from_mapping(TrialConfig, TRAINED))
+    origin = provenance("0" * 64)
+    for number in range(trials):
+        point = {"train.lr": 0.001 * (1 + number)}
+        identity = TrialIdentity(
+            paths.root.name, f"t{number:03d}-s0", "search", None, number, f"{number:012x}", 0, overrides=point
+        )
+        journal = Journal(paths.journal(identity.trial))
+        journal.trial(identity, config, origin)
+        for epoch in range(1, EPOCHS + 1):
+            journal.epoch(epoch, {f"train/term_{term}": (term + 1) / epoch for term in range(TERMS)})
+        journal.end("finished", EPOCHS)
+    return trials * EPOCHS * TERMS
+
+
+def shipped(paths: SweepPaths, uri: str, record: dict[str, Any]) -> float:
+    """Seconds to send a sweep's journals; what an epoch adds is sent in one piece."""
+    shipper = Shipper(paths, uri, paths.root.name, record)
+    shipper.connect()
+    started = time.perf_counter()
+    shipper.ship()
+    return time.perf_counter() - started
+
+
+def bare(paths: SweepPaths, uri: str) -> float:
+    """Seconds to send the metrics of the same journals, read before, by MLflow's client alone."""
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    client = MlflowClient(uri)
+    experiment = client.create_experiment(f"{paths.root.name}-bare")
+    journals = [list(read(path)) for path in sorted(paths.journals.glob("*.jsonl"))]
+    started = time.perf_counter()
+    for events in journals:
+        run = client.create_run(experiment).info.run_id
+        metrics = [
+            Metric(key, value, int(event["time"] * 1000), event["epoch"])
+            for event in events
+            if event["event"] == "epoch"
+            for key, value in event["metrics"].items()
+        ]
+        for first in range(0, len(metrics), BATCH):
+            client.log_batch(run, metrics=metrics[first : first + BATCH])
+        client.set_terminated(run)
+    return time.perf_counter() - started
+
+
+def ship_until(folder: str, uri: str, record: dict[str, Any], ready: Event, done: Event) -> None:
+    """What the process of a launch does beside its trials."""
+    paths = SweepPaths(Path(folder))
+    shipper = Shipper(paths, uri, paths.root.name, record)
+    shipper.connect()
+    background = BackgroundShipper(shipper)
+    ready.set()
+    done.wait()
+    if not background.close():
+        raise SystemExit(background.error)
+
+
+def epochs_of(trainer: Trainer, journal: Journal | None, epochs: int, first: int) -> list[float]:
+    """Seconds of epochs of training, each noted in the journal where there is one."""
+    seconds = []
+    for epoch in range(first, first + epochs):
+        started = time.perf_counter()
+        result = trainer.train_epoch()
+        if journal is not None:
+            journal.epoch(epoch, {**result.metrics, **{f"train/term_{term}": 1 / epoch for term in range(TERMS)}})
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def training_overhead(folder: Path, uri: str, rounds: int, epochs: int) -> tuple[float, float]:
+    """Median seconds of an epoch without a record, and with one that is sent."""
+    torch.set_num_threads(1)
+    values = {**TRAINED, "train": {**TRAINED["train"], "epochs": 4 * rounds * epochs + 2}}
+    config: TrialConfig = from_mapping(TrialConfig, values)
+    trainer = Trainer(config, datasets.load(config.data), "cpu")
+    epochs_of(trainer, None, 2, 1)
+    plain: list[float] = []
+    sent: list[float] = []
+    context = multiprocessing.get_context("spawn")
+    for turn in range(rounds):
+        # Half of the epochs without come before, half after: a machine that slows down slows both.
+        plain += epochs_of(trainer, None, epochs, 1)
+        paths = SweepPaths(folder / f"training-{turn}")
+        record = record_of(paths, uri)
+        ready, done = context.Event(), context.Event()
+        arguments = (str(paths.root), uri, record, ready, done)
+        process = context.Process(target=ship_until, args=arguments, daemon=True)
+        process.start()
+        ready.wait()
+        identity = TrialIdentity(paths.root.name, "t000-s0", "search", None, 0, "0" * 12, 0)
+        journal = Journal(paths.journal("t000-s0"))
+        journal.trial(identity, values, {})
+        sent += epochs_of(trainer, journal, 2 * epochs, 1)
+        done.set()
+        process.join()
+        if process.exitcode != 0:
+            raise SystemExit("the shipping failed")
+        plain += epochs_of(trainer, None, epochs, 1)
+    return statistics.median(plain), statistics.median(sent)
+
+
+def main() -> None:
+    """Print what is measured as it goes, and one line of JSON in the end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=100, help="trials of each side and round")
+    parser.add_argument("--rounds", type=int, default=3, help="how often both sides take turns")
+    parser.add_argument("--epochs", type=int, default=12, help="epochs of training of each side and turn")
+    parser.add_argument("--store", help="the server's store; SQLite by default")
+    chosen = parser.parse_args()
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="tracking-") as place, mlflow_server(Path(place), chosen.store) as uri:
+        folder = Path(place)
+        rates: dict[str, list[float]] = {"shipper": [], "log_batch": []}
+        for turn in range(chosen.rounds):
+            paths = SweepPaths(folder / f"shipped-{turn}")
+            record = record_of(paths, uri)
+            points = write_journals(paths, chosen.trials)
+            # Each goes first in every other round: a store gets slower as it fills.
+            sides = {"shipper": lambda p=paths, r=record: shipped(p, uri, r), "log_batch": lambda p=paths: bare(p, uri)}
+            for name in sides if turn % 2 == 0 else reversed(sides):
+                rates[name].append(points / sides[name]())
+            shown = ", ".join(f"{name} {values[-1]:,.0f}" for name, values in rates.items())
+            print(f"round {turn + 1}, {chosen.trials} runs, metrics a second: {shown}", flush=True)
+        figures["shipper_metrics_per_second"] = statistics.median(rates["shipper"])
+        figures["shipper_vs_log_batch"] = figures["shipper_metrics_per_second"] / statistics.median(rates["log_batch"])
+        plain, sent = training_overhead(folder, uri, chosen.rounds, chosen.epochs)
+        print(f"an epoch: {plain:.3f} s alone, {sent:.3f} s with its journal shipped", flush=True)
+        figures["training_overhead"] = sent / plain - 1
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+
+
+if __name__ == "__main__":
+    main()
