@@ -78,7 +78,7 @@ def _distributions(points: Sequence[Point], record: Record) -> dict[str, BaseDis
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Optuna's log of a study's making, and its warnings of what is experimental."""
+    """Without Optuna's log of a study's making, and its warnings of what is experimental or of no use."""
     import optuna
 
     level = optuna.logging.get_verbosity()
@@ -86,6 +86,8 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # Where the best tenth is as good as all, the shares are equal: the table shows it.
+            warnings.filterwarnings("ignore", "Target and region quantiles select the same set", UserWarning)
             yield
     finally:
         optuna.logging.set_verbosity(level)
@@ -116,7 +118,7 @@ def importance(record: Record, metric: str | None = None, *, resamples: int = 20
     the variance. Intervals, and the agreement of the rankings in the notes, are over seeds where the configurations
     have three or more, otherwise over ``resamples`` bootstraps of the configurations. ``metric`` is the first
     objective by default. Raises ``RecordError`` for an unknown metric, one of which neither more nor less is better,
-    fewer than ten configurations with a value, and for unequal training, unless ``unequal``.
+    fewer than ten configurations with a value, one value of them all, and for unequal training, unless ``unequal``.
     """
     key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
     direction = better(record, key)
@@ -131,6 +133,8 @@ def importance(record: Record, metric: str | None = None, *, resamples: int = 20
         raise RecordError(f"{record.names}: {message}")
     points = [json.loads(text) for text in frame["overrides"]]
     means = frame[key].to_numpy(dtype=np.float64)
+    if np.ptp(means) == 0:
+        raise RecordError(f"{record.names}: {key} is {means[0]:g} for every configuration: no axis matters to it")
     axes = [axis for axis in record.axes if any(axis in point for point in points)]
     draws, unit = _draws(record, frame, key, points, means, resamples, unequal)
     told: dict[str, tuple[Array, Array]] = {}
@@ -181,7 +185,8 @@ def _draws(
     draws = []
     for _ in range(resamples):
         places = rng.integers(len(points), size=len(points))
-        draws.append(([points[place] for place in places], [float(means[place]) for place in places]))
+        if np.ptp(means[places]) > 0:  # of equal values there is nothing to explain
+            draws.append(([points[place] for place in places], [float(means[place]) for place in places]))
     return draws, "bootstraps of the configurations"
 
 

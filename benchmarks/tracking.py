@@ -6,7 +6,7 @@ journals, sends parameters, tags and the data set, uploads the configuration and
 notes how far it is. Both in turn, several times; medians.
 
 ``training_overhead``: how much longer an epoch of real training takes while its journal is written and sent, over the
-same epochs without either, less 1. As in a sweep the trial trains in one process and another one ships. In turn;
+same epochs without either, less 1. As in a sweep another process ships. In turn;
 medians of all epochs.
 
     python benchmarks/tracking.py [--trials 100] [--rounds 3] [--epochs 12] [--store URI]
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import socket
 import statistics
@@ -27,7 +26,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,8 @@ from linearizer_core.journal import Journal, TrialIdentity, read
 from linearizer_core.training import Trainer
 from sweeps.paths import SweepPaths
 from sweeps.provenance import provenance
-from sweeps.tracking import BackgroundShipper, Shipper
+from sweeps.shipping import BackgroundShipper
+from sweeps.tracking import Shipper
 
 EPOCHS, TERMS = 30, 20
 BATCH = 1000
@@ -151,18 +150,6 @@ def bare(paths: SweepPaths, uri: str) -> float:
     return time.perf_counter() - started
 
 
-def ship_until(folder: str, uri: str, record: dict[str, Any], ready: Event, done: Event) -> None:
-    """What the process of a launch does beside its trials."""
-    paths = SweepPaths(Path(folder))
-    shipper = Shipper(paths, uri, paths.root.name, record)
-    shipper.connect()
-    background = BackgroundShipper(shipper)
-    ready.set()
-    done.wait()
-    if not background.close():
-        raise SystemExit(background.error)
-
-
 def epochs_of(trainer: Trainer, journal: Journal | None, epochs: int, first: int) -> list[float]:
     """Seconds of epochs of training, each noted in the journal where there is one."""
     seconds = []
@@ -184,25 +171,20 @@ def training_overhead(folder: Path, uri: str, rounds: int, epochs: int) -> tuple
     epochs_of(trainer, None, 2, 1)
     plain: list[float] = []
     sent: list[float] = []
-    context = multiprocessing.get_context("spawn")
     for turn in range(rounds):
         # Half of the epochs without come before, half after: a machine that slows down slows both.
         plain += epochs_of(trainer, None, epochs, 1)
         paths = SweepPaths(folder / f"training-{turn}")
         record = record_of(paths, uri)
-        ready, done = context.Event(), context.Event()
-        arguments = (str(paths.root), uri, record, ready, done)
-        process = context.Process(target=ship_until, args=arguments, daemon=True)
-        process.start()
-        ready.wait()
         identity = TrialIdentity(paths.root.name, "t000-s0", "search", None, 0, "0" * 12, 0)
         journal = Journal(paths.journal("t000-s0"))
         journal.trial(identity, values, {})
+        background = BackgroundShipper(Shipper(paths, uri, paths.root.name, record))
+        while not paths.shipped.exists():  # it has begun
+            time.sleep(0.1)
         sent += epochs_of(trainer, journal, 2 * epochs, 1)
-        done.set()
-        process.join()
-        if process.exitcode != 0:
-            raise SystemExit("the shipping failed")
+        if not background.close():
+            raise SystemExit(background.error)
         plain += epochs_of(trainer, None, epochs, 1)
     return statistics.median(plain), statistics.median(sent)
 

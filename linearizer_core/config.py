@@ -11,8 +11,9 @@ import hashlib
 import json
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from linearizer_core.nested import flatten
@@ -229,27 +230,57 @@ def from_mapping(kind: type[Any], values: Mapping[str, Any]) -> Any:
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{kind.__name__} must be a mapping of names to values, got {values!r}")
-    hints = get_type_hints(kind)
-    unknown = sorted(str(name) for name in values if name not in hints)
+    known = _fields_of(kind)  # type: ignore[arg-type]  # a class is hashable
+    unknown = sorted(str(name) for name in values if name not in known)
     if unknown:
-        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}: it has {', '.join(hints)}")
+        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}: it has {', '.join(known)}")
     arguments = {}
     for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
-            value = from_mapping(hints[name], value)
+        hint = known[name].hint
+        if known[name].nested:
+            value = from_mapping(hint, value)
         elif isinstance(value, list):
             value = tuple(value)
-        elif hints[name] is float and isinstance(value, str):
+        elif hint is float and isinstance(value, str):
             value = _number(value)  # YAML reads 1e-3 as text
         arguments[name] = value
     made = kind(**arguments)
-    for field in dataclasses.fields(made):
-        value = getattr(made, field.name)
-        if not (
-            dataclasses.is_dataclass(value) or (_is_of(hints[field.name], value) and _within(field.metadata, value))
-        ):
-            raise ValueError(f"{kind.__name__}.{field.name} cannot be {value!r}")
+    for name, field in known.items():
+        value = getattr(made, name)
+        if not field.nested and not (_is_of(field.hint, value) and all(holds(value, b) for holds, b in field.bounds)):
+            raise ValueError(f"{kind.__name__}.{name} cannot be {value!r}")
     return made
+
+
+@dataclass(frozen=True)
+class _Field:
+    """The type of a dataclass's field, whether it is a dataclass itself, and its bounds."""
+
+    hint: Any
+    nested: bool
+    bounds: tuple[tuple[Callable[[Any, Any], bool], float], ...]
+
+
+BOUNDS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "ge": operator.ge,
+    "gt": operator.gt,
+    "le": operator.le,
+    "lt": operator.lt,
+}
+
+
+@lru_cache
+def _fields_of(kind: type[Any]) -> Mapping[str, _Field]:
+    """The fields of a dataclass by name: to look them up takes longer than a configuration takes to make."""
+    hints = get_type_hints(kind)
+    return {
+        field.name: _Field(
+            hints[field.name],
+            dataclasses.is_dataclass(hints[field.name]),
+            tuple((BOUNDS[name], bound) for name, bound in field.metadata.items() if name in BOUNDS),
+        )
+        for field in dataclasses.fields(kind)
+    }
 
 
 def _number(text: str) -> float | str:
@@ -269,11 +300,6 @@ def _is_of(hint: Any, value: Any) -> bool:
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return type(value) is hint
-
-
-def _within(bounds: Mapping[str, Any], value: Any) -> bool:
-    holds = {"ge": operator.ge, "gt": operator.gt, "le": operator.le, "lt": operator.lt}
-    return all(holds[name](value, bound) for name, bound in bounds.items() if name in holds)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from linearizer_core.evaluation import Curve
+if TYPE_CHECKING:
+    from linearizer_core.evaluation import Curve
 
 Kind = Literal["search", "control", "confirm", "reference"]
 State = Literal["finished", "stopped", "failed", "interrupted"]

@@ -21,6 +21,7 @@ from linearizer_core.evaluation import Evaluation, Quality, needed_classifier
 from linearizer_core.families import family_of
 from linearizer_core.journal import Journal, TrialIdentity
 from linearizer_core.state import load_state, remove_state, save_state
+from linearizer_core.system import Usage
 from linearizer_core.training import Trainer, TrainingDiverged, fit
 from linearizer_core.workers import ALONE, LOST, Workers, present
 
@@ -80,6 +81,7 @@ def run(
         trainer = Trainer(config, data, device, workers)
         for message in trainer.warnings:
             saver.warn(message)
+        usage = Usage(device)
         started = time.perf_counter()
         if saved:
             trainer.load_state_dict(saved["trainer"])
@@ -90,10 +92,10 @@ def run(
             if epoch % config.evaluate.every == 0 and epoch < config.train.epochs:
                 measured = workers.agreed(family.interim(trainer.averaged, config, data, quality))
                 _check_finite(measured, epoch)
-                journal.epoch(epoch, result.metrics | measured)
+                journal.epoch(epoch, result.metrics | measured | usage.since_last())
                 yield {"epoch": epoch, **measured}
             else:
-                journal.epoch(epoch, result.metrics)
+                journal.epoch(epoch, result.metrics | usage.since_last())
             stopped = workers.led(stop)
             if stopped or saver.due:
                 saver.save(trainer, time.perf_counter() - started)

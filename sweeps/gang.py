@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +14,8 @@ import ray
 from ray.actor import ActorHandle
 from ray.util import get_current_placement_group, get_node_ip_address
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from sweeps.task import Task
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
@@ -61,30 +63,28 @@ class Worker:
         self._store = store
         return Meeting(None, host, store.port)
 
-    def begin(self, task: Mapping[str, Any], rank: int, meeting: Meeting) -> None:
+    def begin(self, task: Task, rank: int, meeting: Meeting) -> None:
         """Take up a trial; nothing of it runs yet."""
         from torch.distributed import FileStore, TCPStore  # type: ignore[attr-defined]
 
-        count = task["workers"]
         if meeting.path:
             # Nothing leaves the node, so nothing has to listen beyond it.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
-            self._store = FileStore(meeting.path, count)
+            self._store = FileStore(meeting.path, task.workers)
         # Otherwise NCCL's watchdog ends the process where a worker is waited for in vain, instead of raising.
         os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
         if not meeting.path and rank:
             limit = timedelta(seconds=MEETING_SECONDS)
-            self._store = TCPStore(meeting.host, meeting.port, count, is_master=False, timeout=limit)
+            self._store = TCPStore(meeting.host, meeting.port, task.workers, is_master=False, timeout=limit)
         assert self._store is not None, "rank 0 has opened the meeting"
         self._results = self.results(task, rank, self._store)
 
-    def results(self, task: Mapping[str, Any], rank: int, store: Store) -> Results:
+    def results(self, task: Task, rank: int, store: Store) -> Results:
         """This worker's results of a trial, as ``sweeps.trial.execute`` gives them."""
         from linearizer_core.workers import Workers
-        from sweeps.task import Task
         from sweeps.trial import execute
 
-        return execute(Task.of_mapping(task), Workers(rank, task["workers"]), store)
+        return execute(task, Workers(rank, task.workers), store)
 
     def advance(self) -> dict[str, Any] | None:
         """The trial's next result, None after the last."""
@@ -111,7 +111,7 @@ class Gang:
         self._gpus = gpus
         self._actors: list[ActorHandle[Worker]] = []
 
-    def results(self, task: Mapping[str, Any]) -> Results:
+    def results(self, task: Task) -> Results:
         """Rank 0's results of a trial, for which all workers advance together.
 
         What a worker raises, or its death, is raised at once, and ends the others: they would wait for it.

@@ -35,13 +35,14 @@ from sweeps.record import read_record, write_record
 from sweeps.reuse import FinishedTrials
 from sweeps.schedule import PlannedTrial, ReplayError, Schedule, make_study
 from sweeps.searcher import Bridge, HalvingScheduler, Recorded, ScheduleSearcher
+from sweeps.shipping import BackgroundShipper
 from sweeps.spec import Sweep, recorded
 from sweeps.stopping import Halving
 from sweeps.task import Task
-from sweeps.tracking import BackgroundShipper, Shipper, tracking_uri
+from sweeps.tracking import Shipper, tracking_uri
 from sweeps.trainable import TrialTrainable, pack
 from sweeps.trial import only_writer
-from sweeps.uri import describe, without_password
+from sweeps.uri import without_password
 from sweeps.validation import InputError, Problem
 
 MAY_CHANGE = (
@@ -432,14 +433,10 @@ def _end_open_trials(paths: SweepPaths, reason: str | None) -> tuple[dict[str, i
 
 
 def _finish_shipping(background: BackgroundShipper) -> str | None:
-    """Send the rest and close the parent run; what went wrong, if it did."""
-    if not background.close():
-        return f"{background.shipper.lack()} ({background.error})"
-    try:
-        background.shipper.finish()
-    except Exception as error:  # noqa: BLE001 - the sweep is complete in its journals, whatever MLflow says
-        return describe(error, background.shipper.uri)
-    return None
+    """Have the rest sent and the sweep's run closed; what went wrong, if it did."""
+    if background.close():
+        return background.error
+    return f"{background.shipper.lack()} ({background.error})"
 
 
 def shipper_for(folder: Path, uri: str | None) -> Shipper:

@@ -44,10 +44,10 @@ def finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any]) 
         _write_json(folder / "summary.json", summary)
         if table is not None:
             (folder / "importance.csv").write_text(table.to_csv())
+        _write_tables(folder / "tables", record)
         client.log_artifacts(parent, place)
-    for name, made in (("tables", paths.tables), ("report", paths.report)):
-        if made.is_dir():
-            client.log_artifacts(parent, str(made), artifact_path=name)
+    if paths.report.is_dir():
+        client.log_artifacts(parent, str(paths.report), artifact_path="report")
     values = {f"trials/{state}": count for state, count in summary["trials"].items()}
     values |= {"cost/hours": summary["hours"], "cost/gpu_hours": summary["gpu_hours"]}
     values |= _shares(table) if table is not None else {}
@@ -96,6 +96,22 @@ def _importance(record: Record) -> Table | None:
         return importance(record, resamples=1)
     except RecordError:
         return None
+
+
+def _write_tables(folder: Path, record: Record) -> None:
+    """The ablation tables as they are now, where there is enough for any."""
+    from analysis.runs import RecordError
+    from analysis.tabulate import ablation_tables
+
+    try:
+        tables = ablation_tables(record).made
+    except RecordError:
+        return
+    folder.mkdir()
+    for table in tables:
+        (folder / f"{table.name}.csv").write_text(table.to_csv())
+        (folder / f"{table.name}.md").write_text(table.to_markdown())
+        (folder / f"{table.name}.html").write_text(table.to_html(standalone=True))
 
 
 def _shares(table: Table) -> dict[str, float]:

@@ -17,6 +17,7 @@ from linearizer_core.journal import Outcome, TrialIdentity, outcome
 from sweeps.paths import SweepPaths
 from sweeps.schedule import Schedule
 from sweeps.space import describe_point
+from sweeps.task import Task
 
 
 class Progress(Callback):
@@ -147,7 +148,7 @@ class Progress(Callback):
 
 
 def _identity(trial: Trial) -> TrialIdentity:
-    return TrialIdentity(**trial.config["task"]["identity"])
+    return Task.of_text(trial.config["task"]).identity
 
 
 def _clock(seconds: float) -> str:

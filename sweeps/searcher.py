@@ -42,7 +42,7 @@ class Bridge:
         if planned is None:
             return None
         self.running[tune_id] = planned
-        return {"task": self.task(planned).as_mapping()}
+        return {"task": self.task(planned).as_text()}
 
     def must_stop(self, tune_id: str, result: Mapping[str, Any]) -> bool:
         """Whether successive halving ends the trial at this result."""

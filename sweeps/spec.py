@@ -312,13 +312,15 @@ def _typed(sweep: Sweep) -> Sweep:
 def _parse(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
     """The file's values, and the keys that it gives twice (YAML would keep the last one silently)."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        repeated = _repeated(root, "")  # before merged mappings are written out
+        values = None if root is None else loader.construct_document(root)
     except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
         raise InputError(source, [Problem("", f"is not valid YAML: {' '.join(str(error).split())}")]) from None
     if not isinstance(values, dict):
         raise InputError(source, [Problem("", "must be a mapping of keys to values, with at least name and search")])
-    return values, _repeated(root, "")
+    return values, repeated
 
 
 def _repeated(node: yaml.Node | None, prefix: str) -> list[Problem]:

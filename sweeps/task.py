@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from linearizer_core.journal import TrialIdentity
-from linearizer_core.trial import TrialFiles
 from sweeps.paths import SweepPaths
+
+if TYPE_CHECKING:
+    from linearizer_core.trial import TrialFiles
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,14 @@ class Task:
     checkpoint_seconds: float
     collective_timeout: float
 
-    def as_mapping(self) -> dict[str, Any]:
-        """For Tune's ``config``."""
-        return asdict(self)
+    def as_text(self) -> str:
+        """For Tune, which keeps copies of each trial's ``config`` and looks into mappings for things to draw."""
+        return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
-    def of_mapping(cls, values: Mapping[str, Any]) -> Task:
-        """The task that ``as_mapping`` gave."""
+    def of_text(cls, text: str) -> Task:
+        """The task that ``as_text`` gave."""
+        values = json.loads(text)
         return cls(**{**values, "identity": TrialIdentity(**values["identity"])})
 
     @property
@@ -43,5 +47,7 @@ class Task:
     @property
     def files(self) -> TrialFiles:
         """Where the trial's record goes."""
+        from linearizer_core.trial import TrialFiles  # with torch, which not every process needs
+
         paths, name = self.paths, self.identity.trial
         return TrialFiles(paths.journal(name), paths.artifacts(name), paths.training_state(name), paths.cache)

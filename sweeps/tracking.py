@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from linearizer_core.journal import JournalError
@@ -21,6 +22,7 @@ from sweeps.uri import describe, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
 
     from sweeps.mlflow_run import Update
 
@@ -30,7 +32,6 @@ PAGE = 1000
 NOTED_EVERY = 1.0
 """Seconds of sending that may be repeated after a crash: MLflow keeps what is sent again once."""
 
-LONGEST_WAIT = 30.0
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """MLflow's codes for errors that are of one run, and not of the server."""
 
@@ -62,6 +63,20 @@ class Connection:
     experiment: str
     parent: str
     positions: Positions
+    places: dict[str, Any] = field(default_factory=dict)
+    """MLflow's (untyped) artifact repositories of the runs that go on."""
+
+    def place(self, run: str) -> Any:
+        """The artifact repository of a run."""
+        if run not in self.places:
+            self.remember_place(self.client.get_run(run).info)
+        return self.places[run]
+
+    def remember_place(self, run: RunInfo) -> None:
+        """Take the artifact repository of a run from what the server has told."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        self.places[run.run_id] = get_artifact_repository(run.artifact_uri, tracking_uri=self.client.tracking_uri)
 
 
 @dataclass
@@ -250,7 +265,7 @@ class Shipper:
             if position is None:
                 run = self._create_run(connection, trial, piece)
                 position = connection.positions[trial] = Position(run)
-            self._ship_piece(connection.client, trial, position, piece)
+            self._ship_piece(connection, trial, position, piece)
             sent += len(piece.events)
             if time.monotonic() - self._noted > NOTED_EVERY:
                 self._save(connection)
@@ -262,14 +277,17 @@ class Shipper:
         event = piece.events[0]
         tags = self._tags(trial, event["kind"]) | {"mlflow.parentRunId": connection.parent} | tags_of(event)
         started = int(event["time"] * 1000)
-        run: str = connection.client.create_run(connection.experiment, tags=tags, start_time=started).info.run_id
-        return run
+        made = connection.client.create_run(connection.experiment, tags=tags, start_time=started).info
+        # The client would ask the server for what it has just been told.
+        connection.remember_place(made)
+        return str(made.run_id)
 
-    def _ship_piece(self, client: MlflowClient, trial: str, position: Position, piece: Piece) -> None:
+    def _ship_piece(self, connection: Connection, trial: str, position: Position, piece: Piece) -> None:
         from mlflow.entities import RunTag
 
         from sweeps.mlflow_run import STATUS, data_set, update_of
 
+        client = connection.client
         update = update_of(piece.events, position.epoch)
         if update.again or update.warnings:
             self._merge(client, position.run, update)
@@ -280,13 +298,16 @@ class Shipper:
             if dataset is not None:
                 client.log_inputs(position.run, [dataset])
             # The resolved configuration and what it ran with, whole.
-            client.log_dict(position.run, dict(update.first), "trial.json")
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / "trial.json"
+                path.write_text(json.dumps(update.first, indent=2, ensure_ascii=False) + "\n")
+                connection.place(position.run).log_artifact(str(path))
         for name in update.artifacts:
             path = self.paths.artifacts(trial) / name
             if path.is_dir():
-                client.log_artifacts(position.run, str(path), artifact_path=name)
+                connection.place(position.run).log_artifacts(str(path), name)
             elif path.exists():
-                client.log_artifact(position.run, str(path))
+                connection.place(position.run).log_artifact(str(path))
         if update.end is not None:
             ended = int(update.end["time"] * 1000)
             client.set_terminated(position.run, STATUS[update.end["state"]], end_time=ended)
@@ -296,6 +317,7 @@ class Shipper:
         self._unsaved = True
         if update.end is not None and update.end["state"] in ("finished", "stopped"):
             self._over.add(trial)
+            connection.places.pop(position.run, None)
         else:
             self._over.discard(trial)
 
@@ -307,36 +329,3 @@ class Shipper:
             update.tags["sweep.warnings"] = "\n".join(dict.fromkeys([*before, *update.warnings]))[:5000]
         if update.again and "stop_reason" in known and "stop_reason" not in update.tags:
             client.delete_tag(run, "stop_reason")
-
-
-class BackgroundShipper:
-    """Ships in a thread of its own until closed; an unreachable server is tried again, less and less often."""
-
-    def __init__(self, shipper: Shipper, period: float = 1.0) -> None:
-        self.shipper = shipper
-        self.error: str | None = None
-        self._period = period
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="mlflow-shipper", daemon=True)
-        self._thread.start()
-
-    def _loop(self) -> None:
-        wait = self._period
-        while not self._closing.wait(wait):
-            wait = self._period if self._try(everything=False) else min(2 * wait, LONGEST_WAIT)
-
-    def _try(self, everything: bool) -> bool:
-        try:
-            self.shipper.ship(everything)
-        # Whatever the server or the network does, the sweep goes on: the journals have everything.
-        except Exception as error:  # noqa: BLE001
-            self.error = describe(error, self.shipper.uri)
-            return False
-        self.error = None
-        return True
-
-    def close(self) -> bool:
-        """End the thread and send what is left; False, with ``error`` set, when that failed."""
-        self._closing.set()
-        self._thread.join()
-        return self._try(everything=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ray import tune
 
 from sweeps.gang import Gang, Results, Worker
+from sweeps.task import Task
 
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
@@ -23,18 +23,17 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     _results: Results
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._results = self.results(config["task"])
+        self._results = self.results(Task.of_text(config["task"]))
 
-    def results(self, task: Mapping[str, Any]) -> Results:
+    def results(self, task: Task) -> Results:
         """The results of a trial, as ``sweeps.trial.execute`` gives them."""
-        if task["workers"] > 1:
+        if task.workers > 1:
             if self._gang is None:
-                self._gang = Gang(task["workers"], task["threads"], task["gpus"], self.worker)
+                self._gang = Gang(task.workers, task.threads, task.gpus, self.worker)
             return self._gang.results(task)
-        from sweeps.task import Task
         from sweeps.trial import execute
 
-        return execute(Task.of_mapping(task))
+        return execute(task)
 
     def step(self) -> dict[str, Any]:
         result = next(self._results)

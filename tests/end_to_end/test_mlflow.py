@@ -27,7 +27,7 @@ from sweeps.launch import shipper_for
 from sweeps.mirror import Mirror
 from sweeps.paths import SweepPaths
 from sweeps.positions import offsets
-from sweeps.tracking import BackgroundShipper
+from sweeps.shipping import BackgroundShipper
 from tests.end_to_end import lab
 from tests.end_to_end.lab import Linsweep, MlflowServer, PostgresServer, free_port, wait_until
 
@@ -184,7 +184,6 @@ def test_two_hundred_trials_arrive_once_though_the_server_is_killed_twice(
             server.start()
             wait_until("the shipper goes on", lambda n=noted: len(offsets(written.paths.shipped)) > n, 120)
         assert background.close(), background.error
-        shipper.finish()
         assert shipper.lack() == "0 KiB of the journals of 0 trials"
 
         per_run = "SELECT value, count(*) FROM tags JOIN runs USING (run_uuid) WHERE key = 'sweep.trial_id' GROUP BY 1"
@@ -205,7 +204,7 @@ def test_two_hundred_trials_arrive_once_though_the_server_is_killed_twice(
         again.finish()
         assert tables(anew, "killed") == exported
     finally:
-        background._closing.set()
+        background.kill()
         server.kill()
 
 

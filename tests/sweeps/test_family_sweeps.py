@@ -88,7 +88,7 @@ def carry_out(folder: Path, spec: dict[str, Any]) -> Carried:
         assert config is not None
         trial = cast(Trial, SimpleNamespace(trial_id=f"tune{number}", config=config))
         progress.on_trial_start(0, [], trial)
-        for result in execute(Task.of_mapping(config["task"])):
+        for result in execute(Task.of_text(config["task"])):
             progress.on_trial_result(0, [], trial, result)
             view = Console(file=io.StringIO(), width=200, color_system=None)
             view.print(progress._render())
@@ -112,7 +112,9 @@ def check_record(carried: Carried) -> None:
         config: TrialConfig = from_mapping(TrialConfig, events[0]["config"])
         family = family_of(config)
         epochs = [set(event["metrics"]) for event in events if event["event"] == "epoch"]
-        assert {key for key in epochs[0] if not key.startswith("train/")} == set(family.interim_keys(config))
+        assert {key for key in epochs[0] if not key.startswith(("train/", "system/"))} == set(
+            family.interim_keys(config)
+        )
         if events[-1]["state"] == "stopped":
             assert len(epochs) == 1
             continue
