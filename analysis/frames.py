@@ -37,7 +37,7 @@ FIXED = {
 }
 """The columns that ``runs`` has whatever was searched, and their types."""
 
-EPOCHS, STEPS = "train/", "nfe/"
+EPOCHS, STEPS = ("train/", "system/"), "nfe/"
 """What the keys begin with of the metrics of every epoch, and of those against the number of solver steps."""
 
 Integers = np.ndarray[tuple[int], np.dtype[np.integer[Any]]]
@@ -106,7 +106,7 @@ class Trial:
 
 def latest(series: Series) -> dict[str, float]:
     """What stands for the end scalars of a trial that has none: each evaluated metric at the last epoch that has it."""
-    return {key: values[-1] for key, (_, values) in series.items() if not key.startswith((EPOCHS, STEPS))}
+    return {key: values[-1] for key, (_, values) in series.items() if not key.startswith((*EPOCHS, STEPS))}
 
 
 @dataclass(frozen=True)

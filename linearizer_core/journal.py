@@ -145,6 +145,10 @@ def parse(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
             raise JournalError(f"{path}: a line is not JSON: {error}") from None
 
 
+UNEVALUATED = ("train/", "system/")
+"""What the metrics begin with that every epoch has, whether the model is evaluated then or not."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a trial came to: its state (None while it runs), why, its last epoch, and its latest metrics.
@@ -167,7 +171,7 @@ def outcome(path: Path) -> Outcome:
     """The outcome that a journal tells of.
 
     ``metrics`` holds the end scalars, or those of the last evaluated epoch where there are none; ``rungs`` the
-    metrics of every evaluated epoch.
+    metrics of every evaluated epoch: what each epoch has is in neither.
     """
     state: State | None = None
     reason: str | None = None
@@ -185,7 +189,7 @@ def outcome(path: Path) -> Outcome:
                 rungs = {e: m for e, m in rungs.items() if e <= event["resumed_epoch"]}
             case "epoch":
                 epoch = event["epoch"]
-                measured = {k: float(v) for k, v in event["metrics"].items() if not k.startswith("train/")}
+                measured = {k: float(v) for k, v in event["metrics"].items() if not k.startswith(UNEVALUATED)}
                 if measured:
                     rungs[epoch] = measured
             case "summary":
