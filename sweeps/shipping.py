@@ -22,7 +22,7 @@ from sweeps.uri import describe
 CLOSE = "close"
 LONGEST_WAIT = 30.0
 """Seconds between two tries to reach a server."""
-NICENESS = 5
+NICENESS = 10
 """Sending may wait for what the sweep itself has to do."""
 
 
