@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ def write_appendix(
     ``appendix.tex`` is for ``\\input`` in a paper; ``main.tex`` is a document of it alone; ``appendix.md`` is the same
     in Markdown; ``tables/*.tex`` and ``figures/*.pdf`` (and ``.png``) are what they show. Clears the figures.
     """
+    for made_before in ("figures", "tables"):  # what is no longer made must not be left beside what is
+        shutil.rmtree(folder / made_before, ignore_errors=True)
     written = []
     for made in figures:
         written += save(made.chart, folder / "figures" / made.name, ("pdf", "png"))

@@ -24,6 +24,10 @@ LABEL = 16
 """Cells that a row's label gets at the least in a terminal."""
 PORTRAIT = 110
 """Characters of a row that are still legible across a portrait page when they are scaled to it."""
+PORTRAIT_ROWS, LANDSCAPE_ROWS = 45, 25
+"""Rows of a LaTeX table that fit on a page; the others go on on the next."""
+ROUNDING = 1e-9
+"""An error that is smaller than this, relative to its value, is one of rounding: its digits say nothing."""
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -148,6 +152,8 @@ class Column:
             others, error = cell.interval, (cell.interval[1] - cell.interval[0]) / 2
         if not error or not all(map(math.isfinite, (value, error))):
             return self._plain(cell.value, others if error == 0 else ())
+        if error <= ROUNDING * abs(value):
+            return self._plain(cell.value, [0.0] if cell.interval is None else others)
         last = int(f"{error:.1e}".partition("e")[2]) - 1
         if not self.spec.endswith("e"):
             return Figures(_digits(value, last), tuple(_digits(other, last) for other in others))
@@ -274,7 +280,7 @@ class Table:
         """The table for LaTeX: a ``tabular`` inside a ``table`` with caption and label, numbers by siunitx.
 
         It needs booktabs, siunitx (3 or newer) and graphicx, and lscape where it is too wide for a portrait page.
-        A row wider than the line is scaled to it.
+        A row wider than the line is scaled to it, and what is longer than a page goes on on the next.
         """
         body: list[str] = []
         for block, rows in self._blocks():
@@ -284,14 +290,28 @@ class Table:
                 body.append(rf"\multicolumn{{{len(self.columns)}}}{{l}}{{\emph{{{latex(block)}}}}} \\")
             body += [self._latex_row(row) for row in rows]
         wide = sum(self._cell_widths()) > PORTRAIT
-        notes = [rf"\par {latex(note)}" for note in self.notes]
+        longest = LANDSCAPE_ROWS if wide else PORTRAIT_ROWS
+        pages = [body[first : first + longest] for first in range(0, len(body), longest)] or [[]]
         lines = [
             rf"% \usepackage{{booktabs, siunitx, graphicx{', lscape' if wide else ''}}}",
             *([r"\begin{landscape}"] if wide else []),
-            rf"\begin{{table}}[{'p' if wide else 't'}]",
+        ]
+        for number, page in enumerate(pages):
+            lines += self._latex_page(page, number, number == len(pages) - 1, "p" if wide or len(pages) > 1 else "t")
+        lines += [r"\end{landscape}"] if wide else []
+        return "\n".join(lines) + "\n"
+
+    def _latex_page(self, body: list[str], number: int, last: bool, place: str) -> list[str]:
+        """A page of the table as a float; all after the first go on under its number, the last has the notes."""
+        notes = [rf"\par {latex(note)}" for note in self.notes] if last else []
+        caption = rf"\caption{{{latex(self.title)}}}"
+        if number:
+            caption = r"\addtocounter{table}{-1}" + rf"\caption[]{{{latex(self.title)} (continued)}}"
+        return [
+            rf"\begin{{table}}[{place}]",
             r"\centering",
-            rf"\caption{{{latex(self.title)}}}",
-            rf"\label{{tab:{self.name}}}",
+            caption,
+            *([] if number else [rf"\label{{tab:{self.name}}}"]),
             r"\footnotesize",
             NUMBERS,
             rf"\sbox0{{\begin{{tabular}}{{{''.join(column.align[0] for column in self.columns)}}}",
@@ -304,9 +324,8 @@ class Table:
             r"\ifdim\wd0>\linewidth\resizebox{\linewidth}{!}{\usebox0}\else\usebox0\fi",
             *([r"\begin{flushleft}", *notes, r"\end{flushleft}"] if notes else []),
             r"\end{table}",
-            *([r"\end{landscape}"] if wide else []),
+            *([] if last else [r"\clearpage"]),
         ]
-        return "\n".join(lines) + "\n"
 
     def to_csv(self) -> str:
         """The values in full precision; intervals, counts and what is said of a cell have columns of their own."""

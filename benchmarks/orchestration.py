@@ -9,8 +9,11 @@ their processes and have Tune's own loggers off. MLflow itself takes fewer such 
 ``TorchTrainer`` nested in a trainable over a gang. Both join gloo and all-reduce once.
 
 ``plan_1000_seconds``: a plan of 1,000 configurations, made and printed. ``launcher_memory_growth_mb``: resident memory
-of the launching process after the last no-op trial less that after a quarter of them. ``scaling_efficiency_2_workers``:
-training time of one worker on one core, over twice that of two workers on one core each, for the same batches.
+of the launching process after the last no-op trial less that after a quarter of them;
+``launcher_memory_growth_vs_ray_tune`` over that of the plain ``Tuner``, which keeps its trials too.
+
+``scaling_efficiency_2_workers``: training time of one worker on one core, over twice that of two workers on one core
+each, for the same batches.
 
     python benchmarks/orchestration.py [--trials 2000] [--gangs 3]
 """
@@ -24,7 +27,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,13 +125,36 @@ class Gangs(TrialTrainable):
     worker = Meet
 
 
+class Watch(tune.Callback):  # type: ignore[misc]
+    """Notes the memory at the end of each trial."""
+
+    def __init__(self, memory: list[float]) -> None:
+        self._memory = memory
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_memory": []}
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._memory.append(resident())
+
+
 def _add_up() -> None:
     one = torch.ones(1)
     dist.all_reduce(one)
     assert float(one) == dist.get_world_size()
 
 
-def plain_tune(folder: Path, trials: int, cpus: int) -> float:
+def resident() -> float:
+    """MiB of memory that this process has."""
+    return float(psutil.Process().memory_info().rss / 2**20)
+
+
+def growth(memory: Sequence[float]) -> float:
+    """MiB between a quarter of the trials and the last."""
+    return memory[-1] - memory[len(memory) // 4]
+
+
+def plain_tune(folder: Path, trials: int, cpus: int, memory: list[float]) -> float:
     """Seconds of the same no-op trials with Ray Tune and OptunaSearch alone."""
 
     def trial(config: dict[str, Any]) -> None:
@@ -147,7 +173,9 @@ def plain_tune(folder: Path, trials: int, cpus: int) -> float:
         tune.with_resources(trial, {"CPU": 1}),
         param_space=space,
         tune_config=tune.TuneConfig(search_alg=searcher, num_samples=trials, reuse_actors=True),
-        run_config=tune.RunConfig(name="plain", storage_path=str(folder / "plain"), verbose=0),
+        run_config=tune.RunConfig(
+            name="plain", storage_path=str(folder / "plain"), verbose=0, callbacks=[Watch(memory)]
+        ),
     ).fit()
     return time.perf_counter() - started
 
@@ -183,13 +211,13 @@ def nested_train(folder: Path, trials: int) -> float:
 
 
 def ours(
-    folder: Path, trials: int, trainable: type[TrialTrainable], workers: int, watch: Callable[[], None]
+    folder: Path, trials: int, trainable: type[TrialTrainable], workers: int, memory: list[float]
 ) -> tuple[float, float]:
     """Seconds of a sweep's trials, with MLflow on, and of sending what MLflow does not have by then."""
 
     class Watched(io.StringIO):
         def write(self, text: str) -> int:
-            watch()
+            memory.append(resident())
             return len(text)
 
     folder.mkdir()
@@ -216,28 +244,27 @@ def main() -> None:
         print(f"a plan of 1,000 configurations: {figures['plan_1000_seconds']:.2f} s", flush=True)
 
         memory: list[float] = []
-        process = psutil.Process()
-
-        def watch() -> None:
-            memory.append(process.memory_info().rss / 2**20)
-
-        seconds, rest = ours(folder / "no-op", arguments.trials, NoOp, 1, watch)
-        quarter = memory[len(memory) // 4]
-        figures["launcher_memory_growth_mb"] = memory[-1] - quarter
+        seconds, rest = ours(folder / "no-op", arguments.trials, NoOp, 1, memory)
+        figures["launcher_memory_growth_mb"] = grown = growth(memory)
         print(
-            f"{arguments.trials} no-op trials, ours: {seconds:.1f} s, and {rest:.1f} s until MLflow has all; "
-            f"memory {quarter:.0f} MiB after a quarter, "
-            f"{memory[-1]:.0f} MiB at the end",
+            f"{arguments.trials} no-op trials, ours: {seconds:.1f} s, and {rest:.1f} s until MLflow has all; memory "
+            f"{memory[-1]:.0f} MiB, {grown:.0f} of them since a quarter of the trials",
             flush=True,
         )
-        gangs, _ = ours(folder / "gangs", arguments.gangs, Gangs, 2, lambda: None)
+        gangs, _ = ours(folder / "gangs", arguments.gangs, Gangs, 2, [])
         print(f"{arguments.gangs} trials of two workers, ours: {gangs:.1f} s", flush=True)
 
         quiet = {"log_to_driver": False, "logging_level": "ERROR"}
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
-        plain = plain_tune(folder, arguments.trials, cpus)
+        memory = []
+        plain = plain_tune(folder, arguments.trials, cpus, memory)
         ray.shutdown()
-        print(f"{arguments.trials} no-op trials, Ray Tune with OptunaSearch: {plain:.1f} s", flush=True)
+        print(
+            f"{arguments.trials} no-op trials, Ray Tune with OptunaSearch: {plain:.1f} s; memory {memory[-1]:.0f} MiB, "
+            f"{growth(memory):.0f} of them since a quarter of the trials",
+            flush=True,
+        )
+        figures["launcher_memory_growth_vs_ray_tune"] = grown / growth(memory)
         figures["trials_vs_ray_tune"] = plain / seconds
         figures["trials_and_shipping_vs_ray_tune"] = plain / (seconds + rest)
 

@@ -79,6 +79,9 @@ class BackgroundShipper:
         if self._finished() is None:
             self._start()  # it had died: what it has noted is not sent again
             self._finished()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
         ended = self._ended or {"sent": False, "error": f"it died with exit code {self._process.returncode}"}
         self.error = ended["error"]
         return bool(ended["sent"])
@@ -129,8 +132,7 @@ def _await_close(lines: IO[str], closing: threading.Event) -> None:
     for line in lines:
         if line.strip() == CLOSE:
             closing.set()
-            return
-    os._exit(1)
+    os._exit(1)  # nobody waits for what is still to be sent: another launch may be about to send it
 
 
 def main() -> None:

@@ -684,7 +684,8 @@ def test_latex_compiles_within_the_page(tmp_path: Path) -> None:
         (Row(tuple(Cell(1.5e-7 * index, 2e-8, marker="≈") for index in range(16)), "block", "†", bold=True),),
         ("100 % of a_b: − · × ≥ ≤ η² ₂ ρ Δ …",),
     )  # fmt: skip
-    tables = [configurations(record), pivot(record, DEPTH, RANK, ci="bootstrap"), one_factor(record), wide]
+    long = Table("long", "Long", wide.columns[:3], tuple(Row(wide.rows[0].cells[:3]) for _ in range(100)), ("n",))
+    tables = [configurations(record), long, pivot(record, DEPTH, RANK, ci="bootstrap"), one_factor(record), wide]
     body = "\n".join(table.to_latex() for table in tables)
     preamble = "\\documentclass{article}\\usepackage{booktabs,siunitx,graphicx,lscape}\\begin{document}\n"
     (tmp_path / "t.tex").write_text(f"{preamble}{body}\\end{{document}}\n")
@@ -693,6 +694,10 @@ def test_latex_compiles_within_the_page(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:]
     assert "Overfull" not in done.stdout
     assert "\\begin{landscape}" in tables[-1].to_latex()
+    pages = long.to_latex().split("\\begin{table}[p]")[1:]
+    assert [page.count(" \\\\\n") - 1 for page in pages] == [45, 45, 10]
+    assert [page.count("(continued)") for page in pages] == [0, 1, 1]
+    assert [page.count("\\par n") for page in pages] == [0, 0, 1]
 
 
 def test_markdown_escapes_what_would_be_markup() -> None:
@@ -716,3 +721,15 @@ def test_latex_escapes_every_special_character() -> None:
 )
 def test_number_formats(values: list[float], spec: str) -> None:
     assert number_format(values) == spec
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (Cell(84.5, 3e-14), "84.50 ± 0"),
+        (Cell(84.5, interval=(84.5 - 1e-14, 84.5 + 1e-14)), "84.50 [84.50, 84.50]"),
+        (Cell(84.5, 3e-6), "84.5000000 ± 0.0000030"),
+    ],
+)
+def test_the_digits_of_rounding_errors_are_not_shown(cell: Cell, text: str) -> None:
+    assert Column("c", "c", spec=".2f").text(cell) == text
