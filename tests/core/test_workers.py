@@ -131,8 +131,9 @@ def check_event(found: dict[str, Any], expected: dict[str, Any]) -> None:
     if "metrics" in found:
         assert found["metrics"].keys() == expected["metrics"].keys()
         for key, value in expected["metrics"].items():
-            # Residuals are rounding errors themselves, and Lipschitz constants are of single points.
-            rel = 0.02 if key.startswith("linearity/") else 1e-3
+            # Residuals are rounding errors themselves, Lipschitz constants are of single points, and the gradient's
+            # norm is what is left of larger numbers: float32 rounds them; check_training has float64.
+            rel = 0.02 if key.startswith(("linearity/", "train/gradient_norm")) else 1e-3
             if not key.startswith(("cost/", "system/")):
                 assert float(found["metrics"][key]) == pytest.approx(float(value), rel=rel, abs=1e-4, nan_ok=True), key
 
