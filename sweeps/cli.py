@@ -421,7 +421,7 @@ def ui(
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     arguments = ["--backend-store-uri", database, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     artifacts = ["--artifacts-destination", paths.mlflow_artifacts.resolve().as_uri()]
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", "server", *arguments, *artifacts])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", "server", *arguments, *artifacts])
 
 
 @app.command()

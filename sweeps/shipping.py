@@ -38,7 +38,7 @@ class BackgroundShipper:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-P", "-m", __name__],  # -P: a module of the user's folder is not meant by its name
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -333,11 +333,23 @@ def test_pending_counts_the_bytes_that_were_not_sent(record: Record, store: Stor
 # In the background
 
 
-def test_the_background_ships_what_comes(record: Record, store: Store) -> None:
+def test_the_background_ships_what_comes(
+    record: Record, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlflow.py").write_text("raise ImportError('a file of the user was taken for a package')")
+    monkeypatch.chdir(tmp_path)
     background = BackgroundShipper(record.shipper(store.uri), period=0.02)
     write_all(record)
     assert background.close()
     assert background.error is None
+    check_all(store)
+
+
+def test_a_shipping_process_that_dies_is_started_again(record: Record, store: Store) -> None:
+    background = BackgroundShipper(record.shipper(store.uri), period=0.02)
+    write_all(record)
+    background.kill()
+    assert background.close()
     check_all(store)
 
 
