@@ -87,7 +87,7 @@ def sweep_of(folder: Path, trials: int, workers: int = 1) -> Sweep:
 
 def no_op(task: Task, write: bool) -> Results:
     """A trial that trains nothing, with the whole of a record."""
-    journal = Journal(task.files.journal if write else None)
+    journal = Journal(task.paths.journal(task.identity.trial) if write else None)
     journal.trial(task.identity, task.config, task.provenance)
     sigma = task.config["train"]["sigma"]
     for epoch in range(1, REPORTS + 1):

@@ -377,8 +377,6 @@ def _run(run: _Run, plan: Plan, paths: SweepPaths, console: Console, trainable: 
     # As many trials may wait for a process as can run: by default Tune starts the processes one after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.concurrency)
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    # A launch goes on from the journals: Tune need not save its own state again and again.
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "inf"
     gang = pack(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
     bridge, schedule = run.bridge, run.bridge.schedule
     progress = Progress(schedule, paths, plan.sweep.base_leaves["train.epochs"], console)
