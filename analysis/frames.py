@@ -37,8 +37,10 @@ FIXED = {
 }
 """The columns that ``runs`` has whatever was searched, and their types."""
 
-EPOCHS, STEPS = ("train/", "system/"), "nfe/"
+EPOCHS, STEPS = "train/", "nfe/"
 """What the keys begin with of the metrics of every epoch, and of those against the number of solver steps."""
+MACHINE = "system/"
+"""What the keys begin with that tell of the machine, and not of what was trained: they are left where they are."""
 
 Integers = np.ndarray[tuple[int], np.dtype[np.integer[Any]]]
 Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -106,7 +108,7 @@ class Trial:
 
 def latest(series: Series) -> dict[str, float]:
     """What stands for the end scalars of a trial that has none: each evaluated metric at the last epoch that has it."""
-    return {key: values[-1] for key, (_, values) in series.items() if not key.startswith((*EPOCHS, STEPS))}
+    return {key: values[-1] for key, (_, values) in series.items() if not key.startswith((EPOCHS, STEPS))}
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ DEPTH = 8
 """Of fANOVA's trees: the time goes with the square of their leaves, and deeper ones tell single values apart."""
 
 Point = Mapping[str, Any]
+Draw = tuple[list[Point], list[float]]
+"""Points and their values."""
 
 
 def study_of(points: Sequence[Point], values: Sequence[float], record: Record, direction: str) -> optuna.Study:
@@ -176,20 +178,27 @@ def _draws(
     means: Array,
     resamples: int,
     unequal: bool,
-) -> tuple[list[tuple[list[Point], list[float]]], str]:
+) -> tuple[list[Draw], str]:
     """The same search as it could have been: at each seed alone, or with configurations drawn again."""
     values = seed_values(record, frame, key, unequal)
     by_seed = pd.DataFrame({index: values[index] for index in frame.index}).T
     common = by_seed.columns[by_seed.notna().all()]
     if len(common) >= 3:
-        return [(list(points), by_seed[seed].to_list()) for seed in common], "seeds"
+        return _told([(list(points), by_seed[seed].to_list()) for seed in common], record, key), "seeds"
     rng = np.random.default_rng(0)
     draws = []
     for _ in range(resamples):
         places = rng.integers(len(points), size=len(points))
-        if np.ptp(means[places]) > 0:  # of equal values there is nothing to explain
-            draws.append(([points[place] for place in places], [float(means[place]) for place in places]))
-    return draws, "bootstraps of the configurations"
+        draws.append(([points[place] for place in places], [float(means[place]) for place in places]))
+    return _told(draws, record, key), "bootstraps of the configurations"
+
+
+def _told(draws: list[Draw], record: Record, key: str) -> list[Draw]:
+    """The draws that have something to explain; raises ``RecordError`` where none has."""
+    kept = [(points, values) for points, values in draws if np.ptp(values) > 0]
+    if not kept:
+        raise RecordError(f"{record.names}: nearly every configuration has the same {key}: no axis matters to it")
+    return kept
 
 
 def _agreement(name: str, again: Array, unit: str) -> str:

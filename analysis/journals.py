@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.cache import Cache, Stamp
-from analysis.frames import Frames, Points, Series, Trial, build, flatten, latest
+from analysis.frames import MACHINE, Frames, Points, Series, Trial, build, flatten, latest
 from analysis.sweep_info import KINDS, STATES, RecordError, SweepInfo
 
 REQUIRED = ("sweep", "trial", "kind", "number", "config_hash", "seed", "attempt")
@@ -91,7 +91,9 @@ class _Tally:
         """Take in one line; raises ``KeyError`` or ``ValueError`` for one that lacks what its event needs."""
         match event["event"]:
             case "epoch":
-                self.epochs[int(event["epoch"])] = _floats(event["metrics"])
+                metrics = _floats(event["metrics"])
+                kept = {key: value for key, value in metrics.items() if not key.startswith(MACHINE)}
+                self.epochs[int(event["epoch"])] = kept
             case "trial":
                 self._begin({name: event[name] for name in REQUIRED} | dict(event))
             case "curve":

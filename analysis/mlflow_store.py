@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.frames import EPOCHS, STEPS, Part, Points, Series, Trial, build, latest
+from analysis.frames import EPOCHS, MACHINE, STEPS, Part, Points, Series, Trial, build, latest
 from analysis.sweep_info import RecordError, SweepInfo
 
 if TYPE_CHECKING:
@@ -202,7 +202,8 @@ def _trial(run: Run, histories: Mapping[str, list[Point]], numbers: dict[str, in
         over = run.info.status != "RUNNING"
         attempt, epoch = tag("attempt", int, 1), tag("epoch", int) if over else None
         began = tag("attempt_started", int, run.info.start_time)
-        series, summary = _taken_apart(histories, began, epoch if attempt > 1 else None)
+        results = {key: points for key, points in histories.items() if not key.startswith(MACHINE)}
+        series, summary = _taken_apart(results, began, epoch if attempt > 1 else None)
         if epoch is None:
             epoch = max((series[key][0][-1] for key in series if not key.startswith(STEPS)), default=None)
         return Trial(

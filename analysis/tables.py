@@ -282,16 +282,9 @@ class Table:
         It needs booktabs, siunitx (3 or newer) and graphicx, and lscape where it is too wide for a portrait page.
         A row wider than the line is scaled to it, and what is longer than a page goes on on the next.
         """
-        body: list[str] = []
-        for block, rows in self._blocks():
-            if body:
-                body.append(r"\midrule")
-            if block:
-                body.append(rf"\multicolumn{{{len(self.columns)}}}{{l}}{{\emph{{{latex(block)}}}}} \\")
-            body += [self._latex_row(row) for row in rows]
         wide = sum(self._cell_widths()) > PORTRAIT
         longest = LANDSCAPE_ROWS if wide else PORTRAIT_ROWS
-        pages = [body[first : first + longest] for first in range(0, len(body), longest)] or [[]]
+        pages = self._latex_pages(longest)
         lines = [
             rf"% \usepackage{{booktabs, siunitx, graphicx{', lscape' if wide else ''}}}",
             *([r"\begin{landscape}"] if wide else []),
@@ -300,6 +293,22 @@ class Table:
             lines += self._latex_page(page, number, number == len(pages) - 1, "p" if wide or len(pages) > 1 else "t")
         lines += [r"\end{landscape}"] if wide else []
         return "\n".join(lines) + "\n"
+
+    def _latex_pages(self, longest: int) -> list[list[str]]:
+        """The lines of the body of each page, the title of a block on the page of its first row."""
+        pages: list[list[str]] = [[]]
+        for block, rows in self._blocks():
+            title = rf"\multicolumn{{{len(self.columns)}}}{{l}}{{\emph{{{latex(block)}}}}} \\"
+            for place, row in enumerate(rows):
+                opening = [title] if block and not place else []
+                if len(pages[-1]) + len(opening) >= longest:
+                    pages.append([])
+                elif opening and pages[-1]:
+                    opening.insert(0, r"\midrule")
+                elif not place and pages[-1]:
+                    opening = [r"\midrule"]
+                pages[-1] += [*opening, self._latex_row(row)]
+        return pages
 
     def _latex_page(self, body: list[str], number: int, last: bool, place: str) -> list[str]:
         """A page of the table as a float; all after the first go on under its number, the last has the notes."""

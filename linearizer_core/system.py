@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,13 +17,14 @@ class Usage:
 
     def __init__(self, device: str) -> None:
         self._gpu = torch.device(device) if torch.device(device).type == "cuda" else None
+        self._tells = self._gpu is not None
         self._wall, self._busy = time.perf_counter(), time.process_time()
 
     def since_last(self) -> dict[str, float]:
         """``system/…`` to value: mean ``cpu_cores`` busy since the last call, and what is taken now.
 
         ``memory_gb`` is resident memory (Linux), ``gpu_memory_gb`` what PyTorch holds of the GPU's, ``gpu_percent`` how
-        busy the GPU is, by whomever, where NVIDIA's management library is installed.
+        busy the GPU is, by whomever, where its driver tells and ``nvidia-ml-py`` is installed.
         """
         wall, busy = time.perf_counter(), time.process_time()
         usage = {"cpu_cores": (busy - self._busy) / max(wall - self._wall, 1e-9)}
@@ -33,6 +33,9 @@ class Usage:
             usage["memory_gb"] = int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / GIB
         if self._gpu is not None:
             usage["gpu_memory_gb"] = torch.cuda.memory_reserved(self._gpu) / GIB
-            with suppress(ModuleNotFoundError, RuntimeError):
+        if self._tells:
+            try:
                 usage["gpu_percent"] = float(torch.cuda.utilization(self._gpu))
+            except Exception:  # noqa: BLE001 - the vendor's libraries have classes of their own, and no trial fails for this
+                self._tells = False
         return {f"system/{name}": value for name, value in usage.items()}

@@ -112,6 +112,8 @@ def launch(
             record,
         )
         background = BackgroundShipper(shipper)
+        # Whatever is raised from here on: nothing is sent once the lock is let go.
+        stack.callback(background.kill)
         try:
             _reference_trials(sweep, paths, record["provenance"], console)
             clock.lap("references")

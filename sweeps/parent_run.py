@@ -34,30 +34,35 @@ def finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any]) 
     paths.journals.mkdir(exist_ok=True)  # a launch may have ended before its first trial
     record = load(paths.root)
     ended = int(sweep["ended"] * 1000)
-    table = _importance(record)
     summary = _summary(record, paths, sweep)
+    values = {f"trials/{state}": count for state, count in summary["trials"].items()}
+    values |= {"cost/hours": summary["hours"], "cost/gpu_hours": summary["gpu_hours"]}
+    if sweep["state"] == "finished":
+        values[f"best/{next(iter(sweep['objective']))}"] = sweep["best_value"]
+    client.log_batch(parent, metrics=_metrics(values, ended), tags=[RunTag("sweep.state", sweep["state"])])
+    client.set_terminated(parent, STATUS[sweep["state"]], end_time=ended)
+    # What is made of the record comes last: the run is closed whether it can be made or not.
+    table = _importance(record)
+    if table is not None:
+        client.log_batch(parent, metrics=_metrics(_shares(table), ended))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "sweep.json").write_bytes(paths.sweep_json.read_bytes())
-        (folder / "spec.yaml").write_text(yaml.safe_dump(sweep["spec"], sort_keys=False, allow_unicode=True))
+        (folder / "spec.yaml").write_text(yaml.safe_dump(sweep["spec"], sort_keys=False, allow_unicode=True), "utf-8")
         _write_json(folder / "environment.json", sweep.get("provenance", {}))
         _write_json(folder / "summary.json", summary)
         if table is not None:
-            (folder / "importance.csv").write_text(table.to_csv())
+            (folder / "importance.csv").write_text(table.to_csv(), "utf-8")
         _write_tables(folder / "tables", record)
         client.log_artifacts(parent, place)
     if paths.report.is_dir():
         client.log_artifacts(parent, str(paths.report), artifact_path="report")
-    values = {f"trials/{state}": count for state, count in summary["trials"].items()}
-    values |= {"cost/hours": summary["hours"], "cost/gpu_hours": summary["gpu_hours"]}
-    values |= _shares(table) if table is not None else {}
-    if sweep["state"] == "finished":
-        values[f"best/{next(iter(sweep['objective']))}"] = sweep["best_value"]
-    metrics = [Metric(key, float(value), ended, 0) for key, value in values.items()]
-    client.log_batch(parent, metrics=metrics, tags=[RunTag("sweep.state", sweep["state"])])
     for trial in _kept(record, paths, sweep):
         log_model(connection, paths, trial)
-    client.set_terminated(parent, STATUS[sweep["state"]], end_time=ended)
+
+
+def _metrics(values: Mapping[str, float], stamp: int) -> list[Metric]:
+    return [Metric(key, float(value), stamp, 0) for key, value in values.items()]
 
 
 def _summary(record: Record, paths: SweepPaths, sweep: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,9 +114,9 @@ def _write_tables(folder: Path, record: Record) -> None:
         return
     folder.mkdir()
     for table in tables:
-        (folder / f"{table.name}.csv").write_text(table.to_csv())
-        (folder / f"{table.name}.md").write_text(table.to_markdown())
-        (folder / f"{table.name}.html").write_text(table.to_html(standalone=True))
+        (folder / f"{table.name}.csv").write_text(table.to_csv(), "utf-8")
+        (folder / f"{table.name}.md").write_text(table.to_markdown(), "utf-8")
+        (folder / f"{table.name}.html").write_text(table.to_html(standalone=True), "utf-8")
 
 
 def _shares(table: Table) -> dict[str, float]:
@@ -125,4 +130,4 @@ def _shares(table: Table) -> dict[str, float]:
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -102,6 +102,7 @@ def render(plan: Plan) -> RenderableType:
     recorded.add_column("keys")
     recorded.add_column()
     recorded.add_row("train/…", "loss terms and gradient norm, by epoch")
+    recorded.add_row("system/…", "what the process takes of the machine, by epoch")
     if stepped:
         recorded.add_row("nfe/…", f"{', '.join(curves)} at {len(config.evaluate.steps)} step counts")
     for family, names in families.items():

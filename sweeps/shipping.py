@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,23 +28,41 @@ NICENESS = 10
 
 
 class BackgroundShipper:
-    """Has a sweep's journals sent until closed; ``error`` says why nothing can be sent now, if so."""
+    """Has a sweep's journals sent until closed; ``error`` says why nothing can be sent now, if so.
+
+    A process that dies before it was told to end is started again, less and less often: what it has noted is not sent
+    twice.
+    """
 
     def __init__(self, shipper: Shipper, period: float = 1.0) -> None:
         self.shipper = shipper
         self.error: str | None = None
         self._period = period
-        self._ended: dict[str, Any] | None = None
-        self._start()
+        self._sent = False
+        self._closing = threading.Event()
+        self._killed = threading.Event()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._thread = threading.Thread(target=self._keep, name="mlflow-shipper", daemon=True)
+        self._thread.start()
 
-    def _start(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__],  # -P: a module of the user's folder is not meant by its name
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the launch, which has this process send the rest
-        )
+    def _keep(self) -> None:
+        """Start the process, and start it again when it dies; one that dies while it closes has one more try."""
+        wait = self._period
+        while not self._killed.is_set():
+            last = self._closing.is_set()
+            try:
+                if self._carried_out():
+                    return
+            except OSError as error:
+                self.error = describe(error, self.shipper.uri)
+            if last:
+                return
+            self._closing.wait(wait)
+            wait = min(2 * wait, LONGEST_WAIT)
+
+    def _carried_out(self) -> bool:
+        """Whether a process, from its start to its death, came to its end; raises ``OSError`` where none starts."""
         told = {
             "root": str(self.shipper.paths.root.resolve()),
             "uri": self.shipper.uri,
@@ -51,51 +70,61 @@ class BackgroundShipper:
             "sweep": self.shipper.sweep,
             "period": self._period,
         }
-        self._tell(json.dumps(told))
-        self._reader = threading.Thread(target=self._listen, args=(self._process,), name="mlflow-answers", daemon=True)
-        self._reader.start()
-
-    def _tell(self, line: str) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has died, which closing finds out
-
-    def _listen(self, process: subprocess.Popen[str]) -> None:
+        with self._lock:
+            if self._killed.is_set():
+                return True
+            process = self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", __name__],  # -P: a module of the user's folder is not meant by its name
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the launch, which has this process send the rest
+            )
+            self._tell(json.dumps(told))
+            if self._closing.is_set():
+                self._tell(CLOSE)
+        assert process.stdin is not None
         assert process.stdout is not None
+        ended = False
         for line in process.stdout:
             answer = json.loads(line)
             self.error = answer["error"]
             if "sent" in answer:
-                self._ended = answer
+                ended, self._sent = True, answer["sent"]
+        code = process.wait()
+        process.stdout.close()
+        with suppress(BrokenPipeError):  # what it has not read is flushed again
+            process.stdin.close()
+        if not ended:
+            self.error = f"the process that sends died (exit code {code})"
+        return ended
+
+    def _tell(self, line: str) -> None:
+        """Write a line to the process; the lock must be held."""
+        with suppress(BrokenPipeError, ValueError):  # it has died, which its answers' end tells
+            if self._process is not None and self._process.stdin is not None:
+                self._process.stdin.write(line + "\n")
+                self._process.stdin.flush()
 
     def close(self) -> bool:
         """Have the rest sent, and the sweep's own run closed where the sweep is over.
 
         False, with ``error`` set, when the rest could not be sent.
         """
-        if self._finished() is None:
-            self._start()  # it had died: what it has noted is not sent again
-            self._finished()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
-        ended = self._ended or {"sent": False, "error": f"it died with exit code {self._process.returncode}"}
-        self.error = ended["error"]
-        return bool(ended["sent"])
-
-    def _finished(self) -> dict[str, Any] | None:
-        self._tell(CLOSE)
-        self._process.wait()
-        self._reader.join()
-        return self._ended
+        with self._lock:
+            self._closing.set()
+            self._tell(CLOSE)
+        self._thread.join()
+        return self._sent
 
     def kill(self) -> None:
-        """End the process there and then."""
-        self._process.kill()
-        self._process.wait()
+        """End the process there and then, if there is one."""
+        with self._lock:
+            self._killed.set()
+            if self._process is not None:
+                self._process.kill()
+        self._closing.set()
+        self._thread.join()
 
 
 def _run(told: dict[str, Any], closing: threading.Event) -> Iterator[dict[str, Any]]:

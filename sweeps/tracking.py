@@ -300,7 +300,7 @@ class Shipper:
             # The resolved configuration and what it ran with, whole.
             with TemporaryDirectory() as folder:
                 path = Path(folder) / "trial.json"
-                path.write_text(json.dumps(update.first, indent=2, ensure_ascii=False) + "\n")
+                path.write_text(json.dumps(update.first, indent=2, ensure_ascii=False) + "\n", "utf-8")
                 connection.place(position.run).log_artifact(str(path))
         for name in update.artifacts:
             path = self.paths.artifacts(trial) / name

@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+import torch
 
 from linearizer_core.system import Usage
 
@@ -26,3 +27,23 @@ def test_cores_are_of_the_time_since_the_last_call() -> None:
     asleep = usage.since_last()["system/cpu_cores"]
     assert busy > 0
     assert asleep < busy / 2
+
+
+def test_a_gpu_that_does_not_tell_how_busy_it_is_fails_no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NotSupported(Exception):
+        """As NVML raises where a GPU is partitioned."""
+
+    asked: list[object] = []
+
+    def utilization(device: object) -> int:
+        asked.append(device)
+        raise NotSupported
+
+    monkeypatch.setattr(torch.cuda, "utilization", utilization)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**29)
+    usage = Usage("cuda")
+    for _ in range(2):
+        told = usage.since_last()
+        assert told["system/gpu_memory_gb"] == 0.5
+        assert "system/gpu_percent" not in told
+    assert len(asked) == 1

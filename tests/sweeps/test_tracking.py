@@ -347,9 +347,24 @@ def test_the_background_ships_what_comes(
 
 def test_a_shipping_process_that_dies_is_started_again(record: Record, store: Store) -> None:
     background = BackgroundShipper(record.shipper(store.uri), period=0.02)
+    for _ in range(2):
+        while background._process is None or background._process.poll() is not None:
+            time.sleep(0.01)
+        background._process.kill()
     write_all(record)
-    background.kill()
     assert background.close()
+    check_all(store)
+    background.kill()  # which is of no consequence any more
+    assert background.error is None
+
+
+def test_a_shipping_process_can_be_ended_at_once(record: Record, store: Store) -> None:
+    background = BackgroundShipper(record.shipper(store.uri))
+    background.kill()
+    assert background._process is None or background._process.poll() is not None
+    write_all(record)
+    assert background.close() is False
+    assert record.shipper(store.uri).ship() == 9
     check_all(store)
 
 
