@@ -48,18 +48,7 @@ def write_tables(
     tables = ablation_tables(record, metrics, rows, cols, ci=ci, unequal=unequal)
     target = _target(folders, record, "tables")
     target.mkdir(parents=True, exist_ok=True)
-    files = []
-    for table in tables.made:
-        texts = {
-            ".csv": table.to_csv(),
-            ".md": table.to_markdown(),
-            ".tex": table.to_latex(),
-            ".html": table.to_html(standalone=True),
-        }
-        for suffix, text in texts.items():
-            path = target / f"{table.name}{suffix}"
-            path.write_text(text)
-            files.append(path)
+    files = [path for table in tables.made for path in table.write(target, (".csv", ".md", ".tex", ".html"))]
     return Written(tables.made, files + _figures(record, target), tables.refused)
 
 

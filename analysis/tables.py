@@ -5,9 +5,10 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import pandas as pd
@@ -335,6 +336,19 @@ class Table:
             r"\end{table}",
             *([] if last else [r"\clearpage"]),
         ]
+
+    def write(self, folder: Path, suffixes: Sequence[str]) -> list[Path]:
+        """Write the table into a folder, as ``.csv``, ``.md``, ``.tex`` and ``.html`` where asked for."""
+        made: dict[str, Callable[[], str]] = {
+            ".csv": self.to_csv,
+            ".md": self.to_markdown,
+            ".tex": self.to_latex,
+            ".html": lambda: self.to_html(standalone=True),
+        }
+        paths = [folder / f"{self.name}{suffix}" for suffix in suffixes]
+        for path in paths:
+            path.write_text(made[path.suffix](), encoding="utf-8")
+        return paths
 
     def to_csv(self) -> str:
         """The values in full precision; intervals, counts and what is said of a cell have columns of their own."""

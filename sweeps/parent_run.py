@@ -114,9 +114,7 @@ def _write_tables(folder: Path, record: Record) -> None:
         return
     folder.mkdir()
     for table in tables:
-        (folder / f"{table.name}.csv").write_text(table.to_csv(), "utf-8")
-        (folder / f"{table.name}.md").write_text(table.to_markdown(), "utf-8")
-        (folder / f"{table.name}.html").write_text(table.to_html(standalone=True), "utf-8")
+        table.write(folder, (".csv", ".md", ".html"))
 
 
 def _shares(table: Table) -> dict[str, float]:
