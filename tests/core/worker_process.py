@@ -10,7 +10,8 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -173,24 +174,33 @@ def forbidden() -> bool:
     raise AssertionError("a worker that does not lead was asked")
 
 
-def diverged(workers: Workers, folder: Path) -> dict[str, Any]:
-    """Numbers that are lost on one worker alone: of losses in its second epoch, of recomputation, and before either."""
-    found = {}
+@contextmanager
+def broken(workers: Workers, call: int, error: Exception) -> Iterator[None]:
+    """The losses of worker 1 raise an error at a call, counted from 1."""
     losses = Diffusion.losses
     calls = 0
 
     def breaks(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        # After one step of rehearsal and four of the first epoch.
-        if calls == 7:
-            raise ArithmeticError("an inverse of worker 1 is lost")
+        if calls == call:
+            raise error
         return losses(*arguments)
 
     if workers.rank == 1:
         Diffusion.losses = breaks  # type: ignore[method-assign]
-    found["losses"] = list(trial.run(TRIALS["diffusion"], WHO, files(folder, "lost"), {}, "cpu", workers=workers))
-    Diffusion.losses = losses  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Diffusion.losses = losses  # type: ignore[method-assign]
+
+
+def diverged(workers: Workers, folder: Path) -> dict[str, Any]:
+    """Numbers that are lost on one worker alone: of losses in its second epoch, of recomputation, and before either."""
+    found = {}
+    # After one step of rehearsal and four of the first epoch.
+    with broken(workers, 7, ArithmeticError("an inverse of worker 1 is lost")):
+        found["losses"] = list(trial.run(TRIALS["diffusion"], WHO, files(folder, "lost"), {}, "cpu", workers=workers))
     flow = dataclasses.replace(TRAINED["recomputed, shared"].model.flow, depth=4)
     case = dataclasses.replace(
         TRAINED["recomputed, shared"],
@@ -238,22 +248,8 @@ def shares(workers: Workers, folder: Path) -> dict[str, Any]:
 
 def raises(workers: Workers, folder: Path) -> str:
     """Another error than of numbers on one worker, in the midst of training: the others learn of it."""
-    losses = Diffusion.losses
-    calls = 0
-
-    def breaks(*arguments: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise MemoryError("of worker 1")
-        return losses(*arguments)
-
-    if workers.rank == 1:
-        Diffusion.losses = breaks  # type: ignore[method-assign]
-    try:
+    with broken(workers, 4, MemoryError("of worker 1")):
         list(trial.run(TRIALS["diffusion"], WHO, files(folder, "raises"), {}, "cpu", workers=workers))
-    finally:
-        Diffusion.losses = losses  # type: ignore[method-assign]
     return "finished"
 
 
