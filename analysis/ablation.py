@@ -6,14 +6,14 @@ import math
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from analysis.budget import check_equal
 from analysis.levels import is_number, levels, short_names, words_of
-from analysis.ranking import Best, best, better, by_configuration, first_objective, ranked
+from analysis.ranking import Best, best, best_of, better, by_configuration, first_objective, ranked
 from analysis.replicates import SAME, Compared, Replicates, population, replicates
 from analysis.runs import Record, RecordError, natural
 from analysis.stats import LEVEL, METHODS, WILCOXON_FROM, Comparison, Method, estimate
@@ -40,10 +40,14 @@ def configurations(record: Record, metrics: Sequence[str] | None = None, *, ci: 
     shown = default_metrics(record) if metrics is None else list(metrics)
     for metric in shown:
         record.checked(metric, record.metrics, "metric")
-    frame, top = ranked(record), best(record)
+    frame = ranked(record)
+    top = best_of(record, frame)
     identity = _identity_columns(record, frame)
     rows = []
-    for _, row in frame.iterrows():
+    used = ["sweep", "trials", "used", "kind", "state", "broken", *identity, *shown, *(f"{m} ci95" for m in shown)]
+    found = {name: frame[name].tolist() for name in used}
+    for values in zip(*found.values(), strict=True):
+        row = dict(zip(found, values, strict=True))
         cells = [Cell(_plain(row[field])) for field in identity]
         cells += [_estimate(record, row, metric, ci) for metric in shown]
         winner = top is not None and (row["sweep"], row["trials"]) == (top.sweep, top.trials)
@@ -117,7 +121,7 @@ def header(record: Record, metric: str, family: str = "") -> str:
     return " ".join([*words, "test" if match["split"] == "test" else how]) + arrow
 
 
-def _estimate(record: Record, row: pd.Series[Any], metric: str, ci: Method) -> Cell:
+def _estimate(record: Record, row: Mapping[Any, Any], metric: str, ci: Method) -> Cell:
     half_width, value = row[f"{metric} ci95"], _plain(row[metric])
     # The size of a model does not vary over its seeds: an interval would say nothing.
     if metric == "cost/params" or math.isnan(half_width):
@@ -134,13 +138,15 @@ def _plain(value: Any) -> Value:
     """A value of a frame as Python's own type."""
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return None
+    if type(value) in (str, int, float):
+        return cast(Value, value)
     if isinstance(value, bool | np.bool_):
         return str(value).lower()
     plain: Value = value.item() if isinstance(value, np.generic) else value
     return plain
 
 
-def _marker(row: pd.Series[Any]) -> str:
+def _marker(row: Mapping[Any, Any]) -> str:
     if row["state"] == "finished":
         return "§" if row["broken"] else ""
     return {"stopped": "†", "unfinished": "‡"}[row["state"]]
@@ -447,10 +453,9 @@ def _test_notes(compared: Replicates, found: Compared, chosen: bool) -> list[str
 
 def _beside(record: Record, metric: str, ci: Method) -> list[tuple[str, str, Cell]]:
     """Controls and references: name, block and value."""
-    frame = by_configuration(record)
-    frame = frame[frame["kind"].isin(["control", "reference"])]
+    frame = by_configuration(record, ["control", "reference"])
     found = []
-    for _, row in frame.iterrows():
+    for row in frame.to_dict("records"):
         if row["state"] == "failed":
             found.append((row["name"], BLOCKS[row["kind"]], Cell(reason="failed")))
             continue

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -16,33 +15,31 @@ ASK = "ask for it with --unequal, or compare what was trained alike"
 
 def budgets(record: Record, trials: pd.DataFrame) -> pd.Series[Any]:
     """The training of each trial (rows of ``record.runs``) in words: equal words are equal optimiser steps."""
-    specs = {sweep.name: sweep.spec for sweep in record.sweeps}
-    names = [*("sweep", "epoch", "overrides"), *(leaf for leaf in LEAVES if leaf in record.axes)]
-    rows = zip(*(trials[name].tolist() for name in names), strict=True)
-    told = (dict(zip(names, row, strict=True)) for row in rows)
-    words = [_words(trial, _leaves(trial, specs)) for trial in told]
+    columns = [_plain(trials["epoch"]), *(_leaf(record, trials, name) for name in LEAVES)]
+    words = [_words(*training) for training in zip(*columns, strict=True)]
     return pd.Series(words, index=trials.index, dtype="object")
 
 
-def _words(trial: Mapping[str, Any], leaves: Mapping[str, Any]) -> str:
-    epochs = 0 if pd.isna(trial["epoch"]) else int(trial["epoch"])
-    if leaves["train.steps"]:
-        return f"{epochs * int(leaves['train.steps'])} steps"
-    images, data = leaves["data.images"], leaves["data.name"]
-    passes = f"{epochs} epochs of {f'{images} images of ' if images else ''}{data or 'the data'}"
-    return f"{passes} in batches of {leaves['train.batch_size']}" if leaves["train.batch_size"] else passes
+def _plain(column: pd.Series[Any]) -> list[Any]:
+    """The values, None for those that are missing."""
+    return column.astype("object").where(column.notna(), None).tolist()
 
 
-def _leaves(trial: Mapping[str, Any], specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What a configuration's optimiser steps depend on besides its epochs; None where nobody says."""
-    overrides = json.loads(trial["overrides"])
-    leaves = {}
-    for name in LEAVES:
-        section, _, leaf = name.partition(".")
-        value = (specs[trial["sweep"]].get(section) or {}).get(leaf)
-        value = overrides.get(name, value)
-        leaves[name] = value if pd.isna(trial.get(name)) else trial[name]
-    return leaves
+def _leaf(record: Record, trials: pd.DataFrame, name: str) -> list[Any]:
+    """A leaf of each trial's configuration; the spec's where no trial was recorded with it, None where nobody says."""
+    if name in trials:
+        return _plain(trials[name])
+    section, _, leaf = name.partition(".")
+    told = {sweep.name: (sweep.spec.get(section) or {}).get(leaf) for sweep in record.sweeps}
+    return [told[sweep] for sweep in trials["sweep"].tolist()]
+
+
+@lru_cache(maxsize=4096)
+def _words(epoch: int | None, steps: int | None, batch: int | None, data: str | None, images: int | None) -> str:
+    if steps:
+        return f"{(epoch or 0) * int(steps)} steps"
+    passes = f"{epoch or 0} epochs of {f'{images} images of ' if images else ''}{data or 'the data'}"
+    return f"{passes} in batches of {batch}" if batch else passes
 
 
 def check_equal(record: Record, trials: pd.DataFrame, what: str) -> None:

@@ -310,14 +310,13 @@ def _joined_column(frames: Sequence[pd.DataFrame], name: str) -> pd.Series[Any]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration by dotted names."""
+    """A nested configuration, as it was read from JSON, by dotted names."""
     leaves: dict[str, Any] = {}
     for name, value in values.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            leaves |= flatten(value, f"{key}.")
+        if type(value) is dict:
+            leaves |= flatten(value, f"{prefix}{name}.")
         else:
-            leaves[key] = value
+            leaves[prefix + name] = value
     return leaves
 
 

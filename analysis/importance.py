@@ -181,7 +181,7 @@ def _draws(
 ) -> tuple[list[Draw], str]:
     """The same search as it could have been: at each seed alone, or with configurations drawn again."""
     values = seed_values(record, frame, key, unequal)
-    by_seed = pd.DataFrame({index: values[index] for index in frame.index}).T
+    by_seed = pd.DataFrame.from_dict({index: values[index] for index in frame.index}, orient="index").sort_index(axis=1)
     common = by_seed.columns[by_seed.notna().all()]
     if len(common) >= 3:
         return _told([(list(points), by_seed[seed].to_list()) for seed in common], record, key), "seeds"

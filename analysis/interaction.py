@@ -134,7 +134,7 @@ def interaction(
         raise RecordError(f"{record.names}: no configuration with {rows} and {cols} has a finite {key}")
     values = seed_values(record, frame, key, unequal)
     factors = [_factor(record, frame, axis, kind) for axis in (rows, cols)]
-    y = np.concatenate([values[index].to_numpy() for index in frame.index])
+    y = np.array([value for index in frame.index for value in values[index].values()])
     repeats = [len(values[index]) for index in frame.index]
     first, second = (np.repeat(factor.to_numpy(), repeats) for factor, _ in factors)
     try:

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from analysis.cache import Cache, Stamp
 from analysis.frames import MACHINE, Frames, Points, Series, Trial, build, flatten, latest
 from analysis.sweep_info import KINDS, STATES, RecordError, SweepInfo
@@ -37,12 +39,13 @@ def read_frames(folder: Path, sweep: SweepInfo) -> Frames:
     numbers = {key: number for number, key in enumerate(cache.metrics)}
     trials: dict[str, Trial | None] = {}
     stamps: dict[str, Stamp] = {}
-    for path in sorted(journals.glob("*.jsonl")):
+    for name in sorted(path.name for path in journals.glob("*.jsonl")):
+        path = journals / name
         # Taken before the file is read: what is written meanwhile makes the stamp an old one.
         stamp = Stamp.of(path)
-        known = cache.stamps.get(path.name) == stamp
-        trials[path.name] = cache.trials[path.name] if known else read_journal(path, numbers)
-        stamps[path.name] = stamp
+        known = cache.stamps.get(name) == stamp
+        trials[name] = cache.trials[name] if known else read_journal(path, numbers)
+        stamps[name] = stamp
     names: dict[str, str] = {}
     for file, trial in trials.items():
         if trial is not None and names.setdefault(trial.trial, file) != file:
@@ -91,9 +94,7 @@ class _Tally:
         """Take in one line; raises ``KeyError`` or ``ValueError`` for one that lacks what its event needs."""
         match event["event"]:
             case "epoch":
-                metrics = _floats(event["metrics"])
-                kept = {key: value for key, value in metrics.items() if not key.startswith(MACHINE)}
-                self.epochs[int(event["epoch"])] = kept
+                self.epochs[int(event["epoch"])] = _floats(event["metrics"])
             case "trial":
                 self._begin({name: event[name] for name in REQUIRED} | dict(event))
             case "curve":
@@ -147,26 +148,21 @@ class _Tally:
         )
 
     def _series(self) -> Series:
-        epochs = sorted(self.epochs)
-        series: Series = {}
-        for key in dict.fromkeys(key for metrics in self.epochs.values() for key in metrics):
-            found = [epoch for epoch in epochs if key in self.epochs[epoch]]
-            series[key] = found, [self.epochs[epoch][key] for epoch in found]
-        return series
+        series: dict[str, tuple[list[int], list[float]]] = {}
+        for epoch in sorted(self.epochs):
+            for key, value in self.epochs[epoch].items():
+                found = series.get(key)
+                if found is None:
+                    found = series[key] = [], []
+                found[0].append(epoch)
+                found[1].append(value)
+        return {key: points for key, points in series.items() if not key.startswith(MACHINE)}
 
 
 def _events(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
     """Line numbers and events; a line cut off by the death of a machine is left out."""
-    lines = content.removesuffix(b"\n").split(b"\n")
-    try:
-        # All lines in one call, which halves the time. What is cut off leaves a bracket open: it cannot go unnoticed.
-        events = json.loads(b"[" + b",".join(lines) + b"]")
-    except ValueError:
-        events = []
-    if len(events) == len(lines) and all(type(event) is dict and type(event.get("event")) is str for event in events):
-        yield from enumerate(events, start=1)
-        return
-    parsed = [(number, _event(line)) for number, line in enumerate(lines, start=1) if line.strip()]
+    lines = content.split(b"\n")
+    parsed = [(number, _event(line)) for number, line in enumerate(lines, start=1) if line and not line.isspace()]
     for index, (number, event) in enumerate(parsed):
         if event is not None:
             yield number, event
@@ -178,16 +174,20 @@ def _events(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
             raise RecordError(f"{path}:{number}: is not a JSON object with an event: {text}")
 
 
-def _is_event(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("event"), str)
-
-
 def _event(line: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(line)
+        value = orjson.loads(line)
+    except ValueError:
+        value = _lenient(line)
+    return value if type(value) is dict and type(value.get("event")) is str else None
+
+
+def _lenient(line: bytes) -> Any:
+    """A line that is no JSON by the letter: Python writes NaN, and whole numbers of any length."""
+    try:
+        return json.loads(line)
     except ValueError:
         return None
-    return value if _is_event(value) else None
 
 
 def milliseconds(time: Any) -> int:

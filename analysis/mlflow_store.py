@@ -8,9 +8,12 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +72,8 @@ def read_mlflow(
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            store = _Store(MlflowClient(uri), shown)
+            client = MlflowClient(uri)
+            store = (_Store if _engine(client) is None else _Database)(client, shown)
             parents = store.parents(experiment)
             chosen = [run for name, run in parents.items() if wanted is None or name in wanted]
             return list(parents), [store.sweep(parent) for parent in chosen]
@@ -89,8 +93,21 @@ def _environment() -> Iterator[None]:
             del os.environ[name]
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A run as MLflow has it; ``histories`` has the points of each metric key, in no order."""
+
+    id: str
+    status: str
+    started: int
+    ended: int | None
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    histories: Mapping[str, Sequence[Point]]
+
+
 class _Store:
-    """The sweeps of a tracking server or store."""
+    """The sweeps of a tracking server."""
 
     def __init__(self, client: MlflowClient, shown: str) -> None:
         self.client = client
@@ -140,25 +157,28 @@ class _Store:
             except OSError as error:
                 raise RecordError(f"{source}: its sweep.json cannot be read ({error})") from None
             info = SweepInfo.parse(file.read_bytes(), source)
-        runs = self._runs([parent.info.experiment_id], f"tags.`sweep.id` = '{tags['sweep.id']}'")
-        runs = [run for run in runs if run.info.run_id != parent.info.run_id]
         numbers: dict[str, int] = {}
-        trials: list[Trial] = []
+        recorded = self._recorded(parent.info.experiment_id, tags["sweep.id"])
+        trials = [_trial(run, numbers, source) for run in recorded if run.id != parent.info.run_id]
+        return Part([info], build(info, trials, list(numbers)))
+
+    def _recorded(self, experiment: str, sweep_id: str) -> Iterator[_Run]:
+        """The runs of a sweep, its own among them."""
+        runs = self._runs([experiment], f"tags.`sweep.id` = '{sweep_id}'")
         for start in range(0, len(runs), BULK_RUNS):
             chunk = runs[start : start + BULK_RUNS]
             histories = self._histories(chunk)
-            trials += [_trial(run, histories[run.info.run_id], numbers, source) for run in chunk]
-        return Part([info], build(info, trials, list(numbers)))
+            for run in chunk:
+                info, data = run.info, run.data
+                times = info.start_time, info.end_time
+                yield _Run(info.run_id, info.status, *times, data.tags, data.params, histories[info.run_id])
 
     def _histories(self, runs: Sequence[Run]) -> dict[str, dict[str, list[Point]]]:
-        """Run id to metric key to its points, in the order of time."""
+        """Run id to metric key to its points."""
         found: dict[str, dict[str, list[Point]]] = {run.info.run_id: {} for run in runs}
         for key in sorted({key for run in runs for key in run.data.metrics}):
             for run, point in self._points([run.info.run_id for run in runs if key in run.data.metrics], key):
                 found[run].setdefault(key, []).append(point)
-        for histories in found.values():
-            for points in histories.values():
-                points.sort()
         return found
 
     def _points(self, runs: Sequence[str], key: str) -> Iterator[tuple[str, Point]]:
@@ -166,15 +186,10 @@ class _Store:
 
         MLflow's public client asks for one metric of one run at a time: for a sweep that is minutes.
         """
-        store: Any = self.client._tracking_client.store
-        if hasattr(store, "get_metric_history_bulk"):
-            for point in store.get_metric_history_bulk(runs, key, max_results=None):
-                yield point.run_id, (point.timestamp, point.step, _value(point.value))
-            return
         from mlflow.utils.rest_utils import http_request_safe
 
         answer = http_request_safe(  # type: ignore[no-untyped-call]
-            store.get_host_creds(),
+            self.client._tracking_client.store.get_host_creds(),
             "/ajax-api/2.0/mlflow/metrics/get-history-bulk",
             "GET",
             params={"run_id": list(runs), "metric_key": key, "max_results": BULK_POINTS},
@@ -191,18 +206,74 @@ class _Store:
                 yield runs[0], (metric.timestamp, metric.step, _value(metric.value))
 
 
-def _trial(run: Run, histories: Mapping[str, list[Point]], numbers: dict[str, int], source: str) -> Trial:
+class _Database(_Store):
+    """Those of a database that is opened here.
+
+    MLflow makes an object of each parameter, tag and point, several times: its rows are read as they are instead.
+    """
+
+    def _recorded(self, experiment: str, sweep_id: str) -> Iterator[_Run]:
+        from mlflow.store.tracking.dbmodels.models import SqlMetric, SqlParam, SqlRun, SqlTag
+        from sqlalchemy import select
+
+        runs, tags, params, metrics = (model.__table__.c for model in (SqlRun, SqlTag, SqlParam, SqlMetric))
+        mine = select(tags.run_uuid).where(tags.key == "sweep.id", tags.value == sweep_id)
+        chosen = (
+            select(runs.run_uuid)
+            .where(runs.experiment_id == int(experiment), runs.lifecycle_stage == "active")
+            .where(runs.run_uuid.in_(mine))
+        )
+        columns = (metrics.run_uuid, metrics.key, metrics.timestamp, metrics.step, metrics.value, metrics.is_nan)
+        state = (runs.run_uuid, runs.status, runs.start_time, runs.end_time)
+        with _engine(self.client).connect() as connection:
+            # First: of a run that is made meanwhile the rest may not be there.
+            states = {row[0]: row for row in connection.execute(select(*state).where(runs.run_uuid.in_(chosen)))}
+            tagged, configured = (
+                _words(connection.execute(select(*texts).where(texts[0].in_(chosen))))
+                for texts in ((table.run_uuid, table.key, table.value) for table in (tags, params))
+            )
+            points = connection.execution_options(yield_per=PAGE).execute(
+                select(*columns).where(metrics.run_uuid.in_(chosen)).order_by(metrics.run_uuid)
+            )
+            histories = ((run, _by_key(rows)) for run, rows in groupby(points, key=itemgetter(0)))
+            for run, found in chain(histories, ((run, {}) for run in list(states))):
+                if run in states:
+                    _, status, began, ended = states.pop(run)
+                    yield _Run(run, status, began, ended, tagged.get(run, {}), configured.get(run, {}), found)
+
+
+def _words(rows: Iterable[Sequence[str]]) -> dict[str, dict[str, str]]:
+    """Run id to key to text."""
+    found: dict[str, dict[str, str]] = {}
+    for run, key, text in rows:
+        found.setdefault(run, {})[key] = text
+    return found
+
+
+def _engine(client: MlflowClient) -> Any:
+    """SQLAlchemy's engine of the store that a client has opened; None where that is no database."""
+    return getattr(client._tracking_client.store, "engine", None)
+
+
+def _by_key(rows: Iterable[tuple[str, str, int, int, float, bool]]) -> dict[str, list[Point]]:
+    histories: dict[str, list[Point]] = {}
+    for _, key, time, step, value, is_nan in rows:
+        histories.setdefault(key, []).append((time, step, math.nan if is_nan else _value(value)))
+    return histories
+
+
+def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:
     """A trial from its run; what earlier versions did not send is None."""
-    tags = run.data.tags
+    tags = run.tags
 
     def tag(name: str, kind: Callable[[str], Any], default: Any = None) -> Any:
         return kind(tags[f"sweep.{name}"]) if f"sweep.{name}" in tags else default
 
     try:
-        over = run.info.status != "RUNNING"
+        over = run.status != "RUNNING"
         attempt, epoch = tag("attempt", int, 1), tag("epoch", int) if over else None
-        began = tag("attempt_started", int, run.info.start_time)
-        results = {key: points for key, points in histories.items() if not key.startswith(MACHINE)}
+        began = tag("attempt_started", int, run.started)
+        results = {key: sorted(points) for key, points in run.histories.items() if not key.startswith(MACHINE)}
         series, summary = _taken_apart(results, began, epoch if attempt > 1 else None)
         if epoch is None:
             epoch = max((series[key][0][-1] for key in series if not key.startswith(STEPS)), default=None)
@@ -216,9 +287,9 @@ def _trial(run: Run, histories: Mapping[str, list[Point]], numbers: dict[str, in
             attempt=attempt,
             reused_from=tag("reused_from", str),
             overrides=tag("overrides", json.loads, {}),
-            leaves={name: literal(value) for name, value in run.data.params.items()},
-            started=run.info.start_time,
-            ended=run.info.end_time if over else None,
+            leaves={name: literal(value) for name, value in run.params.items()},
+            started=run.started,
+            ended=run.ended if over else None,
             state=tag("state", str) if over else None,
             reason=tags.get("stop_reason") if over else None,
             epoch=epoch,
@@ -227,7 +298,7 @@ def _trial(run: Run, histories: Mapping[str, list[Point]], numbers: dict[str, in
             points=Points.of(series, numbers),
         )
     except (KeyError, ValueError) as error:
-        raise RecordError(f"{source}: the run {run.info.run_id} is not one of a trial's ({error!r})") from None
+        raise RecordError(f"{source}: the run {run.id} is not one of a trial's ({error!r})") from None
 
 
 def _taken_apart(histories: Mapping[str, list[Point]], began: int, last: int | None) -> tuple[Series, dict[str, float]]:

@@ -147,7 +147,7 @@ def _fronts_of_seeds(
     columns = {metric: seed_values(record, frame, metric, unequal=False) for metric in metrics}
     long = pd.DataFrame(
         [(index, seed, *(columns[metric][index].get(seed, np.nan) for metric in metrics))
-         for index in frame.index for seed in columns[metrics[0]][index].index],
+         for index in frame.index for seed in columns[metrics[0]][index]],
         columns=["index", "seed", *metrics],
     ).dropna()  # fmt: skip
     times, seeds = dict.fromkeys(frame.index, 0), dict.fromkeys(frame.index, 0)

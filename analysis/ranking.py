@@ -35,8 +35,8 @@ class Best:
     note: str | None
 
 
-def by_configuration(record: Record) -> pd.DataFrame:
-    """One row a configuration, over its seeds, in the order of ``record.runs``.
+def by_configuration(record: Record, kinds: Sequence[str] = KINDS) -> pd.DataFrame:
+    """One row a configuration of those kinds, over its seeds, in the order of ``record.runs``.
 
     Columns ``sweep, kind, number, name, label, config_hash, overrides, trials`` (a tuple), ``state``
     (``finished`` at every seed of the sweep; ``stopped`` if a seed was; ``failed`` if all did; otherwise
@@ -45,7 +45,7 @@ def by_configuration(record: Record) -> pd.DataFrame:
     column an axis, and for each metric its mean, and in ``"<metric> ci95"`` half the width of the mean's 95 %
     confidence interval (Student t), NaN for one seed.
     """
-    runs, metrics = record.runs, record.metrics
+    runs, metrics = record.runs[record.runs["kind"].isin(kinds)], record.metrics
     groups = runs.groupby(GROUP, sort=False, dropna=False)
     members: dict[tuple[Any, ...], list[_Trial]] = {}
     for trial in _trials(runs):
@@ -183,8 +183,12 @@ def best(record: Record) -> Best | None:
 
     Those that keep to the constraints come first; None while no configuration has finished.
     """
+    return best_of(record, ranked(record))
+
+
+def best_of(record: Record, order: pd.DataFrame) -> Best | None:
+    """``best``, where the configurations are ``ranked`` already."""
     key, direction = first_objective(record)
-    order = ranked(record)
     order = order[(order["kind"] == "search") & (order["rank"] <= 1)]
     if order.empty:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,6 +16,7 @@ from analysis.stats import LEVEL, METHODS, Comparison, Method, compare, estimate
 from analysis.tables import Cell
 
 SAME = "≈"
+KEY = ["sweep", "trial"]
 
 
 @dataclass(frozen=True)
@@ -158,24 +160,22 @@ def population(record: Record, metric: str, unequal: bool = False) -> pd.DataFra
 
     Those that finished with a finite value do, with ``unequal`` also those that were stopped early.
     """
-    frame = by_configuration(record)
-    frame = frame[frame["kind"] == "search"].reset_index(drop=True)
+    frame = by_configuration(record, ["search"])
     states = ["finished", "stopped"] if unequal else ["finished"]
     return frame.assign(counts=frame["state"].isin(states) & np.isfinite(frame[metric].astype("float64")))
 
 
-def seed_values(record: Record, frame: pd.DataFrame, metric: str, unequal: bool) -> dict[Any, pd.Series[Any]]:
+def seed_values(record: Record, frame: pd.DataFrame, metric: str, unequal: bool) -> dict[Any, dict[int, float]]:
     """The values of each configuration (a row of ``by_configuration``) by seed, those that may be compared."""
     states = ["finished", "stopped"] if unequal else ["finished"]
     runs = record.runs[record.runs["state"].isin(states)]
-    values = dict(zip(zip(runs["sweep"], runs["trial"], strict=True), runs[metric], strict=True))
-    seeds = dict(zip(zip(runs["sweep"], runs["trial"], strict=True), runs["seed"], strict=True))
+    keys, points = (zip(*(runs[name].tolist() for name in names), strict=True) for names in (KEY, ["seed", metric]))
+    known = dict(zip(keys, points, strict=True))
     found = {}
-    for index, sweep, trials in zip(frame.index, frame["sweep"], frame["trials"], strict=True):
-        keys = [(sweep, trial) for trial in trials if (sweep, trial) in values]
-        series = pd.Series([values[key] for key in keys], [seeds[key] for key in keys], dtype="float64")
+    for index, sweep, trials in zip(frame.index, frame["sweep"].tolist(), frame["trials"], strict=True):
+        values = dict(known[sweep, trial] for trial in trials if (sweep, trial) in known)
         # A seed without a value leaves its configuration without one: a mean of the others would flatter it.
-        found[index] = series if np.isfinite(series).all() else series.iloc[:0]
+        found[index] = values if all(map(math.isfinite, values.values())) else {}
     return found
 
 
@@ -204,23 +204,28 @@ def _points(record: Record, frame: pd.DataFrame, axes: Sequence[str]) -> dict[An
     """Each configuration's place along the axes that a table does not show."""
     names = [*(["sweep"] if len(record.sweeps) > 1 else []), *axes]
     columns = [frame[name].astype("object").where(frame[name].notna(), None) for name in names]
-    return {index: tuple(column[index] for column in columns) for index in frame.index}
+    if not columns:
+        return dict.fromkeys(frame.index, ())
+    return dict(zip(frame.index, zip(*(column.tolist() for column in columns), strict=True), strict=True))
 
 
-def _over_seeds(record: Record, rows: pd.DataFrame, values: Mapping[Any, pd.Series[Any]]) -> Group:
+def _over_seeds(record: Record, rows: pd.DataFrame, values: Mapping[Any, Mapping[int, float]]) -> Group:
     """Each seed's mean over the configurations of a cell, of the seeds that all of them have."""
     expected = max(max(record.sweep(row["sweep"]).seeds, len(row["trials"])) for _, row in rows.iterrows())
-    found = pd.concat([values[index] for index in rows.index], axis=1, join="inner").mean(axis=1)
+    first, *others = (values[index] for index in rows.index)
+    common = [seed for seed in first if all(seed in other for other in others)]
+    means = [np.mean([values[index][seed] for index in rows.index]) for seed in common]
+    found = pd.Series(means, pd.Index(common, dtype="int64"), dtype="float64")
     return Group(found, expected, _reason(rows) if found.empty else "", bool((rows["state"] == "stopped").any()))
 
 
 def _over_configurations(
-    rows: pd.DataFrame, values: Mapping[Any, pd.Series[Any]], points: Mapping[Any, tuple[Any, ...]], alike: bool
+    rows: pd.DataFrame, values: Mapping[Any, Mapping[int, float]], points: Mapping[Any, tuple[Any, ...]], alike: bool
 ) -> Group:
     """The mean of each configuration of a cell that counts, over its seeds."""
     counted = rows.index[rows["counts"]]
     labels = pd.Index([points[index] if alike else index for index in counted], tupleize_cols=False)
-    found = pd.Series([values[index].mean() for index in counted], labels, dtype="float64")
+    found = pd.Series([np.mean([*values[index].values()]) for index in counted], labels, dtype="float64")
     stopped = bool((rows.loc[counted, "state"] == "stopped").any())
     return Group(found, len(rows), _reason(rows) if found.empty else "", stopped)
 

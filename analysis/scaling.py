@@ -242,7 +242,7 @@ def scaling(record: Record, metric: str | None = None, *, unequal: bool = False)
             part = part[part[axis].notna()]
             repeats = [len(values[index]) for index in part.index]
             x = np.repeat(part[axis].to_numpy(dtype=np.float64), repeats)
-            y = np.concatenate([values[index].to_numpy() for index in part.index]) if len(part) else np.empty(0)
+            y = np.array([value for index in part.index for value in values[index].values()])
             rows += _laws(short[axis], label, x, y)
     return Table(
         name="scaling",
