@@ -392,8 +392,8 @@ def _run(run: _Run, plan: Plan, paths: SweepPaths, console: Console, trainable: 
         tuner = tune.Tuner(
             tune.with_resources(trainable, gang),
             tune_config=tune.TuneConfig(
-                search_alg=ScheduleSearcher(bridge),
-                scheduler=HalvingScheduler(bridge),
+                search_alg=ScheduleSearcher(bridge, progress),
+                scheduler=HalvingScheduler(bridge, progress),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -401,7 +401,6 @@ def _run(run: _Run, plan: Plan, paths: SweepPaths, console: Console, trainable: 
             run_config=tune.RunConfig(
                 name=paths.tune.name,
                 storage_path=str(paths.root.resolve()),
-                callbacks=[progress],
                 stop=ending,
                 failure_config=tune.FailureConfig(max_failures=resources.retries),
                 # Trials save their own states: Tune is to keep no copies.

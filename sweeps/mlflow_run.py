@@ -115,6 +115,11 @@ def attempt_tags(event: Mapping[str, Any]) -> dict[str, str]:
     return {"sweep.attempt": str(event["attempt"]), "sweep.attempt_started": str(int(event["time"] * 1000))}
 
 
+def warnings_tag(warnings: Iterable[str]) -> str:
+    """Warnings as a run's tag has them, each once."""
+    return "\n".join(dict.fromkeys(warnings))[:LONGEST_TAG]
+
+
 def data_set(event: Mapping[str, Any]) -> DatasetInput | None:
     """The data set of a trial, by name and checksum, as MLflow lists the inputs of a run; None if it is not told."""
     data, checksum = event["config"].get("data"), event["provenance"].get("data_checksum")

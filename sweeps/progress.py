@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from ray.tune import Callback
 from ray.tune.experiment import Trial
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -17,11 +18,27 @@ from linearizer_core.journal import Outcome, TrialIdentity, outcome
 from sweeps.paths import SweepPaths
 from sweeps.schedule import Schedule
 from sweeps.space import describe_point
-from sweeps.task import Task
 
 
-class Progress(Callback):
-    """A live view on a terminal; elsewhere a line for each trial that ends."""
+@dataclass
+class _Shown:
+    """A trial that waits for its place, or runs."""
+
+    identity: TrialIdentity
+    trial: Trial
+    epoch: int = 0
+    value: float | None = None
+
+    @property
+    def running(self) -> bool:
+        return bool(self.trial.status == Trial.RUNNING)
+
+
+class Progress:
+    """A live view on a terminal; elsewhere a line for each trial that ends.
+
+    Told by the searcher and the scheduler: for a callback Tune would import MLflow, to count which kinds are in use.
+    """
 
     def __init__(self, schedule: Schedule, paths: SweepPaths, epochs: int, console: Console) -> None:
         self._schedule = schedule
@@ -30,7 +47,7 @@ class Progress(Callback):
         self._console = console
         self._objective, self._mode = next(iter(schedule.sweep.search.objective.items()))
         self._started = time.monotonic()
-        self._running: dict[str, tuple[TrialIdentity, int, float | None]] = {}
+        self._open: dict[str, _Shown] = {}
         self._ended: dict[str, int] = {"finished": 0, "stopped": 0, "failed": 0}
         self._epochs_done = 0
         self._epochs_saved = 0
@@ -46,43 +63,34 @@ class Progress(Callback):
         if self._live is not None:
             self._live.stop()
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks for a restore that is not used; a terminal cannot be pickled.
-        return {}
-
     def running(self) -> int:
         """How many trials have their place, and take time; others wait for one."""
         return len(self._running)
 
-    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._running.pop(trial.trial_id, None)
+    @property
+    def _running(self) -> list[_Shown]:
+        return [shown for shown in self._open.values() if shown.running]
 
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        identity = _identity(trial)
-        self._running[trial.trial_id] = (identity, 0, None)
+    def add(self, identity: TrialIdentity, trial: Trial) -> None:
+        """A trial waits for a place, for the first time or again."""
+        self._open[trial.trial_id] = _Shown(identity, trial)
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        identity = _identity(trial)
-        value = result.get(self._objective)
-        self._running[trial.trial_id] = (identity, int(result.get("epoch", 0)), value)
+    def result(self, tune_id: str, result: Mapping[str, Any]) -> None:
+        """A trial has got further."""
+        shown = self._open[tune_id]
+        shown.epoch, shown.value = int(result.get("epoch", 0)), result.get(self._objective)
 
-    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._end(trial)
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._end(trial)
-
-    def _end(self, trial: Trial) -> None:
-        identity = _identity(trial)
-        self._running.pop(trial.trial_id, None)
-        result = outcome(self._paths.journal(identity.trial))
+    def end(self, tune_id: str) -> None:
+        """A trial is over, and its journal says how; one that has had no place has nothing to say."""
+        shown = self._open.pop(tune_id, None)
+        result = outcome(self._paths.journal(shown.identity.trial)) if shown else None
+        if shown is None or result is None or not result.begun:
+            return
         if result.state in self._ended:
             self._ended[result.state] += 1
         self._epochs_done += result.epoch
         self._epochs_saved += self._epochs - result.epoch
-        line = self._line(identity, result)
+        line = self._line(shown.identity, result)
         if self._live is not None:
             self._live.console.print(line)
         else:
@@ -115,13 +123,13 @@ class Progress(Callback):
             f"   {_clock(time.monotonic() - self._started)} gone, {self._left()} left",
         )
         running = Table.grid(padding=(0, 2))
-        for identity, epoch, value in self._running.values():
+        for shown in self._running:
             running.add_row(
-                Text(identity.trial, style="bold"),
-                ProgressBar(total=self._epochs, completed=epoch, width=24),
-                f"epoch {epoch}/{self._epochs}",
-                identity.label or describe_point(identity.overrides),
-                "" if value is None else f"{value:.4g}",
+                Text(shown.identity.trial, style="bold"),
+                ProgressBar(total=self._epochs, completed=shown.epoch, width=24),
+                f"epoch {shown.epoch}/{self._epochs}",
+                shown.identity.label or describe_point(shown.identity.overrides),
+                "" if shown.value is None else f"{shown.value:.4g}",
             )
         return Group(counts, running, self._best())
 
@@ -138,17 +146,13 @@ class Progress(Callback):
     def _left(self) -> str:
         """The time left, if the coming trials take as long and are stopped as often as those that have ended."""
         ended = sum(self._ended.values())
-        partial = sum(epoch for _, epoch, _ in self._running.values()) / self._epochs
+        partial = sum(shown.epoch for shown in self._running) / self._epochs
         share = 1.0 if not ended else self._epochs_done / (self._epochs_done + self._epochs_saved)
         done = ended * share + partial
         if done <= 0:
             return "unknown"
         remaining = max(0.0, (self._schedule.total - len(self._schedule.reused) - ended) * share - partial)
         return "about " + _clock((time.monotonic() - self._started) / done * remaining)
-
-
-def _identity(trial: Trial) -> TrialIdentity:
-    return Task.of_text(trial.config["task"]).identity
 
 
 def _clock(seconds: float) -> str:

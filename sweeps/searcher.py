@@ -16,6 +16,7 @@ from linearizer_core.nested import flatten
 from linearizer_core.state import remove_state
 from sweeps.ending import INTERRUPTED, stop_reason
 from sweeps.paths import SweepPaths
+from sweeps.progress import Progress
 from sweeps.reuse import FinishedTrials, take_over
 from sweeps.schedule import PlannedTrial, ReplayError, Schedule
 from sweeps.stopping import Halving
@@ -85,10 +86,6 @@ class Bridge:
         if result.state in ENDED:
             remove_state(self.paths.training_state(planned.identity.trial))
             self.schedule.settle(planned.identity.trial, result)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles what it is given for its own restore, which is not used here: journals are replayed.
-        return {}
 
 
 def early(rung: int) -> str:
@@ -164,9 +161,14 @@ class Recorded:
 class ScheduleSearcher(Searcher):
     """Tune's searcher: asks the schedule, and settles what ends."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, progress: Progress) -> None:
         super().__init__()
         self._bridge = bridge
+        self._progress = progress
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles what it is given for its own restore, which is not used here: journals are replayed.
+        return {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         config = self._bridge.start(trial_id)
@@ -176,6 +178,7 @@ class ScheduleSearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         self._bridge.end(trial_id)
+        self._progress.end(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journals are the state."""
@@ -187,11 +190,19 @@ class ScheduleSearcher(Searcher):
 class HalvingScheduler(FIFOScheduler):
     """Tune's scheduler: first come, first served, and stopped early where successive halving says so."""
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, progress: Progress) -> None:
         super().__init__()
         self._bridge = bridge
+        self._progress = progress
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # as the searcher's
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._progress.add(self._bridge.running[trial.trial_id].identity, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        self._progress.result(trial.trial_id, result)
         stop = self._bridge.must_stop(trial.trial_id, result)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 

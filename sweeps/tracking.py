@@ -17,7 +17,7 @@ from sweeps.links import view_tag
 from sweeps.paths import SweepPaths
 from sweeps.positions import Position, Positions, load_positions, offsets, save_positions
 from sweeps.record import read_record
-from sweeps.settled import Piece, settled
+from sweeps.settled import settled
 from sweeps.uri import describe, without_password
 
 if TYPE_CHECKING:
@@ -259,38 +259,48 @@ class Shipper:
                 self._over.discard(trial)
 
     def _ship_journal(self, connection: Connection, trial: str) -> int:
+        from sweeps.mlflow_run import update_of
+
         position = connection.positions.get(trial)
         sent = 0
         for piece in settled(self.paths.journal(trial), position.offset if position else 0):
+            update = update_of(piece.events, position.epoch if position else 0)
             if position is None:
-                run = self._create_run(connection, trial, piece)
+                run = self._create_run(connection, trial, piece.events[0], update)
                 position = connection.positions[trial] = Position(run)
-            self._ship_piece(connection, trial, position, piece)
+            elif update.again or update.warnings:
+                self._merge(connection.client, position.run, update)
+            self._ship_update(connection, trial, position, piece.end, update)
             sent += len(piece.events)
             if time.monotonic() - self._noted > NOTED_EVERY:
                 self._save(connection)
         return sent
 
-    def _create_run(self, connection: Connection, trial: str, piece: Piece) -> str:
-        from sweeps.mlflow_run import tags_of
+    def _create_run(self, connection: Connection, trial: str, event: Mapping[str, Any], update: Update) -> str:
+        """The run of a trial that begins with an event, made with the tags of its first update: they cost nothing here.
 
-        event = piece.events[0]
+        The update has none then.
+        """
+        from sweeps.mlflow_run import tags_of, warnings_tag
+
         tags = self._tags(trial, event["kind"]) | {"mlflow.parentRunId": connection.parent} | tags_of(event)
+        if update.warnings:
+            tags["sweep.warnings"] = warnings_tag(update.warnings)
+        tags |= update.tags
+        update.tags.clear()
         started = int(event["time"] * 1000)
         made = connection.client.create_run(connection.experiment, tags=tags, start_time=started).info
         # The client would ask the server for what it has just been told.
         connection.remember_place(made)
         return str(made.run_id)
 
-    def _ship_piece(self, connection: Connection, trial: str, position: Position, piece: Piece) -> None:
+    def _ship_update(self, connection: Connection, trial: str, position: Position, end: int, update: Update) -> None:
+        """Send what an update adds to a run, which then has the journal up to ``end``."""
         from mlflow.entities import RunTag
 
-        from sweeps.mlflow_run import STATUS, data_set, update_of
+        from sweeps.mlflow_run import STATUS, data_set
 
         client = connection.client
-        update = update_of(piece.events, position.epoch)
-        if update.again or update.warnings:
-            self._merge(client, position.run, update)
         tags = [RunTag(key, value) for key, value in update.tags.items()]
         client.log_batch(position.run, metrics=update.metrics, params=update.params, tags=tags)
         if update.first is not None:
@@ -313,7 +323,7 @@ class Shipper:
             client.set_terminated(position.run, STATUS[update.end["state"]], end_time=ended)
         elif update.again:
             client.update_run(position.run, status="RUNNING")
-        position.offset, position.epoch = piece.end, update.epoch
+        position.offset, position.epoch = end, update.epoch
         self._unsaved = True
         if update.end is not None and update.end["state"] in ("finished", "stopped"):
             self._over.add(trial)
@@ -323,9 +333,11 @@ class Shipper:
 
     def _merge(self, client: MlflowClient, run: str, update: Update) -> None:
         """Bring an update together with what the run has: its warnings, and the reason why an attempt ended."""
+        from sweeps.mlflow_run import warnings_tag
+
         known = client.get_run(run).data.tags
         if update.warnings:
             before = known.get("sweep.warnings", "").splitlines()
-            update.tags["sweep.warnings"] = "\n".join(dict.fromkeys([*before, *update.warnings]))[:5000]
+            update.tags["sweep.warnings"] = warnings_tag([*before, *update.warnings])
         if update.again and "stop_reason" in known and "stop_reason" not in update.tags:
             client.delete_tag(run, "stop_reason")

@@ -86,17 +86,17 @@ def carry_out(folder: Path, spec: dict[str, Any]) -> Carried:
     for number in range(sweep.trials):
         config = run.bridge.start(f"tune{number}")
         assert config is not None
-        trial = cast(Trial, SimpleNamespace(trial_id=f"tune{number}", config=config))
-        progress.on_trial_start(0, [], trial)
+        trial = cast(Trial, SimpleNamespace(trial_id=f"tune{number}", status=Trial.RUNNING))
+        progress.add(run.bridge.running[trial.trial_id].identity, trial)
         for result in execute(Task.of_text(config["task"])):
-            progress.on_trial_result(0, [], trial, result)
+            progress.result(trial.trial_id, result)
             view = Console(file=io.StringIO(), width=200, color_system=None)
             view.print(progress._render())
             views.append(view.file.getvalue())  # type: ignore[attr-defined]
             if run.bridge.must_stop(trial.trial_id, result):
                 break
         run.bridge.end(trial.trial_id)
-        progress.on_trial_complete(0, [], trial)
+        progress.end(trial.trial_id)
     assert run.bridge.start("none") is None
     result = _close(run, paths, record, None, None)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
