@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ from sweeps.spec import Sweep, load
 from sweeps.task import Task
 from sweeps.trainable import TrialTrainable
 
+QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 REPORTS = 3
 STEPS = 40
 BATCH = 512
@@ -154,8 +156,8 @@ def growth(memory: Sequence[float]) -> float:
     return memory[-1] - memory[len(memory) // 4]
 
 
-def plain_tune(folder: Path, trials: int, cpus: int, memory: list[float]) -> float:
-    """Seconds of the same no-op trials with Ray Tune and OptunaSearch alone."""
+def plain_tune(folder: Path, trials: int, cpus: int) -> tuple[float, list[float]]:
+    """Seconds of the same no-op trials with Ray Tune and OptunaSearch alone, and the memory at the end of each."""
 
     def trial(config: dict[str, Any]) -> None:
         for epoch in range(1, REPORTS + 1):
@@ -168,6 +170,8 @@ def plain_tune(folder: Path, trials: int, cpus: int, memory: list[float]) -> flo
     space = {"lr": tune.loguniform(1e-5, 1e-1), "sigma": tune.uniform(0.1, 1.0)}
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cpus)
     searcher = OptunaSearch(metric=KEY, mode="min", sampler=optuna.samplers.RandomSampler(seed=0))
+    memory: list[float] = []
+    ray.init(address="local", num_cpus=cpus, include_dashboard=False, **QUIET)
     started = time.perf_counter()
     tune.Tuner(
         tune.with_resources(trial, {"CPU": 1}),
@@ -177,7 +181,9 @@ def plain_tune(folder: Path, trials: int, cpus: int, memory: list[float]) -> flo
             name="plain", storage_path=str(folder / "plain"), verbose=0, callbacks=[Watch(memory)]
         ),
     ).fit()
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    ray.shutdown()
+    return seconds, memory
 
 
 def nested_train(folder: Path, trials: int) -> float:
@@ -254,11 +260,9 @@ def main() -> None:
         gangs, _ = ours(folder / "gangs", arguments.gangs, Gangs, 2, [])
         print(f"{arguments.gangs} trials of two workers, ours: {gangs:.1f} s", flush=True)
 
-        quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
-        memory = []
-        plain = plain_tune(folder, arguments.trials, cpus, memory)
-        ray.shutdown()
+        # In a process of its own: what the launches above have freed would be taken before anything grows.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            plain, memory = pool.submit(plain_tune, folder, arguments.trials, cpus).result()
         print(
             f"{arguments.trials} no-op trials, Ray Tune with OptunaSearch: {plain:.1f} s; memory {memory[-1]:.0f} MiB, "
             f"{growth(memory):.0f} of them since a quarter of the trials",
@@ -269,7 +273,7 @@ def main() -> None:
         figures["trials_and_shipping_vs_ray_tune"] = plain / (seconds + rest)
 
         # Ray Train needs the dashboard to give placement groups back.
-        ray.init(address="local", num_cpus=cpus + 1, include_dashboard=True, dashboard_host="127.0.0.1", **quiet)
+        ray.init(address="local", num_cpus=cpus + 1, include_dashboard=True, dashboard_host="127.0.0.1", **QUIET)
         nested = nested_train(folder, arguments.gangs)
         ray.shutdown()
         print(f"{arguments.gangs} trials of two workers, TorchTrainer in a trainable: {nested:.1f} s", flush=True)

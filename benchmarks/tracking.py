@@ -9,7 +9,7 @@ notes how far it is. Both in turn, several times; medians.
 same epochs without either, less 1. As in a sweep another process ships. In turn;
 medians of all epochs.
 
-    python benchmarks/tracking.py [--trials 100] [--rounds 3] [--epochs 12] [--store URI]
+    python benchmarks/tracking.py [--trials 100] [--rounds 3] [--epochs 100] [--store URI]
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100, help="trials of each side and round")
     parser.add_argument("--rounds", type=int, default=3, help="how often both sides take turns")
-    parser.add_argument("--epochs", type=int, default=12, help="epochs of training of each side and turn")
+    parser.add_argument("--epochs", type=int, default=100, help="epochs of training before, and after, those sent")
     parser.add_argument("--store", help="the server's store; SQLite by default")
     chosen = parser.parse_args()
     figures: dict[str, float] = {}

@@ -143,11 +143,11 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
         from sweeps.space import describe_point
 
         objective = next(iter(sweep.search.objective))
-        identity = result.best[0].identity
+        identity = result.best[0]
         console.print(
             Text.assemble(
                 "best: ", (describe_point(identity.overrides), "bold"), f"  {objective} = {result.best_value:.4g}",
-                f"  (trial {', '.join(trial.identity.trial for trial in result.best)})",
+                f"  (trial {', '.join(each.trial for each in result.best)})",
             )
         )  # fmt: skip
     if result.not_shipped:

@@ -65,7 +65,7 @@ class LaunchResult:
 
     state: str
     reason: str | None
-    best: list[PlannedTrial]
+    best: list[TrialIdentity]
     best_value: float | None
     trials: dict[str, int]
     reused: int
@@ -169,7 +169,7 @@ def _close(
         "state": state,
         "reason": reason,
         "ended": ended or time.time(),
-        "best": [trial.identity.trial for trial in best] or None,
+        "best": [identity.trial for identity in best] or None,
         "best_value": schedule.best_value(),
     }
     write_record(paths, {**record, **end})

@@ -140,7 +140,7 @@ class Progress:
         value = self._schedule.best_value()
         return Text.assemble(
             "best so far: ", (f"{value:.4g}", "bold green"), f" {self._objective} ({self._mode})  ",
-            f"{best[0].identity.trial}  {describe_point(best[0].identity.overrides)}",
+            f"{best[0].trial}  {describe_point(best[0].overrides)}",
         )  # fmt: skip
 
     def _left(self) -> str:

@@ -55,11 +55,11 @@ class Record(Protocol):
 
 @dataclass
 class _Configuration:
-    """A point of the space with its trials, one a seed."""
+    """A point of the space with its trials, one a seed: who they are, the resolved values would fill the memory."""
 
     number: int
     overrides: dict[str, Any]
-    trials: list[PlannedTrial]
+    trials: list[TrialIdentity]
     settled_before: int
     asked: optuna.Trial | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
@@ -149,15 +149,15 @@ class Schedule:
     def competitors(self, trial: str) -> list[str]:
         """The trials that ended before this one was planned, at its own seed: what early stopping compares it with."""
         mine = self._by_trial[trial]
-        seed = next(planned.identity.seed for planned in mine.trials if planned.identity.trial == trial)
+        seed = next(identity.seed for identity in mine.trials if identity.trial == trial)
         return [
-            planned.identity.trial
+            identity.trial
             for configuration in self._searched[: mine.settled_before]
-            for planned in configuration.trials
-            if planned.identity.seed == seed
+            for identity in configuration.trials
+            if identity.seed == seed
         ]
 
-    def best(self) -> list[PlannedTrial]:
+    def best(self) -> list[TrialIdentity]:
         """The trials of the best finished configuration by the first objective; empty while there is none."""
         ranked = self._ranked()
         return ranked[0].trials if ranked else []
@@ -213,7 +213,7 @@ class Schedule:
                 overrides=overrides,
             )
             trials.append(PlannedTrial(identity, with_leaves(config, {"seed": seed})))
-        configuration = _Configuration(number, overrides, trials, self._told)
+        configuration = _Configuration(number, overrides, [planned.identity for planned in trials], self._told)
         self._by_trial |= {planned.identity.trial: configuration for planned in trials}
         for planned in trials:
             self._enqueue(planned)
@@ -283,7 +283,7 @@ class Schedule:
 
     def _tell(self, configuration: _Configuration) -> None:
         """Tell the study: the mean over seeds, PRUNED where a seed was stopped early, FAIL where one failed."""
-        names = [planned.identity.trial for planned in configuration.trials]
+        names = [identity.trial for identity in configuration.trials]
         verdict = self._verdict(configuration)
         # Early in training nothing but the objective is measured: a stopped trial says nothing of constraints.
         complete = verdict["state"] == TrialState.COMPLETE

@@ -318,6 +318,8 @@ class Shipper:
                 connection.place(position.run).log_artifacts(str(path), name)
             elif path.exists():
                 connection.place(position.run).log_artifact(str(path))
+        if update.artifacts:
+            self._ship_figures(connection, position.run, self.paths.artifacts(trial))
         if update.end is not None:
             ended = int(update.end["time"] * 1000)
             client.set_terminated(position.run, STATUS[update.end["state"]], end_time=ended)
@@ -330,6 +332,16 @@ class Shipper:
             connection.places.pop(position.run, None)
         else:
             self._over.discard(trial)
+
+    def _ship_figures(self, connection: Connection, run: str, folder: Path) -> None:
+        """Draw what a trial's artifacts have the numbers of, and send that with them."""
+        # Matplotlib is a second of imports that a sweep without a trial's end does not need.
+        from analysis.trial_figures import trial_figures
+
+        with TemporaryDirectory() as place:
+            for name, content in trial_figures(folder).items():
+                (Path(place) / name).write_bytes(content)
+            connection.place(run).log_artifacts(place, "figures")
 
     def _merge(self, client: MlflowClient, run: str, update: Update) -> None:
         """Bring an update together with what the run has: its warnings, and the reason why an attempt ended."""

@@ -137,6 +137,7 @@ def write_sweep(storage: Path, name: str, trials: int, uri: str | None) -> Writt
                 "space": {DEPTH: {"int": [1, 6]}, LR: {"float": [1e-3, 1.0], "log": True}},
                 "seeds": [0],
                 "sampler": "random",
+                "trials": trials,
             },
             "tracking": {"uri": uri, "experiment": None},
         },
@@ -241,7 +242,7 @@ def test_the_team_servers_page_is_told_by_status_and_table(team: MlflowServer, t
     experiment = load_client(team.uri).get_experiment_by_name("linked")
     link = f"{team.uri}/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey="
     assert any(key.startswith("mlflow.sharedViewState.linsweep-") for key in experiment.tags)
-    for command in ("table", "ui"):
+    for command in ("status", "table", "ui"):
         words = ["ui"] if command == "ui" else [command, "linked"]
         assert link in linsweep.run(*words)
 

@@ -125,7 +125,7 @@ def check_record(carried: Carried) -> None:
         assert "checkpoint" in written
     again = _prepare(carried.plan, carried.paths, carried.record)
     assert again.complete
-    assert [trial.identity for trial in again.bridge.schedule.best()] == [t.identity for t in carried.result.best]
+    assert again.bridge.schedule.best() == carried.result.best
     assert again.bridge.schedule.best_value() == carried.result.best_value
 
 
@@ -169,7 +169,7 @@ def test_a_control_without_the_objective_is_shown_without_it(mixed: Carried) -> 
 
 
 def test_a_control_is_never_the_best(mixed: Carried) -> None:
-    searched = [trial.identity.trial for trial in mixed.result.best]
+    searched = [identity.trial for identity in mixed.result.best]
     values = {trial: mixed.summary(trial)[SWD] for trial in ("t000-s0", "t001-s0") if has_summary(mixed, trial)}
     assert searched == [min(values, key=lambda trial: values[trial])]
     assert mixed.result.best_value == min(values.values())

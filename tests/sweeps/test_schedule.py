@@ -67,7 +67,7 @@ def test_one_at_a_time_it_is_optunas_own_loop(
     assert [point for _, point in done.points] == [trial.params for trial in study.trials]
     assert [trial.values for trial in done.study.trials] == [trial.values for trial in study.trials]
     assert done.schedule.best_value() == study.best_value
-    assert done.schedule.best()[0].identity.overrides == study.best_params
+    assert done.schedule.best()[0].overrides == study.best_params
 
 
 @pytest.mark.parametrize("edits", [PLAIN, SEEDED, CONDITIONAL], ids=["plain", "seeds", "conditions"])
@@ -175,7 +175,7 @@ def test_controls_come_first_and_are_never_told(sweep: ToSweep, drive: Drive, en
     assert done.names[:5] == ["c000-s0", "c000-s1", "c001-s0", "c001-s1", "t000-s0"]
     assert [planned.identity.label for planned in done.planned[:4]] == ["a", "a", "b", "b"]
     assert [trial.value for trial in done.study.trials] == [1.0, 1.0, 1.0]
-    assert done.schedule.best()[0].identity.kind == "search"
+    assert done.schedule.best()[0].kind == "search"
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_constraints_decide_what_is_best(sweep: ToSweep, drive: Drive, ended: En
 
     edits = {**PLAIN, "search/trials": 4}
     done = drive(sweep({**edits, "search/constraints": {ROUNDTRIP: "<= 0.5"}}), evaluate)
-    assert (done.schedule.best_value(), done.schedule.best()[0].identity.trial) == (3.0, "t003-s0")
+    assert (done.schedule.best_value(), done.schedule.best()[0].trial) == (3.0, "t003-s0")
     assert drive(sweep(edits), evaluate).schedule.best_value() == 1.0
     # Where none keeps to them, the best of those that break them.
     strict = drive(sweep({**edits, "search/constraints": {ROUNDTRIP: "<= 0.1"}}), evaluate)
@@ -260,7 +260,7 @@ def test_a_configuration_without_a_value_is_never_the_best(
     values.insert(position, math.nan)
     done = drive(sweep({**PLAIN, "search/trials": 3}), lambda p: ended(values[p.identity.number]))
     assert done.schedule.best_value() == 1.0
-    assert done.schedule.best()[0].identity.number == values.index(1.0)
+    assert done.schedule.best()[0].number == values.index(1.0)
 
 
 def test_a_finished_trial_without_the_objective_is_never_the_best(sweep: ToSweep, drive: Drive, ended: Ended) -> None:
@@ -362,7 +362,7 @@ def test_the_best_are_confirmed_at_fresh_seeds_after_everything_else(
         assert points["k001-s7"] == points["t001-s0"]
         assert run.schedule.total == len(run.names)
         assert len(run.study.trials) == 4
-        assert run.schedule.best()[0].identity.trial == "t001-s0"
+        assert run.schedule.best()[0].trial == "t001-s0"
 
 
 def test_when_nothing_finished_nothing_is_confirmed(sweep: ToSweep, drive: Drive, ended: Ended) -> None:
