@@ -26,12 +26,13 @@ def _plain(column: pd.Series[Any]) -> list[Any]:
 
 
 def _leaf(record: Record, trials: pd.DataFrame, name: str) -> list[Any]:
-    """A leaf of each trial's configuration; the spec's where no trial was recorded with it, None where nobody says."""
-    if name in trials:
-        return _plain(trials[name])
+    """A leaf of each trial's configuration; the spec's for one that was recorded without, None where nobody says."""
     section, _, leaf = name.partition(".")
     told = {sweep.name: (sweep.spec.get(section) or {}).get(leaf) for sweep in record.sweeps}
-    return [told[sweep] for sweep in trials["sweep"].tolist()]
+    values = _plain(trials[name]) if name in trials else [None] * len(trials)
+    return [
+        told[sweep] if value is None else value for sweep, value in zip(trials["sweep"].tolist(), values, strict=True)
+    ]
 
 
 @lru_cache(maxsize=4096)

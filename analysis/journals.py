@@ -183,7 +183,7 @@ def _event(line: bytes) -> dict[str, Any] | None:
 
 
 def _lenient(line: bytes) -> Any:
-    """A line that is no JSON by the letter: Python writes NaN, and whole numbers of any length."""
+    """A line that is no JSON by the letter, as Python writes NaN."""
     try:
         return json.loads(line)
     except ValueError:

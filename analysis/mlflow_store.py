@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,7 +105,7 @@ class _Run:
 
 
 class _Store:
-    """The sweeps of a tracking server."""
+    """The sweeps of a tracking server, or of a folder."""
 
     def __init__(self, client: MlflowClient, shown: str) -> None:
         self.client = client
@@ -186,10 +184,16 @@ class _Store:
 
         MLflow's public client asks for one metric of one run at a time: for a sweep that is minutes.
         """
+        store: Any = self.client._tracking_client.store
+        if not hasattr(store, "get_host_creds"):  # a folder
+            for run in runs:
+                for metric in self.client.get_metric_history(run, key):
+                    yield run, (metric.timestamp, metric.step, _value(metric.value))
+            return
         from mlflow.utils.rest_utils import http_request_safe
 
         answer = http_request_safe(  # type: ignore[no-untyped-call]
-            self.client._tracking_client.store.get_host_creds(),
+            store.get_host_creds(),
             "/ajax-api/2.0/mlflow/metrics/get-history-bulk",
             "GET",
             params={"run_id": list(runs), "metric_key": key, "max_results": BULK_POINTS},
@@ -223,23 +227,29 @@ class _Database(_Store):
             .where(runs.experiment_id == int(experiment), runs.lifecycle_stage == "active")
             .where(runs.run_uuid.in_(mine))
         )
-        columns = (metrics.run_uuid, metrics.key, metrics.timestamp, metrics.step, metrics.value, metrics.is_nan)
+        point = (metrics.run_uuid, metrics.key, metrics.timestamp, metrics.step, metrics.value, metrics.is_nan)
         state = (runs.run_uuid, runs.status, runs.start_time, runs.end_time)
         with _engine(self.client).connect() as connection:
             # First: of a run that is made meanwhile the rest may not be there.
-            states = {row[0]: row for row in connection.execute(select(*state).where(runs.run_uuid.in_(chosen)))}
+            states = connection.execute(select(*state).where(runs.run_uuid.in_(chosen))).all()
             tagged, configured = (
                 _words(connection.execute(select(*texts).where(texts[0].in_(chosen))))
                 for texts in ((table.run_uuid, table.key, table.value) for table in (tags, params))
             )
-            points = connection.execution_options(yield_per=PAGE).execute(
-                select(*columns).where(metrics.run_uuid.in_(chosen)).order_by(metrics.run_uuid)
-            )
-            histories = ((run, _by_key(rows)) for run, rows in groupby(points, key=itemgetter(0)))
-            for run, found in chain(histories, ((run, {}) for run in list(states))):
-                if run in states:
-                    _, status, began, ended = states.pop(run)
-                    yield _Run(run, status, began, ended, tagged.get(run, {}), configured.get(run, {}), found)
+        for start in range(0, len(states), BULK_RUNS):
+            chunk = states[start : start + BULK_RUNS]
+            some = select(*point).where(metrics.run_uuid.in_([row[0] for row in chunk]))
+            # All at once, and no longer connected than that: who reads keeps SQLite from being written to.
+            with _engine(self.client).connect() as connection:
+                found = connection.execute(some.where(metrics.key.not_like(f"{MACHINE}%"))).all()
+            histories: dict[str, dict[str, list[Point]]] = {}
+            for run, key, time, step, value, is_nan in found:
+                number = math.nan if is_nan else _value(value)
+                histories.setdefault(run, {}).setdefault(key, []).append((time, step, number))
+            for run, status, began, ended in chunk:
+                yield _Run(
+                    run, status, began, ended, tagged.get(run, {}), configured.get(run, {}), histories.get(run, {})
+                )
 
 
 def _words(rows: Iterable[Sequence[str]]) -> dict[str, dict[str, str]]:
@@ -253,13 +263,6 @@ def _words(rows: Iterable[Sequence[str]]) -> dict[str, dict[str, str]]:
 def _engine(client: MlflowClient) -> Any:
     """SQLAlchemy's engine of the store that a client has opened; None where that is no database."""
     return getattr(client._tracking_client.store, "engine", None)
-
-
-def _by_key(rows: Iterable[tuple[str, str, int, int, float, bool]]) -> dict[str, list[Point]]:
-    histories: dict[str, list[Point]] = {}
-    for _, key, time, step, value, is_nan in rows:
-        histories.setdefault(key, []).append((time, step, math.nan if is_nan else _value(value)))
-    return histories
 
 
 def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:

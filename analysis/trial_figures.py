@@ -25,7 +25,8 @@ Line = tuple[list[float], list[float]]
 def trial_figures(folder: Path) -> dict[str, bytes]:
     """PNG files by name: ``steps.png``, each metric against sampling steps, and ``spectrum.png``, singular values.
 
-    ``folder`` has a trial's artifacts; what it left no numbers of is not drawn.
+    ``folder`` has a trial's artifacts; what it left no numbers of is not drawn. Raises ``ValueError``, ``TypeError`` or
+    ``KeyError`` for a table that is not one of those.
     """
     curves = _lines(folder / CURVES, ("metric", "steps", "value"))
     spectra = _lines(folder / SPECTRA, ("operator", "index", "singular_value"))
@@ -45,11 +46,10 @@ def _lines(path: Path, columns: Sequence[str]) -> dict[str, Line]:
         return lines
     with path.open(newline="") as file:
         for row in csv.DictReader(file):
-            name, x, y = (row.get(column) for column in columns)
-            if name and x and y:  # a crash may have cut the last line off
-                line = lines.setdefault(name, ([], []))
-                line[0].append(float(x))
-                line[1].append(float(y))
+            name, x, y = (row[column] for column in columns)
+            line = lines.setdefault(name, ([], []))
+            line[0].append(float(x))
+            line[1].append(float(y))
     return lines
 
 

@@ -193,7 +193,8 @@ def against_mlflow(folder: Path, uri: str) -> dict[str, float]:
     from analysis.cache import FILE as CACHE
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    (folder / CACHE).unlink()  # the tables in the sweep's run were made of the journals: they are to be read anew
+    # The tables in the sweep's run were made of the journals: these are to be read anew.
+    (folder / CACHE).unlink(missing_ok=True)
     client = mlflow.MlflowClient(uri)
     mlflow.set_tracking_uri(uri)
     mlflow.search_experiments()  # connected on both sides before the clock runs

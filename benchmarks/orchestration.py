@@ -246,9 +246,6 @@ def main() -> None:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        figures["plan_1000_seconds"] = plan_seconds(folder)
-        print(f"a plan of 1,000 configurations: {figures['plan_1000_seconds']:.2f} s", flush=True)
-
         memory: list[float] = []
         seconds, rest = ours(folder / "no-op", arguments.trials, NoOp, 1, memory)
         figures["launcher_memory_growth_mb"] = grown = growth(memory)
@@ -257,6 +254,8 @@ def main() -> None:
             f"{memory[-1]:.0f} MiB, {grown:.0f} of them since a quarter of the trials",
             flush=True,
         )
+        figures["plan_1000_seconds"] = plan_seconds(folder)
+        print(f"a plan of 1,000 configurations: {figures['plan_1000_seconds']:.2f} s", flush=True)
         gangs, _ = ours(folder / "gangs", arguments.gangs, Gangs, 2, [])
         print(f"{arguments.gangs} trials of two workers, ours: {gangs:.1f} s", flush=True)
 

@@ -6,8 +6,7 @@ journals, sends parameters, tags and the data set, uploads the configuration and
 notes how far it is. Both in turn, many times: the median of the rounds' ratios.
 
 ``training_overhead``: how much longer an epoch of real training takes while its journal is written and sent, over the
-same epochs without either, less 1. As in a sweep another process ships. In turn;
-medians of all epochs.
+same epochs without either, less 1. As in a sweep another process ships. In turn; medians of all epochs.
 
     python benchmarks/tracking.py [--trials 20] [--rounds 12] [--epochs 100] [--store URI]
 """

@@ -27,7 +27,7 @@ STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 def finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any]) -> None:
     """Put what a sweep that has ended came to into its run, and close it; may be done again."""
-    # pandas is a second of imports that no running sweep needs.
+    # pandas is a second of imports: not before a sweep has ended.
     from analysis.runs import load
 
     client, parent = connection.client, connection.parent

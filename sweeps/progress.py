@@ -31,7 +31,8 @@ class _Shown:
 
     @property
     def running(self) -> bool:
-        return bool(self.trial.status == Trial.RUNNING)
+        # One that Tune has ended at its deadline is still here, and has its place until its process is gone.
+        return self.trial.status not in (Trial.PENDING, Trial.PAUSED)
 
 
 class Progress:
@@ -69,7 +70,8 @@ class Progress:
 
     @property
     def _running(self) -> list[_Shown]:
-        return [shown for shown in self._open.values() if shown.running]
+        # The view is drawn in a thread of its own.
+        return [shown for shown in list(self._open.values()) if shown.running]
 
     def add(self, identity: TrialIdentity, trial: Trial) -> None:
         """A trial waits for a place, for the first time or again."""
@@ -101,7 +103,7 @@ class Progress:
         style = {"finished": "green", "stopped": "yellow", "failed": "red"}.get(result.state or "", "")
         what = identity.label or describe_point(identity.overrides)
         text = Text.assemble(
-            f"[{done}/{self._schedule.total}] ", (identity.trial, "bold"), f" {what}  ", (result.state or "lost", style)
+            f"[{done}/{self._schedule.total}] ", (identity.trial, "bold"), f" {what}  ", (str(result.state), style)
         )
         value = result.metrics.get(self._objective)
         if value is not None:

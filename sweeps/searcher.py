@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from linearizer_core.journal import ENDED, Journal, Outcome, outcome, read
+from linearizer_core.journal import ENDED, Journal, Outcome, TrialIdentity, outcome, read
 from linearizer_core.nested import flatten
 from linearizer_core.state import remove_state
 from sweeps.ending import INTERRUPTED, stop_reason
@@ -58,15 +58,20 @@ class Bridge:
         return rung is not None
 
     def error(self, tune_id: str, message: str) -> None:
-        """Keep why a trial failed for good."""
+        """Keep why a trial failed: for good, unless it is tried again."""
         self._errors[tune_id] = message
+
+    def wait(self, tune_id: str) -> TrialIdentity:
+        """The trial waits for a place, for the first time or again: whatever ended its last attempt is forgotten."""
+        self._errors.pop(tune_id, None)
+        return self.running[tune_id].identity
 
     def end(self, tune_id: str) -> None:
         """The trial has ended: write its end into the journal, if it could not itself, and settle it.
 
         One that was asked to stop before its end goes on with the next launch.
         """
-        planned = self.running.pop(tune_id, None)
+        planned = self.running.get(tune_id)
         if planned is None:
             return
         path = self.paths.journal(planned.identity.trial)
@@ -86,6 +91,7 @@ class Bridge:
         if result.state in ENDED:
             remove_state(self.paths.training_state(planned.identity.trial))
             self.schedule.settle(planned.identity.trial, result)
+        del self.running[tune_id]  # last: where something raises, Tune tries the trial again
 
 
 def early(rung: int) -> str:
@@ -199,12 +205,20 @@ class HalvingScheduler(FIFOScheduler):
         return {}  # as the searcher's
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        self._progress.add(self._bridge.running[trial.trial_id].identity, trial)
+        self._progress.add(self._bridge.wait(trial.trial_id), trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         self._progress.result(trial.trial_id, result)
         stop = self._bridge.must_stop(trial.trial_id, result)
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
+        # Tune keeps each trial to the end of the sweep, with averages of all its metrics and two copies of its task.
+        # The journal has all of it.
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
+        trial.run_metadata.last_result.pop("config", None)
+        trial.config.clear()
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         # A trial that raised has said so in its journal: what is left is a process, or a worker, that could not.

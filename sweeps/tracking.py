@@ -32,6 +32,9 @@ PAGE = 1000
 NOTED_EVERY = 1.0
 """Seconds of sending that may be repeated after a crash: MLflow keeps what is sent again once."""
 
+DRAWN = {"curves.csv", "spectra.csv"}
+"""Artifacts of a trial that figures are made of."""
+
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """MLflow's codes for errors that are of one run, and not of the server."""
 
@@ -318,7 +321,7 @@ class Shipper:
                 connection.place(position.run).log_artifacts(str(path), name)
             elif path.exists():
                 connection.place(position.run).log_artifact(str(path))
-        if update.artifacts:
+        if DRAWN & set(update.artifacts):
             self._ship_figures(connection, position.run, self.paths.artifacts(trial))
         if update.end is not None:
             ended = int(update.end["time"] * 1000)
@@ -335,13 +338,18 @@ class Shipper:
 
     def _ship_figures(self, connection: Connection, run: str, folder: Path) -> None:
         """Draw what a trial's artifacts have the numbers of, and send that with them."""
-        # Matplotlib is a second of imports that a sweep without a trial's end does not need.
+        # Matplotlib and pandas are seconds of imports, which wait for the first trial that has something to draw.
         from analysis.trial_figures import trial_figures
 
-        with TemporaryDirectory() as place:
-            for name, content in trial_figures(folder).items():
-                (Path(place) / name).write_bytes(content)
-            connection.place(run).log_artifacts(place, "figures")
+        try:
+            figures = trial_figures(folder)
+        except Exception:  # noqa: BLE001 - the numbers are there; what cannot be drawn must not keep others waiting
+            return
+        if figures:
+            with TemporaryDirectory() as place:
+                for name, content in figures.items():
+                    (Path(place) / name).write_bytes(content)
+                connection.place(run).log_artifacts(place, "figures")
 
     def _merge(self, client: MlflowClient, run: str, update: Update) -> None:
         """Bring an update together with what the run has: its warnings, and the reason why an attempt ended."""

@@ -571,6 +571,17 @@ def test_longer_training_is_not_compared_with_shorter_unasked(
     assert cells_of(pivot(record, DEPTH, RANK, unequal=True))["3 8"].value == 12.0
 
 
+def test_batches_that_a_recipe_brings_count_as_training(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, space={DEPTH: {"grid": [2, 3]}, "recipe": {"choice": ["paper", "default"]}})
+    for number, (depth, recipe, batch) in enumerate([(2, "paper", 64), (3, "paper", 64), (2, "default", 128)]):
+        trial = f"t{number:03d}-s0"
+        files.begin(trial, number, {DEPTH: depth, "recipe": recipe}, config={"train.batch_size": batch})
+        files.complete(trial, 1.0 + number)
+    record = load([files.path])
+    with pytest.raises(RecordError, match=r"2 trials of 80 epochs of the data in batches of 64; 1 trials .* of 128"):
+        pivot(record, DEPTH, "recipe")
+
+
 def test_equal_steps_an_epoch_make_batches_of_any_size_equal(tmp_path: Path) -> None:
     files = SweepFiles(tmp_path)
     for number, (steps, epoch) in enumerate([(100, 10), (50, 20)]):

@@ -13,7 +13,7 @@ from linearizer_core.journal import Journal, outcome, read
 from sweeps.ending import request_stop
 from sweeps.paths import SweepPaths
 from sweeps.schedule import PlannedTrial, Schedule, make_study
-from sweeps.searcher import Bridge, Recorded, why_failed
+from sweeps.searcher import Bridge, Recorded, early, why_failed
 from sweeps.spec import Sweep
 from sweeps.stopping import Halving
 from sweeps.task import Task
@@ -74,6 +74,38 @@ def test_one_that_is_given_up_has_failed_for_its_own_reason(trial: Running) -> N
     assert trial.settled
     assert outcome(trial.path).state == "failed"
     assert trial.ends[-1] == ("failed", "OSError: gone")
+
+
+def test_one_that_was_tried_again_and_then_asked_to_stop_is_not_over(trial: Running) -> None:
+    journal = trial.begin()
+    trial.bridge.error("tune", "its process died")
+    assert trial.bridge.wait("tune") == trial.planned.identity
+    journal.end("interrupted", 1, "linsweep stop")
+    trial.bridge.end("tune")
+    assert not trial.settled
+    assert trial.ends == [("interrupted", "linsweep stop")]
+
+
+def test_one_that_was_tried_again_and_then_stopped_early_was_stopped_early(trial: Running) -> None:
+    trial.begin()
+    trial.bridge.error("tune", "its process died")
+    trial.bridge.wait("tune")
+    trial.bridge._stops["tune"] = early(1)
+    trial.bridge.end("tune")
+    assert trial.settled
+    assert trial.ends == [("stopped", early(1))]
+
+
+def test_an_end_that_could_not_be_written_can_be_written_again(trial: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial.begin().end("finished", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Schedule, "settle", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(OSError, match="no space left"):
+            trial.bridge.end("tune")
+    assert trial.bridge.wait("tune") == trial.planned.identity
+    trial.bridge.end("tune")
+    assert trial.settled
+    assert trial.bridge.running == {}
 
 
 def test_one_whose_process_died_has_failed_for_that(trial: Running) -> None:
