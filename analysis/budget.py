@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.levels import plain
 from analysis.runs import Record, RecordError
 
 LEAVES = ("train.steps", "train.batch_size", "data.name", "data.images")
@@ -15,21 +16,16 @@ ASK = "ask for it with --unequal, or compare what was trained alike"
 
 def budgets(record: Record, trials: pd.DataFrame) -> pd.Series[Any]:
     """The training of each trial (rows of ``record.runs``) in words: equal words are equal optimiser steps."""
-    columns = [_plain(trials["epoch"]), *(_leaf(record, trials, name) for name in LEAVES)]
+    columns = [plain(trials["epoch"]), *(_leaf(record, trials, name) for name in LEAVES)]
     words = [_words(*training) for training in zip(*columns, strict=True)]
     return pd.Series(words, index=trials.index, dtype="object")
-
-
-def _plain(column: pd.Series[Any]) -> list[Any]:
-    """The values, None for those that are missing."""
-    return column.astype("object").where(column.notna(), None).tolist()
 
 
 def _leaf(record: Record, trials: pd.DataFrame, name: str) -> list[Any]:
     """A leaf of each trial's configuration; the spec's for one that was recorded without, None where nobody says."""
     section, _, leaf = name.partition(".")
     told = {sweep.name: (sweep.spec.get(section) or {}).get(leaf) for sweep in record.sweeps}
-    values = _plain(trials[name]) if name in trials else [None] * len(trials)
+    values = plain(trials[name]) if name in trials else [None] * len(trials)
     return [
         told[sweep] if value is None else value for sweep, value in zip(trials["sweep"].tolist(), values, strict=True)
     ]

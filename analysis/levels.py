@@ -107,3 +107,8 @@ def _intervals(starts: Sequence[float], ends: Sequence[float], whole: bool) -> l
         f"{start:.{digits}g} to {end:.{digits}g}" if start != end else f"{start:.{digits}g}"
         for start, end in zip(starts, ends, strict=True)
     ]
+
+
+def plain(column: pd.Series[Any]) -> list[Any]:
+    """The values of a column as Python's own, None for those that are missing."""
+    return column.astype("object").where(column.notna(), None).tolist()

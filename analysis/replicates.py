@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.levels import plain
 from analysis.ranking import by_configuration
 from analysis.runs import Direction, Record
 from analysis.stats import LEVEL, METHODS, Comparison, Method, compare, estimate, holm
@@ -203,10 +204,10 @@ def replicates(
 def _points(record: Record, frame: pd.DataFrame, axes: Sequence[str]) -> dict[Any, tuple[Any, ...]]:
     """Each configuration's place along the axes that a table does not show."""
     names = [*(["sweep"] if len(record.sweeps) > 1 else []), *axes]
-    columns = [frame[name].astype("object").where(frame[name].notna(), None) for name in names]
+    columns = [plain(frame[name]) for name in names]
     if not columns:
         return dict.fromkeys(frame.index, ())
-    return dict(zip(frame.index, zip(*(column.tolist() for column in columns), strict=True), strict=True))
+    return dict(zip(frame.index, zip(*columns, strict=True), strict=True))
 
 
 def _over_seeds(record: Record, rows: pd.DataFrame, values: Mapping[Any, Mapping[int, float]]) -> Group:

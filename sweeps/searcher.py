@@ -213,12 +213,11 @@ class HalvingScheduler(FIFOScheduler):
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        # Tune keeps each trial to the end of the sweep, with averages of all its metrics and two copies of its task.
-        # The journal has all of it.
+        # Tune keeps each trial to the end of the sweep, with averages of all its metrics and a second copy of its task.
+        # The journal has all of it. The task itself stays: where the end cannot be written, the trial is tried again.
         trial.run_metadata.metric_analysis.clear()
         trial.run_metadata.metric_n_steps.clear()
         trial.run_metadata.last_result.pop("config", None)
-        trial.config.clear()
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         # A trial that raised has said so in its journal: what is left is a process, or a worker, that could not.

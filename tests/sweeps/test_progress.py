@@ -107,3 +107,13 @@ def test_a_trial_that_never_began_ends_without_a_word(shown: Shown) -> None:
     shown.searcher.on_trial_complete("a")
     assert shown.said == ""
     assert shown.progress.running() == 0
+
+
+def test_an_ended_trial_keeps_its_task_and_no_averages_for_it_may_be_tried_again(shown: Shown) -> None:
+    kept = {"task": "text"}
+    averages, last = {"loss": {"min": 1.0}}, {"loss": 1.0, "config": kept}
+    metadata = SimpleNamespace(metric_analysis=averages, metric_n_steps={"loss": {}}, last_result=last)
+    trial = cast(Trial, SimpleNamespace(trial_id="a", config=kept, run_metadata=metadata))
+    shown.scheduler.on_trial_complete(None, trial, {})
+    assert trial.config == {"task": "text"}
+    assert (metadata.metric_analysis, metadata.metric_n_steps, metadata.last_result) == ({}, {}, {"loss": 1.0})
