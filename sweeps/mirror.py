@@ -7,6 +7,9 @@ away nor what a crash left in it can touch the search.
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 import optuna
@@ -23,6 +26,8 @@ OWNER = "sweep.id"
 
 PERIOD = 1.0
 LONGEST_WAIT = 30.0
+PATIENCE = 60.0
+"""Seconds without an answer after which a storage is taken to hang: drivers themselves wait for ever."""
 
 
 def study_storage(uri: str | None, paths: SweepPaths) -> BaseStorage:
@@ -34,7 +39,10 @@ def study_storage(uri: str | None, paths: SweepPaths) -> BaseStorage:
 
 
 class Mirror:
-    """Copies a study's trials until closed; a storage that is away is tried again, less and less often."""
+    """Copies a study's trials until closed; a storage that is away is tried again, less and less often.
+
+    Only its own thread speaks to the storage: one that hangs, hangs there.
+    """
 
     def __init__(self, study: optuna.Study, uri: str | None, paths: SweepPaths, sweep_id: str) -> None:
         """Raises ``InputError`` where the storage cannot be reached, or has another sweep's study of this name."""
@@ -44,17 +52,21 @@ class Mirror:
         self._paths = paths
         self._sweep_id = sweep_id
         self._copied: list[tuple[int, TrialState]] = []
+        self._opened: Future[tuple[BaseStorage, int]] = Future()
+        self._closing = threading.Event()
+        self._answered = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="study-mirror", daemon=True)
+        self._thread.start()
         try:
-            self._storage, self._id = self._open()
+            self._opened.result(PATIENCE)
         except InputError:
             raise
         except Exception as error:  # noqa: BLE001 - drivers have errors of their own
             where = without_password(uri or str(paths.study))
-            message = f"{where} cannot be used: {describe(error, uri or '')}"
+            late = isinstance(error, FutureTimeout) and not self._opened.done()
+            why = f"no answer within {PATIENCE:g} s" if late else describe(error, uri or "")
+            message = f"{where} cannot be used: {why}"
             raise InputError(paths.root.name, [Problem("search.storage", message)]) from None
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="study-mirror", daemon=True)
-        self._thread.start()
 
     def _open(self) -> tuple[BaseStorage, int]:
         """The storage with this sweep's study, empty: what an earlier launch copied is copied anew."""
@@ -74,10 +86,16 @@ class Mirror:
         storage.set_study_user_attr(study, OWNER, self._sweep_id)
         return storage, study
 
-    def _loop(self) -> None:
+    def _work(self) -> None:
+        try:
+            self._opened.set_result(self._open())
+        except Exception as error:  # noqa: BLE001 - told to the thread that waits for it
+            self._opened.set_exception(error)
+            return
         wait = PERIOD
         while not self._closing.wait(wait):
             wait = PERIOD if self._try() else min(2 * wait, LONGEST_WAIT)
+        self._try()
 
     def _try(self) -> bool:
         try:
@@ -89,26 +107,33 @@ class Mirror:
         return True
 
     def _copy(self) -> None:
+        storage, _ = self._opened.result()
         for trial in self._study.get_trials(deepcopy=False):
+            self._answered = time.monotonic()
             if trial.number >= len(self._copied):
                 self._copied.append(self._create(trial))
             elif self._copied[trial.number][1] != trial.state:
                 copied = self._copied[trial.number][0]
-                _bring_up_to_date(self._storage, copied, trial)
+                _bring_up_to_date(storage, copied, trial)
                 self._copied[trial.number] = copied, trial.state
 
     def _create(self, trial: FrozenTrial) -> tuple[int, TrialState]:
         """A copy of the trial; one that a lost answer left behind is taken for it."""
-        present = self._storage.get_all_trials(self._id, deepcopy=False)
+        storage, study = self._opened.result()
+        present = storage.get_all_trials(study, deepcopy=False)
         if trial.number < len(present):
             return present[trial.number]._trial_id, present[trial.number].state
-        return self._storage.create_new_trial(self._id, template_trial=trial), trial.state
+        return storage.create_new_trial(study, template_trial=trial), trial.state
 
     def close(self) -> None:
-        """End the thread once everything is copied, or the storage refuses it."""
+        """End the thread once everything is copied, or the storage refuses it or does not answer any more."""
         self._closing.set()
-        self._thread.join()
-        self._try()
+        self._answered = time.monotonic()
+        while self._thread.is_alive():
+            if time.monotonic() - self._answered > PATIENCE:
+                self.error = f"no answer within {PATIENCE:g} s"
+                return
+            self._thread.join(PERIOD)
 
 
 def _bring_up_to_date(storage: BaseStorage, copied: int, trial: FrozenTrial) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,24 +27,27 @@ def paths(tmp_path: Path) -> SweepPaths:
     return made
 
 
-@pytest.fixture(params=["journal", "sqlite", "postgresql"])
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str | None]:
-    if request.param == "journal":
-        yield None
-    elif request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/study.db"
-    else:
-        name = f"linsweep_{uuid.uuid4().hex[:12]}"
+@pytest.fixture
+def database() -> Iterator[str]:
+    """A PostgreSQL database of the test's own."""
+    name = f"linsweep_{uuid.uuid4().hex[:12]}"
+    try:
+        server = psycopg.connect(f"{SERVER}/postgres", autocommit=True, connect_timeout=3)
+    except psycopg.OperationalError:
+        pytest.skip("no PostgreSQL on 127.0.0.1:5432")
+    with server:
+        server.execute(f"create database {name}")
         try:
-            server = psycopg.connect(f"{SERVER}/postgres", autocommit=True, connect_timeout=3)
-        except psycopg.OperationalError:
-            pytest.skip("no PostgreSQL on 127.0.0.1:5432")
-        with server:
-            server.execute(f"create database {name}")
-            try:
-                yield f"{SERVER}/{name}"
-            finally:
-                server.execute(f"drop database {name} with (force)")
+            yield f"{SERVER}/{name}"
+        finally:
+            server.execute(f"drop database {name} with (force)")
+
+
+@pytest.fixture(params=["journal", "sqlite", "postgresql"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("database"))
+    return f"sqlite:///{tmp_path}/study.db" if request.param == "sqlite" else None
 
 
 def searched(count: int) -> optuna.Study:
@@ -130,3 +134,26 @@ def test_a_storage_that_goes_away_costs_the_search_nothing(paths: SweepPaths, tm
     mirror.close()
     assert mirror.error is None
     assert len(optuna.load_study(study_name="demo", storage=f"sqlite:///{database}").trials) == 2
+
+
+def test_a_database_that_does_not_answer_is_refused_in_time(paths: SweepPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.mirror.PATIENCE", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(InputError) as caught:
+        Mirror(searched(1), f"postgresql://ann:secret@127.0.0.1:{silent.getsockname()[1]}/none", paths, "id")
+    assert "cannot be used: no answer within 1 s" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_that_hangs_at_the_end_is_not_waited_for(
+    paths: SweepPaths, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.mirror.PATIENCE", 2.0)
+    study = searched(1)
+    copy = Mirror(study, database, paths, "id")
+    with psycopg.connect(database) as other:
+        other.execute("lock table trials in access exclusive mode")
+        study.tell(study.ask(), 0.5)
+        copy.close()
+        assert copy.error == "no answer within 2 s"
+    copy._thread.join(30)
+    assert len(optuna.load_study(study_name="demo", storage=database).trials) == 2
