@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from ray import tune
 from rich.console import Console
 
 from linearizer_core import data as datasets
@@ -23,25 +21,24 @@ from linearizer_core.journal import Journal, JournalError, TrialIdentity, outcom
 from linearizer_core.metrics.features import checksum
 from linearizer_core.nested import flatten, with_leaves
 from sweeps.cluster import Node, connected, local_capacity
-from sweeps.ending import INTERRUPTED, Ending, interrupted_by_sigterm, stopping_on_signals
-from sweeps.ledger import Ledger, Meter
+from sweeps.ending import interrupted_by_sigterm
 from sweeps.lock import take
 from sweeps.mirror import Mirror
 from sweeps.paths import SweepPaths
 from sweeps.plan import Plan, make_plan
-from sweeps.progress import Progress
 from sweeps.provenance import processes, provenance
 from sweeps.record import read_record, write_record
 from sweeps.reuse import FinishedTrials
 from sweeps.schedule import PlannedTrial, ReplayError, Schedule, make_study
-from sweeps.searcher import Bridge, HalvingScheduler, Recorded, ScheduleSearcher
+from sweeps.searcher import Bridge, Recorded
 from sweeps.shipping import BackgroundShipper
 from sweeps.spec import Sweep, recorded
 from sweeps.stopping import Halving
 from sweeps.task import Task
 from sweeps.tracking import Shipper, tracking_uri
-from sweeps.trainable import TrialTrainable, pack
+from sweeps.trainable import TrialTrainable
 from sweeps.trial import only_writer
+from sweeps.tuning import run_trials
 from sweeps.uri import without_password
 from sweeps.validation import InputError, Problem
 
@@ -124,7 +121,7 @@ def launch(
                 # Ray has put its own SIGTERM handler in the place of ours: it would abort.
                 stack.enter_context(interrupted_by_sigterm())
                 clock.lap("ray")
-                reason = _run(run, plan, paths, console, trainable)
+                reason = run_trials(run.bridge, plan, paths, console, trainable)
                 before = None
             clock.lap("trials")
         except BaseException as error:
@@ -371,48 +368,6 @@ def _prepare(plan: Plan, paths: SweepPaths, record: Mapping[str, Any]) -> _Run:
     except ReplayError as error:
         raise InputError(sweep.source, [Problem("name", str(error))]) from None
     return _Run(Bridge(schedule, halving, paths, task), complete)
-
-
-def _run(run: _Run, plan: Plan, paths: SweepPaths, console: Console, trainable: type[TrialTrainable]) -> str | None:
-    """Run the trials that are missing; why they were cut short, if they were."""
-    resources = plan.sweep.model.resources
-    # As many trials may wait for a process as can run: by default Tune starts the processes one after the other.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(plan.concurrency)
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    gang = pack(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
-    bridge, schedule = run.bridge, run.bridge.schedule
-    progress = Progress(schedule, paths, plan.sweep.base_leaves["train.epochs"], console)
-    meter = Meter(Ledger.read(paths), resources)
-    ending = Ending(paths, plan.sweep.model.budget, meter, progress.running)
-
-    def tell() -> None:
-        console.print("stopping: running trials save their state (a second signal ends them now)", style="yellow")
-
-    with stopping_on_signals(paths, tell), progress:
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, gang),
-            tune_config=tune.TuneConfig(
-                search_alg=ScheduleSearcher(bridge, progress),
-                scheduler=HalvingScheduler(bridge, progress),
-                num_samples=-1,
-                reuse_actors=True,
-                trial_dirname_creator=lambda trial: str(trial.trial_id),
-            ),
-            run_config=tune.RunConfig(
-                name=paths.tune.name,
-                storage_path=str(paths.root.resolve()),
-                stop=ending,
-                failure_config=tune.FailureConfig(max_failures=resources.retries),
-                # Trials save their own states: Tune is to keep no copies.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                verbose=0,
-            ),
-        )
-        try:
-            tuner.fit()
-        finally:
-            meter.close(progress.running())
-    return None if schedule.complete else ending.reason or INTERRUPTED
 
 
 def _end_open_trials(paths: SweepPaths, reason: str | None) -> tuple[dict[str, int], int]:

@@ -310,6 +310,7 @@ class Schedule:
         for step, value in verdict.get("intermediate_values", {}).items():
             asked.report(value, step)
         self.study.tell(asked, values=verdict.get("values"), state=verdict["state"])
+        configuration.asked = None  # it holds a second copy of what the study has
 
     def _verdict(self, configuration: _Configuration) -> dict[str, Any]:
         states = {outcome.state for outcome in configuration.outcomes.values()}

@@ -213,15 +213,31 @@ class HalvingScheduler(FIFOScheduler):
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        # Tune keeps each trial to the end of the sweep, with averages of all its metrics and a second copy of its task.
-        # The journal has all of it. The task itself stays: where the end cannot be written, the trial is tried again.
-        trial.run_metadata.metric_analysis.clear()
-        trial.run_metadata.metric_n_steps.clear()
-        trial.run_metadata.last_result.pop("config", None)
+        # Not this one: where its end cannot be written, it is tried again.
+        for ended in [each for each in tune_controller.get_trials() if each.is_finished()]:
+            forget(tune_controller, ended)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         # A trial that raised has said so in its journal: what is left is a process, or a worker, that could not.
         self._bridge.error(trial.trial_id, why_failed(trial.get_error()))
+
+
+def forget(tune_controller: Any, trial: Trial) -> None:
+    """Take a trial that has ended, and so has no process, out of whatever Tune's controller and callbacks hold.
+
+    Tune keeps each trial to the end of the sweep, some 50 KiB, and looks through all of them at each step. It has no
+    way to be told not to: where a later version holds them elsewhere, they stay there.
+    """
+    callbacks = getattr(getattr(tune_controller, "_callbacks", None), "_callbacks", ())
+    for owner in (tune_controller, *callbacks):
+        for held in vars(owner).values():
+            if isinstance(held, set):
+                held.discard(trial)
+            elif isinstance(held, dict):
+                held.pop(trial, None)
+                held.pop(trial.trial_id, None)
+            elif isinstance(held, list) and trial in held:
+                held.remove(trial)
 
 
 def why_failed(error: Exception | None) -> str:

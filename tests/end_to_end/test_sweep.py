@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,39 @@ def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
     # Ray's agents notice the death of their raylet within a minute.
     _, alive = psutil.wait_procs(children, timeout=90)
     assert not alive, f"left behind: {[child.name() for child in alive]}"
+
+
+HELD = """
+import gc
+from ray.tune.experiment import Trial
+from sweeps import cli, progress
+
+end, held = progress.Progress.end, []
+
+def count(self, tune_id):
+    end(self, tune_id)
+    gc.collect()
+    held.append(sum(isinstance(each, Trial) for each in gc.get_objects()))
+
+progress.Progress.end = count
+try:
+    cli.main()
+finally:
+    print("held:", *held)
+"""
+
+
+def test_a_launch_holds_no_trials_of_tunes_but_those_that_run_or_wait(linsweep: Any) -> None:
+    sets = ["name=held", "controls=[]", "search.trials=12", "search.sampler=random", "train.epochs=2"]
+    sets += ["evaluate.quality=[swd]", "search.objective={quality/swd_collapsed: min}", "search.stop_early=null"]
+    command = [sys.executable, "-c", HELD, "launch", "tiny.yaml", "--fresh"]
+    command += [word for text in sets for word in ("--set", text)]
+    done = subprocess.run(command, cwd=linsweep.folder, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    held = [int(word) for word in done.stdout.partition("held:")[2].split()]
+    assert len(held) == 12
+    # Two that run, two that wait, and the one that has just ended.
+    assert max(held) <= 6, held
 
 
 def test_a_killed_trial_process_is_retried(linsweep: Any, swept: str) -> None:

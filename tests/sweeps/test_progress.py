@@ -109,11 +109,19 @@ def test_a_trial_that_never_began_ends_without_a_word(shown: Shown) -> None:
     assert shown.progress.running() == 0
 
 
-def test_an_ended_trial_keeps_its_task_and_no_averages_for_it_may_be_tried_again(shown: Shown) -> None:
-    kept = {"task": "text"}
-    averages, last = {"loss": {"min": 1.0}}, {"loss": 1.0, "config": kept}
-    metadata = SimpleNamespace(metric_analysis=averages, metric_n_steps={"loss": {}}, last_result=last)
-    trial = cast(Trial, SimpleNamespace(trial_id="a", config=kept, run_metadata=metadata))
-    shown.scheduler.on_trial_complete(None, trial, {})
-    assert trial.config == {"task": "text"}
-    assert (metadata.metric_analysis, metadata.metric_n_steps, metadata.last_result) == ({}, {}, {"loss": 1.0})
+def test_of_trials_that_ended_before_tune_keeps_nothing_and_the_one_that_ends_may_be_tried_again(shown: Shown) -> None:
+    before, ends, runs = (Trial("trainable", trial_id=name, stub=True) for name in "abc")
+    before.status, ends.status, runs.status = Trial.TERMINATED, Trial.RUNNING, Trial.RUNNING
+    trials = [before, ends, runs]
+    reporter = SimpleNamespace(_printed={before: 1.0, runs: 2.0})
+    controller = SimpleNamespace(
+        get_trials=lambda: trials, _trials=trials, _stopped={before}, _saved={"a": "{}", "c": "{}"},
+        _callbacks=SimpleNamespace(_callbacks=[reporter]), _period=10.0,
+    )  # fmt: skip
+    shown.scheduler.on_trial_complete(controller, ends, {})
+    assert trials == [ends, runs]
+    assert (controller._stopped, controller._saved, reporter._printed) == (set(), {"c": "{}"}, {runs: 2.0})
+    del controller._callbacks  # as a version of Tune without them
+    ends.status = Trial.ERROR
+    shown.scheduler.on_trial_complete(controller, runs, {})
+    assert trials == [runs]
