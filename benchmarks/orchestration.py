@@ -2,20 +2,20 @@
 
 ``trials_vs_ray_tune``: trials a minute of no-op trials, three reports each, with journals, deterministic scheduling and
 MLflow (SQLite) being sent what comes, over those of ``ray.tune.Tuner`` with ``OptunaSearch`` and neither. Both reuse
-their processes and have Tune's own loggers off. MLflow itself takes fewer such trials a second than Tune runs:
-``trials_and_shipping_vs_ray_tune`` counts the time until it has them all as well.
+their processes, have Tune's own loggers off, and take turns. MLflow itself takes fewer such trials a second than Tune
+runs: ``trials_and_shipping_vs_ray_tune`` counts the time until it has them all as well.
 
 ``gang_vs_ray_train``: from a launch of trials of two workers to their first report, one trial after the other: a
 ``TorchTrainer`` nested in a trainable over a gang. Both join gloo and all-reduce once.
 
 ``plan_1000_seconds``: a plan of 1,000 configurations, made and printed. ``launcher_memory_growth_mb``: resident memory
-of the launching process after the last no-op trial less that after a quarter of them;
-``launcher_memory_growth_vs_ray_tune`` over that of the plain ``Tuner``, which keeps its trials too.
+of the launching process after the last no-op trial of the first turn less that after a quarter of them;
+``launcher_memory_growth_vs_ray_tune`` over that of the plain ``Tuner``, which keeps its trials.
 
 ``scaling_efficiency_2_workers``: training time of one worker on one core, over twice that of two workers on one core
 each, for the same batches.
 
-    python benchmarks/orchestration.py [--trials 2000] [--gangs 3]
+    python benchmarks/orchestration.py [--trials 2000] [--turns 2] [--gangs 3]
 """
 
 from __future__ import annotations
@@ -236,7 +236,8 @@ def ours(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=2000, help="no-op trials of each side")
+    parser.add_argument("--trials", type=int, default=2000, help="no-op trials of each side at each turn")
+    parser.add_argument("--turns", type=int, default=2, help="turns of each side")
     parser.add_argument("--gangs", type=int, default=3, help="trials of two workers of each side")
     arguments = parser.parse_args()
     # A script's own folder comes first on the path, and this one has another ``analysis``.
@@ -246,31 +247,11 @@ def main() -> None:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        memory: list[float] = []
-        seconds, rest = ours(folder / "no-op", arguments.trials, NoOp, 1, memory)
-        figures["launcher_memory_growth_mb"] = grown = growth(memory)
-        print(
-            f"{arguments.trials} no-op trials, ours: {seconds:.1f} s, and {rest:.1f} s until MLflow has all; memory "
-            f"{memory[-1]:.0f} MiB, {grown:.0f} of them since a quarter of the trials",
-            flush=True,
-        )
+        figures |= no_op_figures(folder, arguments.trials, arguments.turns, cpus)
         figures["plan_1000_seconds"] = plan_seconds(folder)
         print(f"a plan of 1,000 configurations: {figures['plan_1000_seconds']:.2f} s", flush=True)
         gangs, _ = ours(folder / "gangs", arguments.gangs, Gangs, 2, [])
         print(f"{arguments.gangs} trials of two workers, ours: {gangs:.1f} s", flush=True)
-
-        # In a process of its own: what the launches above have freed would be taken before anything grows.
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            plain, memory = pool.submit(plain_tune, folder, arguments.trials, cpus).result()
-        print(
-            f"{arguments.trials} no-op trials, Ray Tune with OptunaSearch: {plain:.1f} s; memory {memory[-1]:.0f} MiB, "
-            f"{growth(memory):.0f} of them since a quarter of the trials",
-            flush=True,
-        )
-        figures["launcher_memory_growth_vs_ray_tune"] = grown / growth(memory)
-        figures["trials_vs_ray_tune"] = plain / seconds
-        figures["trials_and_shipping_vs_ray_tune"] = plain / (seconds + rest)
-
         # Ray Train needs the dashboard to give placement groups back.
         ray.init(address="local", num_cpus=cpus + 1, include_dashboard=True, dashboard_host="127.0.0.1", **QUIET)
         nested = nested_train(folder, arguments.gangs)
@@ -281,6 +262,36 @@ def main() -> None:
     figures["scaling_efficiency_2_workers"] = alone / (2 * two)
     print(f"{STEPS} training steps of {BATCH} images: one worker {alone:.1f} s, two workers {two:.1f} s", flush=True)
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
+def no_op_figures(folder: Path, trials: int, turns: int, cpus: int) -> dict[str, float]:
+    """Ours and plain Ray Tune in turns: a machine's moods are longer than either."""
+    run = sent = plain = 0.0
+    grown: list[float] = []
+    for turn in range(turns):
+        memory: list[float] = []
+        seconds, rest = ours(folder / f"no-op-{turn}", trials, NoOp, 1, memory)
+        print(
+            f"{trials} no-op trials, ours: {seconds:.1f} s, and {rest:.1f} s until MLflow has all; memory "
+            f"{memory[-1]:.0f} MiB, {growth(memory):.0f} of them since a quarter of the trials",
+            flush=True,
+        )
+        # In a process of its own: what the launches here have freed would be taken before anything grows.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peer, kept = pool.submit(plain_tune, folder / f"plain-{turn}", trials, cpus).result()
+        print(
+            f"{trials} no-op trials, Ray Tune with OptunaSearch: {peer:.1f} s; memory {kept[-1]:.0f} MiB, "
+            f"{growth(kept):.0f} of them since a quarter of the trials",
+            flush=True,
+        )
+        run, sent, plain = run + seconds, sent + rest, plain + peer
+        grown = grown or [growth(memory), growth(kept)]
+    return {
+        "trials_vs_ray_tune": plain / run,
+        "trials_and_shipping_vs_ray_tune": plain / (run + sent),
+        "launcher_memory_growth_mb": grown[0],
+        "launcher_memory_growth_vs_ray_tune": grown[0] / grown[1],
+    }
 
 
 def training_seconds(workers: int) -> float:

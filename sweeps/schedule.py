@@ -92,6 +92,7 @@ class Schedule:
         self._record = record
         self._grid = sweep.grid() if sweep.search.sampler == "grid" else None
         self._searched: list[_Configuration] = []
+        self._of_seed: dict[int | None, list[str]] = {}
         self._others: dict[str, _Configuration] = {}
         self._waiting: list[PlannedTrial] = []
         self._by_trial: dict[str, _Configuration] = {}
@@ -150,12 +151,7 @@ class Schedule:
         """The trials that ended before this one was planned, at its own seed: what early stopping compares it with."""
         mine = self._by_trial[trial]
         seed = next(identity.seed for identity in mine.trials if identity.trial == trial)
-        return [
-            identity.trial
-            for configuration in self._searched[: mine.settled_before]
-            for identity in configuration.trials
-            if identity.seed == seed
-        ]
+        return self._of_seed.get(seed, [])[: mine.settled_before]
 
     def best(self) -> list[TrialIdentity]:
         """The trials of the best finished configuration by the first objective; empty while there is none."""
@@ -254,6 +250,8 @@ class Schedule:
         configuration = self._plan("search", "t", number, overrides, self.sweep.search.seeds, None)
         configuration.asked = asked
         self._searched.append(configuration)
+        for identity in configuration.trials:
+            self._of_seed.setdefault(identity.seed, []).append(identity.trial)
         return True
 
     def _confirm(self) -> bool:

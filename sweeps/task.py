@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ class Task:
 
     def as_text(self) -> str:
         """For Tune, which keeps copies of each trial's ``config`` and looks into mappings for things to draw."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        return json.dumps({**vars(self), "identity": vars(self.identity)}, ensure_ascii=False)
 
     @classmethod
     def of_text(cls, text: str) -> Task:

@@ -58,6 +58,30 @@ def test_gangs_of_two_on_two_nodes_of_two_gpus(linsweep: Linsweep) -> None:
     assert sum(packed) >= len(packed) / 2
 
 
+@pytest.mark.long
+def test_two_trials_share_each_gpu(linsweep: Linsweep) -> None:
+    halves = ["name=halves", "controls=[]", "search.trials=6", "resources.gpus_per_worker=0.5"]
+    with two_nodes("halves", cpus=4, gpus=1) as cluster:
+        words = ["tiny.yaml", *sets(*halves), "--address", cluster.address]
+        plan = linsweep.ended(linsweep.start("plan", *words, env=cluster.env))
+        assert "1 CPUs and 0.5 GPUs a trial" in " ".join(plan.split())
+        assert ": 4 at a time" in " ".join(plan.split())
+        process = linsweep.start("launch", "--fresh", *words, env=cluster.env)
+        nodes = [psutil.Process(cluster.processes[node].pid) for node in ("a", "b")]
+        most = [0, 0]
+        while process.poll() is None:
+            most = [
+                max(count, len(ray_workers(node, "TrialTrainable"))) for count, node in zip(most, nodes, strict=True)
+            ]
+            time.sleep(0.1)
+        assert "halves finished: " in linsweep.ended(process)
+        # Each node has CPUs for four: what kept the others waiting was its GPU.
+        assert most == [2, 2]
+        assert left_in(cluster) == []
+    searched = [trial for trial in linsweep.trials("halves") if trial.startswith("t")]
+    assert {state_of(linsweep.events("halves", trial)) for trial in searched} <= {"finished", "stopped"}
+
+
 def test_a_local_sweep_listens_on_loopback_alone(linsweep: Linsweep) -> None:
     process = linsweep.start("launch", "tiny.yaml", "--fresh", *sets("name=quiet", "resources.workers=2"))
     heard: set[str] = set()
