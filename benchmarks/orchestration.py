@@ -15,7 +15,7 @@ of the launching process after the last no-op trial of the first turn less that 
 ``scaling_efficiency_2_workers``: training time of one worker on one core, over twice that of two workers on one core
 each, for the same batches.
 
-    python benchmarks/orchestration.py [--trials 2000] [--turns 2] [--gangs 3]
+    python benchmarks/orchestration.py [--trials 2000] [--turns 3] [--gangs 3]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import argparse
 import io
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -237,7 +238,7 @@ def ours(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=2000, help="no-op trials of each side at each turn")
-    parser.add_argument("--turns", type=int, default=2, help="turns of each side")
+    parser.add_argument("--turns", type=int, default=3, help="turns of each side, of which the median counts")
     parser.add_argument("--gangs", type=int, default=3, help="trials of two workers of each side")
     arguments = parser.parse_args()
     # A script's own folder comes first on the path, and this one has another ``analysis``.
@@ -265,9 +266,8 @@ def main() -> None:
 
 
 def no_op_figures(folder: Path, trials: int, turns: int, cpus: int) -> dict[str, float]:
-    """Ours and plain Ray Tune in turns: a machine's moods are longer than either."""
-    run = sent = plain = 0.0
-    grown: list[float] = []
+    """Ours and plain Ray Tune in turns; the median turn counts."""
+    rows: list[dict[str, float]] = []
     for turn in range(turns):
         memory: list[float] = []
         seconds, rest = ours(folder / f"no-op-{turn}", trials, NoOp, 1, memory)
@@ -278,20 +278,23 @@ def no_op_figures(folder: Path, trials: int, turns: int, cpus: int) -> dict[str,
         )
         # In a process of its own: what the launches here have freed would be taken before anything grows.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            peer, kept = pool.submit(plain_tune, folder / f"plain-{turn}", trials, cpus).result()
+            plain, kept = pool.submit(plain_tune, folder / f"plain-{turn}", trials, cpus).result()
         print(
-            f"{trials} no-op trials, Ray Tune with OptunaSearch: {peer:.1f} s; memory {kept[-1]:.0f} MiB, "
+            f"{trials} no-op trials, Ray Tune with OptunaSearch: {plain:.1f} s; memory {kept[-1]:.0f} MiB, "
             f"{growth(kept):.0f} of them since a quarter of the trials",
             flush=True,
         )
-        run, sent, plain = run + seconds, sent + rest, plain + peer
-        grown = grown or [growth(memory), growth(kept)]
-    return {
-        "trials_vs_ray_tune": plain / run,
-        "trials_and_shipping_vs_ray_tune": plain / (run + sent),
-        "launcher_memory_growth_mb": grown[0],
-        "launcher_memory_growth_vs_ray_tune": grown[0] / grown[1],
-    }
+        rows.append(
+            {
+                "trials_vs_ray_tune": plain / seconds,
+                "trials_and_shipping_vs_ray_tune": plain / (seconds + rest),
+                "launcher_memory_growth_mb": growth(memory),
+                "launcher_memory_growth_vs_ray_tune": growth(memory) / growth(kept),
+            }
+        )
+    figures = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+    # Only the first turn's launch is a process that has run no trials before.
+    return figures | {name: rows[0][name] for name in figures if "memory" in name}
 
 
 def training_seconds(workers: int) -> float:
