@@ -83,10 +83,10 @@ class Progress:
         shown.epoch, shown.value = int(result.get("epoch", 0)), result.get(self._objective)
 
     def end(self, tune_id: str) -> None:
-        """A trial is over, and its journal says how; one that has had no place has nothing to say."""
+        """A trial is over, and its journal says how; one that has had no place, or will have another, says nothing."""
         shown = self._open.pop(tune_id, None)
         result = outcome(self._paths.journal(shown.identity.trial)) if shown else None
-        if shown is None or result is None or not result.begun:
+        if shown is None or result is None or result.state is None:
             return
         if result.state in self._ended:
             self._ended[result.state] += 1

@@ -127,15 +127,19 @@ class Schedule:
         """The next trial that has to run, or None while it depends on trials that are still running."""
         return self._waiting.pop(0) if self.has_next() else None
 
+    def take_back(self, planned: PlannedTrial) -> None:
+        """Hand a trial out once more, before all others."""
+        self._waiting.insert(0, planned)
+
     @property
     def exhausted(self) -> bool:
         """Whether every trial has been handed out."""
-        return self._exhausted
+        return self._exhausted and not self._waiting
 
     @property
     def complete(self) -> bool:
         """Whether every trial has been handed out and has ended."""
-        return self._exhausted and all(configuration.done for configuration in self._by_trial.values())
+        return self.exhausted and all(configuration.done for configuration in self._by_trial.values())
 
     def has(self, trial: str) -> bool:
         """Whether the trial is one of the sweep's, as far as it is planned."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ class Bridge:
         self.running: dict[str, PlannedTrial] = {}
         self._stops: dict[str, str] = {}
         self._errors: dict[str, str] = {}
+        self._again: set[str] = set()
+        self._given_back: Counter[str] = Counter()
 
     def start(self, tune_id: str) -> dict[str, Any] | None:
         """The next trial as Tune's config, or None while there is none to run, or none may start any more."""
@@ -66,6 +69,17 @@ class Bridge:
         self._errors.pop(tune_id, None)
         return self.running[tune_id].identity
 
+    def give_back(self, tune_id: str) -> None:
+        """The process that a trial was given had died: Tune gives the trial up, and so the schedule has it once more.
+
+        As often as a trial may be tried again, for it may be the trial that the process died of.
+        """
+        planned = self.running.get(tune_id)
+        if planned is not None:
+            self._given_back[planned.identity.trial] += 1
+            if self._given_back[planned.identity.trial] <= self.schedule.sweep.model.resources.retries:
+                self._again.add(tune_id)
+
     def end(self, tune_id: str) -> None:
         """The trial has ended: write its end into the journal, if it could not itself, and settle it.
 
@@ -73,6 +87,11 @@ class Bridge:
         """
         planned = self.running.get(tune_id)
         if planned is None:
+            return
+        if tune_id in self._again:
+            self._again.remove(tune_id)
+            self.schedule.take_back(planned)
+            del self.running[tune_id]
             return
         path = self.paths.journal(planned.identity.trial)
         result = outcome(path)
@@ -220,6 +239,10 @@ class HalvingScheduler(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         # A trial that raised has said so in its journal: what is left is a process, or a worker, that could not.
         self._bridge.error(trial.trial_id, why_failed(trial.get_error()))
+        # Of a process that died before it took up the trial Tune hears twice: it puts the trial back into its queue,
+        # and then gives it up, since one that waits is not tried again.
+        if trial.status == Trial.PENDING:
+            self._bridge.give_back(trial.trial_id)
 
 
 def forget(tune_controller: Any, trial: Trial) -> None:

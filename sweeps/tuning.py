@@ -33,8 +33,8 @@ def run_trials(
     def tell() -> None:
         console.print("stopping: running trials save their state (a second signal ends them now)", style="yellow")
 
-    with stopping_on_signals(paths, tell), progress:
-        tuner = tune.Tuner(
+    def tuner() -> tune.Tuner:
+        return tune.Tuner(
             tune.with_resources(trainable, gang),
             tune_config=tune.TuneConfig(
                 search_alg=ScheduleSearcher(bridge, progress),
@@ -53,8 +53,13 @@ def run_trials(
                 verbose=0,
             ),
         )
+
+    with stopping_on_signals(paths, tell), progress:
         try:
-            tuner.fit()
+            tuner().fit()
+            # A trial that was given back when Tune had been told that there are no more needs another Tuner.
+            while not ending.reason and not paths.stop.exists() and schedule.has_next():
+                tuner().fit()
         finally:
             meter.close(progress.running())
     return None if schedule.complete else ending.reason or INTERRUPTED

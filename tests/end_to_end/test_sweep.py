@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
@@ -213,6 +214,37 @@ def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
     # Ray's agents notice the death of their raylet within a minute.
     _, alive = psutil.wait_procs(children, timeout=90)
     assert not alive, f"left behind: {[child.name() for child in alive]}"
+
+
+KILLED_BETWEEN = """
+import os, signal, psutil
+from sweeps import cli, progress
+from tests.end_to_end.lab import ray_workers
+
+end, ended = progress.Progress.end, []
+
+def kill(self, tune_id):
+    end(self, tune_id)
+    ended.append(tune_id)
+    if len(ended) == 3:
+        for process in ray_workers(psutil.Process(), "TrialTrainable"):
+            os.kill(process.pid, signal.SIGKILL)
+
+progress.Progress.end = kill
+cli.main()
+"""
+
+
+def test_processes_killed_as_a_trial_ends_cost_the_next_ones_nothing(linsweep: Any, swept: str) -> None:
+    name = "between"
+    command = [sys.executable, "-c", KILLED_BETWEEN, "launch", "tiny.yaml", "--fresh", "--set", f"name={name}"]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        command, cwd=linsweep.folder, env=env, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert linsweep.trials(name) == sorted(TRIALS)
+    assert linsweep.tables(name) == linsweep.tables("tiny")
 
 
 HELD = """

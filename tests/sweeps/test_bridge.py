@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
+from ray.tune.experiment import Trial
 
 from linearizer_core.journal import Journal, outcome, read
 from sweeps.ending import request_stop
 from sweeps.paths import SweepPaths
+from sweeps.progress import Progress
 from sweeps.schedule import PlannedTrial, Schedule, make_study
-from sweeps.searcher import Bridge, Recorded, early, why_failed
+from sweeps.searcher import Bridge, HalvingScheduler, Recorded, early, why_failed
 from sweeps.spec import Sweep
 from sweeps.stopping import Halving
 from sweeps.task import Task
@@ -201,3 +204,27 @@ def test_early_stopping_remembers_what_it_decided(
     assert found is not None
     assert found.saved == (saved or 0)
     assert halving._values.get(planned.identity.trial, {}) == ({10: 7.0} if kept else {})
+
+
+def test_one_whose_process_had_died_before_is_handed_out_once_more_and_not_for_ever(trial: Running) -> None:
+    retries = trial.schedule.sweep.model.resources.retries
+    for attempt in range(retries + 1):
+        trial.bridge.error("tune", "its process died")
+        trial.bridge.give_back("tune")
+        trial.bridge.end("tune")
+        if attempt < retries:
+            assert not trial.settled
+            assert not trial.path.exists()
+            assert not trial.schedule.exhausted
+            assert trial.bridge.start("tune") is not None
+            assert trial.bridge.running["tune"] == trial.planned
+    assert trial.settled
+    assert trial.ends == [("failed", "its process died")]
+
+
+def test_what_tune_gives_up_while_it_waits_is_given_back(trial: Running) -> None:
+    scheduler = HalvingScheduler(trial.bridge, cast(Progress, None))
+    for status, again in [(Trial.RUNNING, False), (Trial.ERROR, False), (Trial.PENDING, True)]:
+        gone = cast(Trial, SimpleNamespace(trial_id="tune", status=status, get_error=lambda: None))
+        scheduler.on_trial_error(None, gone)
+        assert ("tune" in trial.bridge._again) is again
