@@ -37,7 +37,6 @@ class Bridge:
         self.running: dict[str, PlannedTrial] = {}
         self._stops: dict[str, str] = {}
         self._errors: dict[str, str] = {}
-        self._again: set[str] = set()
         self._given_back: Counter[str] = Counter()
 
     def start(self, tune_id: str) -> dict[str, Any] | None:
@@ -75,23 +74,20 @@ class Bridge:
         As often as a trial may be tried again, for it may be the trial that the process died of.
         """
         planned = self.running.get(tune_id)
-        if planned is not None:
-            self._given_back[planned.identity.trial] += 1
-            if self._given_back[planned.identity.trial] <= self.schedule.sweep.model.resources.retries:
-                self._again.add(tune_id)
+        if planned is None:
+            return
+        self._given_back[planned.identity.trial] += 1
+        if self._given_back[planned.identity.trial] <= self.schedule.sweep.model.resources.retries:
+            self.schedule.take_back(planned)
+            del self.running[tune_id]
 
     def end(self, tune_id: str) -> None:
         """The trial has ended: write its end into the journal, if it could not itself, and settle it.
 
-        One that was asked to stop before its end goes on with the next launch.
+        One that was asked to stop before its end goes on with the next launch, and one that was given back is not over.
         """
         planned = self.running.get(tune_id)
         if planned is None:
-            return
-        if tune_id in self._again:
-            self._again.remove(tune_id)
-            self.schedule.take_back(planned)
-            del self.running[tune_id]
             return
         path = self.paths.journal(planned.identity.trial)
         result = outcome(path)

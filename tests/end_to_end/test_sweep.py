@@ -216,6 +216,18 @@ def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
     assert not alive, f"left behind: {[child.name() for child in alive]}"
 
 
+def launched_by(code: str, linsweep: Any, *sets: str) -> str:
+    """What a launch prints that ends in order, carried out by Python code in a process of its own."""
+    command = [sys.executable, "-c", code, "launch", "tiny.yaml", "--fresh"]
+    command += [word for text in sets for word in ("--set", text)]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        command, cwd=linsweep.folder, env=env, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 KILLED_BETWEEN = """
 import os, signal, psutil
 from sweeps import cli, progress
@@ -237,12 +249,7 @@ cli.main()
 
 def test_processes_killed_as_a_trial_ends_cost_the_next_ones_nothing(linsweep: Any, swept: str) -> None:
     name = "between"
-    command = [sys.executable, "-c", KILLED_BETWEEN, "launch", "tiny.yaml", "--fresh", "--set", f"name={name}"]
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        command, cwd=linsweep.folder, env=env, capture_output=True, text=True, timeout=400, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    launched_by(KILLED_BETWEEN, linsweep, f"name={name}")
     assert linsweep.trials(name) == sorted(TRIALS)
     assert linsweep.tables(name) == linsweep.tables("tiny")
 
@@ -270,11 +277,8 @@ finally:
 def test_a_launch_holds_no_trials_of_tunes_but_those_that_run_or_wait(linsweep: Any) -> None:
     sets = ["name=held", "controls=[]", "search.trials=12", "search.sampler=random", "train.epochs=2"]
     sets += ["evaluate.quality=[swd]", "search.objective={quality/swd_collapsed: min}", "search.stop_early=null"]
-    command = [sys.executable, "-c", HELD, "launch", "tiny.yaml", "--fresh"]
-    command += [word for text in sets for word in ("--set", text)]
-    done = subprocess.run(command, cwd=linsweep.folder, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    held = [int(word) for word in done.stdout.partition("held:")[2].split()]
+    output = launched_by(HELD, linsweep, *sets)
+    held = [int(word) for word in output.partition("held:")[2].split()]
     assert len(held) == 12
     # Two that run, two that wait, and the one that has just ended.
     assert max(held) <= 6, held
