@@ -1,19 +1,47 @@
-"""Tables and figures from the record of sweeps: reads files, needs no cluster."""
+"""Tables and figures from the record of sweeps: reads files, needs no cluster.
 
-from analysis.ablation import configurations, marginal, pivot
-from analysis.figures import (
-    axes_versus_objective,
-    heat_map,
-    parallel_coordinates,
-    pareto,
-    rank_curves,
-    steps_versus_quality,
+The names are imported when they are first asked for: who reads a record needs no plotting library.
+"""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from analysis.configuration.ranking import Best, best, by_configuration
+    from analysis.figures.pictures import samples, spectrum
+    from analysis.figures.style import save
+    from analysis.figures.sweep_figures import (
+        axes_versus_objective,
+        heat_map,
+        parallel_coordinates,
+        pareto,
+        rank_curves,
+        steps_versus_quality,
+    )
+    from analysis.record.runs import Counts, Record, RecordError, SweepInfo, load
+    from analysis.render.table import Cell, Column, Row, Table
+    from analysis.tables.configurations import configurations, marginal, pivot
+
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "configuration.ranking": ["Best", "best", "by_configuration"],
+        "figures.pictures": ["samples", "spectrum"],
+        "figures.style": ["save"],
+        "figures.sweep_figures": [
+            "axes_versus_objective",
+            "heat_map",
+            "parallel_coordinates",
+            "pareto",
+            "rank_curves",
+            "steps_versus_quality",
+        ],
+        "record.runs": ["Counts", "Record", "RecordError", "SweepInfo", "load"],
+        "render.table": ["Cell", "Column", "Row", "Table"],
+        "tables.configurations": ["configurations", "marginal", "pivot"],
+    },
 )
-from analysis.pictures import samples, spectrum
-from analysis.ranking import Best, best, by_configuration
-from analysis.runs import Counts, Record, RecordError, SweepInfo, load
-from analysis.style import save
-from analysis.tables import Cell, Column, Row, Table
 
 __all__ = [
     "Best",

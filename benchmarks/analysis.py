@@ -170,9 +170,9 @@ def table_seconds(source: Path) -> dict[str, float]:
 
 def ship(folder: Path, uri: str) -> dict[str, float]:
     """Seconds to send a sweep's journals to MLflow."""
-    from sweeps.paths import SweepPaths
-    from sweeps.record import read_record
-    from sweeps.tracking import Shipper
+    from sweeps.record.paths import SweepPaths
+    from sweeps.record.sweep_json import read_record
+    from sweeps.tracking.sync import Shipper
 
     paths = SweepPaths(folder)
     sweep = read_record(paths)
@@ -190,7 +190,7 @@ def against_mlflow(folder: Path, uri: str) -> dict[str, float]:
     import mlflow
 
     from analysis import load
-    from analysis.cache import FILE as CACHE
+    from analysis.record.cache import FILE as CACHE
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     # The tables in the sweep's run were made of the journals: these are to be read anew.

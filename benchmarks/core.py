@@ -26,11 +26,11 @@ from peers.dense import euler_steps, per_sample
 from peers.measure import best_seconds, median_seconds, peak_bytes, seconds
 from torch import Tensor, nn
 
-from linearizer_core.config import EvaluateConfig, FlowConfig, ModelConfig, OperatorConfig
-from linearizer_core.diffusion import LinearDiffusion
-from linearizer_core.families.diffusion import build_diffusion
+from linearizer_core.experiment.configuration import EvaluateConfig, FlowConfig, ModelConfig, OperatorConfig
+from linearizer_core.experiment.families.diffusion import build_diffusion
 from linearizer_core.flows import ActNorm, AffineCoupling, Chain, Invertible, LUMixing
 from linearizer_core.flows.conditioners import ConvNet
+from linearizer_core.models.diffusion import LinearDiffusion
 from linearizer_core.operators import TimeFactors
 from linearizer_core.solvers import EULER
 

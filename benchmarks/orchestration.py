@@ -44,18 +44,25 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 from torch import multiprocessing
 
-from linearizer_core import data as datasets
-from linearizer_core.config import DataConfig, FlowConfig, ModelConfig, OperatorConfig, TrainConfig, TrialConfig
-from linearizer_core.journal import Journal
-from linearizer_core.training import Trainer
-from linearizer_core.workers import Workers, joined
-from sweeps.cluster import local_capacity
-from sweeps.gang import Results, Worker
+from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.configuration import (
+    DataConfig,
+    FlowConfig,
+    ModelConfig,
+    OperatorConfig,
+    TrainConfig,
+    TrialConfig,
+)
+from linearizer_core.experiment.journal import Journal
+from linearizer_core.experiment.training import Trainer
+from linearizer_core.experiment.workers import Workers, joined
+from sweeps.execution.cluster import local_capacity
+from sweeps.execution.plan import make_plan, render
+from sweeps.execution.task import Task
+from sweeps.execution.trainable import TrialTrainable
+from sweeps.execution.worker_group import Results, Worker
 from sweeps.launch import launch
-from sweeps.plan import make_plan, render
-from sweeps.spec import Sweep, load
-from sweeps.task import Task
-from sweeps.trainable import TrialTrainable
+from sweeps.spec.model import Sweep, load
 
 QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 REPORTS = 3

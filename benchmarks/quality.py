@@ -25,11 +25,11 @@ from typing import Any
 
 import torch
 
-from linearizer_core import data as datasets
-from linearizer_core.config import DataConfig, EvaluateConfig, TrialConfig, from_mapping
-from linearizer_core.evaluation import Quality, references
-from linearizer_core.recipes import expand
-from linearizer_core.training import Trainer
+from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.configuration import DataConfig, EvaluateConfig, TrialConfig, from_mapping
+from linearizer_core.experiment.evaluation import Quality, references
+from linearizer_core.experiment.recipes import expand
+from linearizer_core.experiment.training import Trainer
 
 CHECKPOINTS = 8
 WARM = 3

@@ -30,14 +30,14 @@ from typing import Any
 
 import torch
 
-from linearizer_core import data as datasets
-from linearizer_core.config import TrialConfig, from_mapping, to_mapping
-from linearizer_core.journal import Journal, TrialIdentity, read
-from linearizer_core.training import Trainer
-from sweeps.paths import SweepPaths
-from sweeps.provenance import provenance
-from sweeps.shipping import BackgroundShipper
-from sweeps.tracking import Shipper
+from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.configuration import TrialConfig, from_mapping, to_mapping
+from linearizer_core.experiment.journal import Journal, TrialIdentity, read
+from linearizer_core.experiment.training import Trainer
+from sweeps.record.paths import SweepPaths
+from sweeps.record.provenance import provenance
+from sweeps.tracking.process import BackgroundShipper
+from sweeps.tracking.sync import Shipper
 
 EPOCHS, TERMS = 30, 20
 BATCH = 1000

@@ -17,13 +17,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from sweeps.uri import without_password, without_passwords
-from sweeps.validation import InputError, Problem, suggestion
+from analysis.record.uri import without_password, without_passwords
+from sweeps.spec.validation import InputError, Problem, suggestion
 
 if TYPE_CHECKING:
-    from sweeps.cluster import Node
-    from sweeps.spec import Sweep
-    from sweeps.tracking import Shipper
+    from sweeps.execution.cluster import Node
+    from sweeps.spec.model import Sweep
+    from sweeps.tracking.sync import Shipper
 
 app = typer.Typer(
     name="linsweep",
@@ -67,12 +67,12 @@ def plan(
     cluster: ClusterOption = None,
 ) -> None:
     """Validate a spec and print what it would do, starting nothing."""
-    from sweeps.spec import load
+    from sweeps.spec.model import load
 
     sweep = load(spec, set_ or (), profile)
-    from sweeps.cluster import connected, local_capacity
+    from sweeps.execution.cluster import connected, local_capacity
+    from sweeps.execution.plan import make_plan, render
     from sweeps.launch import check_folder
-    from sweeps.plan import make_plan, render
 
     check_folder(sweep)
     if address is None:
@@ -97,7 +97,7 @@ def launch(
     fresh: FreshOption = False,
 ) -> None:
     """Carry a sweep out; one that was cut short goes on where it stopped."""
-    from sweeps.spec import load
+    from sweeps.spec.model import load
 
     _carry_out(load(spec, set_ or (), profile), address, cluster, fresh)
 
@@ -111,7 +111,7 @@ def resume(
     cluster: ClusterOption = None,
 ) -> None:
     """Go on with a sweep from its record; --set can raise its budget."""
-    from sweeps.spec import recorded
+    from sweeps.spec.model import recorded
 
     record, folder = _record_of(name, storage)
     _carry_out(recorded(record, folder, set_ or ()), address, cluster, fresh=False)
@@ -140,7 +140,7 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
         "seconds: " + ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items()), style="dim"
     )
     if result.best:
-        from sweeps.space import describe_point
+        from sweeps.spec.space import describe_point
 
         objective = next(iter(sweep.search.objective))
         identity = result.best[0]
@@ -174,8 +174,8 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
 @app.command()
 def stop(name: NameArgument, storage: StorageOption = Path("runs")) -> None:
     """Ask a running sweep, wherever it runs, to save its trials' states and stop; waits until it has."""
-    from sweeps.ending import request_stop
-    from sweeps.paths import SweepPaths
+    from sweeps.execution.stop import request_stop
+    from sweeps.record.paths import SweepPaths
     from sweeps.status import running
 
     folder = find_sweep(name, storage)
@@ -220,8 +220,8 @@ def supervise(
     ] = 300,
 ) -> None:
     """Launch a sweep, and launch it again from its record whenever it dies: with its process, or with Ray's head."""
-    from sweeps.paths import SweepPaths
-    from sweeps.spec import load
+    from sweeps.record.paths import SweepPaths
+    from sweeps.spec.model import load
     from sweeps.supervise import supervise as run
 
     sweep = load(spec, set_ or (), profile)
@@ -243,8 +243,8 @@ def table(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
     """Print the ablation tables and write them as CSV, Markdown, LaTeX and HTML, with their figures."""
-    from analysis.report import write_tables
-    from analysis.runs import RecordError
+    from analysis.record.runs import RecordError
+    from analysis.report.write import write_tables
 
     folders = [find_sweep(name, storage) for name in names]
     # Into a file or a pipe, whole rows: whoever reads it there can scroll.
@@ -294,8 +294,8 @@ def report(
     ] = False,
 ) -> None:
     """Write the report: one HTML page that works offline, and an appendix for a paper in LaTeX and Markdown."""
-    from analysis.report import write_report
-    from analysis.runs import RecordError
+    from analysis.record.runs import RecordError
+    from analysis.report.write import write_report
 
     folders = [find_sweep(name, storage) for name in names]
     try:
@@ -317,8 +317,8 @@ def export(
     to: Annotated[Path | None, typer.Option(help="The file, instead of NAME.parquet in the storage folder.")] = None,
 ) -> None:
     """Write sweeps to one Parquet file, which any program reads and analysis.load takes for the sweeps themselves."""
-    from analysis.report import export as write
-    from analysis.runs import RecordError
+    from analysis.record.runs import RecordError
+    from analysis.report.write import export as write
 
     folders = [find_sweep(name, storage) for name in names]
     try:
@@ -358,7 +358,7 @@ def promote(
         raise InputError(trial, [Problem("", "give the sweep and the trial, as SWEEP/TRIAL")])
     folder = find_sweep(name, storage)
     with _shipping(name, folder, to) as shipper:
-        from sweeps.mlflow_model import promote as register
+        from sweeps.tracking.model import promote as register
 
         version = register(shipper, folder.name, label)
     console = Console(soft_wrap=True, highlight=False)
@@ -370,9 +370,9 @@ def promote(
 @contextmanager
 def _shipping(name: str, folder: Path, to: str | None) -> Iterator[Shipper]:
     """The shipper of a sweep that is not running, whatever goes wrong with its server being told in one line."""
+    from analysis.record.uri import describe
     from sweeps.launch import only_launch, shipper_for
-    from sweeps.paths import SweepPaths
-    from sweeps.uri import describe
+    from sweeps.record.paths import SweepPaths
 
     shipper = shipper_for(folder, to)
     # A running launch ships by itself, and two writers would make every run twice.
@@ -392,8 +392,8 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Serve MLflow's UI for the sweeps of a storage folder on 127.0.0.1."""
-    from sweeps.links import comparison_link
-    from sweeps.paths import SweepPaths
+    from sweeps.record.paths import SweepPaths
+    from sweeps.tracking.views import comparison_link
 
     paths = SweepPaths(storage / "any")
     console = Console(soft_wrap=True, highlight=False)
@@ -427,7 +427,7 @@ def ui(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a spec."""
-    from sweeps.spec import json_schema
+    from sweeps.spec.model import json_schema
 
     sys.stdout.write(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n")
 
@@ -443,14 +443,14 @@ def find_sweep(name: str, storage: Path) -> Path:
 
 
 def _potential(cluster: Path | None) -> tuple[Node, ...]:
-    from sweeps.autoscaler import potential_nodes
+    from sweeps.execution.autoscaler import potential_nodes
 
     return potential_nodes(cluster) if cluster else ()
 
 
 def _record_of(name: str, storage: Path) -> tuple[dict[str, Any], Path]:
-    from sweeps.paths import SweepPaths
-    from sweeps.record import read_record
+    from sweeps.record.paths import SweepPaths
+    from sweeps.record.sweep_json import read_record
 
     folder = find_sweep(name, storage)
     record = read_record(SweepPaths(folder))
@@ -474,8 +474,8 @@ def _words(
 
 def _comparison(folder: Path) -> str:
     """Where a sweep's trials are side by side: its page on the team's server, or the command that serves it."""
-    from sweeps.links import comparison_link
-    from sweeps.paths import SweepPaths
+    from sweeps.record.paths import SweepPaths
+    from sweeps.tracking.views import comparison_link
 
     return comparison_link(SweepPaths(folder)) or f"linsweep ui{_storage_option(folder.parent)}"
 

@@ -13,11 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linearizer_core.journal import outcome, read
-from linearizer_core.nested import flatten
-from sweeps.paths import SweepPaths
-from sweeps.record import read_record
-from sweeps.validation import InputError, Problem, suggestion
+from linearizer_core.experiment.journal import outcome, read
+from linearizer_core.experiment.nested import flatten
+from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import read_record
+from sweeps.spec.validation import InputError, Problem, suggestion
 
 
 @dataclass(frozen=True)

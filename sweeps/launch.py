@@ -13,34 +13,34 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from linearizer_core import data as datasets
-from linearizer_core.artifacts import write_grids
-from linearizer_core.evaluation import Quality
-from linearizer_core.families import family_of
-from linearizer_core.journal import Journal, JournalError, TrialIdentity, outcome
+from analysis.record.uri import without_password
+from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.artifacts import write_grids
+from linearizer_core.experiment.evaluation import Quality
+from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.journal import Journal, JournalError, TrialIdentity, outcome
+from linearizer_core.experiment.nested import flatten, with_leaves
 from linearizer_core.metrics.features import checksum
-from linearizer_core.nested import flatten, with_leaves
-from sweeps.cluster import Node, connected, local_capacity
-from sweeps.ending import interrupted_by_sigterm
-from sweeps.lock import take
-from sweeps.mirror import Mirror
-from sweeps.paths import SweepPaths
-from sweeps.plan import Plan, make_plan
-from sweeps.provenance import processes, provenance
-from sweeps.record import read_record, write_record
-from sweeps.reuse import FinishedTrials
-from sweeps.schedule import PlannedTrial, ReplayError, Schedule, make_study
-from sweeps.searcher import Bridge, Recorded
-from sweeps.shipping import BackgroundShipper
-from sweeps.spec import Sweep, recorded
-from sweeps.stopping import Halving
-from sweeps.task import Task
-from sweeps.tracking import Shipper, tracking_uri
-from sweeps.trainable import TrialTrainable
-from sweeps.trial import only_writer
-from sweeps.tuning import run_trials
-from sweeps.uri import without_password
-from sweeps.validation import InputError, Problem
+from sweeps.execution.cluster import Node, connected, local_capacity
+from sweeps.execution.plan import Plan, make_plan
+from sweeps.execution.ray_tune import Bridge, Recorded
+from sweeps.execution.stop import interrupted_by_sigterm
+from sweeps.execution.task import Task
+from sweeps.execution.trainable import TrialTrainable
+from sweeps.execution.trial import only_writer
+from sweeps.execution.tuning import run_trials
+from sweeps.record.lock import take
+from sweeps.record.paths import SweepPaths
+from sweeps.record.provenance import processes, provenance
+from sweeps.record.sweep_json import read_record, write_record
+from sweeps.search.halving import Halving
+from sweeps.search.reuse import FinishedTrials
+from sweeps.search.schedule import PlannedTrial, ReplayError, Schedule, make_study
+from sweeps.search.study_copy import Mirror
+from sweeps.spec.model import Sweep, recorded
+from sweeps.spec.validation import InputError, Problem
+from sweeps.tracking.process import BackgroundShipper
+from sweeps.tracking.sync import Shipper, tracking_uri
 
 MAY_CHANGE = (
     "search.trials", "search.storage", "budget.", "resources.", "tracking.", "storage", "data.root", "data.download",

@@ -11,16 +11,16 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linearizer_core.journal import ENDED, outcome
-from sweeps.ending import stop_reason
-from sweeps.ledger import Ledger
-from sweeps.links import comparison_link
-from sweeps.lock import taken
-from sweeps.paths import SweepPaths
-from sweeps.positions import unsent
-from sweeps.record import read_record
-from sweeps.spec import Sweep, recorded
-from sweeps.validation import InputError, Problem
+from linearizer_core.experiment.journal import ENDED, outcome
+from sweeps.execution.stop import stop_reason
+from sweeps.record.ledger import Ledger
+from sweeps.record.lock import taken
+from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import read_record
+from sweeps.spec.model import Sweep, recorded
+from sweeps.spec.validation import InputError, Problem
+from sweeps.tracking.cursors import unsent
+from sweeps.tracking.views import comparison_link
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from sweeps.ending import handled
-from sweeps.ledger import Ledger
-from sweeps.paths import SweepPaths
-from sweeps.record import read_record
+from sweeps.execution.stop import handled
+from sweeps.record.ledger import Ledger
+from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import read_record
 from sweeps.status import running
 
 SHORTEST_WAIT = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from linearizer_core.diffusion import LinearDiffusion
+from linearizer_core.models.diffusion import LinearDiffusion
 from linearizer_core.operators import TimeFactors
 
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from torch import nn
 
-from linearizer_core.config import FlowConfig
+from linearizer_core.experiment.configuration import FlowConfig
 from linearizer_core.flows.actnorm import ActNorm
 from linearizer_core.flows.base import Chain, Identity, Invertible
 from linearizer_core.flows.conditioners import MLP, ConvNet

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from linearizer_core.data import ImageData
+from linearizer_core.experiment.data import ImageData
 
 RECIPE = "classifier-1"
 """Named in the cache's file name: to be changed with anything below that changes the trained weights."""

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from analysis import Record, load
-from analysis.style import Chart
+from analysis.figures.style import Chart
 
 FD = "quality/classifier_fd_collapsed"
 DEPTH, RANK, LR = "model.flow.depth", "model.operator.rank", "train.lr"

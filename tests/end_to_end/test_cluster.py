@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from sweeps.provenance import git_state
+from sweeps.record.provenance import git_state
 from tests.end_to_end.audit import state_of
 from tests.end_to_end.faults import left_in, two_nodes
 from tests.end_to_end.lab import Linsweep, last, ray_workers

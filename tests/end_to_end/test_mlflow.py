@@ -20,14 +20,14 @@ import psycopg
 import pytest
 
 from analysis import load
-from analysis.tabulate import ablation_tables
-from linearizer_core.evaluation import Curve
-from linearizer_core.journal import Journal, TrialIdentity
+from analysis.report.list_of_tables import ablation_tables
+from linearizer_core.experiment.evaluation import Curve
+from linearizer_core.experiment.journal import Journal, TrialIdentity
 from sweeps.launch import shipper_for
-from sweeps.mirror import Mirror
-from sweeps.paths import SweepPaths
-from sweeps.positions import offsets
-from sweeps.shipping import BackgroundShipper
+from sweeps.record.paths import SweepPaths
+from sweeps.search.study_copy import Mirror
+from sweeps.tracking.cursors import offsets
+from sweeps.tracking.process import BackgroundShipper
 from tests.end_to_end import lab
 from tests.end_to_end.lab import Linsweep, MlflowServer, PostgresServer, free_port, wait_until
 

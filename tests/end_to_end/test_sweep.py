@@ -20,10 +20,10 @@ from mlflow import MlflowClient
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState
 
-from linearizer_core import checkpoint, data
-from linearizer_core.config import DataConfig
-from linearizer_core.evaluation import Quality
-from linearizer_core.families import family_of
+from linearizer_core.experiment import checkpoint, data
+from linearizer_core.experiment.configuration import DataConfig
+from linearizer_core.experiment.evaluation import Quality
+from linearizer_core.experiment.families import family_of
 from tests.end_to_end.audit import effective
 from tests.end_to_end.lab import has_summary, last, ray_workers
 

@@ -21,13 +21,13 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import linearizer_core
-from linearizer_core.journal import Journal, Outcome, TrialIdentity
+from linearizer_core.experiment.journal import Journal, Outcome, TrialIdentity
 from sweeps import cli
-from sweeps.paths import SweepPaths
-from sweeps.schedule import PlannedTrial, Schedule, make_study
-from sweeps.spec import Sweep, load
-from sweeps.tracking import Shipper
-from sweeps.validation import InputError
+from sweeps.record.paths import SweepPaths
+from sweeps.search.schedule import PlannedTrial, Schedule, make_study
+from sweeps.spec.model import Sweep, load
+from sweeps.spec.validation import InputError
+from sweeps.tracking.sync import Shipper
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

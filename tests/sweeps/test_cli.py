@@ -13,8 +13,8 @@ import pytest
 
 from sweeps.cli import find_sweep
 from sweeps.launch import check_folder
-from sweeps.spec import Sweep, json_schema, load
-from sweeps.validation import InputError
+from sweeps.spec.model import Sweep, json_schema, load
+from sweeps.spec.validation import InputError
 
 Cli = Callable[..., int]
 FD = "quality/classifier_fd_collapsed"

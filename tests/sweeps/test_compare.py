@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from linearizer_core.journal import Journal, TrialIdentity
+from linearizer_core.experiment.journal import Journal, TrialIdentity
 
 Cli = Callable[..., int]
 Record = Any

@@ -19,8 +19,8 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from sweeps import cli
-from sweeps.autoscaler import potential_nodes
-from sweeps.spec import load
+from sweeps.execution.autoscaler import potential_nodes
+from sweeps.spec.model import load
 
 ROOT = Path(__file__).parents[2]
 LAUNCHER = ["cluster.yaml", "deploy/on-premises.yaml"]

@@ -16,20 +16,20 @@ import yaml
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from analysis import runs
-from analysis.ranking import best
-from analysis.report import Written, write_tables
-from linearizer_core.config import TrialConfig, from_mapping
-from linearizer_core.families import family_of
-from sweeps.cluster import Capacity, Node
+from analysis.configuration.ranking import best
+from analysis.record import runs
+from analysis.report.write import Written, write_tables
+from linearizer_core.experiment.configuration import TrialConfig, from_mapping
+from linearizer_core.experiment.families import family_of
+from sweeps.execution.cluster import Capacity, Node
+from sweeps.execution.plan import Plan, make_plan
+from sweeps.execution.progress import Progress
+from sweeps.execution.task import Task
+from sweeps.execution.trial import execute
 from sweeps.launch import LaunchResult, _close, _new_record, _prepare, _reference_trials
-from sweeps.paths import SweepPaths
-from sweeps.plan import Plan, make_plan
-from sweeps.progress import Progress
-from sweeps.record import write_record
-from sweeps.spec import Sweep, load
-from sweeps.task import Task
-from sweeps.trial import execute
+from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import write_record
+from sweeps.spec.model import Sweep, load
 
 SWD, PSNR, PARAMS, RANK = "quality/swd_collapsed", "quality/psnr_collapsed", "cost/params", "spectrum/rank"
 TIMES = {"cost/train_seconds", "cost/evaluate_seconds"}

@@ -15,19 +15,19 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from linearizer_core.journal import Journal
-from sweeps.cluster import Capacity, Node
-from sweeps.ending import Ending, interrupted_by_sigterm, request_stop, stop_reason, stopping_on_signals
+from linearizer_core.experiment.journal import Journal
+from sweeps.execution.cluster import Capacity, Node
+from sweeps.execution.plan import make_plan
+from sweeps.execution.ray_tune import Recorded
+from sweeps.execution.stop import Ending, interrupted_by_sigterm, request_stop, stop_reason, stopping_on_signals
 from sweeps.launch import _new_record
-from sweeps.ledger import Ledger, Meter, Spent
-from sweeps.paths import SweepPaths
-from sweeps.plan import make_plan
-from sweeps.record import read_record, write_record
-from sweeps.schedule import PlannedTrial, Schedule, make_study
-from sweeps.searcher import Recorded
-from sweeps.spec import Budget, Resources, Sweep, recorded
+from sweeps.record.ledger import Ledger, Meter, Spent
+from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import read_record, write_record
+from sweeps.search.schedule import PlannedTrial, Schedule, make_study
+from sweeps.spec.model import Budget, Resources, Sweep, recorded
+from sweeps.spec.validation import InputError
 from sweeps.status import render, running, status_of
-from sweeps.validation import InputError
 
 FD = "quality/classifier_fd_collapsed"
 ToSweep = Callable[..., Sweep]
@@ -144,7 +144,7 @@ def test_running_trials_are_waited_for(paths: SweepPaths) -> None:
 
 
 def test_they_are_not_waited_for_for_ever(paths: SweepPaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeps.ending.STOP_SECONDS", 0.05)
+    monkeypatch.setattr("sweeps.execution.stop.STOP_SECONDS", 0.05)
     end = ending(paths, Budget(), [1])
     request_stop(paths, "linsweep stop")
     assert not end.stop_all()

@@ -1,0 +1,114 @@
+"""The values of an axis in words, in order: what the rows and columns of an ablation stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.record.runs import Record
+from analysis.render.table import MISSING
+
+MOST_BINS = 5
+MOST_VALUES = 8
+
+Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+def levels(record: Record, axis: str, values: pd.Series[Any]) -> pd.Series[Any]:
+    """``values`` of an axis as an ordered category: themselves, or bins where they are too many to compare.
+
+    Whole numbers and the members of a list stay as they are up to eight of them (five, where they were drawn
+    from a logarithmic range); other numbers go to at most five bins, equally wide in the logarithm where the
+    range is logarithmic, otherwise equally full. A bin has its lower end in it, the last one both.
+    """
+    dimensions = [sweep.dimension(axis) for sweep in record.sweeps]
+    listed = _listed(record, axis)
+    logarithmic = any(dimension.get("log") for dimension in dimensions)
+    present = values.dropna()
+    distinct = distinct_values(record, axis, values)
+    few = MOST_BINS if logarithmic and not listed else MOST_VALUES
+    exact = bool(listed) or pd.api.types.is_integer_dtype(values)
+    if is_number(values) and distinct and (len(distinct) > few or not exact):
+        codes, labels = _bins(present, logarithmic)
+    else:
+        codes = [distinct.index(value) for value in present]
+        labels = [_word(value) for value in distinct]
+    named = pd.Series([labels[code] for code in codes], index=present.index, dtype="object")
+    words = named.reindex(values.index, fill_value=MISSING)
+    seen = set(words)
+    categories = [label for label in [*labels, MISSING] if label in seen]
+    return words.astype(pd.CategoricalDtype(categories, ordered=True))
+
+
+def distinct_values(record: Record, axis: str, values: pd.Series[Any]) -> list[Any]:
+    """What an axis takes, in the order of the spec's list where there is one, otherwise sorted."""
+    listed = _listed(record, axis)
+    return sorted(values.dropna().unique(), key=lambda v: (listed.index(v) if v in listed else -1, v))
+
+
+def _listed(record: Record, axis: str) -> list[Any]:
+    dimensions = [sweep.dimension(axis) for sweep in record.sweeps]
+    return [value for found in dimensions for value in found.get("choice") or found.get("grid") or ()]
+
+
+def words_of(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Each value of an axis in words."""
+    words = [MISSING if pd.isna(value) else _word(value) for value in values]
+    return pd.Series(words, index=values.index, dtype="object")
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    return value if isinstance(value, str) else f"{value:.12g}"
+
+
+def short_names(axes: Sequence[str]) -> dict[str, str]:
+    """The last part of each dotted name, and the part before it where two would read the same."""
+    last = [axis.rpartition(".")[2] for axis in axes]
+    return {
+        axis: name if last.count(name) == 1 else ".".join(axis.split(".")[-2:])
+        for axis, name in zip(axes, last, strict=True)
+    }
+
+
+def is_number(values: pd.Series[Any]) -> bool:
+    """Whether a column holds numbers: booleans are not."""
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
+def _bins(values: pd.Series[Any], logarithmic: bool) -> tuple[list[int], list[str]]:
+    """Each value's bin, and the bins' names."""
+    whole = pd.api.types.is_integer_dtype(values)
+    numbers = values.to_numpy(dtype="float64")
+    low, high = float(numbers.min()), float(numbers.max())
+    count = min(MOST_BINS, len(np.unique(numbers)))
+    if logarithmic and low > 0:
+        edges = np.geomspace(low, high, count + 1)
+    else:
+        edges = np.quantile(numbers, np.linspace(0, 1, count + 1))
+    inner = np.unique(np.ceil(edges[1:-1].round(9)) if whole else edges[1:-1])
+    inner = inner[(inner > low) & (inner <= high)]
+    codes = np.searchsorted(inner, numbers, side="right").tolist()
+    starts = [low, *inner.tolist()]
+    ends = [*(inner - 1 if whole else inner).tolist(), high]
+    return codes, _intervals(starts, ends, whole)
+
+
+def _intervals(starts: Sequence[float], ends: Sequence[float], whole: bool) -> list[str]:
+    """``a to b`` for each pair, with as many digits as it takes to tell the ends apart, three at least."""
+    digits = 17 if whole else 3
+    while digits < 17 and len({f"{end:.{digits}g}" for end in [*starts, ends[-1]]}) <= len(starts):
+        digits += 1
+    return [
+        f"{start:.{digits}g} to {end:.{digits}g}" if start != end else f"{start:.{digits}g}"
+        for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def plain(column: pd.Series[Any]) -> list[Any]:
+    """The values of a column as Python's own, None for those that are missing."""
+    return column.astype("object").where(column.notna(), None).tolist()

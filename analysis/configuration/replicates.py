@@ -1,0 +1,237 @@
+"""What the cells of an ablation are means of, which of them is best, and which cannot be told from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.configuration.levels import plain
+from analysis.configuration.ranking import by_configuration
+from analysis.record.runs import Direction, Record
+from analysis.render.table import Cell
+from analysis.statistics.tests import LEVEL, METHODS, Comparison, Method, compare, estimate, holm
+
+SAME = "≈"
+KEY = ["sweep", "trial"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The replicates of a cell by what they are paired by, how many there should be, and why some are missing."""
+
+    values: pd.Series[Any]
+    expected: int
+    reason: str = ""
+    stopped: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every replicate is there."""
+        return len(self.values) == self.expected > 0
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """Groups by the key of their cell.
+
+    ``unit`` is what varies within a group: ``seeds``, each the mean of the cell's configurations, where every cell
+    has the same ones, otherwise ``configurations``, each the mean of its seeds. ``paired``: whether the replicates of
+    two groups belong together, by seed or by the values of all other axes.
+    """
+
+    groups: dict[Hashable, Group]
+    unit: str
+    paired: bool
+    configurations: int
+
+    def comparison(self, a: Hashable, b: Hashable) -> Comparison:
+        """The first group against the second, over what both have where replicates are paired."""
+        x, y = self.groups[a].values, self.groups[b].values
+        if self.paired:
+            common = x.index.intersection(y.index, sort=False)
+            x, y = x.loc[common], y.loc[common]
+        return compare(x.to_numpy(), y.to_numpy(), paired=self.paired)
+
+    def best(self, direction: Direction | None) -> Hashable | None:
+        """The key of the best mean; with seeds as replicates, of the groups that have all of them."""
+        if direction is None:
+            return None
+        entitled = {
+            key: float(group.values.mean())
+            for key, group in self.groups.items()
+            if len(group.values) and (group.complete or self.unit == "configurations") and not group.stopped
+        }
+        if not entitled:
+            return None
+        return min(entitled, key=lambda key: entitled[key] if direction == "min" else -entitled[key])
+
+    def against(self, reference: Hashable, keys: Sequence[Hashable], chosen_among: int | None = None) -> Compared:
+        """The groups ``keys`` against a reference, with Holm's correction.
+
+        A reference that was chosen by its value among so many, as the best is, is one end of the widest of all their
+        pairs, and the correction is for all that could have been chosen. One that was fixed before is compared as
+        often as there are others.
+        """
+        others = [key for key in keys if key != reference]
+        found = {key: self.comparison(key, reference) for key in others}
+        p = np.array([np.nan if each.p is None else each.p for each in found.values()])
+        family = tested = int(np.isfinite(p).sum())
+        if tested and chosen_among is not None:
+            # Each pair of the candidates, and each candidate with each of those that could not have been chosen.
+            beside = max(tested - (chosen_among - 1), 0)
+            family = chosen_among * (chosen_among - 1) // 2 + chosen_among * beside
+        adjusted = holm(p, family).tolist()
+        return Compared(found, dict(zip(others, adjusted, strict=True)), family)
+
+    def cell(self, key: Hashable, method: Method) -> Cell:
+        """A group as a cell: mean, interval, how many replicates, and why there are none."""
+        group = self.groups.get(key)
+        if group is None:
+            return Cell()
+        if group.values.empty:
+            return Cell(count=0, of=group.expected, reason=group.reason)
+        found = estimate(group.values.to_numpy(), method)
+        cell = Cell(found.mean, count=found.n, of=group.expected, marker="†" if group.stopped else "")
+        if found.low is None or found.high is None:
+            return cell
+        if method == "t":
+            return replace(cell, half_width=(found.high - found.low) / 2)
+        return replace(cell, interval=(found.low, found.high))
+
+    def cells(self, direction: Direction | None, method: Method) -> tuple[dict[Hashable, Cell], list[str]]:
+        """Every group as a cell, the best in bold, those not told from it marked; and what is to be said of them."""
+        cells = {key: self.cell(key, method) for key in self.groups}
+        notes = self._unit_notes(method, list(cells.values()))
+        top = self.best(direction)
+        if top is None:
+            return cells, notes
+        cells[top] = replace(cells[top], bold=True)
+        tested = [key for key, group in self.groups.items() if len(group.values)]
+        compared = self.against(top, tested, chosen_among=len(tested))
+        for key, p in compared.adjusted.items():
+            if p >= LEVEL:
+                cells[key] = replace(cells[key], marker=f"{SAME} {cells[key].marker}".rstrip())
+        return cells, [*notes, *compared.notes(self, len(cells))]
+
+    def _unit_notes(self, method: Method, cells: Sequence[Cell]) -> list[str]:
+        """What intervals and the numbers in brackets are of."""
+        notes = [f"In brackets: how many {self.unit} a mean is of{self._each()}."]
+        if any(cell.half_width is not None or cell.interval is not None for cell in cells):
+            sign = "±: half width of the" if method == "t" else "[low, high]:"
+            notes.insert(0, f"{sign} 95 % confidence interval over {self.unit} ({METHODS[method]}).")
+        if any(cell.incomplete and not cell.missing for cell in cells):
+            notes.append("n/m: n of m are there, and the mean is of those.")
+        if any("†" in cell.marker for cell in cells):
+            notes.append("†: with values of the last evaluation before an early stop.")
+        return notes
+
+    def _each(self) -> str:
+        if self.unit == "seeds" and self.configurations > 1:
+            return f", each over the same {self.configurations} configurations in every cell"
+        return ""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Comparisons with one group, their p after Holm's correction, and for how many it is."""
+
+    found: Mapping[Hashable, Comparison]
+    adjusted: Mapping[Hashable, float]
+    family: int
+
+    def notes(self, replicates: Replicates, cells: int) -> list[str]:
+        """Bold and the mark in words."""
+        if not self.family:
+            few = f" No tests: a cell has too few {replicates.unit}." if cells > 1 else ""
+            return [f"Bold: the best mean.{few}"]
+        test = f"paired t over common {replicates.unit}" if replicates.paired else "Welch's t"
+        return [
+            f"Bold: the best mean. {SAME}: not significantly different from it ({test}, p ≥ {LEVEL:g} after Holm's "
+            f"correction for all pairs of cells, {self.family}, since the best is chosen among them)."
+        ]
+
+
+def population(record: Record, metric: str, unequal: bool = False) -> pd.DataFrame:
+    """The search's configurations; ``counts`` says which have a part in means.
+
+    Those that finished with a finite value do, with ``unequal`` also those that were stopped early.
+    """
+    frame = by_configuration(record, ["search"])
+    states = ["finished", "stopped"] if unequal else ["finished"]
+    return frame.assign(counts=frame["state"].isin(states) & np.isfinite(frame[metric].astype("float64")))
+
+
+def seed_values(record: Record, frame: pd.DataFrame, metric: str, unequal: bool) -> dict[Any, dict[int, float]]:
+    """The values of each configuration (a row of ``by_configuration``) by seed, those that may be compared."""
+    states = ["finished", "stopped"] if unequal else ["finished"]
+    runs = record.runs[record.runs["state"].isin(states)]
+    keys, points = (zip(*(runs[name].tolist() for name in names), strict=True) for names in (KEY, ["seed", metric]))
+    known = dict(zip(keys, points, strict=True))
+    found = {}
+    for index, sweep, trials in zip(frame.index, frame["sweep"].tolist(), frame["trials"], strict=True):
+        values = dict(known[sweep, trial] for trial in trials if (sweep, trial) in known)
+        # A seed without a value leaves its configuration without one: a mean of the others would flatter it.
+        found[index] = values if all(map(math.isfinite, values.values())) else {}
+    return found
+
+
+def replicates(
+    record: Record, frame: pd.DataFrame, metric: str, keys: pd.Series[Any], used: Sequence[str], unequal: bool
+) -> Replicates:
+    """Group configurations (rows of ``population``) by the key of their cell; ``used`` are the axes of the keys."""
+    values = seed_values(record, frame, metric, unequal)
+    points = _points(record, frame, [axis for axis in record.axes if axis not in used])
+    members: dict[Hashable, list[Any]] = {}
+    for index, key in keys.items():
+        members.setdefault(key, []).append(index)
+    sets = {tuple(sorted((points[index] for index in indices), key=repr)) for indices in members.values()}
+    shared = next(iter(sets)) if len(sets) == 1 else ()
+    alike = bool(shared) and len(set(shared)) == len(shared)
+    single = all(len(indices) == 1 for indices in members.values())
+    most_seeds = max((record.sweep(name).seeds for name in frame["sweep"]), default=1)
+    if (alike or single) and most_seeds > 1:
+        groups = {key: _over_seeds(record, frame.loc[found], values) for key, found in members.items()}
+        return Replicates(groups, "seeds", True, len(shared) if alike else 1)
+    groups = {key: _over_configurations(frame.loc[found], values, points, alike) for key, found in members.items()}
+    return Replicates(groups, "configurations", alike, len(shared) if alike else 1)
+
+
+def _points(record: Record, frame: pd.DataFrame, axes: Sequence[str]) -> dict[Any, tuple[Any, ...]]:
+    """Each configuration's place along the axes that a table does not show."""
+    names = [*(["sweep"] if len(record.sweeps) > 1 else []), *axes]
+    columns = [plain(frame[name]) for name in names]
+    if not columns:
+        return dict.fromkeys(frame.index, ())
+    return dict(zip(frame.index, zip(*columns, strict=True), strict=True))
+
+
+def _over_seeds(record: Record, rows: pd.DataFrame, values: Mapping[Any, Mapping[int, float]]) -> Group:
+    """Each seed's mean over the configurations of a cell, of the seeds that all of them have."""
+    expected = max(max(record.sweep(row["sweep"]).seeds, len(row["trials"])) for _, row in rows.iterrows())
+    first, *others = (values[index] for index in rows.index)
+    common = [seed for seed in first if all(seed in other for other in others)]
+    means = [np.mean([values[index][seed] for index in rows.index]) for seed in common]
+    found = pd.Series(means, pd.Index(common, dtype="int64"), dtype="float64")
+    return Group(found, expected, _reason(rows) if found.empty else "", bool((rows["state"] == "stopped").any()))
+
+
+def _over_configurations(
+    rows: pd.DataFrame, values: Mapping[Any, Mapping[int, float]], points: Mapping[Any, tuple[Any, ...]], alike: bool
+) -> Group:
+    """The mean of each configuration of a cell that counts, over its seeds."""
+    counted = rows.index[rows["counts"]]
+    labels = pd.Index([points[index] if alike else index for index in counted], tupleize_cols=False)
+    found = pd.Series([np.mean([*values[index].values()]) for index in counted], labels, dtype="float64")
+    stopped = bool((rows.loc[counted, "state"] == "stopped").any())
+    return Group(found, len(rows), _reason(rows) if found.empty else "", stopped)
+
+
+def _reason(rows: pd.DataFrame) -> str:
+    """Why a cell has no value."""
+    words = rows["words"].mask((rows["state"] == "finished") & ~rows["counts"], "not finite")
+    return ", ".join(dict.fromkeys(words))

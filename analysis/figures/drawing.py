@@ -1,0 +1,208 @@
+"""What figures share: axes by what was searched, logarithms where they are due, names beside lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from analysis.configuration.levels import is_number, levels, short_names, words_of
+from analysis.configuration.ranking import better
+from analysis.figures import style
+from analysis.record.runs import Record
+
+LABEL_WIDTH = 14
+HINTS: Mapping[str | None, str] = {"min": " (lower is better)", "max": " (higher is better)", None: ""}
+
+Labelled = tuple[float, str]
+"""Where on the vertical axis a line ends, and what it is."""
+
+
+def number(value: float, half_width: float = math.nan) -> str:
+    """A value in a few digits, with its half width where there is one."""
+    spread = "" if math.isnan(half_width) else f" ± {half_width:.2g}"
+    digits = f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+    return f"{digits}{spread}"
+
+
+def place_words(record: Record, row: Mapping[Any, Any]) -> str:
+    """Where in the space a configuration is: ``depth 3, rank 16``."""
+    short = short_names(record.axes)
+    pairs = [(short[axis], words_of(pd.Series([row[axis]], dtype="object"))[0]) for axis in record.axes]
+    return ", ".join(f"{name} {word}" for name, word in pairs)
+
+
+def metric_words(record: Record, metric: str, name: str | None = None) -> str:
+    """A metric as an axis names it, with the way in which it is better."""
+    return (name or metric) + HINTS[better(record, metric)]
+
+
+def references(axes: Axes, frame: pd.DataFrame, metric: str) -> list[Labelled]:
+    """A dotted horizontal line for each reference that has the metric; the real images' is the floor."""
+    labels = []
+    for point in frame.to_dict("records"):
+        value = float(point.get(metric, math.nan))
+        if point["kind"] == "reference" and math.isfinite(value):
+            line = axes.axhline(value, color=style.INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
+            marked(axes, line, "references", "", [f"{point['name']}: {number(value)}"])
+            labels.append((value, str(point["name"])))
+    return labels
+
+
+def marked(axes: Axes, artist: Any, series: str, item: str, told: Sequence[str]) -> None:
+    """Say what an artist tells, where its figure can."""
+    figure = axes.get_figure()
+    if isinstance(figure, style.Chart):
+        figure.mark(artist, series, item, told)
+
+
+def value_axis(axes: Axes) -> None:
+    """Logarithmic where what is drawn in lines spans more than a factor of ten."""
+    axes.autoscale(axis="y")  # a horizontal line just inside the limits has not moved them
+    drawn = np.concatenate([np.asarray(line.get_ydata(), dtype="float64") for line in axes.get_lines()])
+    if wide(drawn[np.isfinite(drawn)]):
+        axes.set_yscale("log")
+        plain_ticks(axes)
+
+
+def number_axis(axes: Axes, values: Iterable[float], *, logarithmic: bool, vertical: bool = False) -> None:
+    """An axis that names the values that there are, as far as they do not stand too close."""
+    known = sorted(set(values))
+    axis = axes.yaxis if vertical else axes.xaxis
+    if logarithmic:
+        (axes.set_yscale if vertical else axes.set_xscale)("log")
+    scaled = [math.log(value) if logarithmic else value for value in known]
+    low, high = scaled[0], scaled[-1]
+    # The last one is named in any case; another only where it is far enough from those that are.
+    named: list[int] = []
+    for place in [len(known) - 1, *range(len(known))]:
+        if all(abs(scaled[place] - scaled[other]) >= 0.08 * (high - low) for other in named):
+            named.append(place)
+    axis.set_major_locator(FixedLocator([known[place] for place in sorted(set(named))]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    margin = 0.04 * (high - low) or 0.1
+    ends = (low - margin, high + margin)
+    first, last = (math.exp(ends[0]), math.exp(ends[1])) if logarithmic else ends
+    if vertical:
+        axes.set_ylim(first, last)
+    else:
+        axes.set_xlim(first, last)
+
+
+def wide(values: Any) -> bool:
+    """Whether values are positive and span more than a factor of ten."""
+    return len(values) > 0 and min(values) > 0 and max(values) > 10 * min(values)
+
+
+def plain_ticks(axes: Axes, *, vertical: bool = True) -> None:
+    """Names at 1, 2 and 5 times powers of ten, written out."""
+    axis = axes.yaxis if vertical else axes.xaxis
+    axis.set_major_locator(LogLocator(base=10, subs=[1, 2, 5]))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def norm_of(values: Any, logarithmic: bool) -> Normalize:
+    """How colours are spread over values."""
+    low, high = float(values.min()), float(values.max())
+    return (LogNorm if logarithmic and low > 0 else Normalize)(low, high)
+
+
+def positions(
+    record: Record, axes: Axes, name: str, values: pd.Series[Any], *, vertical: bool = False
+) -> pd.Series[Any]:
+    """Where the values of an axis are drawn: numbers as they are, words side by side."""
+    axis = axes.yaxis if vertical else axes.xaxis
+    if not is_number(values):
+        words = levels(record, name, values)
+        axis.set_major_locator(FixedLocator(range(len(words.cat.categories))))
+        axis.set_major_formatter(FuncFormatter(lambda place, _: str(words.cat.categories[round(place)])))
+        return pd.Series(words.cat.codes, dtype="float64")
+    if is_logarithmic(record, name):
+        (axes.set_yscale if vertical else axes.set_xscale)("log")
+        plain_ticks(axes, vertical=vertical)
+    elif pd.api.types.is_integer_dtype(values):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    return values.astype("float64")
+
+
+def is_logarithmic(record: Record, axis: str) -> bool:
+    """Whether a sweep searched an axis on a logarithmic scale."""
+    return any(sweep.dimension(axis).get("log") for sweep in record.sweeps)
+
+
+def label_lines(figure: Figure, axes: Axes, labels: Iterable[Labelled]) -> None:
+    """Name lines in the right margin, each as near to its line as the others let it be."""
+    placed = sorted(labels)
+    if not placed:
+        return
+    beside = axes.get_yaxis_transform()
+    leader = {"arrowstyle": "-", "color": style.GREY, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 0}
+    look: dict[str, Any] = {"va": "center", "fontsize": style.SMALL, "linespacing": 1.1, "annotation_clip": False}
+    notes = [
+        axes.annotate(
+            wrapped(name),
+            xy=(1, value),
+            xycoords=beside,
+            xytext=(1.06, value),
+            textcoords=beside,
+            arrowprops=leader | {"relpos": (0, 0.5)},
+            **look,
+        )
+        for value, name in placed
+    ]
+    figure.draw_without_rendering()
+    height = axes.get_window_extent().height
+    sizes = [(Text.get_window_extent(note).height + 3) / height for note in notes]
+    to_axes = axes.transData + axes.transAxes.inverted()
+    wanted = [float(to_axes.transform((1, value))[1]) for value, _ in placed]
+    for note, position in zip(notes, spread(wanted, sizes), strict=True):
+        note.xyann = (1.06, position)
+        note.set_anncoords(axes.transAxes)
+
+
+def spread(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
+    """Centres in [0, 1], near ``wanted`` (ascending), of intervals of those sizes that do not overlap.
+
+    Neighbours that would overlap are stacked around the mean of where they want to be.
+    """
+    groups: list[list[int]] = []
+    starts: list[float] = []
+    for index in range(len(wanted)):
+        groups.append([index])
+        starts.append(_start(groups[-1], wanted, sizes))
+        while len(groups) > 1 and starts[-2] + sum(sizes[i] for i in groups[-2]) > starts[-1]:
+            groups[-2:] = [groups[-2] + groups[-1]]
+            starts[-2:] = [_start(groups[-1], wanted, sizes)]
+    centres: list[float] = []
+    for group, start in zip(groups, starts, strict=True):
+        edges = start + np.cumsum([0.0, *(sizes[index] for index in group)])
+        centres += ((edges[:-1] + edges[1:]) / 2).tolist()
+    return centres
+
+
+def _start(group: Sequence[int], wanted: Sequence[float], sizes: Sequence[float]) -> float:
+    """Where a stack begins so that its members are on average where they want to be, inside of [0, 1]."""
+    size = np.array([sizes[index] for index in group])
+    offsets = np.cumsum(size) - size / 2
+    start = float(np.mean([wanted[index] for index in group] - offsets))
+    return max(0.0, min(start, 1.0 - float(size.sum())))
+
+
+def wrapped(text: str, width: int = LABEL_WIDTH) -> str:
+    """Text in lines of about that many characters."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + len(word) >= width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "\n".join(lines)

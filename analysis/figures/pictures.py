@@ -1,0 +1,174 @@
+"""Figures of what trials left behind: the spectra of their operators, and their samples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import NullFormatter
+
+from analysis.configuration.levels import short_names, words_of
+from analysis.configuration.ranking import best, first_objective, ranked
+from analysis.figures import style
+from analysis.figures.drawing import marked, metric_words, number, place_words
+from analysis.figures.style import Chart
+from analysis.record.artifacts import sample_grids, spectra
+from analysis.record.runs import Record, RecordError
+
+TIME = re.compile(r"A\(t=(?P<time>[^)]*)\)")
+COLLAPSED = "collapsed"
+NOTHING = 1e-7
+"""A share of the largest singular value below which one is rounding."""
+MOST_SPECTRA = 12
+MOST_TOLD = 64
+MOST_GRIDS = 12
+COLUMNS = 8
+"""Images in a row of a picture that a trial leaves."""
+SIDE = 4
+"""Rows and columns of it that a figure shows."""
+
+
+def spectrum(record: Record) -> Chart:
+    """Singular values of A(t) on the way and of the operator B that it collapses to; below, B of every configuration.
+
+    Above is the best configuration, by its first seed; where nothing is best, the first one that has spectra. Raises
+    ``RecordError`` where no finished trial of the search has a ``spectra.csv``.
+    """
+    found = _with_spectra(record)
+    if not found:
+        raise RecordError(f"{record.names}: no finished trial of the search has a spectra.csv beside its journal")
+    top = best(record)
+    chosen = next((each for each in found if top is not None and each[0]["name"] == top.name), found[0])
+    several = sum(COLLAPSED in values for _, values in found) > 1
+    with style.applied():
+        figure = style.figure(4.4 if several else 2.6)
+        upper = figure.add_subplot(2, 1, 1) if several else figure.add_subplot()
+        _operators(upper, chosen[1], str(chosen[0]["name"]))
+        figure.suptitle(f"{'above: ' * several}{chosen[0]['name']}, {place_words(record, chosen[0])}", fontsize=7)
+        upper.set_ylabel("singular value")
+        if several:
+            lower = figure.add_subplot(2, 1, 2, sharex=upper)
+            _collapsed(record, lower, [(row, values[COLLAPSED]) for row, values in found if COLLAPSED in values])
+            lower.set_ylabel("singular value of B")
+        (lower if several else upper).set_xlabel("index")
+        for axes in figure.axes:
+            axes.set_yscale("log")
+            axes.set_xscale("log", base=2)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_formatter(lambda value, _: f"{value:g}")
+                axis.set_minor_formatter(NullFormatter())
+            look: dict[str, Any] = {
+                "handlelength": 1.4,
+                "columnspacing": 1.0,
+                "labelspacing": 0.3,
+                "borderaxespad": 0.2,
+            }
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, **look)
+    return figure
+
+
+def samples(record: Record, name: str | None = None, most: int = MOST_GRIDS) -> Chart:
+    """Sixteen samples of each configuration, the best first: ``name`` says how they were drawn (``k100``, …).
+
+    Of the search's configurations in the order of a table, ``most`` at most, of the first seed that left pictures. By
+    default these are of the collapsed operator or, of a family without one, the first that there are. Raises
+    ``RecordError`` where nobody left the picture.
+    """
+    key = first_objective(record)[0]
+    frame = ranked(record)
+    shown: list[tuple[dict[Any, Any], Path]] = []
+    for row in frame[frame["kind"] == "search"].to_dict("records"):
+        seeds = [sample_grids(record, str(row["sweep"]), trial) for trial in row["trials"]]
+        grids = next(filter(None, seeds), {})
+        name = name or next(iter(grids), None)
+        if name in grids and len(shown) < most:
+            shown.append((row, grids[name]))
+    if not shown:
+        wanted = "no picture" if name is None else f"no picture samples_{name}.png"
+        raise RecordError(f"{record.names}: the trials of the search left {wanted}")
+    across = min(3, len(shown))
+    down = -(-len(shown) // across)
+    axes_names = short_names(record.axes)
+    with style.applied():
+        figure = style.figure(0.15 + down * 1.48, style.WIDTH if across == 3 else style.WIDTH * across / 3)
+        for place, (row, path) in enumerate(shown):
+            axes = figure.add_subplot(down, across, place + 1)
+            axes.imshow(corner(path), interpolation="nearest", cmap="gray")
+            axes.set_axis_off()
+            pairs = [f"{axes_names[axis]} {_word(row[axis])}" for axis in record.axes[:2]]
+            value = float(row[key])
+            title = f"{row['name']}  {number(value)}\n{', '.join(pairs)}"
+            axes.set_title(title, fontsize=style.SMALL, loc="left", pad=2, linespacing=1.2)
+        figure.suptitle(metric_words(record, key), fontsize=6.5)
+    return figure
+
+
+def corner(path: Path) -> np.ndarray[Any, Any]:
+    """The first rows and columns of a picture of eight images a row, ``(height, width, channels)``."""
+    try:
+        pixels = matplotlib.image.imread(path)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise RecordError(f"{path}: is not a picture ({error})") from None
+    side = pixels.shape[1] // COLUMNS
+    return np.asarray(pixels[: SIDE * side, : SIDE * side])
+
+
+def _word(value: Any) -> str:
+    return str(words_of(pd.Series([value], dtype="object"))[0])
+
+
+def _with_spectra(record: Record) -> list[tuple[dict[Any, Any], dict[str, pd.Series[float]]]]:
+    """The finished configurations of the search, in their order, with the spectra of the first seed that has some."""
+    frame = ranked(record)
+    frame = frame[(frame["kind"] == "search") & (frame["state"] == "finished")]
+    found = []
+    for row in frame.to_dict("records"):
+        seeds = [spectra(record, str(row["sweep"]), trial) for trial in row["trials"]]
+        values = next((each for each in seeds if each), None)
+        if values is not None:
+            found.append((row, values))
+    return found
+
+
+def _operators(axes: Any, found: dict[str, pd.Series[float]], item: str) -> None:
+    """Each operator's singular values: A(t) from dark to light in the order of t, the collapsed one black."""
+    others = [name for name in found if name != COLLAPSED]
+    named = dict(zip(others, style.colours(len(others)), strict=True))
+    for name in others:
+        match = TIME.fullmatch(name)
+        label = name if match is None else f"A at t = {match['time']}"
+        _line(axes, found[name], label, item, {"color": named[name], "linewidth": 1.0})
+    if COLLAPSED in found:
+        _line(axes, found[COLLAPSED], "B, collapsed", item, {"color": style.INK, "linewidth": 1.8})
+
+
+def _collapsed(record: Record, axes: Any, found: Sequence[tuple[dict[Any, Any], pd.Series[float]]]) -> None:
+    """B of each configuration, the best ones, from dark to light in the order of the last axis that is searched."""
+    shown = list(found[:MOST_SPECTRA])
+    axis = next((name for name in record.axes if name.endswith(".rank")), record.axes[-1])
+    values = sorted({row[axis] for row, _ in shown}, key=lambda value: (isinstance(value, str), value))
+    colour_of = dict(zip(values, style.colours(len(values)), strict=True))
+    named: set[str] = set()
+    for row, singular in sorted(shown, key=lambda pair: values.index(pair[0][axis])):
+        label = f"{short_names(record.axes)[axis]} {_word(row[axis])}"
+        look = {"color": colour_of[row[axis]], "linewidth": 0.9}
+        _line(axes, singular, label, str(row["name"]), look, quiet=label in named)
+        named.add(label)
+
+
+def _line(
+    axes: Any, singular: pd.Series[float], label: str, item: str, look: dict[str, Any], quiet: bool = False
+) -> None:
+    """One spectrum over the index from 1; what is rounding is left out."""
+    values = singular[singular > NOTHING * float(singular.iloc[0])]
+    marker = {"marker": "o", "markersize": 1.6} if len(values) <= MOST_TOLD else {}
+    line = axes.plot(values.index + 1, values, label="_" if quiet else label, **marker, **look)
+    told = [f"{item}, {label}: {value:.4g} at index {index}" for index, value in enumerate(values, start=1)]
+    marked(
+        axes, line[0], label, item, told if marker else [f"{item}, {label}: the largest {float(values.iloc[0]):.4g}"]
+    )

@@ -1,0 +1,83 @@
+"""Figures of one trial, drawn from the files that it leaves: what its run in MLflow shows at a glance."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.figures import style
+from analysis.figures.drawing import number_axis, value_axis, wide
+from analysis.figures.style import Chart
+
+CURVES, SPECTRA = "curves.csv", "spectra.csv"
+"""The files that there is something to draw of."""
+
+COLUMNS = 3
+PANEL = 2.2, 1.9
+"""Inches, width and height."""
+MOST_NAMED = 8
+"""Operators that a legend has room for."""
+
+Line = tuple[list[float], list[float]]
+
+
+def trial_figures(folder: Path) -> dict[str, bytes]:
+    """PNG files by name: ``steps.png``, each metric against sampling steps, and ``spectrum.png``, singular values.
+
+    ``folder`` has a trial's artifacts; what it left no numbers of is not drawn. Raises ``ValueError``, ``TypeError`` or
+    ``KeyError`` for a table that is not one of those.
+    """
+    curves = _lines(folder / CURVES, ("metric", "steps", "value"))
+    spectra = _lines(folder / SPECTRA, ("operator", "index", "singular_value"))
+    drawn: dict[str, Chart] = {}
+    with style.applied():
+        if curves:
+            drawn["steps.png"] = _steps(curves)
+        if spectra:
+            drawn["spectrum.png"] = _spectrum(spectra)
+    return {name: style.rendered(chart, "png") for name, chart in drawn.items()}
+
+
+def _lines(path: Path, columns: Sequence[str]) -> dict[str, Line]:
+    """The lines of a table by its first column, against the second; none where there is no such table."""
+    lines: dict[str, Line] = {}
+    if not path.exists():
+        return lines
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            name, x, y = (row[column] for column in columns)
+            line = lines.setdefault(name, ([], []))
+            line[0].append(float(x))
+            line[1].append(float(y))
+    return lines
+
+
+def _steps(curves: dict[str, Line]) -> Chart:
+    across = min(COLUMNS, len(curves))
+    down = -(-len(curves) // across)
+    chart = style.figure(PANEL[1] * down, PANEL[0] * across)
+    panels = chart.subplots(down, across, squeeze=False).flatten()
+    for panel, (metric, (steps, values)) in zip(panels, curves.items(), strict=False):
+        panel.plot(steps, values, color=style.INK, marker=style.MARKERS[0], markersize=3)
+        panel.set_title(metric.removeprefix("nfe/").replace("_", " "))
+        number_axis(panel, steps, logarithmic=wide(steps))
+        value_axis(panel)
+    for panel in panels[len(curves) :]:
+        panel.remove()
+    chart.supxlabel("sampling steps", fontsize=style.RC["axes.labelsize"])
+    return chart
+
+
+def _spectrum(spectra: dict[str, Line]) -> Chart:
+    chart = style.figure()
+    panel = chart.subplots()
+    colours = style.colours(len(spectra))
+    for colour, (operator, (index, values)) in zip(colours, spectra.items(), strict=True):
+        panel.plot([1 + i for i in index], values, color=colour, label=operator)
+    panel.set_xlabel("index")
+    panel.set_ylabel("singular value")
+    value_axis(panel)
+    if 1 < len(spectra) <= MOST_NAMED:
+        panel.legend()
+    return chart

@@ -1,0 +1,98 @@
+"""Journals that were read before, beside them: only those that changed are read again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.record.frames import Points, Trial
+from analysis.record.parquet import CURVES, nested, unnested, write_table
+
+FILE = "cache.parquet"
+KEY = b"linearizer_sweeps_cache"
+VERSION = 2
+"""To be raised with any change to what is read from a journal, or how: caches of other versions are not used."""
+
+PLAIN = [part.name for part in fields(Trial) if part.name != "points"]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """By what a file that has not changed is known."""
+
+    size: int
+    modified_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """The stamp of a file as it is now."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Trials by the names of their journals, None where a journal has none; ``metrics`` are keys by number."""
+
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)
+    trials: Mapping[str, Trial | None] = field(default_factory=dict)
+    metrics: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, folder: Path) -> Cache:
+        """The cache of a sweep's folder; empty where there is none, it cannot be read, or is of another version."""
+        try:
+            table = pq.read_table(folder / FILE)
+            if json.loads((table.schema.metadata or {})[KEY]) != {"version": VERSION}:
+                return cls()
+            counts, codes, metrics, steps, values = unnested(table[CURVES])
+            ends = np.cumsum(counts)
+            names, trials = table["journal"].to_pylist(), {}
+            for name, text, start, end in zip(names, table["trial"].to_pylist(), ends - counts, ends, strict=True):
+                points = Points(codes[start:end], steps[start:end], values[start:end])
+                trials[name] = None if text is None else Trial(**json.loads(text), points=points)
+            sizes, times = table["size"].to_pylist(), table["modified_ns"].to_pylist()
+            stamps = {name: Stamp(*stamp) for name, *stamp in zip(names, sizes, times, strict=True)}
+        # Whatever is wrong with it, the journals have everything.
+        except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError):
+            return cls()
+        return cls(stamps, trials, metrics)
+
+    def write(self, folder: Path) -> None:
+        """Write it whole; nothing where the folder cannot be written to."""
+        points = [Points.of({}, {}) if trial is None else trial.points for trial in self.trials.values()]
+        parts = [Points.of({}, {}), *points]
+        lists = nested(
+            [len(part.step) for part in points],
+            np.concatenate([part.metric for part in parts]),
+            self.metrics,
+            np.concatenate([part.step for part in parts]),
+            np.concatenate([part.value for part in parts]),
+        )
+        table = pa.table(
+            {
+                "journal": pa.array(list(self.trials), pa.string()),
+                "size": pa.array([stamp.size for stamp in self.stamps.values()], pa.int64()),
+                "modified_ns": pa.array([stamp.modified_ns for stamp in self.stamps.values()], pa.int64()),
+                "trial": pa.array([_text(trial) for trial in self.trials.values()], pa.string()),
+                CURVES: lists,
+            }
+        )
+        with contextlib.suppress(OSError):
+            write_table(table, KEY, {"version": VERSION}, folder / FILE)
+
+
+def _text(trial: Trial | None) -> str | None:
+    """A trial without its points, as JSON with Python's NaN and infinities."""
+    if trial is None:
+        return None
+    values: dict[str, Any] = {name: getattr(trial, name) for name in PLAIN}
+    return json.dumps(values)

@@ -1,0 +1,343 @@
+"""Sweeps read from an MLflow server or store: what ``sweeps.tracking.sync`` sent there, taken back apart."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.record.frames import EPOCHS, MACHINE, STEPS, Part, Points, Series, Trial, build, latest
+from analysis.record.sweep_info import RecordError, SweepInfo
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment, Run
+
+PAGE = 1000
+"""Runs a request."""
+
+BULK_RUNS, BULK_POINTS = 100, 25_000
+"""The runs that a server takes in one request for a metric's points, and the most points that it answers with."""
+
+LARGEST = 1.7976931348623157e308
+"""What MLflow's database keeps of an infinity."""
+
+ENVIRONMENT = {
+    # MLflow's own values take minutes to find that nobody answers.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""What holds while MLflow is read, where the environment does not say."""
+
+Point = tuple[int, int, float]
+"""Time in milliseconds, step, value."""
+
+
+def is_uri(source: str | os.PathLike[str]) -> bool:
+    """Whether a source is a tracking URI rather than a path."""
+    return "://" in str(source)
+
+
+def without_password(source: str) -> str:
+    """A URI as it may be shown: user and password left out; a path as it is."""
+    return re.sub(r"://.*@", "://", source)
+
+
+def read_mlflow(
+    uri: str, wanted: Sequence[str] | None = None, experiment: str | None = None
+) -> tuple[list[str], list[Part]]:
+    """The names of the sweeps that a server or store has, and those that are wanted, in the order of their starts.
+
+    Raises ``RecordError`` naming the server where it cannot be reached, or has no such experiment. Of two sweeps of
+    one name the later is taken: it has replaced the other on disk as well.
+    """
+    shown = without_password(uri)
+    if uri.startswith("sqlite:///") and not Path(file := uri.removeprefix("sqlite:///").partition("?")[0]).is_file():
+        raise RecordError(f"{shown}: there is no file {file}")
+    with _environment():
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            client = MlflowClient(uri)
+            store = (_Store if _engine(client) is None else _Database)(client, shown)
+            parents = store.parents(experiment)
+            chosen = [run for name, run in parents.items() if wanted is None or name in wanted]
+            return list(parents), [store.sweep(parent) for parent in chosen]
+        except (MlflowException, SQLAlchemyError) as error:
+            text = " ".join(str(error).split()).replace(uri, shown)
+            raise RecordError(f"{shown}: cannot be read ({text[:300]})") from None
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    unset = [name for name in ENVIRONMENT if name not in os.environ]
+    os.environ.update({name: ENVIRONMENT[name] for name in unset})
+    try:
+        yield
+    finally:
+        for name in unset:
+            del os.environ[name]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run as MLflow has it; ``histories`` has the points of each metric key, in no order."""
+
+    id: str
+    status: str
+    started: int
+    ended: int | None
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+    histories: Mapping[str, Sequence[Point]]
+
+
+class _Store:
+    """The sweeps of a tracking server, or of a folder."""
+
+    def __init__(self, client: MlflowClient, shown: str) -> None:
+        self.client = client
+        self.shown = shown
+
+    def parents(self, experiment: str | None) -> dict[str, Run]:
+        """The run that stands for each sweep, by the sweep's name."""
+        experiments = [found.experiment_id for found in self._experiments(experiment)]
+        runs = self._runs(experiments, "tags.`sweep.kind` = 'sweep'")
+        last = {run.data.tags["sweep.name"]: run for run in sorted(runs, key=lambda run: run.info.start_time)}
+        return dict(sorted(last.items(), key=lambda item: item[1].info.start_time))
+
+    def _experiments(self, name: str | None) -> list[Experiment]:
+        known: list[Experiment] = []
+        token: str | None = None
+        while True:
+            page = self.client.search_experiments(page_token=token)
+            known += page
+            token = page.token or None
+            if token is None:
+                break
+        if name is None:
+            return known
+        found = [experiment for experiment in known if experiment.name == name]
+        if not found:
+            names = ", ".join(sorted(experiment.name for experiment in known))
+            raise RecordError(f"{self.shown}: no experiment {name!r}; it has {names}")
+        return found
+
+    def _runs(self, experiments: list[str], condition: str) -> list[Run]:
+        runs: list[Run] = []
+        token: str | None = None
+        while True:
+            page = self.client.search_runs(experiments, condition, max_results=PAGE, page_token=token)
+            runs += page
+            token = page.token or None
+            if token is None:
+                return runs
+
+    def sweep(self, parent: Run) -> Part:
+        """A sweep and its frames."""
+        tags = parent.data.tags
+        source = f"{self.shown}, sweep {tags['sweep.name']}"
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                file = Path(self.client.download_artifacts(parent.info.run_id, "sweep.json", folder))
+            except OSError as error:
+                raise RecordError(f"{source}: its sweep.json cannot be read ({error})") from None
+            info = SweepInfo.parse(file.read_bytes(), source)
+        numbers: dict[str, int] = {}
+        recorded = self._recorded(parent.info.experiment_id, tags["sweep.id"])
+        trials = [_trial(run, numbers, source) for run in recorded if run.id != parent.info.run_id]
+        return Part([info], build(info, trials, list(numbers)))
+
+    def _recorded(self, experiment: str, sweep_id: str) -> Iterator[_Run]:
+        """The runs of a sweep, its own among them."""
+        runs = self._runs([experiment], f"tags.`sweep.id` = '{sweep_id}'")
+        for start in range(0, len(runs), BULK_RUNS):
+            chunk = runs[start : start + BULK_RUNS]
+            histories = self._histories(chunk)
+            for run in chunk:
+                info, data = run.info, run.data
+                times = info.start_time, info.end_time
+                yield _Run(info.run_id, info.status, *times, data.tags, data.params, histories[info.run_id])
+
+    def _histories(self, runs: Sequence[Run]) -> dict[str, dict[str, list[Point]]]:
+        """Run id to metric key to its points."""
+        found: dict[str, dict[str, list[Point]]] = {run.info.run_id: {} for run in runs}
+        for key in sorted({key for run in runs for key in run.data.metrics}):
+            for run, point in self._points([run.info.run_id for run in runs if key in run.data.metrics], key):
+                found[run].setdefault(key, []).append(point)
+        return found
+
+    def _points(self, runs: Sequence[str], key: str) -> Iterator[tuple[str, Point]]:
+        """The points of a metric, with their runs.
+
+        MLflow's public client asks for one metric of one run at a time: for a sweep that is minutes.
+        """
+        store: Any = self.client._tracking_client.store
+        if not hasattr(store, "get_host_creds"):  # a folder
+            for run in runs:
+                for metric in self.client.get_metric_history(run, key):
+                    yield run, (metric.timestamp, metric.step, _value(metric.value))
+            return
+        from mlflow.utils.rest_utils import http_request_safe
+
+        answer = http_request_safe(  # type: ignore[no-untyped-call]
+            store.get_host_creds(),
+            "/ajax-api/2.0/mlflow/metrics/get-history-bulk",
+            "GET",
+            params={"run_id": list(runs), "metric_key": key, "max_results": BULK_POINTS},
+        ).json()["metrics"]
+        if len(answer) < BULK_POINTS:
+            for entry in answer:
+                yield entry["run_id"], (int(entry["timestamp"]), int(entry["step"]), _value(entry["value"]))
+        elif len(runs) > 1:
+            # There may be more than it answers with.
+            yield from self._points(runs[: len(runs) // 2], key)
+            yield from self._points(runs[len(runs) // 2 :], key)
+        else:
+            for metric in self.client.get_metric_history(runs[0], key):
+                yield runs[0], (metric.timestamp, metric.step, _value(metric.value))
+
+
+class _Database(_Store):
+    """Those of a database that is opened here.
+
+    MLflow makes an object of each parameter, tag and point, several times: its rows are read as they are instead.
+    """
+
+    def _recorded(self, experiment: str, sweep_id: str) -> Iterator[_Run]:
+        from mlflow.store.tracking.dbmodels.models import SqlMetric, SqlParam, SqlRun, SqlTag
+        from sqlalchemy import select
+
+        runs, tags, params, metrics = (model.__table__.c for model in (SqlRun, SqlTag, SqlParam, SqlMetric))
+        mine = select(tags.run_uuid).where(tags.key == "sweep.id", tags.value == sweep_id)
+        chosen = (
+            select(runs.run_uuid)
+            .where(runs.experiment_id == int(experiment), runs.lifecycle_stage == "active")
+            .where(runs.run_uuid.in_(mine))
+        )
+        point = (metrics.run_uuid, metrics.key, metrics.timestamp, metrics.step, metrics.value, metrics.is_nan)
+        state = (runs.run_uuid, runs.status, runs.start_time, runs.end_time)
+        with _engine(self.client).connect() as connection:
+            # First: of a run that is made meanwhile the rest may not be there.
+            states = connection.execute(select(*state).where(runs.run_uuid.in_(chosen))).all()
+            tagged, configured = (
+                _words(connection.execute(select(*texts).where(texts[0].in_(chosen))))
+                for texts in ((table.run_uuid, table.key, table.value) for table in (tags, params))
+            )
+        for start in range(0, len(states), BULK_RUNS):
+            chunk = states[start : start + BULK_RUNS]
+            some = select(*point).where(metrics.run_uuid.in_([row[0] for row in chunk]))
+            # All at once, and no longer connected than that: who reads keeps SQLite from being written to.
+            with _engine(self.client).connect() as connection:
+                found = connection.execute(some.where(metrics.key.not_like(f"{MACHINE}%"))).all()
+            histories: dict[str, dict[str, list[Point]]] = {}
+            for run, key, time, step, value, is_nan in found:
+                number = math.nan if is_nan else _value(value)
+                histories.setdefault(run, {}).setdefault(key, []).append((time, step, number))
+            for run, status, began, ended in chunk:
+                yield _Run(
+                    run, status, began, ended, tagged.get(run, {}), configured.get(run, {}), histories.get(run, {})
+                )
+
+
+def _words(rows: Iterable[Sequence[str]]) -> dict[str, dict[str, str]]:
+    """Run id to key to text."""
+    found: dict[str, dict[str, str]] = {}
+    for run, key, text in rows:
+        found.setdefault(run, {})[key] = text
+    return found
+
+
+def _engine(client: MlflowClient) -> Any:
+    """SQLAlchemy's engine of the store that a client has opened; None where that is no database."""
+    return getattr(client._tracking_client.store, "engine", None)
+
+
+def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:
+    """A trial from its run; what earlier versions did not send is None."""
+    tags = run.tags
+
+    def tag(name: str, kind: Callable[[str], Any], default: Any = None) -> Any:
+        return kind(tags[f"sweep.{name}"]) if f"sweep.{name}" in tags else default
+
+    try:
+        over = run.status != "RUNNING"
+        attempt, epoch = tag("attempt", int, 1), tag("epoch", int) if over else None
+        began = tag("attempt_started", int, run.started)
+        results = {key: sorted(points) for key, points in run.histories.items() if not key.startswith(MACHINE)}
+        series, summary = _taken_apart(results, began, epoch if attempt > 1 else None)
+        if epoch is None:
+            epoch = max((series[key][0][-1] for key in series if not key.startswith(STEPS)), default=None)
+        return Trial(
+            trial=tags["sweep.trial_id"],
+            kind=tags["sweep.kind"],
+            label=tag("label", str),
+            number=tag("number", int),
+            config_hash=tags["sweep.config_hash"],
+            seed=tag("seed", int),
+            attempt=attempt,
+            reused_from=tag("reused_from", str),
+            overrides=tag("overrides", json.loads, {}),
+            leaves={name: literal(value) for name, value in run.params.items()},
+            started=run.started,
+            ended=run.ended if over else None,
+            state=tag("state", str) if over else None,
+            reason=tags.get("stop_reason") if over else None,
+            epoch=epoch,
+            scalars=summary or latest(series),
+            warnings=tags.get("sweep.warnings", "").splitlines(),
+            points=Points.of(series, numbers),
+        )
+    except (KeyError, ValueError) as error:
+        raise RecordError(f"{source}: the run {run.id} is not one of a trial's ({error!r})") from None
+
+
+def _taken_apart(histories: Mapping[str, list[Point]], began: int, last: int | None) -> tuple[Series, dict[str, float]]:
+    """The points that count of the curves, and the end scalars.
+
+    MLflow keeps both under one key. An epoch's metrics have the time and step of its training losses; end scalars do
+    not. What is from before ``began``, when the last attempt did, counts only if it is an epoch up to ``last``.
+    """
+    losses = {point[:2] for key, points in histories.items() if key.startswith(EPOCHS) for point in points}
+    series: Series = {}
+    summary: dict[str, float] = {}
+    for key, points in histories.items():
+        kept: dict[int, float] = {}
+        for time, step, value in points:
+            if key.startswith(STEPS):
+                if time >= began:
+                    kept[step] = value
+            elif (time, step) in losses:
+                if last is None or step <= last:
+                    kept[step] = value
+            elif time >= began:
+                summary[key] = value
+        if kept:
+            steps = sorted(kept)
+            series[key] = steps, [kept[step] for step in steps]
+    return series, summary
+
+
+def _value(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) == LARGEST else float(value)
+
+
+@lru_cache(maxsize=4096)
+def literal(text: str) -> Any:
+    """The value of a leaf that MLflow keeps as text; text that reads as no Python literal is itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,204 @@
+"""The record of sweeps as tidy frames, from their folders, from MLflow or from an exported file."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.record.frames import FIXED, Frames, Part, joined, natural
+from analysis.record.journals import read_frames, read_info
+from analysis.record.mlflow_store import is_uri, read_mlflow, without_password
+from analysis.record.parquet import read_record, write_record
+from analysis.record.sweep_info import KINDS, STATES, Direction, RecordError, SweepInfo
+
+__all__ = ["KINDS", "STATES", "Counts", "Direction", "Record", "RecordError", "SweepInfo", "load", "natural"]
+
+Source = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many trials there are, in each state, and how many are to be read with care.
+
+    ``resumed`` took more than one attempt; ``reused`` took over the result of an identical finished trial;
+    ``duplicated`` ran although another of the sweep has their kind, configuration and seed; ``warned`` have warnings.
+    """
+
+    trials: int
+    finished: int
+    stopped: int
+    failed: int
+    interrupted: int
+    running: int
+    resumed: int
+    reused: int
+    duplicated: int
+    warned: int
+
+    def __str__(self) -> str:
+        """``24 trials: 9 finished, 13 stopped early, 2 failed; 1 resumed``: what there is none of is left out."""
+        words = {"stopped": "stopped early", "warned": "with warnings"}
+        numbers = {field.name: getattr(self, field.name) for field in fields(self)}
+        states, notes = (
+            ", ".join(f"{numbers[name]} {words.get(name, name)}" for name in names if numbers[name])
+            for names in (STATES, ("resumed", "reused", "duplicated", "warned"))
+        )
+        total = f"{self.trials} trial{'s' if self.trials != 1 else ''}"
+        return (f"{total}: {states}" if states else total) + (f"; {notes}" if notes else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One or more sweeps, read.
+
+    ``runs``: one row a trial, in the order search, confirm, control, reference and there by number and seed.
+    Columns ``sweep``, ``trial``, ``kind``, ``label``, ``number``, ``config_hash``, ``seed``, ``attempt``, ``state``,
+    ``reason``, ``epoch`` (the last one trained), ``started`` (UNIX seconds), ``seconds`` (first line to end), both to
+    the millisecond, ``overrides`` (JSON), ``reused_from`` (the trial whose result was taken over), ``duplicate_of``
+    (the trial of the same sweep, kind, configuration and seed that this one repeats), ``warnings`` (what did not go as
+    configured); then one column a leaf of the configuration, the searched axes first; then one
+    float column a metric key: the end scalars, or the last evaluation of a trial that has none.
+
+    ``curves``: ``sweep, trial, metric, step, value``, a row a point. The step of ``train/…`` and ``quality/…`` is the
+    epoch, that of ``nfe/…`` the number of solver steps.
+
+    Both are ordinary frames. ``sweep``, ``kind``, ``state``, and what identifies a row of ``curves``, are
+    categorical; whole numbers and truth values are nullable.
+    """
+
+    sweeps: list[SweepInfo]
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+
+    @property
+    def axes(self) -> list[str]:
+        """The searched dotted names of all sweeps, in the order of their specs."""
+        return list(dict.fromkeys(axis for sweep in self.sweeps for axis in sweep.axes))
+
+    @property
+    def objective(self) -> dict[str, Direction]:
+        """Metric key to direction, over all sweeps; raises ``RecordError`` where two sweeps disagree."""
+        merged: dict[str, Direction] = {}
+        for sweep in self.sweeps:
+            for key, direction in sweep.objective.items():
+                if merged.setdefault(key, direction) != direction:
+                    raise RecordError(f"{key}: minimised by one sweep, maximised by another: {self.names}")
+        return merged
+
+    @property
+    def leaves(self) -> list[str]:
+        """The dotted names of the configuration that ``runs`` has a column for; the seed is in ``seed``."""
+        return [column for column in self.runs.columns if column not in FIXED and "/" not in column]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metric keys that ``runs`` has a column for."""
+        return [column for column in self.runs.columns if "/" in column]
+
+    @property
+    def names(self) -> str:
+        """The sweeps' names in a few words."""
+        return ", ".join(sweep.name for sweep in self.sweeps)
+
+    @property
+    def counts(self) -> Counts:
+        """How many trials came to what; references count where they were recorded."""
+        runs = self.runs
+        states = runs["state"].value_counts()
+        reused = runs["reused_from"].notna()
+        return Counts(
+            trials=len(runs),
+            **{state: int(states.get(state, 0)) for state in STATES},
+            resumed=int((runs["attempt"] > 1).sum()),
+            reused=int(reused.sum()),
+            duplicated=int((runs["duplicate_of"].notna() & ~reused).sum()),
+            warned=int(runs["warnings"].notna().sum()),
+        )
+
+    def sweep(self, name: str) -> SweepInfo:
+        """The sweep of that name."""
+        return next(sweep for sweep in self.sweeps if sweep.name == name)
+
+    def checked(self, name: str, known: Sequence[str], what: str) -> str:
+        """``name`` if it is known; otherwise raises ``RecordError`` with the nearest names that are."""
+        if name in known:
+            return name
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
+        raise RecordError(f"{self.names}: no {what} {name!r}; {hint}")
+
+    def export(self, path: Source) -> Path:
+        """Write everything to one Parquet file that ``load`` reads back, equal; returns its path.
+
+        It has a row a trial with the columns of ``runs``, the trial's curves nested in a column ``curves``, and every
+        ``sweep.json`` in the metadata. The file is replaced whole.
+        """
+        path = Path(path)
+        write_record(Frames(self.runs, self.curves), self.sweeps, path)
+        return path
+
+
+def load(
+    source: Source | Sequence[Source], sweeps: Sequence[str] | None = None, *, experiment: str | None = None
+) -> Record:
+    """Read sweeps from wherever they are recorded; the frames are the same from each.
+
+    A ``source`` is the folder of a sweep (``<storage>/<sweep>``), a storage folder, a Parquet file that
+    ``Record.export`` wrote or a folder of such, or the tracking URI of MLflow (``http://…``, ``sqlite:///…``).
+    ``sweeps`` names those to read, by default all that are there; ``experiment`` narrows a tracking server down.
+    docs/analysis.md says what MLflow cannot know.
+
+    Raises ``RecordError`` naming the path, server or line that cannot be read, and what would be right.
+    """
+    sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+    parts: list[Part] = []
+    known: list[str] = []
+    for item in sources:
+        names, found = _read(item, sweeps, experiment)
+        known += names
+        parts += found
+    infos = [info for part in parts for info in part.sweeps]
+    for index, info in enumerate(infos):
+        for other in infos[:index]:
+            if other.name == info.name:
+                raise RecordError(f"{info.source}: the sweep {info.name} was read from {other.source} already")
+    where = ", ".join(without_password(str(item)) for item in sources) or "no source"
+    for name in sweeps or ():
+        if name not in known:
+            raise RecordError(f"{where}: no sweep {name!r}; there is {', '.join(sorted(known)) or 'none'}")
+    if not parts:
+        raise RecordError(f"{where}: there is no sweep to read")
+    frames = joined([part.frames for part in parts], infos)
+    return Record(infos, frames.runs, frames.curves)
+
+
+def _read(source: Source, wanted: Sequence[str] | None, experiment: str | None) -> tuple[list[str], list[Part]]:
+    """The names of the sweeps that a source has, and those of them that are wanted."""
+    if is_uri(source):
+        return read_mlflow(str(source), wanted, experiment)
+    path = Path(source)
+    if path.is_file():
+        files = [path]
+    elif (path / "sweep.json").exists():
+        return _read_folders([path], wanted)
+    elif folders := [file.parent for file in path.glob("*/sweep.json")]:
+        return _read_folders(folders, wanted)
+    else:
+        files = sorted(path.glob("*.parquet"))
+    if not files:
+        hint = "a sweep's folder is <storage>/<sweep>; a file that was exported and a tracking URI do as well"
+        raise RecordError(f"{path / 'sweep.json'}: cannot be read (No such file or directory); {hint}")
+    read = [read_record(file) for file in files]
+    names = [info.name for part in read for info in part.sweeps]
+    return names, read if wanted is None else [found for part in read if (found := part.only(wanted)).sweeps]
+
+
+def _read_folders(folders: Sequence[Path], wanted: Sequence[str] | None) -> tuple[list[str], list[Part]]:
+    infos = sorted(((read_info(folder), folder) for folder in folders), key=lambda found: found[0].started)
+    chosen = [(info, folder) for info, folder in infos if wanted is None or info.name in wanted]
+    return [info.name for info, _ in infos], [Part([info], read_frames(folder, info)) for info, folder in chosen]

@@ -1,0 +1,1 @@
+"""One table object, and the formats that it is written in."""

@@ -1,0 +1,101 @@
+"""A paper's appendix of a sweep: LaTeX and Markdown, with its tables and figures in files of their own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.figures.style import save
+from analysis.record.runs import Record
+from analysis.render.table import Table, latex
+from analysis.report.list_of_figures import Illustration
+from analysis.report.summary import answer, question
+
+PREAMBLE = r"""\documentclass{article}
+\usepackage[margin=25mm]{geometry}
+\usepackage{booktabs, siunitx, graphicx, lscape}
+"""
+PACKAGES = "booktabs, siunitx (3 or newer), graphicx and lscape"
+FLOATS = 8
+"""Tables and figures that LaTeX may keep before it must set them."""
+
+
+def write_appendix(
+    record: Record, figures: Sequence[Illustration], tables: Sequence[Table], refused: Sequence[str], folder: Path
+) -> list[Path]:
+    """Write the appendix into ``folder``; returns the files.
+
+    ``appendix.tex`` is for ``\\input`` in a paper; ``main.tex`` is a document of it alone; ``appendix.md`` is the same
+    in Markdown; ``tables/*.tex`` and ``figures/*.pdf`` (and ``.png``) are what they show. Clears the figures.
+    """
+    for made_before in ("figures", "tables"):  # what is no longer made must not be left beside what is
+        shutil.rmtree(folder / made_before, ignore_errors=True)
+    written = []
+    for made in figures:
+        written += save(made.chart, folder / "figures" / made.name, ("pdf", "png"))
+    for table in tables:
+        written.append(_write(folder / "tables" / f"{table.name}.tex", _printable(table.to_latex())))
+    written.append(_write(folder / "appendix.tex", _printable(_latex(record, figures, tables))))
+    written.append(_write(folder / "main.tex", _main()))
+    written.append(_write(folder / "appendix.md", _markdown(record, figures, tables, refused)))
+    return written
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _main() -> str:
+    return f"{PREAMBLE}\\begin{{document}}\n\\appendix\n\\input{{appendix}}\n\\end{{document}}\n"
+
+
+def _latex(record: Record, figures: Sequence[Illustration], tables: Sequence[Table]) -> str:
+    floats = [f"\\input{{tables/{table.name}}}" for table in tables]
+    floats += [_float(made) for made in figures]
+    lines = [
+        f"% Needs {PACKAGES}. \\input it where tables/ and figures/ are, or use the import package.",
+        f"\\section{{{latex(record.names)}}}",
+        # The keys of metrics are long words.
+        r"{\sloppy",
+        latex(question(record)),
+        "",
+        latex(answer(record)),
+        "",
+        latex(f"The record: {record.counts}."),
+        r"\par}",
+    ]
+    for place, text in enumerate(floats, start=1):
+        lines += [text, *([r"\clearpage"] if place % FLOATS == 0 else [])]
+    return "\n".join([*lines, r"\clearpage"]) + "\n"
+
+
+def _float(made: Illustration) -> str:
+    lines = [
+        r"\begin{figure}[tp]",
+        r"\centering",
+        rf"\includegraphics{{figures/{made.name}}}",
+        rf"\caption{{{latex(f'{made.title}. {made.caption}')}}}",
+        rf"\label{{fig:{made.name}}}",
+        r"\end{figure}",
+    ]
+    return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """In ASCII, which every TeX sets whatever its fonts: without accents, and without control characters."""
+    plain = unicodedata.normalize("NFKD", text)
+    return re.sub(r"[^\n\t\x20-\x7e]", "?", re.sub(r"[\u0300-\u036f]", "", plain))
+
+
+def _markdown(record: Record, figures: Sequence[Illustration], tables: Sequence[Table], refused: Sequence[str]) -> str:
+    parts = [f"## {record.names}", question(record), answer(record), f"The record: {record.counts}."]
+    parts += [table.to_markdown().rstrip("\n") for table in tables]
+    parts += [f"![{made.title}](figures/{made.name}.png)\n\n*{made.title}.* {made.caption}" for made in figures]
+    if refused:
+        parts.append("\n".join(["What the record does not support:", "", *(f"- {reason}" for reason in refused)]))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,96 @@
+"""Which figures a record gives, and what is to be said below each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from analysis.configuration.ranking import first_objective
+from analysis.figures import pictures
+from analysis.figures import sweep_figures as figures
+from analysis.figures.style import Chart
+from analysis.record.runs import Record, RecordError
+
+BARS = "Bars and bands are 95 % Student t intervals over seeds, cut off where they leave the frame."
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A figure with the name of its file, its title and what its caption says."""
+
+    name: str
+    title: str
+    caption: str
+    chart: Chart
+
+
+@dataclass(frozen=True)
+class Illustrations:
+    """Figures, and for each that could not be made why, in one line."""
+
+    made: list[Illustration]
+    refused: list[str]
+
+
+def illustrations(record: Record, metric: str | None = None, *, unequal: bool = False) -> Illustrations:
+    """Every figure that the record supports. ``metric`` is the first objective by default."""
+    key = metric or first_objective(record)[0]
+    wanted: list[tuple[str, str, str, Callable[[], Chart]]] = [
+        (
+            "steps",
+            "Quality against solver steps",
+            "A line for each finished configuration of the search, the mean over its seeds. Dotted lines are "
+            f"references; real images against real ones are the floor. {BARS}",
+            lambda: figures.steps_versus_quality(record),
+        ),
+        (
+            "heat-map",
+            f"{key} over two axes",
+            "Means of the pairs. The best one is framed; ≈: not significantly different from it. Hatched: no value.",
+            lambda: figures.heat_map(record, metric=metric, unequal=unequal),
+        ),
+        (
+            "rank-curve",
+            f"{key} against rank",
+            f"A line for each depth; small dots are replicates. {BARS}",
+            lambda: figures.rank_curves(record, metric=metric, unequal=unequal),
+        ),
+        (
+            "configurations",
+            "Every configuration of the search",
+            "Filled: finished. Hollow: stopped early, coloured by the last evaluation, not comparable with the others.",
+            lambda: figures.axes_versus_objective(record, *figures.depth_and_rank(record), metric),
+        ),
+        (
+            "pareto",
+            "Quality against cost",
+            f"No other finished configuration is better in both than those on the line. {BARS}",
+            lambda: figures.pareto(record, unequal=unequal),
+        ),
+        (
+            "parallel",
+            "All axes at once",
+            "A line for each configuration of the search; the best is thick, what did not finish is dashed grey.",
+            lambda: figures.parallel_coordinates(record),
+        ),
+        (
+            "spectrum",
+            "Singular values",
+            "Of A(t) on the way and of the operator B that all steps collapse to, of the best configuration's first "
+            "seed; and of B of the best configurations.",
+            lambda: pictures.spectrum(record),
+        ),
+        (
+            "samples",
+            "Samples by configuration",
+            "Sixteen images each: of a model that samples, by one application of its operator to the same noise.",
+            lambda: pictures.samples(record),
+        ),
+    ]
+    found = Illustrations([], [])
+    for name, title, caption, draw in wanted:
+        try:
+            found.made.append(Illustration(name, title, caption, draw()))
+        except RecordError as error:
+            found.refused.append(f"{title}: {error}")
+    return found

@@ -1,0 +1,118 @@
+"""What is written of recorded sweeps: tables and figures side by side, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.figures.style import save
+from analysis.figures.sweep_figures import axes_versus_objective, depth_and_rank, steps_versus_quality
+from analysis.record.runs import Record, RecordError, load
+from analysis.render.table import Table
+from analysis.report.appendix import write_appendix
+from analysis.report.list_of_figures import illustrations
+from analysis.report.list_of_tables import Tables, ablation_tables, statistics_tables
+from analysis.report.page import page
+from analysis.statistics.tests import Method
+from analysis.tables.cost import cost, failures, provenance
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was made: the tables, and the files that hold them and the figures; ``refused`` says what could not be."""
+
+    tables: list[Table]
+    files: list[Path]
+    refused: list[str]
+
+
+def write_tables(
+    folders: Sequence[Path],
+    metrics: Sequence[str] | None = None,
+    rows: str | None = None,
+    cols: str | None = None,
+    *,
+    ci: Method = "t",
+    unequal: bool = False,
+) -> Written:
+    """Make the tables of the sweeps in ``folders`` and write them as CSV, Markdown, LaTeX and HTML, with the figures.
+
+    One row a configuration, then one table for each axis, or the grid of ``rows`` × ``cols`` where these are
+    given. The files go to ``tables/`` of the sweep, or beside the sweeps where there are several.
+
+    Raises ``RecordError`` for a folder that cannot be read, for an unknown metric or axis, and for a comparison of
+    unequal training that was asked for by name without ``unequal``.
+    """
+    record = load(folders)
+    tables = ablation_tables(record, metrics, rows, cols, ci=ci, unequal=unequal)
+    target = _target(folders, record, "tables")
+    target.mkdir(parents=True, exist_ok=True)
+    files = [path for table in tables.made for path in table.write(target, (".csv", ".md", ".tex", ".html"))]
+    return Written(tables.made, files + _figures(record, target), tables.refused)
+
+
+def write_report(
+    folders: Sequence[Path], metric: str | None = None, *, ci: Method = "t", unequal: bool = False
+) -> Written:
+    """Write ``report/report.html``, one page that needs nothing else, and ``report/appendix/`` for a paper.
+
+    Of one sweep they go to its folder, of several to ``report/<names>`` beside them. ``metric`` is what tables and
+    figures are about, by default the first objective. The files have the same bytes each time. What the record does
+    not support is left out, and said in ``refused``.
+
+    Raises ``RecordError`` for a folder that cannot be read and for an unknown metric.
+    """
+    record = load(folders)
+    if metric is not None:
+        record.checked(metric, record.metrics, "metric")
+    tables = ablation_tables(record, [metric] if metric else None, ci=ci, unequal=unequal)
+    grid = _grid(record, metric, ci, unequal)
+    statistics = statistics_tables(record, metric, ci=ci, unequal=unequal)
+    figures = illustrations(record, metric, unequal=unequal)
+    account = [cost(record), failures(record), provenance(record)]
+    refused = list(dict.fromkeys([*tables.refused, *grid.refused, *statistics.refused, *figures.refused]))
+    shown = [*tables.made, *grid.made]
+    target = _target(folders, record, "report")
+    target.mkdir(parents=True, exist_ok=True)
+    path = target / "report.html"
+    path.write_text(page(record, figures.made, shown, statistics.made, account, refused), encoding="utf-8")
+    every = [*shown, *statistics.made, *account]
+    files = write_appendix(record, figures.made, every, refused, target / "appendix")
+    return Written(every, [path, *files], refused)
+
+
+def export(folders: Sequence[Path], path: Path | None = None) -> Path:
+    """Write sweeps to one Parquet file that ``load`` reads; by default ``<names>.parquet`` beside their folders."""
+    record = load(folders)
+    names = "+".join(sweep.name for sweep in record.sweeps)
+    return record.export(path or folders[0].parent / f"{names}.parquet")
+
+
+def _target(folders: Sequence[Path], record: Record, name: str) -> Path:
+    """Where files go: into the folder of the one sweep, or beside those of several."""
+    if len(folders) == 1:
+        return folders[0] / name
+    return folders[0].parent / name / "+".join(sweep.name for sweep in record.sweeps)
+
+
+def _grid(record: Record, metric: str | None, ci: Method, unequal: bool) -> Tables:
+    """The table of the two axes of the heat map, with its tests."""
+    try:
+        across, down = depth_and_rank(record)
+        return ablation_tables(record, [metric] if metric else None, down, across, ci=ci, unequal=unequal)
+    except RecordError as error:
+        return Tables([], [str(error)])
+
+
+def _figures(record: Record, target: Path) -> list[Path]:
+    """The figures that there is something to draw for: a sweep may have no finished trial, or no two axes, yet."""
+    files: list[Path] = []
+    searched = record.runs["kind"] == "search"
+    stepped = record.curves["metric"].cat.categories.str.startswith("nfe/").any()
+    if (searched & (record.runs["state"] == "finished")).any() and stepped:
+        files += save(steps_versus_quality(record), target / "steps_versus_quality")
+    if len(record.axes) > 1 and record.runs.loc[searched, next(iter(record.objective))].notna().any():
+        x, y = record.axes[:2]
+        files += save(axes_versus_objective(record, x, y), target / "axes_versus_objective")
+    return files

@@ -1,0 +1,1 @@
+"""Statistics of arrays: numpy in, numpy out."""

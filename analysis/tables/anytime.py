@@ -1,0 +1,198 @@
+"""What a search had found by when: the best so far against what it had spent, and searches compared by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.configuration.budget import check_equal
+from analysis.configuration.ranking import by_configuration, first_objective
+from analysis.record.runs import Direction, Record, RecordError, SweepInfo
+from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.statistics.tests import compare, estimate, holm
+
+Unit = Literal["seconds", "gpu_hours", "trials"]
+SHARES = (0.25, 0.5, 1.0)
+
+
+def best_so_far(
+    record: Record, metric: str | None = None, unit: Unit = "seconds", *, unequal: bool = False
+) -> pd.DataFrame:
+    """The best value found so far of each sweep, a row each time that a configuration ends.
+
+    Columns ``sweep, sampler, scheduler, spent, value, best``. ``spent`` is the sum of what all trials of the search
+    that ended by then took: seconds from their first line to their end, ``gpu_hours`` of those times the GPUs of a
+    trial, or ``trials``. A configuration has its value, the mean over its seeds, when its last seed ends; one that
+    was stopped early or failed spends without finding (``unequal``: its last value counts). Raises ``RecordError``
+    for an unknown metric, ``gpu_hours`` without GPUs, and for unequal training, unless ``unequal``.
+    """
+    key, direction = _objective(record, metric)
+    searched = record.runs[record.runs["kind"] == "search"]
+    if not unequal:
+        check_equal(record, searched[searched["state"] == "finished"], f"the best {key} so far")
+    frame = by_configuration(record)
+    frame = frame[frame["kind"] == "search"]
+    states = ["finished", "stopped"] if unequal else ["finished"]
+    parts = []
+    for sweep in record.sweeps:
+        trials = searched[(searched["sweep"] == sweep.name) & searched["seconds"].notna()]
+        trials = trials.assign(ended=trials["started"] + trials["seconds"]).sort_values(["ended", "trial"])
+        spent = (trials["seconds"] * _rate(sweep, unit) if unit != "trials" else trials["seconds"] * 0 + 1).cumsum()
+        place = dict(zip(trials["trial"], range(len(trials)), strict=True))
+        mine = frame[frame["sweep"] == sweep.name]
+        rows = []
+        for names, state, value in zip(mine["trials"], mine["state"], mine[key], strict=True):
+            if not all(name in place for name in names):
+                continue
+            counts = state in states and np.isfinite(float(value))
+            rows.append((max(place[name] for name in names), float(value) if counts else np.nan))
+        rows.sort(key=lambda row: row[0])
+        values = np.array([value for _, value in rows])
+        sampler, scheduler = _method(sweep)
+        found = np.fmin.accumulate(values) if direction == "min" else np.fmax.accumulate(values)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "sweep": sweep.name,
+                    "sampler": sampler,
+                    "scheduler": scheduler,
+                    "spent": [float(spent.iloc[end]) for end, _ in rows],
+                    "value": values,
+                    "best": found,
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def anytime(record: Record, metric: str | None = None, unit: Unit = "seconds", *, unequal: bool = False) -> Table:
+    """Searches compared by the best that they had found after equal spending, a row for each sampler and scheduler.
+
+    Sweeps of one sampler and scheduler are replicates: means with 95 % intervals over them. Columns: the best at
+    shares of the spending that every sweep reached, the mean of the best so far from the first value that all have
+    to there, and the spending until the value is reached that every sweep reaches. With two replicates or more of
+    each the best method is tested against the others (Welch's t, Holm for all pairs). Raises ``RecordError`` as
+    ``best_so_far`` does, and where a sweep has found nothing.
+    """
+    key, direction = _objective(record, metric)
+    curves = best_so_far(record, metric, unit, unequal=unequal)
+    found = curves[curves["best"].notna()]
+    empty = [sweep.name for sweep in record.sweeps if sweep.name not in set(found["sweep"])]
+    if empty:
+        raise RecordError(f"{', '.join(empty)}: no finished configuration has a finite {key}")
+    ends = curves.groupby("sweep", observed=True)["spent"].max()
+    begin = float(found.groupby("sweep", observed=True)["spent"].min().max())
+    until = float(ends.min())
+    if begin > until:
+        raise RecordError(
+            f"{record.names}: one sweep had spent all before another had found anything; nothing to compare"
+        )
+    finals = [value_at(found[found["sweep"] == sweep.name], until) for sweep in record.sweeps]
+    target = max(finals) if direction == "min" else min(finals)
+    scores: dict[tuple[str, str], list[list[float]]] = {}
+    for sweep in record.sweeps:
+        curve = found[found["sweep"] == sweep.name]
+        row = [value_at(curve, share * until) for share in SHARES]
+        row += [mean_between(curve, begin, until), reached(curve, target, direction)]
+        scores.setdefault(_method(sweep), []).append(row)
+    order = sorted(
+        scores, key=lambda name: np.mean([row[2] for row in scores[name]]) * (1 if direction == "min" else -1)
+    )
+    p = _tests([[row[3] for row in scores[name]] for name in order])
+    rows = []
+    for place, name in enumerate(order):
+        columns = list(zip(*scores[name], strict=True))
+        adjusted = p[place]
+        cells = [Cell(name[0]), Cell(name[1]), Cell(len(columns[0])), *map(_cell, columns)]
+        rows.append(Row((*cells, Cell("") if place == 0 else Cell(None if np.isnan(adjusted) else adjusted))))
+    spec = number_format([float(value) for value in found["best"]])
+    words = {"seconds": "seconds", "gpu_hours": "GPU-hours", "trials": "trials"}[unit]
+    return Table(
+        name="anytime",
+        title=f"{record.names}: best {key} so far against {words}",
+        columns=(
+            Column("sampler", "sampler", "left"),
+            Column("scheduler", "scheduler", "left"),
+            Column("sweeps", "sweeps", spec="d"),
+            *(Column(f"at {share * until:.3g}", f"best at {share * until:.6g} {unit}", spec=spec) for share in SHARES),
+            Column("mean so far", "mean best so far", spec=spec),
+            Column(
+                f"{words} to {target:.4g}", f"{unit} to {target:.6g}", spec=",.3g" if unit == "gpu_hours" else ",.0f"
+            ),
+            Column("p (Holm)", "p holm", spec=".2g"),
+        ),
+        rows=tuple(rows),
+        notes=(
+            f"Equal spending: up to {until:.4g} {words}, which every sweep reached. Mean so far: over the spending "
+            f"from {begin:.4g} on, where all have a value.",
+            "p: of the mean so far against that of the first row, Welch's t over sweeps, Holm for all pairs.",
+        ),
+    )
+
+
+def value_at(curve: pd.DataFrame, spent: float) -> float:
+    """The best so far of one sweep when it had spent so much; NaN before its first value."""
+    before = curve[curve["spent"] <= spent]
+    return float(before["best"].iloc[-1]) if len(before) else float("nan")
+
+
+def mean_between(curve: pd.DataFrame, begin: float, end: float) -> float:
+    """The mean over spending of one sweep's best so far, a step function."""
+    if end <= begin:
+        return value_at(curve, end)
+    inside = curve[(curve["spent"] > begin) & (curve["spent"] < end)]
+    edges = np.concatenate([[begin], inside["spent"].to_numpy(), [end]])
+    values = np.concatenate([[value_at(curve, begin)], inside["best"].to_numpy()])
+    return float((np.diff(edges) * values).sum() / (end - begin))
+
+
+def reached(curve: pd.DataFrame, target: float, direction: Direction) -> float:
+    """What one sweep had spent when its best was as good as the target; NaN where it never was."""
+    there = curve[curve["best"] <= target] if direction == "min" else curve[curve["best"] >= target]
+    return float(there["spent"].min()) if len(there) else float("nan")
+
+
+def _objective(record: Record, metric: str | None) -> tuple[str, Direction]:
+    if metric is None:
+        return first_objective(record)
+    if metric not in record.objective:
+        raise RecordError(
+            f"{record.names}: {metric} is no objective of the search; it has {', '.join(record.objective)}"
+        )
+    return record.checked(metric, record.metrics, "metric"), record.objective[metric]
+
+
+def _rate(sweep: SweepInfo, unit: Unit) -> float:
+    if unit == "seconds":
+        return 1.0
+    resources = sweep.spec.get("resources") or {}
+    gpus = float(resources.get("workers", 1)) * float(resources.get("gpus_per_worker", 0))
+    if gpus == 0:
+        raise RecordError(f"{sweep.name}: its trials had no GPU, so there are no GPU-hours; take seconds")
+    return gpus / 3600
+
+
+def _method(sweep: SweepInfo) -> tuple[str, str]:
+    """The sampler and the early stopping of a sweep."""
+    search = sweep.spec.get("search") or {}
+    stopping = search.get("stop_early") or {}
+    return str(search.get("sampler", "tpe")), str(stopping.get("scheduler", "asha")) if stopping else "none"
+
+
+def _cell(values: Sequence[Any]) -> Cell:
+    there = [float(value) for value in values if not np.isnan(value)]
+    if not there:
+        return Cell(count=0, of=len(values))
+    found = estimate(there)
+    half_width = None if found.low is None or found.high is None else (found.high - found.low) / 2
+    return Cell(found.mean, half_width, len(there), of=len(values))
+
+
+def _tests(groups: Sequence[Sequence[float]]) -> list[float]:
+    """Adjusted p of the first group against each, for all pairs of groups."""
+    p = [compare(group, groups[0], paired=False).p for group in groups[1:]]
+    raw = [np.nan if each is None else each for each in p]
+    return [float("nan"), *holm(raw, len(groups) * (len(groups) - 1) // 2).tolist()]

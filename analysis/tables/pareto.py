@@ -1,0 +1,196 @@
+"""Pareto fronts over any objectives of a sweep, and the volume that they dominate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.configuration.budget import check_equal
+from analysis.configuration.levels import is_number, short_names
+from analysis.configuration.ranking import better, by_configuration, first_objective
+from analysis.configuration.replicates import seed_values
+from analysis.record.runs import Direction, Record, RecordError
+from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.statistics.tests import Array
+from analysis.tables.configurations import header
+
+COSTS = ("cost/params", "cost/sample_mflop_collapsed")
+"""What quality is weighed against where the sweep has one objective only."""
+
+
+def nondominated(points: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which of the points (points, objectives), all minimised, no other one is at least as good as in everything.
+
+    Of equal points all are kept. Raises ``ValueError`` for values that are not finite.
+    """
+    values = _checked(points)
+    kept = np.ones(len(values), dtype=np.bool_)
+    for index, point in enumerate(values):
+        kept[index] = not ((values <= point).all(axis=1) & (values < point).any(axis=1)).any()
+    return kept
+
+
+def hypervolume(points: Array, reference: Array) -> float:
+    """The exact volume between the points (points, objectives), all minimised, and a reference point.
+
+    One, two and three objectives. Points that are not below the reference in everything add nothing. Raises
+    ``ValueError`` for more objectives and for values that are not finite.
+    """
+    values, corner = _checked(points), np.asarray(reference, dtype=np.float64)
+    if corner.shape != values.shape[1:] or not 1 <= corner.size <= 3:
+        raise ValueError(f"the volume is of 1, 2 or 3 objectives and a reference of as many, got {corner.size}")
+    inside = values[(values < corner).all(axis=1)]
+    if not len(inside):
+        return 0.0
+    if corner.size == 1:
+        return float(corner[0] - inside.min())
+    if corner.size == 2:
+        return _area(inside, corner)
+    order = inside[np.argsort(inside[:, 2], kind="stable")]
+    depths = np.diff(np.append(order[:, 2], corner[2]))
+    # Between two depths the cross-section is the area of all the points before them.
+    return float(sum(depth * _area(order[: i + 1, :2], corner[:2]) for i, depth in enumerate(depths) if depth > 0))
+
+
+def _area(points: Array, corner: Array) -> float:
+    """The area between points below the corner and the corner: a staircase."""
+    order = points[np.lexsort((points[:, 1], points[:, 0]))]
+    heights = np.minimum.accumulate(order[:, 1])
+    widths = np.diff(np.append(order[:, 0], corner[0]))
+    return float((widths * (corner[1] - heights)).sum())
+
+
+def _checked(points: Array) -> Array:
+    values = np.asarray(points, dtype=np.float64)
+    if values.ndim != 2 or not np.isfinite(values).all():
+        raise ValueError("points must be a matrix (points, objectives) of finite numbers")
+    return values
+
+
+def front(
+    record: Record,
+    objectives: Mapping[str, Direction] | None = None,
+    *,
+    reference: Mapping[str, float] | None = None,
+    unequal: bool = False,
+) -> Table:
+    """The configurations of the search that no other one is better than in every objective.
+
+    ``objectives`` are metric keys and their directions; by default the sweep's, with size and sampling cost where it
+    has only one. The last column says at how many seeds a configuration is on the front of that seed alone. The
+    notes have the share of the box between the best values and the ``reference`` (by default the worst values of
+    all finished configurations) that the front dominates, for up to three objectives. Raises ``RecordError`` for an
+    unknown metric, fewer than two objectives, nothing finished, and for unequal training, unless ``unequal``.
+    """
+    wanted = dict(_default_objectives(record) if objectives is None else objectives)
+    for metric in wanted:
+        record.checked(metric, record.metrics, "metric")
+    if len(wanted) < 2:
+        raise RecordError(f"{record.names}: a front needs two objectives, got {', '.join(wanted) or 'none'}")
+    frame = by_configuration(record)
+    runs = record.runs[(record.runs["kind"] == "search") & (record.runs["state"] == "finished")]
+    if not unequal:
+        check_equal(record, runs, "a front")
+    frame = frame[(frame["kind"] == "search") & (frame["state"] == "finished")]
+    finite = pd.Series(np.isfinite(frame[list(wanted)].to_numpy(dtype=np.float64)).all(axis=1), frame.index)
+    left_out, frame = int((~finite).sum()), frame[finite]
+    if frame.empty:
+        raise RecordError(f"{record.names}: no finished configuration has {' and '.join(wanted)}")
+    signs = np.array([1.0 if direction == "min" else -1.0 for direction in wanted.values()])
+    points = frame[list(wanted)].to_numpy(dtype=np.float64) * signs
+    kept = nondominated(points)
+    times, seeds = _fronts_of_seeds(record, frame, list(wanted), signs)
+    first = next(iter(wanted))
+    order = frame[kept].sort_values(first, ascending=wanted[first] == "min").index
+    axes, short = record.axes, short_names(record.axes)
+    rows = []
+    for index in order:
+        row = frame.loc[index]
+        cells = [Cell(row["name"]), *(_axis_cell(row[axis]) for axis in axes)]
+        for metric in wanted:
+            half_width = float(row[f"{metric} ci95"])
+            fixed = np.isnan(half_width) or metric == "cost/params"
+            cells.append(Cell(float(row[metric]), None if fixed else half_width))
+        rows.append(Row((*cells, Cell(f"{times[index]} of {seeds[index]}"))))
+    notes = [f"{len(rows)} of {len(frame)} finished configurations; no other one is better in every objective."]
+    notes += _volume_note(wanted, points, signs, reference)
+    if left_out:
+        notes.append(f"Left out: {left_out} finished without a finite value of every objective.")
+    columns = [
+        Column("configuration", "configuration", "left"),
+        *(
+            Column(short[axis], axis, "right" if is_number(frame[axis]) else "left", _axis_spec(frame[axis]))
+            for axis in axes
+        ),
+        *(Column(header(record, metric), metric, spec=number_format(frame[metric])) for metric in wanted),
+        Column("seeds", "front of seeds", "left"),
+    ]
+    words = " and ".join(f"{metric} ({direction})" for metric, direction in wanted.items())
+    return Table("pareto", f"{record.names}: Pareto front of {words}", tuple(columns), tuple(rows), tuple(notes))
+
+
+def _default_objectives(record: Record) -> dict[str, Direction]:
+    if len(record.objective) > 1:
+        return record.objective
+    key, direction = first_objective(record)
+    costs: list[str] = [cost for cost in COSTS if cost in record.metrics]
+    return {key: direction} | {cost: better(record, cost) or "min" for cost in costs}
+
+
+def _fronts_of_seeds(
+    record: Record, frame: pd.DataFrame, metrics: list[str], signs: Array
+) -> tuple[dict[Any, int], dict[Any, int]]:
+    """At how many seeds each configuration is on the front of that seed, and how many seeds it has."""
+    columns = {metric: seed_values(record, frame, metric, unequal=False) for metric in metrics}
+    long = pd.DataFrame(
+        [(index, seed, *(columns[metric][index].get(seed, np.nan) for metric in metrics))
+         for index in frame.index for seed in columns[metrics[0]][index]],
+        columns=["index", "seed", *metrics],
+    ).dropna()  # fmt: skip
+    times, seeds = dict.fromkeys(frame.index, 0), dict.fromkeys(frame.index, 0)
+    for _, group in long.groupby("seed"):
+        kept = nondominated(group[metrics].to_numpy(dtype=np.float64) * signs)
+        for index, on_front in zip(group["index"], kept, strict=True):
+            seeds[index] += 1
+            times[index] += int(on_front)
+    return times, seeds
+
+
+def _axis_cell(value: Any) -> Cell:
+    if pd.isna(value):
+        return Cell()
+    if isinstance(value, bool | np.bool_):
+        return Cell(str(value).lower())
+    return Cell(value.item() if isinstance(value, np.generic) else value)
+
+
+def _axis_spec(values: pd.Series[Any]) -> str:
+    if not is_number(values):
+        return ""
+    return "d" if pd.api.types.is_integer_dtype(values) else ".3g"
+
+
+def _volume_note(
+    wanted: Mapping[str, Direction], points: Array, signs: Array, reference: Mapping[str, float] | None
+) -> list[str]:
+    if len(wanted) > 3:
+        return []
+    corner = points.max(axis=0)
+    if reference is not None:
+        if set(reference) != set(wanted):
+            raise RecordError(f"the reference must have {', '.join(wanted)}, got {', '.join(reference)}")
+        corner = np.array([reference[metric] for metric in wanted]) * signs
+    box = float(np.prod(corner - points.min(axis=0)))
+    told = ", ".join(f"{metric} {value:.4g}" for metric, value in zip(wanted, corner * signs, strict=True))
+    if box <= 0:
+        return [
+            f"No hypervolume: an objective has one value only, or the reference ({told}) is better than the best value."
+        ]
+    volume = hypervolume(points, corner)
+    return [
+        f"Hypervolume {volume:.4g} from the reference ({told}), "
+        f"{100 * volume / box:.1f} % of the box between it and the best values."
+    ]

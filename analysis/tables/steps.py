@@ -1,0 +1,122 @@
+"""How many solver steps a model needs: steps to a quality, and the area under the curve of quality over steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.configuration.ranking import better, by_configuration, first_objective
+from analysis.record.runs import Direction, Record, RecordError
+from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.statistics.tests import Array, estimate
+
+BLOCKS = {"search": "", "confirm": "confirmed at fresh seeds", "control": "controls"}
+SLACK = 0.05
+"""How much worse than the best curve's last value is still the quality to be reached."""
+
+
+def steps_to(steps: Array, values: Array, target: float, direction: Direction) -> float:
+    """The fewest steps from which on a curve is as good as the target, at the first crossing; NaN where it never is.
+
+    ``steps`` ascend. Between two of them the curve is taken as straight over the logarithm of steps.
+    """
+    sign = 1.0 if direction == "min" else -1.0
+    gaps = sign * (np.asarray(values, dtype=np.float64) - target)
+    there = np.flatnonzero(gaps <= 0)
+    if not len(there):
+        return float("nan")
+    first = int(there[0])
+    if first == 0 or not np.isfinite(gaps[first - 1]):
+        return float(steps[first])
+    share = gaps[first - 1] / (gaps[first - 1] - gaps[first])
+    low, high = np.log(steps[first - 1]), np.log(steps[first])
+    return float(np.exp(low + share * (high - low)))
+
+
+def area(steps: Array, values: Array) -> float:
+    """The mean of a curve over the logarithm of steps, by trapezoids: the area under it over its width."""
+    logs = np.log(np.asarray(steps, dtype=np.float64))
+    if len(logs) == 1:
+        return float(values[0])
+    return float(np.trapezoid(values, logs) / (logs[-1] - logs[0]))
+
+
+def steps_to_quality(record: Record, metric: str | None = None, target: float | None = None) -> Table:
+    """For each finished configuration: steps to reach a quality, the area under its curve, and its ends.
+
+    ``metric`` is a curve (``nfe/<metric>`` or what is behind the slash), by default that of the first objective;
+    ``target`` the quality to be reached, by default 5 % worse than the best curve's last value. Means over seeds with
+    95 % Student t intervals; steps only over the seeds that reach it, and how many do. Raises ``RecordError`` where
+    nobody has the curve.
+    """
+    name = _curve(record, metric)
+    direction = better(record, f"quality/{name}_collapsed") or "min"
+    frame = by_configuration(record)
+    frame = frame[(frame["state"] == "finished") & frame["kind"].isin(list(BLOCKS))].reset_index(drop=True)
+    points = record.curves[record.curves["metric"] == f"nfe/{name}"]
+    curves: dict[tuple[str, str], pd.DataFrame] = {
+        (str(sweep), str(trial)): part.sort_values("step")
+        for (sweep, trial), part in points.groupby(["sweep", "trial"], observed=True)
+    }
+    rows = []
+    for index, sweep, trials in zip(frame.index, frame["sweep"], frame["trials"], strict=True):
+        found = [curves[sweep, trial] for trial in trials if (sweep, trial) in curves]
+        if found and all(np.isfinite(part["value"]).all() for part in found):
+            rows.append((index, found))
+    if not rows:
+        raise RecordError(f"{record.names}: no finished configuration has a finite curve nfe/{name}")
+    lasts = {index: float(np.mean([part["value"].iloc[-1] for part in found])) for index, found in rows}
+    if target is None:
+        top = min(lasts.values()) if direction == "min" else max(lasts.values())
+        target = top + SLACK * abs(top) * (1 if direction == "min" else -1)
+    told = []
+    for index, found in rows:
+        pairs = [(part["step"].to_numpy(np.float64), part["value"].to_numpy(np.float64)) for part in found]
+        needed = np.array([steps_to(x, y, target, direction) for x, y in pairs])
+        there = needed[np.isfinite(needed)]
+        most = max(int(x[-1]) for x, _ in pairs)
+        reach = _mean(there) if len(there) else Cell(f"> {most}")
+        cells = [
+            Cell(frame["name"][index]),
+            reach,
+            Cell(f"{len(there)} of {len(needed)}"),
+            _mean(np.array([area(x, y) for x, y in pairs])),
+            _mean(np.array([y[0] for _, y in pairs])),
+            _mean(np.array([y[-1] for _, y in pairs])),
+        ]
+        order = (list(BLOCKS).index(frame["kind"][index]), float(np.mean(there)) if len(there) else np.inf, index)
+        told.append((order, Row(tuple(cells), BLOCKS[frame["kind"][index]])))
+    spec = number_format([value for _, found in rows for part in found for value in part["value"]])
+    arrow = {"min": " ↓", "max": " ↑"}[direction]
+    return Table(
+        name="steps",
+        title=f"{record.names}: steps to a {name} of {target:.4g}",
+        columns=(
+            Column("configuration", "configuration", "left"),
+            Column("steps ↓", "steps", spec=".1f"),
+            Column("reached", "reached", "left"),
+            Column(f"area{arrow}", "area", spec=spec),
+            Column(f"fewest steps{arrow}", "at the fewest steps", spec=spec),
+            Column(f"most steps{arrow}", "at the most steps", spec=spec),
+        ),
+        rows=tuple(row for _, row in sorted(told, key=lambda pair: pair[0])),
+        notes=(
+            "Steps: the first crossing, straight over log steps between those that were measured; mean over the seeds "
+            "that reach it. Area: mean over log steps. In brackets: how many seeds. ±: 95 % interval (Student t).",
+        ),
+    )
+
+
+def _mean(values: Array) -> Cell:
+    found = estimate(values)
+    half_width = None if found.low is None or found.high is None else (found.high - found.low) / 2
+    return Cell(found.mean, half_width, found.n)
+
+
+def _curve(record: Record, metric: str | None) -> str:
+    known = sorted(str(key) for key in record.curves["metric"].unique() if str(key).startswith("nfe/"))
+    if metric is None:
+        key = first_objective(record)[0].partition("/")[2]
+        metric = key.removesuffix("_collapsed").removesuffix("_auc")
+    name = metric if metric.startswith("nfe/") else f"nfe/{metric}"
+    return record.checked(name, known, "curve").removeprefix("nfe/")

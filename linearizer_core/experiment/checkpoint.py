@@ -1,0 +1,77 @@
+"""Saving and loading models as safetensors and JSON: a file from elsewhere cannot run code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
+
+from linearizer_core.experiment.checks import model_problems
+from linearizer_core.experiment.configuration import TrialConfig, from_mapping, to_mapping
+from linearizer_core.experiment.families import family_of
+from linearizer_core.models.base import Model
+
+FORMAT = 3
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read."""
+
+
+def save(folder: Path | str, model: Model, config: TrialConfig) -> None:
+    """Write ``model.safetensors`` and ``config.json`` into ``folder``."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # The configuration is what makes the folder a checkpoint: it goes first and comes back last.
+    (folder / CONFIG).unlink(missing_ok=True)
+    save_model(model, str(folder / WEIGHTS))  # a network that g_x and g_y share is written once
+    dtype = str(model.dtype).removeprefix("torch.")
+    record = {"format": FORMAT, "event": list(model.event), "dtype": dtype, "config": to_mapping(config)}
+    (folder / CONFIG).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Model, TrialConfig]:
+    """The model and configuration that ``save`` wrote.
+
+    Raises ``CheckpointError`` naming the file and what is wrong with it.
+    """
+    folder = Path(folder)
+    path = folder / CONFIG
+    try:
+        record = json.loads(path.read_text())
+        if record["format"] != FORMAT:
+            raise CheckpointError(f"{path}: format {record['format']}, this version reads format {FORMAT}")
+        config = from_mapping(TrialConfig, record["config"])
+        channels, height, width = (int(side) for side in record["event"])
+        if min(channels, height, width) < 1:
+            raise ValueError(f"event {record['event']} is not the shape of an image")
+        for name, message in model_problems(config, (channels, height, width)).items():
+            raise ValueError(f"{name}: {message}")
+        dtype = {"float32": torch.float32, "float64": torch.float64}[record["dtype"]]
+        model = family_of(config).build(config, (channels, height, width)).to(dtype)
+    except CheckpointError:
+        raise
+    except (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint's configuration: {error}") from error
+    try:
+        _check_dtypes(model, folder / WEIGHTS)
+        load_model(model, folder / WEIGHTS)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: not the weights of the model in {CONFIG}: {error}") from error
+    return model.to(device).eval(), config
+
+
+def _check_dtypes(model: Model, path: Path) -> None:
+    """Raise ``ValueError`` for weights that would be converted silently."""
+    expected = model.state_dict()
+    with safe_open(path, "pt") as file:
+        names = file.keys()
+        for name in names:
+            dtype = file.get_tensor(name).dtype
+            if name in expected and dtype != expected[name].dtype:
+                raise ValueError(f"{name} is {dtype}, the model's is {expected[name].dtype}")

@@ -1,0 +1,224 @@
+"""What is wrong with a configuration beyond the bounds of its single fields."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from linearizer_core.experiment.configuration import DataConfig, FlowConfig, TrialConfig
+from linearizer_core.experiment.data.stylise import STYLES
+from linearizer_core.experiment.evaluation import CLASSIFIER_METRICS, INCEPTION_METRICS, LARGEST_FRAME
+from linearizer_core.experiment.recipes import recipe
+from linearizer_core.metrics import inception, perceptual
+from linearizer_core.metrics.neighbours import NEIGHBOURS
+from linearizer_core.models.base import Event
+
+OPERATORS = {
+    "diffusion": ("time_lowrank", "time_diagonal", "time_factors", "time_dense"),
+    "idempotent": ("projection", "learned_projection"),
+    "style": ("diagonal", "lowrank", "dense", "conv"),
+}
+OPERATORS["flow_matching"] = OPERATORS["diffusion"]  # of the Linearizer whose size the baseline takes
+
+RANKED = ("time_lowrank", "time_diagonal", "time_factors", "projection", "lowrank")
+
+SQUARE = ("time_dense", "learned_projection", "dense")
+
+TERMS = {
+    "diffusion": ("flow", "noise", "data", "endpoint", "likelihood", "whitening"),
+    "flow_matching": ("flow",),
+    "idempotent": ("reconstruction", "sparsity", "isometry", "likelihood"),
+    "style": ("transfer",),
+}
+
+
+def problems(
+    config: TrialConfig, event: Event, train_images: int, classes: int, held_out: int = 10_000
+) -> dict[str, str]:
+    """Dotted name → what is wrong and what would be right.
+
+    ``event`` is the images' ``(channels, height, width)``, ``train_images`` the size of the training split and
+    ``held_out`` that of the smaller held-out one, ``classes`` the number of labels, 0 where there are none.
+    """
+    found = model_problems(config, event) | _loss(config) | recomputation_problems(config)
+    return found | _optimisation(config, train_images) | _evaluation(config, classes, held_out)
+
+
+def worker_problems(config: TrialConfig, workers: int) -> dict[str, str]:
+    """Dotted name → what keeps several workers from training one trial together, and what would be right."""
+    size = config.train.batch_size
+    if size % workers:
+        below, above = size - size % workers, size + workers - size % workers
+        nearest = f"{below} or {above}" if below else str(above)
+        return {"train.batch_size": f"{size} images cannot be shared equally among {workers} workers; use {nearest}"}
+    return {}
+
+
+def recomputation_problems(config: TrialConfig) -> dict[str, str]:
+    """Of ``problems``, those of ways to train that recomputed activations do not allow."""
+    if config.model.flow.memory != "recompute":
+        return {}
+    found: dict[str, str] = {}
+    if config.train.precision != "float32":
+        found["train.precision"] = (
+            f"{config.train.precision} rounds too coarsely for memory: recompute, which inverts what it computed; "
+            "use memory: store or precision: float32"
+        )
+    if config.train.compile:
+        found["train.compile"] = "memory: recompute cannot be compiled; use memory: store or compile: false"
+    return found
+
+
+def model_problems(config: TrialConfig, event: Event) -> dict[str, str]:
+    """Of ``problems``, those on account of which a model cannot be built."""
+    found = _family(config) | _operator(config, event)
+    return found if config.model.flow.kind == "identity" else found | _flow(config, event)
+
+
+def _family(config: TrialConfig) -> dict[str, str]:
+    try:
+        recipe(config.family, config.recipe, config.data.name)
+    except ValueError as error:
+        return {"recipe": str(error)}
+    return {}
+
+
+def _operator(config: TrialConfig, event: Event) -> dict[str, str]:
+    core, allowed = config.model.operator, OPERATORS[config.family]
+    if core.kind not in allowed:
+        return {"model.operator.kind": f"{config.family} has no operator {core.kind}; use {', '.join(allowed)}"}
+    channels, height, width = event
+    dim = channels * height * width
+    if core.kind in SQUARE and dim > LARGEST_FRAME:
+        message = f"{core.kind} has dim×dim entries and is for up to {LARGEST_FRAME} values an image, got {dim}"
+        return {"model.operator.kind": message}
+    if core.kind in RANKED and core.rank > dim:
+        return {
+            "model.operator.rank": f"rank {core.rank} exceeds the data's dimension {dim} "
+            f"({config.data.name}: {channels}×{height}×{width}); use 1 … {dim}"
+        }
+    flow = config.model.flow
+    if core.kind == "conv" and (flow.kind == "identity" or flow.conditioner == "mlp" or flow.levels > 1):
+        return {
+            "model.operator.kind": "conv needs latents that are images: "
+            "a coupling flow with a conv or unet conditioner and levels: 1"
+        }
+    return {}
+
+
+def _flow(config: TrialConfig, event: Event) -> dict[str, str]:
+    flow, name = config.model.flow, config.data.name
+    channels, height, width = event
+    dim = channels * height * width
+    frame = _frame(config, dim) if flow.conditioner == "mlp" or flow.kind == "linear" else {}
+    if flow.kind == "linear" or frame:
+        return frame
+    if flow.conditioner == "mlp":
+        if dim < 2:
+            return {"model.flow.kind": f"a coupling needs at least 2 values an image, {name} has 1; use identity"}
+        if flow.levels > 1:
+            return {"model.flow.levels": f"{flow.levels} levels need a conv or unet conditioner; mlp has 1"}
+        return {}
+    return _convolutional(flow, name, height, width)
+
+
+def _frame(config: TrialConfig, dim: int) -> dict[str, str]:
+    if config.model.flow.frame == "pixels":
+        return {}
+    if dim > LARGEST_FRAME:
+        message = f"principal is for up to {LARGEST_FRAME} values an image, {config.data.name} has {dim}; use pixels"
+        return {"model.flow.frame": message}
+    if config.model.noise_flow == "shared" and config.family in ("diffusion", "flow_matching"):
+        return {"model.noise_flow": "shared needs frame: pixels: noise has not the images' principal axes"}
+    return {}
+
+
+def _convolutional(flow: FlowConfig, name: str, height: int, width: int) -> dict[str, str]:
+    if height % 2 or width % 2:
+        return {
+            "model.flow.conditioner": f"{flow.conditioner} needs even image sides, {name} is {height}×{width}; use mlp"
+        }
+    most = max(level for level in range(1, 9) if height % 2**level == 0 and width % 2**level == 0)
+    if flow.levels > most:
+        allowed = f"{name}'s {height}×{width} allows 1 … {most}"
+        return {"model.flow.levels": f"{flow.levels} levels halve the image as often; {allowed}"}
+    if flow.conditioner == "unet" and flow.width < 2:
+        return {"model.flow.width": f"a unet normalises over channels and needs at least 2, got {flow.width}"}
+    return {}
+
+
+def _loss(config: TrialConfig) -> dict[str, str]:
+    weights = dataclasses.asdict(config.train.loss)
+    own = {name: weights[name] for name in TERMS[config.family]}
+    found: dict[str, str] = {}
+    if not any(own.values()):
+        found["train.loss"] = f"every weight of {config.family} is zero: weight at least one of {', '.join(own)}"
+    elif not _trains(config):
+        trains = {"diffusion": "flow or endpoint", "idempotent": "reconstruction"}[config.family]
+        found["train.loss"] = f"the weighted terms train nothing where networks are identities; weight {trains}"
+    if weights["whitening"] and config.train.batch_size < 2:
+        found["train.batch_size"] = "whitening compares images of a batch and needs at least 2"
+    lacking = perceptual.missing(config.train.distance)
+    if lacking:
+        found["train.distance"] = lacking
+    return found
+
+
+def _trains(config: TrialConfig) -> bool:
+    """Whether any weighted term of the loss has parameters to train."""
+    loss, learned = config.train.loss, config.model.flow.kind != "identity"
+    if config.family == "diffusion":
+        reconstructs = loss.data or loss.likelihood or loss.whitening
+        reconstructs = reconstructs or (loss.noise and config.model.noise_flow != "identity")
+        return bool(loss.flow or loss.endpoint or (learned and reconstructs))
+    if config.family == "idempotent":
+        sparse = loss.sparsity and config.model.operator.kind == "learned_projection"
+        return bool(loss.reconstruction or sparse or (learned and (loss.isometry or loss.likelihood)))
+    return True
+
+
+def _optimisation(config: TrialConfig, train_images: int) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if config.train.batch_size > train_images:
+        found["train.batch_size"] = (
+            f"{config.train.batch_size} exceeds the {train_images} training images of {config.data.name}"
+        )
+    elif config.family == "style" and config.train.batch_size < len(STYLES):
+        found["train.batch_size"] = f"needs an image for each of {len(STYLES)} styles, got {config.train.batch_size}"
+    elif config.train.steps * config.train.batch_size > train_images:
+        most = train_images // config.train.batch_size
+        found["train.steps"] = f"{config.train.steps} steps exceed a pass over {config.data.name}, which has {most}"
+    if config.evaluate.every > config.train.epochs:
+        found["evaluate.every"] = f"{config.evaluate.every} exceeds train.epochs = {config.train.epochs}"
+    return found
+
+
+def _evaluation(config: TrialConfig, classes: int, held_out: int) -> dict[str, str]:
+    found: dict[str, str] = {}
+    steps = config.evaluate.steps
+    # Stylised images are not scored against real ones: the metrics of that family are its own.
+    quality = () if config.family == "style" else config.evaluate.quality
+    if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1:
+        found["evaluate.steps"] = f"must be ascending positive step counts such as [1, 10, 100], got {list(steps)}"
+    in_classifier = [name for name in quality if name in CLASSIFIER_METRICS]
+    lacking = inception.missing() if set(quality) & set(INCEPTION_METRICS) else None
+    least = NEIGHBOURS + 1 if set(quality) & {"precision", "recall", "density", "coverage"} else 2
+    if held_out < least:
+        found["data"] = f"{_named(config.data)} leaves {held_out} held-out images to measure on, which needs {least}"
+    if config.family == "flow_matching" and config.evaluate.grid == "geometric":
+        found["evaluate.grid"] = "geometric has no steps up to time 1, where flow_matching ends; use uniform"
+    if not config.evaluate.quality:
+        found["evaluate.quality"] = "names no metric; give at least one, such as [classifier_fd]"
+    elif len(set(quality)) < len(quality):
+        found["evaluate.quality"] = f"names a metric twice: {list(quality)}"
+    elif in_classifier and not classes:
+        found["evaluate.quality"] = (
+            f"{', '.join(in_classifier)} need labelled images to train a classifier on, {_named(config.data)} has no "
+            "labels; use swd, or give labels: a folder for each class, or `labels` in the archive"
+        )
+    elif lacking:
+        found["evaluate.quality"] = lacking
+    return found
+
+
+def _named(data: DataConfig) -> str:
+    return f"{data.name} {data.root}".strip()

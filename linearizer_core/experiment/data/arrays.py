@@ -1,0 +1,150 @@
+"""Data sets that are arrays: the digits, MNIST and Fashion-MNIST, CIFAR-10, and NumPy archives."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from linearizer_core.experiment.data import idx
+from linearizer_core.experiment.data.errors import DataError
+from linearizer_core.experiment.data.order import Splits, split, split_before_test, split_tenths
+
+CIFAR10_FOLDER = "cifar-10-batches-py"
+CIFAR10_FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A whole data set: ``quanta`` ``(count, *event)`` uint8 below ``levels``, ``labels`` ``(count,)`` int64."""
+
+    quanta: Tensor
+    labels: Tensor
+    classes: int
+    levels: int
+    splits: Splits
+
+
+def digits() -> Arrays:
+    """The 1,797 handwritten 8×8 digits that scikit-learn ships (Alpaydin & Kaynak, 1998); 60 / 20 / 20 %."""
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    quanta = torch.from_numpy(np.asarray(source.images, dtype=np.uint8))[:, None]
+    labels = torch.from_numpy(np.asarray(source.target, dtype=np.int64))
+    return Arrays(quanta, labels, 10, 17, split(len(quanta), len(quanta) // 5))
+
+
+def mnist(root: Path, name: str, size: int) -> Arrays:
+    """MNIST (LeCun et al., 1998) or Fashion-MNIST (Xiao et al., 2017): 55,000 / 5,000, and the official 10,000.
+
+    Padded with black from 28×28 to 32×32, unless ``size`` is 28.
+    """
+    quanta, labels = idx.read(root, name)
+    if size != 28:
+        quanta = pad(quanta, (2, 2, 2, 2))
+    return Arrays(quanta, labels, 10, 256, split_before_test(60_000, 5_000, 10_000))
+
+
+def find_cifar10(root: Path) -> list[Path]:
+    """The files of CIFAR-10 as torchvision keeps them; raises ``DataError`` naming those that are missing."""
+    paths = [root / CIFAR10_FOLDER / file for file in CIFAR10_FILES]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"cifar10: found no {', '.join(missing)} in {root / CIFAR10_FOLDER}: unpack cifar-10-python.tar.gz in "
+            f"{root}, let data.download fetch it, or let data.root or LINEARIZER_DATA name the folder above"
+        )
+    return paths
+
+
+def cifar10(root: Path) -> Arrays:
+    """CIFAR-10 (Krizhevsky, 2009): nine tenths and one tenth of the official training images, and the official test.
+
+    The files are pickles, which can run anything when they are read: they are read only when torchvision has found
+    the official checksums. Raises ``DataError`` naming files that are missing or damaged.
+    """
+    find_cifar10(root)
+    from torchvision.datasets import CIFAR10
+    from torchvision.datasets.utils import check_integrity
+
+    official = [*CIFAR10.train_list, *CIFAR10.test_list, [CIFAR10.meta["filename"], CIFAR10.meta["md5"]]]
+    damaged = [file for file, md5 in official if not check_integrity(root / CIFAR10_FOLDER / file, md5)]
+    if damaged:
+        raise DataError(
+            f"cifar10: {', '.join(damaged)} in {root / CIFAR10_FOLDER} not as published, or damaged: delete the folder "
+            f"and fetch it again"
+        )
+    parts = [CIFAR10(root, train=train) for train in (True, False)]
+    quanta = torch.from_numpy(np.concatenate([part.data for part in parts])).permute(0, 3, 1, 2).contiguous()
+    labels = torch.tensor([label for part in parts for label in part.targets])
+    count, tests = (len(part.targets) for part in parts)
+    return Arrays(quanta, labels, 10, 256, split_before_test(count, count // 10, tests))
+
+
+def find_archive(path: Path) -> Path:
+    """The file of an npz data set; raises ``DataError`` where it is none."""
+    if not path.is_file():
+        raise DataError(f"npz: {path} is not a file: let data.root or LINEARIZER_DATA name the .npz file")
+    return path
+
+
+def archive(path: Path) -> Arrays:
+    """A NumPy archive: ``images`` uint8, ``(n, h, w)`` or with 1 or 3 channels last or first, and maybe ``labels``.
+
+    Channels are taken to be last where they could be either. ``labels`` ``(n,)`` are whole numbers from 0. Split
+    80 / 10 / 10 % by the fixed shuffle. Raises ``DataError`` naming the key that is missing or wrong.
+    """
+    find_archive(path)
+    try:
+        file = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"npz: {path} cannot be read as a NumPy archive: {error}") from error
+    if not isinstance(file, np.lib.npyio.NpzFile):
+        raise DataError(f"npz: {path} holds one array and no keys: save it with numpy.savez(path, images=…)")
+    with file:
+        if "images" not in file:
+            raise DataError(f"npz: {path} has no key images: it has {', '.join(file) or 'none'}")
+        quanta = _channels_first(_array(file, "images", path), path)
+        labels = _array(file, "labels", path) if "labels" in file else None
+    splits = split_tenths(len(quanta), f"npz: images of {path}")
+    if labels is None:
+        return Arrays(quanta, torch.zeros(len(quanta), dtype=torch.int64), 0, 256, splits)
+    if labels.shape != (len(quanta),) or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"npz: labels of {path} must be {len(quanta)} whole numbers, are {labels.dtype} of shape {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= len(quanta):
+        raise DataError(
+            f"npz: labels of {path} must count classes from 0, fewer than images, "
+            f"and go from {labels.min()} to {labels.max()}"
+        )
+    return Arrays(quanta, torch.from_numpy(labels.astype(np.int64)), int(labels.max()) + 1, 256, splits)
+
+
+def _array(file: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
+    try:
+        array: np.ndarray = file[key]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"npz: {key} of {path} cannot be read: {error}") from error
+    return array
+
+
+def _channels_first(images: np.ndarray, path: Path) -> Tensor:
+    if images.dtype == np.uint8 and images.size:
+        if images.ndim == 3:
+            return torch.from_numpy(images)[:, None]
+        if images.ndim == 4 and images.shape[3] in (1, 3):
+            return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+        if images.ndim == 4 and images.shape[1] in (1, 3):
+            return torch.from_numpy(images)
+    raise DataError(
+        f"npz: images of {path} must be uint8 of shape (n, h, w), (n, h, w, c) or (n, c, h, w) with c = 1 or 3, "
+        f"are {images.dtype} of shape {images.shape}"
+    )

@@ -1,0 +1,197 @@
+"""The data sets by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from linearizer_core.experiment.configuration import DataConfig
+from linearizer_core.experiment.data import idx
+from linearizer_core.experiment.data.arrays import Arrays, archive, cifar10, digits, find_archive, find_cifar10, mnist
+from linearizer_core.experiment.data.errors import DataError
+from linearizer_core.experiment.data.folders import Listing, celeba, find_celeba, find_folder, folder
+from linearizer_core.experiment.data.images import Images, StreamedImages, TensorImages, scaled
+from linearizer_core.experiment.data.order import Splits
+from linearizer_core.experiment.data.pictures import decode_all, resized
+
+IN_MEMORY = 2 * 2**30
+"""Bytes of decoded training images up to which a set of files is held as one tensor."""
+
+PUBLISHED = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "celeba": "CelebA"}
+"""What torchvision downloads, by its names there."""
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set: images to train on, held-out ones ``(count, *event)`` float32 in [-1, 1], labels ``(count,)`` int64.
+
+    ``validation`` and ``test`` have at most 10,000 images each. ``classes`` is 0 and the labels are zeros where there
+    are none. ``levels`` is the number of grey levels. ``checksum`` is a SHA-256 that changes with any image, label or
+    split: of all images and labels, or, where training images are decoded from files while they are used, of the
+    files' names and sizes, splits and labels and the configuration.
+    """
+
+    name: str
+    train: Images
+    train_labels: Tensor
+    validation: Tensor
+    validation_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    classes: int
+    levels: int
+    checksum: str
+
+    @property
+    def event(self) -> tuple[int, int, int]:
+        """``(channels, height, width)``."""
+        return self.train.event
+
+
+def load(config: DataConfig, *, in_memory: int = IN_MEMORY) -> ImageData:
+    """The data set, on the CPU, as the function of its name in ``arrays`` or ``folders`` says; the last two are kept.
+
+    Images of another side than ``data.size`` are cut to the largest centred square and resized, to 256 grey levels.
+    ``in_memory`` is the number of bytes of decoded training images above which those of ``celeba`` and ``folder``
+    are decoded while they are used. Raises ``DataError`` saying what is missing or wrong, or where the training
+    split has fewer than ``data.images``.
+    """
+    if config.download:
+        _fetch(config)
+    return _load(dataclasses.replace(config, root=str(root_of(config)), download=False), in_memory)
+
+
+def locate(config: DataConfig) -> list[Path]:
+    """The files or the folder that ``load`` would read, none of which is opened: none for ``digits``.
+
+    Raises ``DataError`` naming what is missing, whether or not it may be downloaded.
+    """
+    root = root_of(config)
+    match config.name:
+        case "mnist" | "fashion-mnist":
+            return idx.find(root, config.name)
+        case "cifar10":
+            return find_cifar10(root)
+        case "celeba":
+            return find_celeba(root)
+        case "folder":
+            return [find_folder(root)]
+        case "npz":
+            return [find_archive(root)]
+    return []
+
+
+def root_of(config: DataConfig) -> Path:
+    """The absolute path of where a data set is looked for: ``data.root``, else $LINEARIZER_DATA, else ./data."""
+    return Path(config.root or os.environ.get("LINEARIZER_DATA", "") or "data").expanduser().absolute()
+
+
+def _fetch(config: DataConfig) -> None:
+    """Let torchvision download what is missing."""
+    if config.name not in PUBLISHED:
+        return
+    try:
+        locate(config)
+    except DataError as missing:
+        import torchvision.datasets
+
+        try:
+            getattr(torchvision.datasets, PUBLISHED[config.name])(root_of(config), download=True)
+        except (OSError, RuntimeError, ImportError) as error:
+            raise DataError(f"{missing}; the download failed: {error}") from error
+
+
+@lru_cache(maxsize=2)
+def _load(config: DataConfig, in_memory: int) -> ImageData:
+    root = Path(config.root)
+    match config.name:
+        case "digits":
+            return _of_arrays(config, digits())
+        case "mnist" | "fashion-mnist":
+            return _of_arrays(config, mnist(root, config.name, config.size))
+        case "cifar10":
+            return _of_arrays(config, cifar10(root))
+        case "npz":
+            return _of_arrays(config, archive(root))
+        case "celeba":
+            return _of_files(config, celeba(root), in_memory)
+        case "folder":
+            return _of_files(config, folder(root), in_memory)
+    raise DataError(f"unknown data set {config.name!r}")
+
+
+def _of_arrays(config: DataConfig, arrays: Arrays) -> ImageData:
+    levels, splits = arrays.levels, _limited(config, arrays.splits)
+    parts = {name: arrays.quanta[index] for name, index in vars(splits).items()}
+    if config.size and arrays.quanta.shape[2:] != (config.size, config.size):
+        if levels < 256:  # between pixels of few grey levels are others
+            spread = (torch.arange(levels) * 255 / (levels - 1)).round().byte()
+            parts = {name: spread[quanta.int()] for name, quanta in parts.items()}
+        parts, levels = {name: resized(quanta, config.size) for name, quanta in parts.items()}, 256
+    labels = {name: arrays.labels[index] for name, index in vars(splits).items()}
+    return _of_tensors(config.name, parts, labels, arrays.classes, levels)
+
+
+def _of_files(config: DataConfig, listing: Listing, in_memory: int) -> ImageData:
+    size, channels, crop = config.size or 64, listing.channels, listing.crop
+    splits = _limited(config, listing.splits)
+    paths = {name: [listing.folder / listing.names[i] for i in index.tolist()] for name, index in vars(splits).items()}
+    labels = {name: listing.labels[index] for name, index in vars(splits).items()}
+    if len(paths["train"]) * channels * size**2 <= in_memory:
+        parts = {name: decode_all(files, size, channels, crop) for name, files in paths.items()}
+        return _of_tensors(config.name, parts, labels, listing.classes, 256)
+    digest = hashlib.sha256(f"{config.name} {channels} {size} {crop}".encode())
+    for name, index in vars(splits).items():
+        for i, path, label in zip(index.tolist(), paths[name], labels[name].tolist(), strict=True):
+            digest.update(f"{name} {listing.names[i]!r} {path.stat().st_size} {label}\n".encode())
+    held_out = {name: decode_all(paths[name], size, channels, crop) for name in ("validation", "test")}
+    train = StreamedImages(paths["train"], size, channels=channels, crop=crop)
+    return _image_data(config.name, train, held_out, labels, listing.classes, 256, digest.hexdigest())
+
+
+def _of_tensors(name: str, parts: dict[str, Tensor], labels: dict[str, Tensor], classes: int, levels: int) -> ImageData:
+    digest = hashlib.sha256(f"{levels} {classes}".encode())
+    for part, quanta in parts.items():
+        digest.update(f"{part} {tuple(quanta.shape)}".encode())
+        digest.update(quanta.contiguous().numpy().data)
+        digest.update(labels[part].numpy().data)
+    return _image_data(name, TensorImages(parts["train"], levels), parts, labels, classes, levels, digest.hexdigest())
+
+
+def _image_data(
+    name: str,
+    train: Images,
+    held_out: dict[str, Tensor],
+    labels: dict[str, Tensor],
+    classes: int,
+    levels: int,
+    checksum: str,
+) -> ImageData:
+    return ImageData(
+        name=name,
+        train=train,
+        train_labels=labels["train"],
+        validation=scaled(held_out["validation"], levels),
+        validation_labels=labels["validation"],
+        test=scaled(held_out["test"], levels),
+        test_labels=labels["test"],
+        classes=classes,
+        levels=levels,
+        checksum=checksum,
+    )
+
+
+def _limited(config: DataConfig, splits: Splits) -> Splits:
+    """With ``data.images`` of the training images."""
+    if config.images > len(splits.train):
+        raise DataError(
+            f"data.images = {config.images} exceeds the {len(splits.train)} training images of {config.name}"
+        )
+    return dataclasses.replace(splits, train=splits.train[: config.images or None])

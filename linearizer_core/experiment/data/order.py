@@ -1,0 +1,71 @@
+"""Which image is in which split, and in which order an epoch visits the training images."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linearizer_core.experiment.data.errors import DataError
+
+SPLIT_SEED = 20250101
+"""Fixes which image is in which split, for every sweep ever run."""
+
+HELD_OUT_MOST = 10_000
+"""The most images that are kept of a validation or test split."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Indices ``(count,)`` int64 of each split's images."""
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+
+    def bounded(self) -> Splits:
+        """The same with no more than 10,000 images for validation and for the test."""
+        return Splits(self.train, self.validation[:HELD_OUT_MOST], self.test[:HELD_OUT_MOST])
+
+
+def shuffled(count: int) -> Tensor:
+    """The fixed shuffle of ``count`` images."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
+
+
+def split(count: int, held_out: int) -> Splits:
+    """The first ``held_out`` images of the fixed shuffle for validation, as many for the test, the rest to train on."""
+    order = shuffled(count)
+    return Splits(order[2 * held_out :], order[:held_out], order[held_out : 2 * held_out]).bounded()
+
+
+def split_tenths(count: int, what: str) -> Splits:
+    """80 / 10 / 10 %; raises ``DataError`` saying what there is too little of where this leaves a split empty."""
+    if count < 10:
+        raise DataError(f"{what}: only {count}; at least 10 are needed for three splits")
+    return split(count, count // 10)
+
+
+def split_before_test(count: int, validation: int, tests: int) -> Splits:
+    """``validation`` of the first ``count`` images by the fixed shuffle, and the ``tests`` after them as they are."""
+    order = shuffled(count)
+    return Splits(order[validation:], order[:validation], torch.arange(count, count + tests))
+
+
+def epoch_order(count: int, seed: int, epoch: int, rank: int = 0, workers: int = 1) -> Tensor:
+    """The images that one of several workers visits in an epoch, as int64 indices on the CPU.
+
+    A permutation of ``count`` fixed by ``(seed, epoch)``, of which worker ``rank`` has every ``workers``-th from its
+    own: the workers' i-th batches are together the i-th batch of a single worker with batches as many times larger.
+    Every worker has ``count // workers`` images; the rest is left out. Raises ``ValueError`` for a rank outside
+    0 … workers - 1.
+    """
+    if not 0 <= rank < workers:
+        raise ValueError(f"rank {rank} is not one of {workers} workers")
+    # Hashed, so that neighbouring seeds and epochs share nothing.
+    digest = hashlib.sha256(f"order {seed} {epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    order = torch.randperm(count, generator=generator)
+    return order[: count - count % workers][rank::workers]

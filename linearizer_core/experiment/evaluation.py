@@ -1,0 +1,333 @@
+"""What is measured of generated images, and the references that its numbers are read against."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from linearizer_core.experiment.configuration import EvaluateConfig, Metric
+from linearizer_core.experiment.data import ImageData
+from linearizer_core.experiment.workers import present
+from linearizer_core.metrics.features import Classifier, cached_classifier
+from linearizer_core.metrics.inception import InceptionFeatures
+from linearizer_core.metrics.neighbours import neighbourhood
+from linearizer_core.metrics.quality import (
+    bits_per_dimension,
+    dequantise,
+    frechet_distance,
+    kernel_distance,
+    psnr,
+    sliced_wasserstein,
+)
+
+SAMPLE_SEED = 99
+"""Fixes the noise that samples are made from, so that every trial and every step count is given the same."""
+
+GRID_IMAGES = 64
+BATCH = 1024
+COUNTED = 64
+"""Images in a batch whose operations are counted."""
+
+LARGEST_PSNR = 200.0
+"""dB: what equal images are given, whose PSNR has no bound."""
+
+CLASSIFIER_METRICS = ("classifier_fd", "classifier_kid", "precision", "recall", "density", "coverage")
+INCEPTION_METRICS = ("inception_fid", "inception_kid")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric against the number of solver steps."""
+
+    steps: list[int]
+    values: list[float]
+
+    def area(self) -> float:
+        """The mean of the values over log steps, by the trapezoid rule; the one value where there is one step."""
+        if len(self.steps) == 1:
+            return self.values[0]
+        logs = [math.log(step) for step in self.steps]
+        pieces = [(self.values[i] + self.values[i + 1]) / 2 * (logs[i + 1] - logs[i]) for i in range(len(logs) - 1)]
+        return sum(pieces) / (logs[-1] - logs[0])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """End scalars by metric key, curves by metric key, and images to look at, ``(count, channels, height, width)``.
+
+    ``spectra`` are singular values by operator, in descending order.
+    """
+
+    summary: dict[str, float]
+    curves: dict[str, Curve] = field(default_factory=dict)
+    grids: dict[str, Tensor] = field(default_factory=dict)
+    spectra: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A held-out split with what its metrics compare with, computed when first asked for."""
+
+    images: Tensor
+    classifier: Classifier | None
+    inception: InceptionFeatures | None
+
+    @cached_property
+    def features(self) -> Tensor:
+        assert self.classifier is not None
+        return in_batches(self.classifier.features, self.images)
+
+    @cached_property
+    def inception_features(self) -> Tensor:
+        assert self.inception is not None
+        return in_batches(self.inception.features, self.images)
+
+
+class Quality:
+    """The configured sample quality metrics against the held-out splits of a data set.
+
+    Samples are clamped to [-1, 1] first: what is scored is the image that a file would hold. ``classifier`` may be None
+    where no metric is in its features.
+    """
+
+    def __init__(
+        self, metrics: tuple[Metric, ...], data: ImageData, classifier: Classifier | None, device: torch.device | str
+    ) -> None:
+        self.metrics = metrics
+        self.device = torch.device(device)
+        self.classifier = classifier.to(self.device) if classifier else None
+        inception = InceptionFeatures(self.device) if set(metrics) & set(INCEPTION_METRICS) else None
+        self._splits = {
+            name: _Held(images.to(self.device), self.classifier, inception)
+            for name, images in (("quality", data.validation), ("test", data.test))
+        }
+
+    @classmethod
+    def cached(cls, metrics: tuple[Metric, ...], data: ImageData, cache: Path, device: torch.device | str) -> Quality:
+        """With the data set's classifier from ``cache``, trained first if it is needed and not there."""
+        return cls(metrics, data, needed_classifier(metrics, data, cache), device)
+
+    def __call__(self, samples: Tensor, split: str = "quality") -> dict[str, float]:
+        """Metric name to value, NaN where a sample is not finite; ``split`` is ``quality`` (validation) or ``test``."""
+        if not bool(torch.isfinite(samples).all()):
+            return dict.fromkeys(self.metrics, math.nan)
+        held = self._splits[split]
+        clamped = _Held(samples.to(self.device).clamp(-1, 1), held.classifier, held.inception)
+        found: dict[str, float] = {}
+        for metric in self.metrics:
+            if metric not in found:
+                found |= _measure(metric, clamped, held)
+        return {metric: found[metric] for metric in self.metrics}
+
+
+def needed_classifier(metrics: tuple[Metric, ...], data: ImageData, cache: Path) -> Classifier | None:
+    """The data set's classifier from ``cache``, trained first if it is not there; None where no metric needs it."""
+    return cached_classifier(data, cache) if set(metrics) & set(CLASSIFIER_METRICS) else None
+
+
+def _measure(metric: Metric, samples: _Held, held: _Held) -> dict[str, float]:
+    """The metric, and those that come with it."""
+    if metric == "swd":
+        return {metric: sliced_wasserstein(samples.images, held.images)}
+    if metric == "classifier_fd":
+        return {metric: frechet_distance(samples.features, held.features)}
+    if metric == "classifier_kid":
+        return {metric: kernel_distance(samples.features, held.features)}
+    if metric == "inception_fid":
+        return {metric: frechet_distance(samples.inception_features, held.inception_features)}
+    if metric == "inception_kid":
+        return {metric: kernel_distance(samples.inception_features, held.inception_features)}
+    near = neighbourhood(held.features, samples.features)
+    return {"precision": near.precision, "recall": near.recall, "density": near.density, "coverage": near.coverage}
+
+
+def in_batches(function: Callable[[Tensor], Tensor], *inputs: Tensor) -> Tensor:
+    """A function of rows applied to many of them, a batch at a time.
+
+    Of several workers each takes its share of the rows, and all get the whole: all MUST call it with the same rows. An
+    error on one is raised on all.
+    """
+    workers, rows = present(), len(inputs[0])
+    if _sharers(rows) == 1:
+        return _in_batches(function, inputs)
+    ends = [rows * rank // workers.count for rank in range(workers.count + 1)]
+    mine = [each[ends[workers.rank] : ends[workers.rank + 1]] for each in inputs]
+    part = workers.together(lambda: _in_batches(function, mine))
+    return workers.joint(part, [stop - start for start, stop in pairwise(ends)])
+
+
+def _in_batches(function: Callable[[Tensor], Tensor], inputs: Sequence[Tensor]) -> Tensor:
+    parts = zip(*(each.split(BATCH) for each in inputs), strict=True)
+    return torch.cat([function(*part) for part in parts])
+
+
+def _sharers(rows: int) -> int:
+    """How many workers ``in_batches`` divides rows among: one where there is not a row for each."""
+    return present().count if rows >= present().count else 1
+
+
+def timed(device: torch.device, sample: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    """A sampler's result and the time in milliseconds that one worker needs for an image of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    result = sample()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    rows = len(result)
+    return result, 1000 * (time.perf_counter() - start) * _sharers(rows) / rows
+
+
+def megaflops(sample: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """Millions of floating-point operations of a sampler's products and convolutions, an image of the batch ``x``."""
+    with FlopCounterMode(display=False) as counter:
+        sample(x)
+    return counter.get_total_flops() / len(x) / 1e6
+
+
+def capped_psnr(a: Tensor, b: Tensor) -> float:
+    """``psnr``, at most 200 dB."""
+    return min(psnr(a, b), LARGEST_PSNR)
+
+
+@dataclass(frozen=True)
+class Stepping:
+    """What a sampler gives at each step count: end scalars, curves, and the images of each count."""
+
+    summary: dict[str, float]
+    curves: dict[str, Curve]
+    images: dict[int, Tensor]
+
+    def grids(self) -> dict[str, Tensor]:
+        """The images of the fewest and of the most steps, to look at."""
+        return {f"k{steps}": self.images[steps][:GRID_IMAGES].cpu() for steps in (min(self.images), max(self.images))}
+
+
+def step_counts(
+    sample: Callable[[int], Tensor], config: EvaluateConfig, quality: Quality, device: torch.device
+) -> Stepping:
+    """Quality, and time an image, of ``sample(steps)`` at every configured step count."""
+    summary: dict[str, float] = {}
+    values: dict[str, list[float]] = {}
+    images: dict[int, Tensor] = {}
+    for steps in config.steps:
+        images[steps], summary[f"cost/sample_ms_k{steps}"] = timed(device, partial(sample, steps))
+        for name, value in quality(images[steps]).items():
+            values.setdefault(name, []).append(value)
+            summary[f"quality/{name}_k{steps}"] = value
+    curves = {f"nfe/{name}": Curve(list(config.steps), column) for name, column in values.items()}
+    summary |= {f"quality/{name}_auc": curves[f"nfe/{name}"].area() for name in values}
+    return Stepping(summary, curves, images)
+
+
+def step_keys(config: EvaluateConfig) -> list[str]:
+    """The keys of the end scalars of ``step_counts``."""
+    keys = [f"cost/sample_ms_k{steps}" for steps in config.steps]
+    for name in config.quality:
+        keys += [f"quality/{name}_k{steps}" for steps in config.steps] + [f"quality/{name}_auc"]
+    return keys
+
+
+def scores(
+    quality: Quality, samples: Tensor, how: str, splits: Iterable[str] = ("quality", "test")
+) -> dict[str, float]:
+    """``<split>/<metric>_<how>`` of samples for each split."""
+    return {f"{split}/{name}_{how}": value for split in splits for name, value in quality(samples, split).items()}
+
+
+def score_keys(config: EvaluateConfig, how: str) -> list[str]:
+    """The keys of ``scores`` against both splits."""
+    return [f"{split}/{name}_{how}" for split in ("quality", "test") for name in config.quality]
+
+
+def bits_per_dim(log_likelihood: Callable[[Tensor], Tensor], data: ImageData, limit: int) -> dict[str, float]:
+    """``<split>/bits_per_dim``: the mean over held-out images, dequantised, of -log₂ p(x) a dimension.
+
+    ``log_likelihood`` maps images ``(batch, *event)`` to nats ``(batch,)``.
+    """
+    found = {}
+    for split, images in (("quality", data.validation), ("test", data.test)):
+        generator = torch.Generator().manual_seed(SAMPLE_SEED)
+        dequantised = dequantise(images[:limit], data.levels, generator)
+        nats = in_batches(log_likelihood, dequantised)
+        found[f"{split}/bits_per_dim"] = float(bits_per_dimension(nats, images[0].numel(), data.levels).mean())
+    return found
+
+
+BITS_KEYS = ["quality/bits_per_dim", "test/bits_per_dim"]
+
+
+class PixelGaussian:
+    """The Gaussian with the mean and covariance of images ``(count, *event)``: the best that a linear g can do.
+
+    ``deviation`` is that of noise added to the images, which keeps the covariance regular.
+    """
+
+    def __init__(self, images: Tensor, deviation: float) -> None:
+        pixels = images.flatten(1).double()
+        self.event = images.shape[1:]
+        self.mean = pixels.mean(0)
+        values, self.axes = torch.linalg.eigh(torch.cov(pixels.T))
+        self.variances = values.clamp_min(0)
+        self.noise = deviation**2
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Images without the added noise, ``(count, *event)``."""
+        white = torch.randn(count, len(self.mean), generator=generator, dtype=torch.float64)
+        return (self.mean + (white * self.variances.sqrt()) @ self.axes.T).float().view(count, *self.event)
+
+    def log_likelihood(self, images: Tensor) -> Tensor:
+        """log p in nats, ``(batch,)``, with the added noise."""
+        variances = self.variances + self.noise
+        white = (images.flatten(1).double().cpu() - self.mean) @ self.axes
+        constant = variances.log().sum() + len(variances) * math.log(2 * math.pi)
+        return -0.5 * ((white.square() / variances).sum(1) + constant)
+
+
+def normal_log_likelihood(images: Tensor) -> Tensor:
+    """log N(x; 0, I) in nats, ``(batch,)``."""
+    flat = images.flatten(1).double()
+    return -0.5 * (flat.square().sum(1) + flat.shape[1] * math.log(2 * math.pi))
+
+
+LARGEST_FRAME = 4096
+"""The most dimensions whose principal axes, a square matrix, are worth their memory and time."""
+
+GAUSSIAN_IMAGES = 20_000
+"""Training images that the Gaussian is fitted to, at most: its covariance is exact enough, and memory is bounded."""
+
+
+def references(data: ImageData, config: EvaluateConfig, quality: Quality) -> dict[str, Evaluation]:
+    """The rows that place every other number: real images, the Gaussian fitted to the training pixels, and noise.
+
+    The Gaussian has the training pixels' mean and covariance, all that a generator with an affine g could match; it is
+    left out where its covariance would be too large to decompose.
+    """
+    generator = torch.Generator().manual_seed(SAMPLE_SEED)
+    training = data.train.head(max(config.samples, GAUSSIAN_IMAGES)).cpu()
+    cell = 2 / (data.levels - 1)
+    rows: dict[str, tuple[Tensor, Callable[[Tensor], Tensor] | None]] = {
+        "real against real": (training[: config.samples], None)
+    }
+    if training[0].numel() <= LARGEST_FRAME:
+        gaussian = PixelGaussian(training[:GAUSSIAN_IMAGES], cell / math.sqrt(12))  # of uniform noise over one cell
+        drawn = gaussian.sample(config.samples, generator)
+        rows["Gaussian fitted to the training pixels"] = drawn, gaussian.log_likelihood
+    noise = torch.randn(config.samples, *data.event, generator=generator)
+    rows["noise"] = noise, normal_log_likelihood
+    found = {}
+    for label, (images, density) in rows.items():
+        summary = scores(quality, images, "collapsed")
+        if density:
+            summary |= bits_per_dim(density, data, config.held_out)
+        found[label] = Evaluation(summary, grids={"samples": images[:GRID_IMAGES]})
+    return found

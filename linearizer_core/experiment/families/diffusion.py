@@ -1,0 +1,311 @@
+"""The diffusion family: noise to images by flow matching in the induced space (arXiv 2510.08570, section 4.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from linearizer_core.experiment.configuration import EvaluateConfig, ModelConfig, TrainConfig, TrialConfig
+from linearizer_core.experiment.data import ImageData
+from linearizer_core.experiment.draws import Draws
+from linearizer_core.experiment.evaluation import (
+    BITS_KEYS,
+    COUNTED,
+    GRID_IMAGES,
+    SAMPLE_SEED,
+    Curve,
+    Evaluation,
+    Quality,
+    bits_per_dim,
+    capped_psnr,
+    in_batches,
+    megaflops,
+    score_keys,
+    scores,
+    step_counts,
+    step_keys,
+    timed,
+)
+from linearizer_core.experiment.families.base import Family
+from linearizer_core.experiment.families.linear import (
+    GRID_ROWS,
+    SPECTRUM_KEYS,
+    WAY,
+    linearity,
+    linearity_keys,
+    lipschitz,
+    spectrum,
+)
+from linearizer_core.flows import Invertible, Labelled, build_flow
+from linearizer_core.flows.conditioners import parameters
+from linearizer_core.grids import GRIDS
+from linearizer_core.linearizer import Linearizer
+from linearizer_core.metrics.gaussianity import gaussianity
+from linearizer_core.metrics.linearity import idempotency
+from linearizer_core.metrics.perceptual import distance
+from linearizer_core.models.base import Event
+from linearizer_core.models.diffusion import LinearDiffusion
+from linearizer_core.operators import LinearOperator, TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
+from linearizer_core.solvers import SOLVERS
+from linearizer_core.space import InducedSpace
+
+
+class Diffusion(Family):
+    """A Linearizer from noise to images, whose sampler collapses to one operator."""
+
+    def build(self, config: TrialConfig, event: Event) -> LinearDiffusion:
+        return build_diffusion(config.model, config.evaluate, event, config.seed)
+
+    @torch.no_grad()
+    def initialise(self, model: LinearDiffusion, images: Tensor, generator: torch.Generator) -> None:
+        noise = torch.randn(images.shape, generator=generator, device=images.device)
+        latents = model.g_x.initialise(images)
+        model.g_y.initialise(noise)
+        model.operator.initialise(latents)
+
+    def losses(self, model: LinearDiffusion, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
+        return diffusion_losses(model, images, config.train, draws)
+
+    def meets(self, config: TrialConfig) -> bool:
+        return config.train.loss.whitening > 0
+
+    @torch.no_grad()
+    def sample(self, model: LinearDiffusion, count: int, config: TrialConfig, generator: torch.Generator) -> Tensor:
+        generate = _collapsed(model, config.evaluate)
+        return in_batches(generate, model.noise(count, generator))
+
+    @torch.no_grad()
+    def interim(
+        self, model: LinearDiffusion, config: TrialConfig, data: ImageData, quality: Quality
+    ) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(SAMPLE_SEED)
+        samples = self.sample(model, config.evaluate.samples, config, generator)
+        return scores(quality, samples, "collapsed", ["quality"])
+
+    @torch.no_grad()
+    def evaluate(self, model: LinearDiffusion, config: TrialConfig, data: ImageData, quality: Quality) -> Evaluation:
+        evaluate = config.evaluate
+        solver, grid = SOLVERS[evaluate.solver], GRIDS[evaluate.grid]
+        noise = model.noise(evaluate.samples, torch.Generator().manual_seed(SAMPLE_SEED))
+
+        def step(steps: int) -> Tensor:
+            return in_batches(lambda x0: model.sample_stepping(x0, steps, solver, grid, evaluate.temperature), noise)
+
+        stepping = step_counts(step, evaluate, quality, model.device)
+        generate = _collapsed(model, evaluate)
+        samples, milliseconds = timed(model.device, lambda: in_batches(generate, noise))
+        summary = stepping.summary | scores(quality, samples, "collapsed")
+        summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(parameters(model))}
+        summary["cost/sample_mflop_collapsed"] = megaflops(generate, noise[:COUNTED])
+        curves = stepping.curves | {
+            "nfe/collapse_psnr": _collapse_gap(model, config, noise, stepping.images, samples),
+            "nfe/finest_psnr": Curve(
+                list(evaluate.steps), [capped_psnr(stepping.images[k], samples) for k in evaluate.steps]
+            ),
+        }
+        summary["linearity/collapse_psnr"] = curves["nfe/collapse_psnr"].values[-1]
+        inverted, inversion_grids = _inversion(model, generate, data.validation, evaluate)
+        held_out = data.validation[: evaluate.held_out].to(model.device)
+        summary |= inverted | linearity(generate, noise[: evaluate.held_out], held_out)
+        summary |= lipschitz({"g_x": (model.g_x, held_out), "g_y": (model.g_y, noise)})
+        singular = generate.operator.singular_values()
+        along = _along(model)
+        summary |= spectrum(generate.operator)
+        summary["spectrum/operator_rank"] = float(max(operator.rank() for operator in along.values()))
+        if generate.operator.rank() < generate.operator.shape[0]:
+            summary |= dict.fromkeys(BITS_KEYS, math.nan)  # there is no density
+        else:
+            summary |= bits_per_dim(
+                lambda x: model.log_likelihood(x.to(model.device), generate.operator).double().cpu(),
+                data,
+                evaluate.held_out,
+            )
+        grids = stepping.grids() | {"collapsed": samples[:GRID_IMAGES].cpu()} | inversion_grids
+        grids |= _pictures(model, generate, held_out)
+        spectra = {"collapsed": singular.cpu()} | {name: each.singular_values().cpu() for name, each in along.items()}
+        return Evaluation(summary, curves, grids, spectra)
+
+    def interim_keys(self, config: TrialConfig) -> list[str]:
+        return [f"quality/{name}_collapsed" for name in config.evaluate.quality]
+
+    def summary_keys(self, config: TrialConfig) -> list[str]:
+        keys = score_keys(config.evaluate, "collapsed") + step_keys(config.evaluate)
+        keys += ["cost/sample_ms_collapsed", "cost/sample_mflop_collapsed", "cost/params", "linearity/collapse_psnr"]
+        keys += INVERSION_KEYS + linearity_keys() + LIPSCHITZ_KEYS
+        return keys + SPECTRUM_KEYS + ["spectrum/operator_rank"] + BITS_KEYS
+
+
+INVERSION_KEYS = [f"linearity/{name}" for name in (
+    "inversion_psnr", "inversion_images", "projection_idempotency",
+    "noise_norm_ratio", "noise_mean", "noise_deviation", "noise_kurtosis", "noise_ks",
+    "noise_active_norm_ratio", "noise_active_kurtosis", "noise_active_ks",
+)]  # fmt: skip
+LIPSCHITZ_KEYS = [f"linearity/lipschitz_{name}" for name in ("g_x", "g_x_inverse", "g_y", "g_y_inverse")]
+
+
+def build_diffusion(
+    model: ModelConfig, evaluate: EvaluateConfig, event: tuple[int, int, int], seed: int
+) -> LinearDiffusion:
+    """A diffusion model for images ``event`` = ``(channels, height, width)`` with weights fixed by ``seed``."""
+    dim = event[0] * event[1] * event[2]
+    if model.operator.kind == "time_diagonal":
+        # What couplings mix with coordinates that A then annihilates is lost: they act on those that it keeps.
+        coordinates = min(model.flow.coordinates, max(2, model.operator.rank))
+        model = replace(model, flow=replace(model.flow, coordinates=coordinates))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        g_x, g_y = _networks(model, event)
+        kinds: dict[str, Callable[[], TimeOperator]] = {
+            "time_lowrank": lambda: TimeLowRank(dim, model.operator.rank),
+            "time_diagonal": lambda: TimeDiagonal(dim, model.operator.rank),
+            "time_factors": lambda: TimeFactors(dim, model.operator.rank),
+            "time_dense": lambda: TimeDense(dim),
+        }
+        operator = kinds[model.operator.kind]()
+    return LinearDiffusion(g_x, g_y, operator, event, evaluate.end)
+
+
+def _networks(model: ModelConfig, event: tuple[int, int, int]) -> tuple[Invertible, Invertible]:
+    """g_x and g_y; a shared network is told by its label which it is, as the paper's models are."""
+    if model.noise_flow == "shared":
+        network = build_flow(model.flow, event, labelled=True)
+        return Labelled(network, 1.0), Labelled(network, 0.0)
+    noise = replace(model.flow, kind="identity") if model.noise_flow == "identity" else model.flow
+    return build_flow(model.flow, event), build_flow(noise, event)
+
+
+def diffusion_losses(model: LinearDiffusion, images: Tensor, train: TrainConfig, draws: Draws) -> dict[str, Tensor]:
+    """The terms for a batch ``(batch, *event)``, each but ``whitening`` a mean over the batch and the dimensions.
+
+    z_t = (1-t) z0 + t z1, ẑ1 = A(t) z_t; the likelihood is that of both ends up to its constant.
+    """
+    weights = train.loss
+    measure = distance(train.distance)
+    x1, x0 = images, draws.normal(images)
+    z1, log_det1 = model.g_x(x1)
+    z0, log_det0 = model.g_y(x0)
+    t = times(train.time, draws, images)
+    predicted = model.operator(t, torch.lerp(z0, z1, t[:, None]))
+    terms: dict[str, Tensor] = {}
+    if weights.flow:
+        terms["flow"] = (predicted - z1).square().mean()
+    if weights.noise:
+        decoded = model.g_y.inverse(z0 + train.sigma * draws.normal(z0))[0]
+        terms["noise"] = (decoded - x0).square().mean()
+    # Both inverse passes of g_x in one: the network is small and its cost is mostly per call.
+    latents = [z1 + train.sigma * draws.normal(z1)] if weights.data else []
+    latents += [predicted] if weights.endpoint else []
+    if latents:
+        decoded_images = model.g_x.inverse(torch.cat(latents))[0].split(len(images))
+        errors = [measure(image, x1) for image in decoded_images]
+        names = [name for name, weight in (("data", weights.data), ("endpoint", weights.endpoint)) if weight]
+        terms.update(zip(names, errors, strict=True))
+    if weights.likelihood:
+        squares = z1.square().mean() + z0.square().mean()
+        terms["likelihood"] = 0.5 * squares - (log_det1.mean() + log_det0.mean()) / z1.shape[1]
+    if weights.whitening:
+        whole = whiteness(draws.everyones(z1))
+        # Of the others' rows this worker gives no gradient, and the mean of the gradients divides by the workers.
+        count = draws.workers.count
+        terms["whitening"] = count * whole - (count - 1) * whole.detach()
+    return terms
+
+
+def times(kind: str, draws: Draws, like: Tensor) -> Tensor:
+    """Training times in (0, 1), ``(batch,)``: uniform, or the logistic of a standard normal (Esser et al., 2024).
+
+    There is one for each row of ``like``, in its dtype.
+    """
+    rows = like.new_empty(len(like))
+    return draws.normal(rows).sigmoid() if kind == "logit_normal" else draws.uniform(rows)
+
+
+def whiteness(z: Tensor) -> Tensor:
+    """An unbiased estimate of (‖mean‖² + ‖C - I‖_F²) / dim for latents ``(batch, dim)`` of second moment C.
+
+    From products of different rows only: a batch's own C is far from I even where the latents are white.
+    """
+    count, dim = z.shape
+    products = z @ z.T
+    own = products.diagonal()
+    pairs = count * (count - 1)
+    mean_squared = (products.sum() - own.sum()) / pairs
+    moment_squared = (products.square().sum() - own.square().sum()) / pairs
+    return (mean_squared + moment_squared - 2 * own.mean() + dim) / dim
+
+
+def _collapsed(model: LinearDiffusion, evaluate: EvaluateConfig, steps: int | None = None) -> Linearizer:
+    """The one-step generator of the finest grid, or of another, at the configured temperature."""
+    operator = model.collapse(steps or evaluate.steps[-1], SOLVERS[evaluate.solver], GRIDS[evaluate.grid])
+    return model.generator(operator.scale(evaluate.temperature))
+
+
+def _collapse_gap(
+    model: LinearDiffusion, config: TrialConfig, noise: Tensor, stepped: dict[int, Tensor], finest: Tensor
+) -> Curve:
+    """PSNR between k steps and the one operator that these k steps collapse to, for each k.
+
+    ``finest`` are the images of the operator that the most steps collapse to.
+    """
+    values = [
+        capped_psnr(finest if k == max(stepped) else in_batches(_collapsed(model, config.evaluate, k), noise), images)
+        for k, images in stepped.items()
+    ]
+    return Curve(list(stepped), values)
+
+
+def _inversion(
+    model: LinearDiffusion, generate: Linearizer, images: Tensor, evaluate: EvaluateConfig
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """Held-out images to noise and back: how near they come, and how Gaussian the noise is."""
+    images = images[: evaluate.held_out].to(model.device)
+    back = generate.pinv()
+    noise = in_batches(back, images)
+    again = in_batches(generate, noise)
+    gaussian, active = gaussianity(noise), gaussianity(_active(model, generate, noise, evaluate.temperature))
+    measured = {
+        "inversion_psnr": capped_psnr(again, images),
+        "inversion_images": float(len(images)),
+        # generate ∘ generate⁺ is a projector on images: applying it once more must change nothing.
+        "projection_idempotency": idempotency(lambda x: in_batches(generate, in_batches(back, x)), images),
+        "noise_norm_ratio": gaussian.norm_ratio,
+        "noise_mean": gaussian.mean,
+        "noise_deviation": gaussian.deviation,
+        "noise_kurtosis": gaussian.kurtosis,
+        "noise_ks": gaussian.ks,
+        "noise_active_norm_ratio": active.norm_ratio,
+        "noise_active_kurtosis": active.kurtosis,
+        "noise_active_ks": active.ks,
+    }
+    pairs = torch.stack([images[: GRID_IMAGES // 2], again[: GRID_IMAGES // 2]], 1).flatten(0, 1)
+    return {f"linearity/{name}": value for name, value in measured.items()}, {"reconstruction": pairs.cpu()}
+
+
+def _active(model: LinearDiffusion, generate: Linearizer, noise: Tensor, temperature: float) -> Tensor:
+    """Latents of noise along the directions that A acts on, ``(batch, rank)``.
+
+    In the others the generator is 1 - end times the identity, and divides by it on the way back.
+    """
+    acting = generate.operator.shift(-temperature * (1 - model.end))
+    directions = acting.svd(max(1, acting.rank())).v
+    return in_batches(lambda x: model.g_y(x)[0] @ directions, noise)
+
+
+def _along(model: LinearDiffusion) -> dict[str, LinearOperator]:
+    """A(t) at five times in [0, end], by name."""
+    times = torch.linspace(0, model.end, 5, device=model.device, dtype=model.dtype)
+    operators = [step[0] for step in model.operator.at(times[:, None])]
+    return {f"A(t={time:.3g})": operator for time, operator in zip(times.tolist(), operators, strict=True)}
+
+
+def _pictures(model: LinearDiffusion, generate: Linearizer, images: Tensor) -> dict[str, Tensor]:
+    """Interpolations of pairs of images, a row each, and the leading left singular vectors as images."""
+    count = min(GRID_ROWS, len(images) // 2)
+    space = InducedSpace(model.g_x)
+    ways = [space.lerp(images[:count], images[count : 2 * count], weight) for weight in WAY]
+    vectors = generate.svd(min(GRID_IMAGES // 4, generate.operator.shape[0])).left
+    return {"interpolation": torch.stack(ways, 1).flatten(0, 1).cpu(), "singular_vectors": vectors.cpu()}

@@ -1,0 +1,180 @@
+"""The idempotent family: one application projects any image onto a learned set of images (arXiv 2510.08570, 4.3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from linearizer_core.experiment.configuration import TrialConfig
+from linearizer_core.experiment.data import ImageData
+from linearizer_core.experiment.draws import Draws
+from linearizer_core.experiment.evaluation import (
+    BATCH,
+    GAUSSIAN_IMAGES,
+    GRID_IMAGES,
+    SAMPLE_SEED,
+    Evaluation,
+    Quality,
+    capped_psnr,
+    in_batches,
+    score_keys,
+    scores,
+    timed,
+)
+from linearizer_core.experiment.families.base import Family
+from linearizer_core.experiment.families.linear import GRID_ROWS, WAY, linearity, linearity_keys, lipschitz
+from linearizer_core.experiment.workers import Workers, present
+from linearizer_core.flows import build_flow
+from linearizer_core.flows.conditioners import parameters
+from linearizer_core.linearizer import Linearizer
+from linearizer_core.metrics.linearity import idempotency
+from linearizer_core.metrics.perceptual import distance
+from linearizer_core.metrics.similarity import ssim
+from linearizer_core.models.base import Event
+from linearizer_core.models.idempotent import IdempotentLinearizer, isometry, telling_axes
+from linearizer_core.operators.projection import FrameProjection, SpectrumProjection
+
+DEVIATIONS = torch.linspace(-2, 2, 8).tolist()
+"""Standard deviations from the mean along a row that follows one latent axis."""
+
+
+class Idempotent(Family):
+    """A projector on images, f(f(x)) = f(x), sampled from a Gaussian fitted in its image and from pixel noise."""
+
+    def build(self, config: TrialConfig, event: Event) -> IdempotentLinearizer:
+        """The model for images ``event``; raises ``ValueError`` for an operator that is not of this family."""
+        core, weights, dim = config.model.operator, config.train.loss, math.prod(event)
+        kinds: dict[str, Callable[[], FrameProjection | SpectrumProjection]] = {
+            "projection": lambda: FrameProjection(dim, core.rank),
+            "learned_projection": lambda: SpectrumProjection(dim),
+        }
+        if core.kind not in kinds:
+            raise ValueError(f"the operator of an idempotent is one of {', '.join(kinds)}, got {core.kind}")
+        price = weights.sparsity / weights.reconstruction if weights.reconstruction else 0.0
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            return IdempotentLinearizer(build_flow(config.model.flow, event), kinds[core.kind](), event, price)
+
+    def initialise(self, model: IdempotentLinearizer, images: Tensor, generator: torch.Generator) -> None:
+        model.initialise(images)
+
+    def losses(
+        self, model: IdempotentLinearizer, images: Tensor, config: TrialConfig, draws: Draws
+    ) -> dict[str, Tensor]:
+        """The terms for a batch ``(batch, *event)``: d(x, f(x)), Σλ / dim where the rank is learned, ``isometry``, and
+        the negative log-likelihood per dimension of the latents under N(0, I), up to its constant.
+        """
+        weights = config.train.loss
+        z, log_det = model.g(images)
+        terms: dict[str, Tensor] = {}
+        if weights.reconstruction:
+            made = model.g.inverse(model.projection(z))[0]
+            terms["reconstruction"] = distance(config.train.distance)(made, images)
+        if weights.sparsity and isinstance(model.projection, SpectrumProjection):
+            terms["sparsity"] = model.projection.spectrum().mean()
+        if weights.isometry:
+            terms["isometry"] = isometry(z, model.g(torch.zeros_like(images[:1]))[0], images)
+        if weights.likelihood:
+            terms["likelihood"] = 0.5 * z.square().mean() - log_det.mean() / z.shape[1]
+        return terms
+
+    def settle(self, model: IdempotentLinearizer, data: ImageData) -> None:
+        """Fit the Gaussian that samples are drawn from to up to 20,000 training images."""
+        workers = present()
+        model.settle(_training_batches(data, workers), workers)
+
+    @torch.no_grad()
+    def sample(
+        self, model: IdempotentLinearizer, count: int, config: TrialConfig, generator: torch.Generator
+    ) -> Tensor:
+        """Images ``(count, *event)`` of the Gaussian fitted in f's image, by one application of P."""
+        drawn = model.latent_noise(count, generator)
+        return in_batches(lambda noise: model.images(noise, config.evaluate.temperature), drawn)
+
+    @torch.no_grad()
+    def interim(
+        self, model: IdempotentLinearizer, config: TrialConfig, data: ImageData, quality: Quality
+    ) -> dict[str, float]:
+        """The metrics of ``interim_keys``; settles the model first."""
+        self.settle(model, data)
+        samples = self.sample(model, config.evaluate.samples, config, torch.Generator().manual_seed(SAMPLE_SEED))
+        images = data.validation[: config.evaluate.held_out].to(model.device)
+        found = scores(quality, samples, "collapsed", ["quality"])
+        found["quality/psnr_collapsed"] = capped_psnr(in_batches(model.projector(), images), images)
+        return found
+
+    @torch.no_grad()
+    def evaluate(
+        self, model: IdempotentLinearizer, config: TrialConfig, data: ImageData, quality: Quality
+    ) -> Evaluation:
+        evaluate, f = config.evaluate, model.projector()
+
+        def draw() -> Tensor:
+            return self.sample(model, evaluate.samples, config, torch.Generator().manual_seed(SAMPLE_SEED))
+
+        samples, milliseconds = timed(model.device, draw)
+        noise = model.noise(evaluate.samples, torch.Generator().manual_seed(SAMPLE_SEED))
+        projected = in_batches(f, noise)
+        summary = scores(quality, samples, "collapsed") | scores(quality, projected, "noise")
+        summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(parameters(model))}
+        images = data.validation[: evaluate.held_out].to(model.device)
+        summary |= _fidelity(f, images, "quality")
+        summary |= _fidelity(f, data.test[: evaluate.held_out].to(model.device), "test")
+        summary["linearity/idempotency"] = idempotency(lambda x: in_batches(f, x), images)
+        summary["linearity/idempotency_noise"] = idempotency(lambda x: in_batches(f, x), noise[: evaluate.held_out])
+        summary |= linearity(f, images, images) | lipschitz({"g": (model.g, images)})
+        rank = f.operator.rank()
+        summary |= {"spectrum/rank": float(rank), "spectrum/active_fraction": rank / math.prod(model.event)}
+        grids = {"collapsed": samples[:GRID_IMAGES].cpu(), "noise": projected[:GRID_IMAGES].cpu()}
+        return Evaluation(summary, grids=grids | _pictures(f, images))
+
+    def interim_keys(self, config: TrialConfig) -> list[str]:
+        return [f"quality/{name}_collapsed" for name in config.evaluate.quality] + ["quality/psnr_collapsed"]
+
+    def summary_keys(self, config: TrialConfig) -> list[str]:
+        keys = score_keys(config.evaluate, "collapsed") + score_keys(config.evaluate, "noise")
+        keys += [f"{split}/{name}_collapsed" for split in ("quality", "test") for name in ("psnr", "ssim")]
+        keys += ["cost/sample_ms_collapsed", "cost/params", *linearity_keys()]
+        keys += [
+            f"linearity/{name}" for name in ("idempotency", "idempotency_noise", "lipschitz_g", "lipschitz_g_inverse")
+        ]
+        return [*keys, "spectrum/rank", "spectrum/active_fraction"]
+
+
+def _training_batches(data: ImageData, workers: Workers) -> Iterator[Tensor]:
+    """This worker's batches of the training images that the Gaussian is fitted to."""
+    parts = torch.arange(min(GAUSSIAN_IMAGES, len(data.train))).split(BATCH)
+    for index in parts[workers.rank :: workers.count]:
+        yield data.train.batch(index)
+
+
+def _fidelity(f: Linearizer, images: Tensor, split: str) -> dict[str, float]:
+    """How near f leaves a split's images ``(batch, *event)`` to what they were."""
+    made = in_batches(f, images)
+    return {
+        f"{split}/psnr_collapsed": capped_psnr(made, images),
+        f"{split}/ssim_collapsed": float(ssim(made, images).mean()),
+    }
+
+
+def _pictures(f: Linearizer, images: Tensor) -> dict[str, Tensor]:
+    """Images beside what f makes of them, and a row each: from one image to another in f's image, and along an axis."""
+    made = f(images[: GRID_IMAGES // 2])
+    pairs = torch.stack([images[: GRID_IMAGES // 2], made], 1).flatten(0, 1)
+    count = min(GRID_ROWS, len(images) // 2)
+    ways = [f(f.domain.lerp(images[:count], images[count : 2 * count], weight)) for weight in WAY]
+    found = {"reconstruction": pairs, "interpolation": torch.stack(ways, 1).flatten(0, 1), "axes": _axes(f, images)}
+    return {name: grid.cpu() for name, grid in found.items()}
+
+
+def _axes(f: Linearizer, images: Tensor) -> Tensor:
+    """The mean latent of images in f's image ± 2 standard deviations along the axes that tell most of the pixels."""
+    latents = in_batches(lambda x: f.operator.apply(f.domain.encode(x)), images)
+    mean = latents.mean(0)
+    axes = telling_axes(images - images.mean(0), latents - mean, min(GRID_ROWS, len(mean)))
+    deviations = ((latents - mean) @ axes).std(0)
+    moves = torch.tensor(DEVIATIONS, dtype=latents.dtype, device=latents.device)
+    return f.domain.decode((mean + moves[:, None] * (deviations * axes).T[:, None]).flatten(0, 1))

@@ -1,0 +1,118 @@
+"""Named recipes: values that a configuration takes where it does not set them itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from linearizer_core.experiment.configuration import TrialConfig, to_mapping
+
+
+def _like(names: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of nested values, those under the names that another mapping has."""
+    return {
+        name: _like(inner, values[name]) if isinstance(inner, Mapping) else values[name]
+        for name, inner in names.items()
+    }
+
+
+def _over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for name, value in over.items():
+        below = merged.get(name)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = _over(below, value)
+        merged[name] = value
+    return merged
+
+
+RECIPES: dict[tuple[str, str], dict[str, Any]] = {
+    # arXiv 2510.08570, section 4.1 and its public code's MNIST configuration.
+    ("diffusion", "paper"): {
+        "model": {
+            "flow": {
+                "frame": "pixels",
+                "depth": 4,
+                "coupling": "affine",
+                "mixing": "lu",
+                "conditioner": "unet",
+                "width": 16,
+                "activation": "silu",
+                "attention": False,
+                "levels": 1,
+            },
+            "noise_flow": "shared",
+            "operator": {"kind": "time_factors", "rank": 8},
+        },
+        "train": {
+            "batch_size": 256,
+            "lr": 1.0e-4,
+            "sigma": 0.3,
+            "dequantise": 0.0,
+            "time": "uniform",
+            "loss": {
+                "flow": 1.0,
+                "noise": 1.0,
+                "data": 1.0,
+                "endpoint": 1.0,
+                "likelihood": 0.0,
+                "whitening": 0.0,
+            },
+        },
+        "evaluate": {"temperature": 1.0},
+    },
+    ("idempotent", "default"): {"model": {"operator": {"kind": "projection"}}, "evaluate": {"temperature": 1.0}},
+    # Noise on the images would be stylised into the targets.
+    ("style", "default"): {"model": {"operator": {"kind": "diagonal"}}, "train": {"dequantise": 0.0}},
+}
+RECIPES["diffusion", "default"] = _like(RECIPES["diffusion", "paper"], to_mapping(TrialConfig()))
+
+LARGER = {
+    "model": {
+        "flow": {"frame": "principal", "mixing": "permutation", "depth": 8, "width": 256},
+        "operator": {"kind": "time_diagonal", "rank": 128},
+    },
+    "train": {"batch_size": 256, "dequantise": 0.05},
+}
+"""Of diffusion's default recipe for images larger than digits."""
+
+BASELINE = {"train": {"dequantise": 0.0}}
+"""Of flow matching beside the Linearizer whose size it takes: its samples would show the noise that it has learned."""
+
+for _name in ("default", "paper"):
+    RECIPES["flow_matching", _name] = _over(RECIPES["diffusion", _name], BASELINE)
+
+
+def recipe(family: str, name: str, data: str) -> dict[str, Any]:
+    """The nested values of a family's recipe for a data set; raises ``ValueError`` for a name that it has not."""
+    if (family, name) not in RECIPES:
+        known = ", ".join(sorted(other for each, other in RECIPES if each == family))
+        raise ValueError(f"{family} has no recipe {name!r}; it has {known}")
+    values = RECIPES[family, name]
+    if data == "digits" or name != "default" or family not in ("diffusion", "flow_matching"):
+        return values
+    larger = _over(values, LARGER)
+    return _over(larger, BASELINE) if family == "flow_matching" else larger
+
+
+def expand(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values of a configuration over those of the recipe that they name; values win.
+
+    Values that name no known recipe are returned as they are: validation says what is wrong with them.
+    """
+    family, name = values.get("family", "diffusion"), values.get("recipe", "default")
+    data = values.get("data")
+    data_name = data.get("name", "digits") if isinstance(data, Mapping) else "digits"
+    if not isinstance(family, str) or not isinstance(name, str) or (family, name) not in RECIPES:
+        return dict(values)
+    return _over(recipe(family, name, data_name), values)
+
+
+def brought(base: Mapping[str, Any], family: Any, name: Any) -> dict[str, Any]:
+    """The nested values that come with a family and a recipe other than those of a whole configuration.
+
+    Flow matching as the baseline of a diffusion model keeps that model's values, whose size it takes.
+    """
+    if (base["family"], base["recipe"], family) == ("diffusion", name, "flow_matching"):
+        return {"family": family, **BASELINE}
+    return expand({"family": family, "recipe": name, "data": {"name": base["data"]["name"]}})

@@ -1,0 +1,314 @@
+"""Training of one trial: a deterministic loop that yields once an epoch and can go on from its own state."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from linearizer_core.experiment.checks import recomputation_problems, worker_problems
+from linearizer_core.experiment.configuration import LossConfig, TrialConfig
+from linearizer_core.experiment.data import ImageData, epoch_order
+from linearizer_core.experiment.draws import Draws
+from linearizer_core.experiment.families import Family, family_of
+from linearizer_core.experiment.workers import ALONE, LOST, Workers
+from linearizer_core.flows.conditioners import Conditioner, in_precision
+from linearizer_core.flows.recompute import deferred
+from linearizer_core.models.base import Model
+from linearizer_core.operators.rank_one import RankOneLayer
+
+STARTING_IMAGES = 4096
+"""Training images that data-dependent parameters are fitted to."""
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss stopped being finite."""
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """``epoch`` is 1-based; ``metrics`` maps ``train/<term>`` to its mean over the epoch."""
+
+    epoch: int
+    metrics: dict[str, float]
+
+
+class Losses(nn.Module):
+    """A family's loss as a module of its model: what several workers train together, and what is compiled.
+
+    Of several workers, one whose numbers are lost does not raise while others wait for it: the error goes into
+    ``lost``, and its loss and all gradients are NaN from then on.
+    """
+
+    def __init__(self, family: Family, model: Model, config: TrialConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.lost: list[Exception] = []
+        self.precision = torch.bfloat16 if config.train.precision == "bfloat16" else None
+        self._family, self._config = family, config
+        self._perturbed = perturbed(model)
+        self._conditioners = [module for module in model.modules() if isinstance(module, Conditioner)]
+        self._terms = torch.compile(family.losses, dynamic=False) if config.train.compile else family.losses
+
+    def forward(self, images: Tensor, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and its terms without gradients, for this worker's rows ``(batch, *event)``."""
+        if draws.workers.count == 1:
+            return self._losses(images, draws)
+        if not self.lost:
+            try:
+                with deferred(self.lost):
+                    return self._losses(images, draws)
+            except LOST as error:
+                self.lost.append(error)
+        if self._family.meets(self._config) and not draws.met:
+            draws.everyones(torch.full_like(images.flatten(1), math.nan))
+        return math.nan * torch.stack([each.sum() for each in self.model.parameters()]).sum(), {}
+
+    def uncompiled(self) -> None:
+        """From now on as they are."""
+        self._terms = self._family.losses
+
+    def _losses(self, images: Tensor, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        with in_precision(self._conditioners, self.precision):
+            terms = self._terms(self.model, images, self._config, draws)
+        loss = total_loss(terms, self._config.train.loss)
+        for layer in self._perturbed:
+            loss = loss + layer.penalty()
+        return loss, {name: term.detach() for name, term in terms.items()}
+
+
+class Trainer:
+    """Trains the model of a configuration on a device, of which each of several workers has its own.
+
+    ``model`` is what the optimiser moves, ``averaged`` its exponential moving average, which is what gets
+    evaluated and kept; the model itself where ``train.ema`` is 0. All noise of an epoch comes from ``(seed, epoch)``,
+    so a trainer that goes on from a saved state does what it would have done without the break. Several workers train
+    what one would, up to rounding: each has its rows of every batch, and their gradients are averaged. ``warnings``
+    says what of the configuration could not be had.
+
+    Raises ``ValueError`` for a batch that exceeds the training images, or that the workers cannot share, and for a
+    way to train that recomputed activations do not allow.
+    """
+
+    model: Model
+    averaged: Model
+
+    def __init__(
+        self, config: TrialConfig, data: ImageData, device: torch.device | str = "cpu", workers: Workers = ALONE
+    ) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.workers = workers
+        self.family = family_of(config)
+        self.images = data.train.to(self.device)
+        self.epoch = 0
+        self.warnings: list[str] = []
+        for name, message in (worker_problems(config, workers.count) | recomputation_problems(config)).items():
+            raise ValueError(f"{name}: {message}")
+        whole = len(self.images) // config.train.batch_size
+        if not whole:
+            raise ValueError(f"a batch of {config.train.batch_size} exceeds the {len(self.images)} training images")
+        self.steps_per_epoch = min(config.train.steps or whole, whole)
+        self._rows = config.train.batch_size // workers.count
+        self.model = self.family.build(config, data.event).to(self.device)
+        generator = self._generator(0)
+        first = self._dequantised(self.images.head(STARTING_IMAGES), Draws(generator))
+        self.family.initialise(self.model, first, generator)
+        self._losses = Losses(self.family, self.model, config)
+        self._check_precision()
+        self._shared = self._prepared(first[: self._rows])
+        self.averaged = copy.deepcopy(self.model) if config.train.ema else self.model
+        self._perturbed = list(zip(perturbed(self.model), perturbed(self.averaged), strict=True))
+        self._blend = get_ema_multi_avg_fn(config.train.ema)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.train.lr, betas=(0.9, 0.99), fused=True)
+
+    def _check_precision(self) -> None:
+        """Train in float32 where any worker's device has no bfloat16."""
+        lacking = self.device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+        if self._losses.precision and self._any(lacking):
+            self._losses.precision = None
+            self.warnings.append("train.precision: bfloat16 is not supported by the device; training is in float32")
+
+    def _prepared(self, images: Tensor) -> nn.Module:
+        """The losses to call at each step, after one step that nothing comes of.
+
+        It tells whether compilation works, and which parameters have no part in the loss.
+        """
+        if self.workers.count == 1 and not self.config.train.compile:
+            return self._losses
+        unused = self._rehearsed(images)
+        if self.workers.count == 1:
+            return self._losses
+        # All start from the model of the worker that leads; its buffers are sent now, and with no step after this.
+        shared = DistributedDataParallel(self._losses, find_unused_parameters=self._any(unused))
+        shared.broadcast_buffers = False
+        return shared
+
+    def _rehearsed(self, images: Tensor) -> bool:
+        """Whether a parameter has no part in the loss, or may have none."""
+        failed, unused = "", True
+        try:
+            with warnings.catch_warnings():
+                if self.config.train.compile:
+                    warnings.simplefilter("ignore")  # of the compiler, about itself
+                unused = self._gradient_is_missing(images)
+        except Exception as error:
+            if not self.config.train.compile:
+                raise
+            failed = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        if self._any(bool(failed)):
+            self._losses.uncompiled()
+            self.warnings.append(f"train.compile: could not be compiled, and training goes on without ({failed})")
+            unused = self._gradient_is_missing(images)
+        return unused
+
+    def _gradient_is_missing(self, images: Tensor) -> bool:
+        try:
+            loss, _ = self._losses(images, Draws(self._generator(0), self.workers))
+            found = torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
+        except LOST:
+            return True  # training will say so
+        lost = bool(self._losses.lost)
+        self._losses.lost.clear()
+        return lost or any(gradient is None for gradient in found)
+
+    def _any(self, here: bool) -> bool:
+        """Whether it is so on any worker."""
+        return bool(self.workers.total(torch.tensor(float(here))) > 0)
+
+    def _dequantised(self, images: Tensor, draws: Draws) -> Tensor:
+        """Images with the configured noise: without it a flow could put unbounded density on grey levels."""
+        deviation = self.config.train.dequantise
+        images = images.to(self.model.dtype)
+        return images + deviation * draws.normal(images) if deviation else images
+
+    def _generator(self, epoch: int) -> torch.Generator:
+        # Neighbouring seeds and epochs must not share noise: spread them over the 64-bit range.
+        mixed = (self.config.seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
+        return torch.Generator(self.device).manual_seed(mixed)
+
+    def _learning_rate(self, step: int) -> float:
+        """Linear rise over the warm-up, then half a cosine that would reach zero one step after the last."""
+        config = self.config.train
+        total = config.epochs * self.steps_per_epoch
+        warmup = max(1, round(config.warmup * total))
+        if step < warmup:
+            return config.lr * (step + 1) / warmup
+        return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+    def train_epoch(self) -> EpochResult:
+        """One pass over the training split.
+
+        Raises ``TrainingDiverged``, on all workers, when a term of the loss or the gradient is not finite, or an
+        inverse has no value.
+        """
+        config, workers = self.config.train, self.workers
+        draws = Draws(self._generator(self.epoch + 1), workers)
+        merging = self._generator(-(self.epoch + 1))
+        order = epoch_order(len(self.images), self.config.seed, self.epoch, workers.rank, workers.count)
+        order = order[: self.steps_per_epoch * self._rows]
+        sums: dict[str, Tensor] = {}
+        self.model.train()
+        for i, batch in enumerate(self.images.batches(order, self._rows)):
+            self.optimiser.zero_grad(set_to_none=True)
+            draws.met = False
+            try:
+                loss, terms = self._shared(self._dequantised(batch, draws), draws)
+                loss.backward()
+            except LOST as error:  # an inverse that is lost to rounding
+                raise TrainingDiverged(f"in epoch {self.epoch + 1}: {error}") from error
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+            for group in self.optimiser.param_groups:
+                group["lr"] = self._learning_rate(self.epoch * self.steps_per_epoch + i)
+            self.optimiser.step()
+            merged = (self.epoch * self.steps_per_epoch + i + 1) % config.merge_every == 0
+            if merged:
+                for layer, _ in self._perturbed:
+                    layer.merge(self.optimiser, merging)
+            if config.ema:
+                self._update_average(first=self.epoch + i == 0, merged=merged)
+            for name, value in {"loss": loss, "gradient_norm": norm, **terms}.items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach()
+        self.epoch += 1
+        self._check_lost()
+        # Names are in the same order on all workers.
+        totals = workers.total(torch.stack(list(sums.values()))).tolist()
+        means = {
+            f"train/{name}": total / workers.count / self.steps_per_epoch
+            for name, total in zip(sums, totals, strict=True)
+        }
+        broken = [name for name, value in means.items() if not math.isfinite(value)]
+        if broken:
+            raise TrainingDiverged(f"not finite in epoch {self.epoch}: {', '.join(sorted(broken))}")
+        return EpochResult(self.epoch, means)
+
+    def _check_lost(self) -> None:
+        """Raise on all workers what any of them had to keep to itself."""
+
+        def tell() -> None:
+            for error in self._losses.lost[:1]:
+                raise error
+
+        try:
+            self.workers.together(tell)
+        except LOST as error:
+            raise TrainingDiverged(f"in epoch {self.epoch}: {error}") from error
+
+    @torch.no_grad()
+    def _update_average(self, first: bool, merged: bool) -> None:
+        """Move the average towards the model; the first step's weights are where it starts."""
+        averages, values = ([each.detach() for each in model.parameters()] for model in (self.averaged, self.model))
+        if first:
+            for average, value in zip(averages, values, strict=True):
+                average.copy_(value)
+        else:
+            self._blend(averages, values, None)
+        # What was perturbed is taken as it is now, and so its perturbation; of all other buffers none ever changes.
+        for layer, averaged in self._perturbed:
+            averaged.u.copy_(layer.u)
+            averaged.v.copy_(layer.v)
+            if merged:
+                averaged.load_state_dict(layer.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers to go on from, for ``torch.save``."""
+        return {
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that ``state_dict`` of the same configuration gave."""
+        self.epoch = state["epoch"]
+        self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+def fit(trainer: Trainer) -> Iterator[EpochResult]:
+    """Train to the configured number of epochs, yielding after each."""
+    while trainer.epoch < trainer.config.train.epochs:
+        yield trainer.train_epoch()
+
+
+def perturbed(model: nn.Module) -> list[RankOneLayer]:
+    """The layers of a model that are trained by perturbations which are merged."""
+    return [module for module in model.modules() if isinstance(module, RankOneLayer)]
+
+
+def total_loss(terms: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
+    """The weighted sum of the terms."""
+    total = sum(getattr(weights, name) * term for name, term in terms.items())
+    if not isinstance(total, Tensor):
+        raise ValueError("every weight of train.loss is zero: there is nothing to train")
+    return total

@@ -1,0 +1,238 @@
+"""One trial from its configuration to its record: train, evaluate, and write the journal as it goes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from linearizer_core.experiment import checkpoint
+from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.artifacts import write_curves, write_grids, write_spectra
+from linearizer_core.experiment.configuration import DataConfig, Metric, TrialConfig, to_mapping
+from linearizer_core.experiment.data import ImageData
+from linearizer_core.experiment.evaluation import Evaluation, Quality, needed_classifier
+from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.journal import Journal, TrialIdentity
+from linearizer_core.experiment.state import load_state, remove_state, save_state
+from linearizer_core.experiment.system import Usage
+from linearizer_core.experiment.training import Trainer, TrainingDiverged, fit
+from linearizer_core.experiment.workers import ALONE, LOST, Workers, present
+
+SAVE_SECONDS = 30.0
+"""How much training a crash may cost: the state to go on from is saved this often."""
+
+
+@dataclass(frozen=True)
+class TrialFiles:
+    """Where a trial's record goes; ``cache`` holds the feature classifiers of all trials."""
+
+    journal: Path
+    artifacts: Path
+    state: Path
+    cache: Path
+
+
+def run(
+    config: TrialConfig,
+    identity: TrialIdentity,
+    files: TrialFiles,
+    provenance: Mapping[str, Any],
+    device: str,
+    *,
+    workers: Workers = ALONE,
+    stop: Callable[[], bool] = lambda: False,
+    save_seconds: float = SAVE_SECONDS,
+) -> Iterator[dict[str, Any]]:
+    """Carry out a trial, yielding ``{"epoch", metrics…}`` at each evaluated epoch; the last has ``state`` as well.
+
+    The state is ``finished``, ``failed``, or ``interrupted`` where ``stop()`` was true after an epoch: the trial then
+    goes on from there when it is run again. Any other exception than a diverged loss is raised, once the journal has an
+    ``interrupted`` end with its reason: whoever called decides on another attempt. The state of the training is saved
+    ``save_seconds`` after the last time, at the end of an epoch, and when the trial is stopped.
+
+    Several workers are processes that have ``joined`` and all run the trial in step: they yield equally often and the
+    same values. Only the one that leads reads and writes files of the record and asks ``stop``.
+
+    Raises ``ValueError`` for workers that are not those that this process is joined with.
+    """
+    if workers != present():
+        raise ValueError(f"{workers} are to run the trial, and this process is joined as {present()}")
+    journal = workers.together(lambda: Journal(files.journal if workers.leads else None))
+    loaded = workers.led(lambda: load_state(files.state))
+    saved = loaded.state
+    epoch = int(saved["trainer"]["epoch"]) if saved else 0
+    workers.together(lambda: journal.trial(identity, to_mapping(config), provenance, resumed_epoch=epoch))
+    saver = _Saver(files.state, journal, workers, save_seconds)
+    try:
+        for damage in loaded.damaged:
+            saver.warn(f"a saved state could not be read, and training goes on from epoch {epoch}: {damage}")
+        data = _data(config.data, workers)
+        family = family_of(config)
+        quality = _quality(family.metrics(config), config.data, files.cache, device, workers)
+        if _on_gpu(device):
+            torch.cuda.reset_peak_memory_stats(device)
+        trainer = Trainer(config, data, device, workers)
+        for message in trainer.warnings:
+            saver.warn(message)
+        usage = Usage(device)
+        started = time.perf_counter()
+        if saved:
+            trainer.load_state_dict(saved["trainer"])
+            started -= saved["seconds"]
+        stopped = trainer.epoch == config.train.epochs and workers.led(stop)
+        for result in fit(trainer):
+            epoch = result.epoch
+            if epoch % config.evaluate.every == 0 and epoch < config.train.epochs:
+                measured = workers.agreed(family.interim(trainer.averaged, config, data, quality))
+                _check_finite(measured, epoch)
+                journal.epoch(epoch, result.metrics | measured | usage.since_last())
+                yield {"epoch": epoch, **measured}
+            else:
+                journal.epoch(epoch, result.metrics | usage.since_last())
+            stopped = workers.led(stop)
+            if stopped or saver.due:
+                saver.save(trainer, time.perf_counter() - started)
+            if stopped:
+                break
+        if stopped:
+            journal.end("interrupted", epoch, "stopped on request")
+            yield {"epoch": epoch, "state": "interrupted"}
+            return
+        seconds = time.perf_counter() - started
+        family.settle(trainer.averaged, data)
+        evaluation = family.evaluate(trainer.averaged, config, data, quality)
+        cost = _cost(seconds, time.perf_counter() - started - seconds, device, workers)
+        summary = workers.agreed(evaluation.summary | cost)
+        _check_finite({key: summary[key] for key in family.interim_keys(config)}, epoch)
+
+        def record() -> None:
+            for name in write_artifacts(files.artifacts, trainer, evaluation):
+                journal.artifact(name)
+            for metric, curve in evaluation.curves.items():
+                journal.curve(metric, curve)
+            journal.summary(summary)
+            journal.end("finished", epoch)
+            saver.remove()
+
+        workers.led(record)
+        yield {"epoch": epoch, "state": "finished", **summary}
+    except LOST as error:
+        journal.end("failed", epoch, f"diverged: {error}")
+        saver.remove()
+        yield {"epoch": epoch, "state": "failed", "reason": str(error)}
+    except Exception as error:
+        # Not its end yet: whoever called decides on another attempt, maybe hours later, or calls it failed.
+        journal.end("interrupted", epoch, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
+        raise
+
+
+class _Saver:
+    """Saves the state of a trial now and then; that it cannot be is a warning, and no end of the trial."""
+
+    def __init__(self, path: Path, journal: Journal, workers: Workers, seconds: float) -> None:
+        self._path = path
+        self._journal = journal
+        self._leads = workers.leads
+        self._seconds = seconds
+        self._last = time.perf_counter()
+        self._told: set[str] = set()
+
+    @property
+    def due(self) -> bool:
+        """Whether the last state is older than what may be lost."""
+        return time.perf_counter() - self._last > self._seconds
+
+    def save(self, trainer: Trainer, train_seconds: float) -> None:
+        """Save the state, on the worker that leads."""
+        if not self._leads:
+            return
+        try:
+            save_state(self._path, {"trainer": trainer.state_dict(), "seconds": train_seconds})
+            self._journal.saved(trainer.epoch)
+        except OSError as error:
+            self.warn(f"the state of the training could not be saved: {error}")
+        self._last = time.perf_counter()
+
+    def remove(self) -> None:
+        """Remove what was saved, on the worker that leads: the trial has ended."""
+        if self._leads:
+            remove_state(self._path)
+
+    def warn(self, message: str) -> None:
+        """Tell the journal, once."""
+        if message not in self._told:
+            self._told.add(message)
+            self._journal.warning(message)
+
+
+@lru_cache(maxsize=2)
+def _cached_quality(metrics: tuple[Metric, ...], data: DataConfig, cache: Path, device: str) -> Quality:
+    """Held-out features and the classifier, kept while the process lives: every trial of a sweep uses the same."""
+    return Quality.cached(metrics, datasets.load(data), cache, device)
+
+
+def _quality(metrics: tuple[Metric, ...], data: DataConfig, cache: Path, device: str, workers: Workers) -> Quality:
+    """The metrics, in the features of the classifier that the worker which leads has trained or read."""
+    if workers.count == 1:
+        return _cached_quality(metrics, data, cache, device)
+    # Nothing is kept from trial to trial: features are computed in meetings, and the next trial's workers are others.
+    images = datasets.load(data)
+    classifier = workers.led(lambda: needed_classifier(metrics, images, cache))
+    return workers.together(lambda: Quality(metrics, images, classifier, device))
+
+
+def _data(config: DataConfig, workers: Workers) -> ImageData:
+    """The data set, which the worker that leads fetches, where it has to be, before the others read it.
+
+    Raises ``DataError``, on other workers ``WorkerError``, where one has other images than the one that leads.
+    """
+    expected = workers.led(lambda: datasets.load(config).checksum)
+
+    def load() -> ImageData:
+        data = datasets.load(config)
+        if data.checksum != expected:
+            raise datasets.DataError(
+                f"{config.name}: the images that worker {workers.rank} reads are not those of worker 0, by their "
+                f"checksums {data.checksum[:12]} and {expected[:12]}"
+            )
+        return data
+
+    return workers.together(load)
+
+
+def _check_finite(metrics: Mapping[str, float], epoch: int) -> None:
+    """Raise ``TrainingDiverged`` when the sampler gives no images: weights can break in an epoch's last step."""
+    broken = [key for key, value in metrics.items() if not math.isfinite(value)]
+    if broken:
+        raise TrainingDiverged(f"not finite in epoch {epoch}: {', '.join(broken)}")
+
+
+def _cost(train_seconds: float, evaluate_seconds: float, device: str, workers: Workers) -> dict[str, float]:
+    cost = {"cost/train_seconds": train_seconds, "cost/evaluate_seconds": evaluate_seconds}
+    if _on_gpu(device):
+        cost["cost/gpu_seconds"] = workers.count * (train_seconds + evaluate_seconds)
+        cost["cost/peak_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return cost
+
+
+def _on_gpu(device: str) -> bool:
+    return torch.device(device).type == "cuda"
+
+
+def write_artifacts(folder: Path, trainer: Trainer, evaluation: Evaluation) -> list[str]:
+    """The checkpoint, image grids, curves and spectra of a trained model; their names in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(folder / "checkpoint", trainer.averaged, trainer.config)
+    return [
+        "checkpoint",
+        *write_grids(folder, evaluation.grids),
+        *write_curves(folder, evaluation.curves),
+        *write_spectra(folder, evaluation.spectra),
+    ]

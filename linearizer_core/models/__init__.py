@@ -1,0 +1,1 @@
+"""What each family trains: the models, without the loop that trains them."""

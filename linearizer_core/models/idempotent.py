@@ -1,0 +1,207 @@
+"""Idempotent Linearizers f = g⁻¹ P g, and the Gaussian that their images are drawn from (arXiv 2510.08570, 4.3).
+
+P is an orthogonal projection, so f(f(x)) = f(x) by construction: f projects any image onto the images that P leaves as
+they are. A Gaussian fitted to the training images' latents inside the image of P makes f's image samplable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from linearizer_core.experiment.workers import ALONE, Workers
+from linearizer_core.flows.base import Chain, Invertible
+from linearizer_core.linearizer import Linearizer
+from linearizer_core.models.base import Event, Model
+from linearizer_core.operators.projection import FrameProjection, SpectrumProjection
+
+LARGEST_FACTOR = 512
+"""Columns, at most, of the fitted Gaussian's factor where the rank is learned and could be the dimension."""
+
+STEEPNESS = 0.1
+"""Logits' distance, for a factor e in worth, from the threshold at which coordinates are dropped: within reach of
+training for those near it, out of its reach for the others."""
+
+EXACT = 2048
+"""Dimensions up to which all eigenvectors are computed where only some are needed."""
+
+OVERSAMPLING = 16
+POWERS = 4
+
+
+class Rotation(Invertible):
+    """y = Qᵀx with a fixed orthogonal Q, at first the identity: ``(batch, dim)`` to the same.
+
+    Q is a buffer, which ``axes`` holds by columns: it is saved with the network and not trained.
+    """
+
+    axes: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("axes", torch.eye(dim))
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x @ self.axes, x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return y @ self.axes.T, y.new_zeros(len(y))
+
+
+class IdempotentLinearizer(Model):
+    """f = g⁻¹ P g with P an orthogonal projection, and a Gaussian in P's image to sample from.
+
+    Where the rank is learned, P is diagonal and its frame is the ``Rotation`` that ``g`` is made to end in. ``price``
+    is the squared error of an image that a coordinate must spare to be kept at the start; where it is 0, all are.
+    ``latent_mean`` ``(dim,)``, ``latent_factor`` F ``(dim, m)`` and ``latent_rest`` ``(dim,)`` hold the Gaussian
+    N(mean, F Fᵀ + diag(rest²)) that ``settle`` fits: buffers, zero before. m is the rank, or where that is learned the
+    dimension, up to 512. F's columns are orthogonal, the longest first.
+    """
+
+    latent_mean: Tensor
+    latent_factor: Tensor
+    latent_rest: Tensor
+
+    def __init__(
+        self, g: Invertible, projection: FrameProjection | SpectrumProjection, event: Event, price: float = 0.0
+    ) -> None:
+        super().__init__()
+        if isinstance(projection, FrameProjection):
+            dim, columns = projection.weight.shape
+            self.g = g
+        else:
+            dim = len(projection.logits)
+            columns = min(dim, LARGEST_FACTOR)
+            self.g = Chain([g, Rotation(dim)])
+        self.projection = projection
+        self.event = event
+        self.price = price
+        self.register_buffer("latent_mean", torch.zeros(dim))
+        self.register_buffer("latent_factor", torch.zeros(dim, columns))
+        self.register_buffer("latent_rest", torch.zeros(dim))
+
+    @torch.no_grad()
+    def initialise(self, images: Tensor) -> None:
+        """Fit g to images ``(count, *event)``, and P to the directions of its latents that tell most of the pixels.
+
+        With g the identity that is their principal component analysis about 0, the best that a projection can do. A
+        learned spectrum starts at the ones that minimise the squared error plus ``price`` times the rank where g is
+        linear: from equal logits all coordinates would be dropped at the same step.
+        """
+        latents = self.g.initialise(images)
+        if isinstance(self.projection, FrameProjection):
+            self.projection.weight.copy_(telling_axes(images, latents, self.projection.weight.shape[1]))
+            return
+        rotation = cast(Rotation, cast(Chain, self.g).maps[-1])
+        axes = telling_axes(images, latents, latents.shape[1])
+        rotation.axes.copy_(rotation.axes @ axes)
+        if self.price:
+            spared = _spared(images, latents @ axes)
+            self.projection.logits.copy_(STEEPNESS * (spared / self.price).log())
+
+    def projector(self) -> Linearizer:
+        """f as a Linearizer from the space of g to itself."""
+        return Linearizer(self.g, self.g, self.projection.operator())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """f(x) for ``(batch, *event)``."""
+        return self.projector()(x)
+
+    @torch.no_grad()
+    def settle(self, batches: Iterable[Tensor], workers: Workers = ALONE) -> None:
+        """Fit the Gaussian to the mean and covariance of P g(x) over batches of images ``(batch, *event)``.
+
+        Where P's rank exceeds the factor's columns, the covariance is that of factor analysis: the leading principal
+        directions, and for what is left the variance of each coordinate. Of several workers each has batches of its
+        own, and all get the Gaussian of all batches.
+
+        Raises ``ValueError`` for less than two images.
+        """
+        count, total, squares = (workers.total(each) for each in workers.together(lambda: self._moments(batches)))
+        if count < 2:
+            raise ValueError(f"a covariance needs at least two images, got {int(count)}")
+        mean = total / count
+        covariance = (squares - count * torch.outer(mean, mean)) / (count - 1)
+        values, vectors = _leading(covariance, self.latent_factor.shape[1])
+        factor = vectors * values.clamp_min(0).sqrt()
+        self.latent_mean.copy_(mean)
+        self.latent_factor.copy_(factor)
+        self.latent_rest.copy_((covariance.diagonal() - factor.square().sum(1)).clamp_min(0).sqrt())
+
+    def _moments(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """The number of images, and the sums of P g(x) and of its outer products, in float64."""
+        operator = self.projection.operator()
+        dim = len(self.latent_mean)
+        count, total = (torch.zeros(shape, dtype=torch.float64, device=self.device) for shape in ((), (dim,)))
+        squares = torch.zeros(dim, dim, dtype=torch.float64, device=self.device)
+        for images in batches:
+            z = operator.apply(self.g(images.to(self.device, self.dtype))[0]).double()
+            count, total = count + len(z), total + z.sum(0)
+            squares.addmm_(z.T, z)
+        return count, total, squares
+
+    def latent_noise(self, count: int, generator: torch.Generator) -> Tensor:
+        """Standard normal numbers that ``images`` makes ``count`` images from, drawn on the generator's device."""
+        columns = self.latent_factor.shape[1] + len(self.latent_mean)
+        drawn = torch.randn(count, columns, generator=generator, device=generator.device, dtype=self.dtype)
+        return drawn.to(self.device)
+
+    @torch.no_grad()
+    def images(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """Images g⁻¹(P (mean + temperature (F ε + rest ⊙ ε'))), ``(count, *event)``, which f leaves as they are.
+
+        ``noise`` is ε and ε' side by side, ``(count, m + dim)``. Before ``settle`` all images are the space's zero
+        vector.
+        """
+        dim, columns = self.latent_factor.shape
+        along, rest = noise.split([columns, dim], 1)
+        deviation = along @ self.latent_factor.T + rest * self.latent_rest
+        images: Tensor = self.g.inverse(self.projection(self.latent_mean + temperature * deviation))[0]
+        return images
+
+    def sample(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """``images`` of noise that the generator draws, ``(count, *event)``."""
+        return self.images(self.latent_noise(count, generator), temperature)
+
+
+def isometry(latents: Tensor, origin: Tensor, images: Tensor) -> Tensor:
+    """The mean of log²(‖g(x) - g(0)‖² / ‖x‖²): zero where g keeps distances from 0, and the same at every scale.
+
+    ``latents`` are g(x) ``(batch, dim)``, ``origin`` is g(0) ``(1, dim)`` or ``(dim,)``, ``images`` are x.
+    """
+    smallest = torch.finfo(latents.dtype).tiny
+    mapped = (latents - origin).square().sum(1).clamp_min(smallest)
+    return (mapped / images.flatten(1).square().sum(1).clamp_min(smallest)).log().square().mean()
+
+
+@torch.no_grad()
+def telling_axes(images: Tensor, latents: Tensor, count: int) -> Tensor:
+    """The ``count`` leading right singular vectors of Σ x zᵀ, ``(dim, count)``, from x ``(n, *event)``, z ``(n, dim)``.
+
+    They are orthonormal. Of z = x they are the principal axes about 0, and of white latents of an affine g the
+    directions whose loss costs the pixels most.
+    """
+    moment = images.flatten(1).double().T @ latents.double()
+    return _leading(moment.T @ moment, count)[1].to(latents.dtype)
+
+
+def _spared(images: Tensor, latents: Tensor) -> Tensor:
+    """By how much each latent alone lowers the mean of ‖x‖² by linear regression, ``(dim,)``, above 0."""
+    pixels = images.flatten(1)
+    smallest = torch.finfo(latents.dtype).tiny
+    explained = (pixels.T @ latents).square().sum(0) / latents.square().sum(0).clamp_min(smallest)
+    return (explained / len(pixels)).clamp_min(smallest)
+
+
+def _leading(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` largest eigenvalues, descending, and eigenvectors of a positive semidefinite matrix."""
+    if len(matrix) <= EXACT or 4 * count > len(matrix):
+        values, vectors = torch.linalg.eigh(matrix)
+        return values.flip(0)[:count], vectors.flip(1)[:, :count]
+    with torch.random.fork_rng():  # it starts from random directions, which are to be the same every time
+        torch.manual_seed(0)
+        vectors, values, _ = torch.svd_lowrank(matrix, q=count + OVERSAMPLING, niter=POWERS)
+    return values[:count], vectors[:, :count]

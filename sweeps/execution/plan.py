@@ -1,0 +1,165 @@
+"""What a sweep would do, said before it does anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis.record.uri import without_password
+from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.evaluation import step_keys
+from linearizer_core.experiment.families import family_of
+from linearizer_core.flows.conditioners import parameters
+from sweeps.execution.cluster import Capacity
+from sweeps.record.paths import SweepPaths
+from sweeps.search.halving import decision_epochs
+from sweeps.spec.model import Resources, Sweep
+from sweeps.spec.validation import InputError, Problem
+from sweeps.tracking.sync import tracking_uri
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A valid sweep on a machine that can carry it out."""
+
+    sweep: Sweep
+    capacity: Capacity
+    concurrency: int
+    lookahead: int
+
+    @property
+    def trials(self) -> int:
+        """How many trials there will be: searched configurations and controls × seeds, and confirmations."""
+        return self.sweep.trials
+
+
+def make_plan(sweep: Sweep, capacity: Capacity) -> Plan:
+    """The plan of a sweep; raises ``InputError`` when a trial of it could never be placed."""
+    resources = sweep.model.resources
+    concurrency = capacity.concurrency(resources)
+    if concurrency == 0:
+        message = f"a trial needs {_needs(resources)}; {capacity.where} has {_has(capacity)}"
+        message += ", and can add no machine that would do" if capacity.potential else ""
+        raise InputError(sweep.source, [Problem("resources", message)])
+    # One and a half times what runs at once: a slow trial then seldom keeps a worker waiting.
+    lookahead = max(2, -(-3 * concurrency // (2 * len(sweep.search.seeds))))
+    return Plan(sweep, capacity, min(concurrency, sweep.configurations * len(sweep.search.seeds)), lookahead)
+
+
+def _needs(resources: Resources) -> str:
+    gpus = f" and {resources.gpus_per_worker:g} GPUs" if resources.gpus_per_worker else ""
+    if resources.workers == 1:
+        return f"{resources.cpus_per_worker} CPUs{gpus}"
+    return f"{resources.workers} workers of {resources.cpus_per_worker} CPUs{gpus}, each worker on one machine"
+
+
+def _has(capacity: Capacity) -> str:
+    total = f"{capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
+    if len(capacity.nodes) > 1:
+        largest = max(capacity.nodes, key=lambda node: (node.gpus, node.cpus))
+        total += f" on {len(capacity.nodes)} machines, the largest with {largest.cpus:g} CPUs and {largest.gpus:g} GPUs"
+    return total
+
+
+def _placement(plan: Plan) -> str:
+    """How many trials run at once, now and when an autoscaler has done what it can."""
+    resources, capacity = plan.sweep.model.resources, plan.capacity
+    now = min(capacity.now(resources), plan.concurrency)
+    text = f"{_needs(resources)} a trial; {capacity.where} has {_has(capacity)}: {now} at a time"
+    if plan.concurrency > now:
+        text += f" now, up to {plan.concurrency} once it has added machines"
+    return text
+
+
+def render(plan: Plan) -> RenderableType:
+    """The plan as it is printed."""
+    sweep, search = plan.sweep, plan.sweep.search
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column()
+    for name, value in _facts(plan):
+        facts.add_row(name, value)
+    space = Table(title="space", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    space.add_column("leaf")
+    space.add_column("searched")
+    space.add_column("base", justify="right")
+    for leaf, dimension in search.space.items():
+        space.add_row(leaf, dimension.describe(), str(sweep.base_leaves[leaf]))
+    config = sweep.trial_config({}, 0)
+    keys = family_of(config).summary_keys(config)
+    stepped = set(step_keys(config.evaluate)) <= set(keys)
+    families: dict[str, list[str]] = {}
+    for key in keys:
+        families.setdefault(key.partition("/")[0], []).append(key.partition("/")[2])
+    families["cost"] += ["train_seconds", "evaluate_seconds"]
+    curves = [f"nfe/{name}" for name in config.evaluate.quality]
+    recorded = Table(
+        title="recorded of each trial", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
+    )
+    recorded.add_column("keys")
+    recorded.add_column()
+    recorded.add_row("train/…", "loss terms and gradient norm, by epoch")
+    recorded.add_row("system/…", "what the process takes of the machine, by epoch")
+    if stepped:
+        recorded.add_row("nfe/…", f"{', '.join(curves)} at {len(config.evaluate.steps)} step counts")
+    for family, names in families.items():
+        recorded.add_row(f"{family}/…", ", ".join(names))
+    recorded.add_row("artifacts", "checkpoint (safetensors), sample grids (PNG), curves and spectra, if any (CSV)")
+    return Group(facts, Text(), space, Text(), recorded)
+
+
+def _facts(plan: Plan) -> list[tuple[str, str]]:
+    sweep, search = plan.sweep, plan.sweep.search
+    data = datasets.load(sweep.trial_config({}, 0).data)
+    channels, height, width = data.event
+    corners = [sweep.trial_config(point, 0) for point in _corners(sweep)]
+    sizes = [parameters(family_of(config).build(config, data.event)) for config in corners]
+    objective = ", ".join(f"{mode} {key}" for key, mode in search.objective.items())
+    facts = [
+        ("sweep", f"{sweep.name} ({sweep.source})"),
+        ("data", f"{data.name}: {len(data.train)} / {len(data.validation)} / {len(data.test)} images of "
+         f"{channels}×{height}×{width} to train / validate / test"),
+        ("model", f"{min(sizes):,} … {max(sizes):,} parameters"),
+        ("objective", objective + "".join(f", subject to {k} {v}" for k, v in search.constraints.items())),
+        ("search", f"{search.sampler}, {sweep.configurations} configurations × {len(search.seeds)} seeds "
+         f"({', '.join(map(str, search.seeds))})"),
+    ]  # fmt: skip
+    if search.stop_early:
+        leaves = sweep.base_leaves
+        epochs = decision_epochs(search.stop_early, leaves["train.epochs"], leaves["evaluate.every"])
+        rungs = ", ".join(map(str, epochs))
+        facts.append(("early stopping", f"{search.stop_early.scheduler} at epochs {rungs}: one in "
+                      f"{search.stop_early.reduction} goes on"))  # fmt: skip
+    if sweep.model.controls:
+        names = ", ".join(control.name for control in sweep.model.controls)
+        facts.append(("controls", f"{names}; never stopped early, not seen by the search"))
+    if search.confirm:
+        facts.append(("confirm", f"the best {search.confirm.top} at seeds {', '.join(map(str, search.confirm.seeds))}"))
+    facts += [
+        ("trials", f"{plan.trials} of up to {sweep.base_leaves['train.epochs']} epochs"),
+        ("resources", _placement(plan)),
+        ("budget", _budget(sweep)),
+        ("record", str(sweep.folder)),
+        ("MLflow", without_password(tracking_uri(sweep.model.tracking.uri, SweepPaths(sweep.folder)))),
+    ]  # fmt: skip
+    return facts
+
+
+def _budget(sweep: Sweep) -> str:
+    budget = sweep.model.budget
+    caps = [f"{value:g} {name}" for name, value in (
+        ("configurations", budget.trials), ("hours", budget.hours), ("GPU-hours", budget.gpu_hours)
+    ) if value is not None]  # fmt: skip
+    return ", ".join(caps) or "no cap"
+
+
+def _corners(sweep: Sweep) -> list[dict[str, object]]:
+    """The points of the space with every dimension at its first and at its last edge."""
+    space = sweep.search.space
+    return [
+        {name: dimension.edges()[i] for name, dimension in space.items() if dimension.active(sweep.base_leaves)}
+        for i in (0, -1)
+    ]

@@ -1,0 +1,163 @@
+"""What a running sweep shows: trials running, done and stopped, the best so far, and the time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.experiment import Trial
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from linearizer_core.experiment.journal import Outcome, TrialIdentity, outcome
+from sweeps.record.paths import SweepPaths
+from sweeps.search.schedule import Schedule
+from sweeps.spec.space import describe_point
+
+
+@dataclass
+class _Shown:
+    """A trial that waits for its place, or runs."""
+
+    identity: TrialIdentity
+    trial: Trial
+    epoch: int = 0
+    value: float | None = None
+
+    @property
+    def running(self) -> bool:
+        # One that Tune has ended at its deadline is still here, and has its place until its process is gone.
+        return self.trial.status not in (Trial.PENDING, Trial.PAUSED)
+
+
+class Progress:
+    """A live view on a terminal; elsewhere a line for each trial that ends.
+
+    Told by the searcher and the scheduler: for a callback Tune would import MLflow, to count which kinds are in use.
+    """
+
+    def __init__(self, schedule: Schedule, paths: SweepPaths, epochs: int, console: Console) -> None:
+        self._schedule = schedule
+        self._paths = paths
+        self._epochs = epochs
+        self._console = console
+        self._objective, self._mode = next(iter(schedule.sweep.search.objective.items()))
+        self._started = time.monotonic()
+        self._open: dict[str, _Shown] = {}
+        self._ended: dict[str, int] = {"finished": 0, "stopped": 0, "failed": 0}
+        self._epochs_done = 0
+        self._epochs_saved = 0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def running(self) -> int:
+        """How many trials have their place, and take time; others wait for one."""
+        return len(self._running)
+
+    @property
+    def _running(self) -> list[_Shown]:
+        # The view is drawn in a thread of its own.
+        return [shown for shown in list(self._open.values()) if shown.running]
+
+    def add(self, identity: TrialIdentity, trial: Trial) -> None:
+        """A trial waits for a place, for the first time or again."""
+        self._open[trial.trial_id] = _Shown(identity, trial)
+
+    def result(self, tune_id: str, result: Mapping[str, Any]) -> None:
+        """A trial has got further."""
+        shown = self._open[tune_id]
+        shown.epoch, shown.value = int(result.get("epoch", 0)), result.get(self._objective)
+
+    def end(self, tune_id: str) -> None:
+        """A trial is over, and its journal says how; one that has had no place, or will have another, says nothing."""
+        shown = self._open.pop(tune_id, None)
+        result = outcome(self._paths.journal(shown.identity.trial)) if shown else None
+        if shown is None or result is None or result.state is None:
+            return
+        if result.state in self._ended:
+            self._ended[result.state] += 1
+        self._epochs_done += result.epoch
+        self._epochs_saved += self._epochs - result.epoch
+        line = self._line(shown.identity, result)
+        if self._live is not None:
+            self._live.console.print(line)
+        else:
+            self._console.print(line)
+
+    def _line(self, identity: TrialIdentity, result: Outcome) -> Text:
+        done = sum(self._ended.values()) + len(self._schedule.reused)
+        style = {"finished": "green", "stopped": "yellow", "failed": "red"}.get(result.state or "", "")
+        what = identity.label or describe_point(identity.overrides)
+        text = Text.assemble(
+            f"[{done}/{self._schedule.total}] ", (identity.trial, "bold"), f" {what}  ", (str(result.state), style)
+        )
+        value = result.metrics.get(self._objective)
+        if value is not None:
+            text.append(f"  {self._objective} {value:.4g}")
+        if result.state == "stopped":
+            text.append(f" at epoch {result.epoch}")
+        if result.state == "failed":
+            text.append(f"  {result.reason}")
+        return text
+
+    def _render(self) -> RenderableType:
+        reused = len(self._schedule.reused)
+        ended = sum(self._ended.values()) + reused
+        counts = Text.assemble(
+            (f"{self._schedule.sweep.name}  ", "bold"),
+            f"{ended}/{self._schedule.total} trials: {len(self._running)} running, {self._ended['finished']} done, ",
+            f"{self._ended['stopped']} stopped early, {self._ended['failed']} failed",
+            f", {reused} from the record" if reused else "",
+            f"   {_clock(time.monotonic() - self._started)} gone, {self._left()} left",
+        )
+        running = Table.grid(padding=(0, 2))
+        for shown in self._running:
+            running.add_row(
+                Text(shown.identity.trial, style="bold"),
+                ProgressBar(total=self._epochs, completed=shown.epoch, width=24),
+                f"epoch {shown.epoch}/{self._epochs}",
+                shown.identity.label or describe_point(shown.identity.overrides),
+                "" if shown.value is None else f"{shown.value:.4g}",
+            )
+        return Group(counts, running, self._best())
+
+    def _best(self) -> Text:
+        best = self._schedule.best()
+        if not best:
+            return Text("best so far: none has finished yet", style="dim")
+        value = self._schedule.best_value()
+        return Text.assemble(
+            "best so far: ", (f"{value:.4g}", "bold green"), f" {self._objective} ({self._mode})  ",
+            f"{best[0].trial}  {describe_point(best[0].overrides)}",
+        )  # fmt: skip
+
+    def _left(self) -> str:
+        """The time left, if the coming trials take as long and are stopped as often as those that have ended."""
+        ended = sum(self._ended.values())
+        partial = sum(shown.epoch for shown in self._running) / self._epochs
+        share = 1.0 if not ended else self._epochs_done / (self._epochs_done + self._epochs_saved)
+        done = ended * share + partial
+        if done <= 0:
+            return "unknown"
+        remaining = max(0.0, (self._schedule.total - len(self._schedule.reused) - ended) * share - partial)
+        return "about " + _clock((time.monotonic() - self._started) / done * remaining)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,105 @@
+"""How a sweep ends before its last trial: running trials save their state, and nothing new starts."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from ray.tune import Stopper
+
+from sweeps.record.ledger import Meter
+from sweeps.record.paths import SweepPaths, write_whole
+from sweeps.spec.model import Budget
+
+STOP_SECONDS = 60.0
+"""How long running trials have to save their state, which they do after each epoch."""
+
+INTERRUPTED = "interrupted"
+
+
+def request_stop(paths: SweepPaths, reason: str) -> None:
+    """Ask the sweep's trials to stop, wherever they run; the first reason stays."""
+    if not paths.stop.exists():
+        write_whole(paths.stop, reason + "\n")
+
+
+def stop_reason(paths: SweepPaths) -> str | None:
+    """Why the sweep was asked to stop; None where it was not."""
+    try:
+        return paths.stop.read_text().strip() or INTERRUPTED
+    except FileNotFoundError:
+        return None
+
+
+class Ending(Stopper):  # type: ignore[misc]
+    """Tune's stopper: ends the sweep when it was asked to, or has spent its budget.
+
+    ``running`` counts the trials that run. It is called many times a second, and so also keeps the meter.
+    """
+
+    def __init__(self, paths: SweepPaths, budget: Budget, meter: Meter, running: Callable[[], int]) -> None:
+        self.reason: str | None = None
+        self._paths = paths
+        self._budget = budget
+        self._meter = meter
+        self._running = running
+        self._deadline = 0.0
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        running = self._running()
+        self._meter.tick(running)
+        if self.reason is None:
+            spent = self._meter.ledger.exceeded(self._budget)
+            if spent is not None:
+                with suppress(OSError):  # where it cannot be written, trials are ended at the deadline
+                    request_stop(self._paths, spent)
+            self.reason = spent or stop_reason(self._paths)
+            self._deadline = time.monotonic() + STOP_SECONDS
+        return self.reason is not None and (not running or time.monotonic() > self._deadline)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune pickles what it is given for its own restore, which is not used here: journals are replayed.
+        return {}
+
+
+@contextmanager
+def handled(handler: Callable[..., None], *numbers: signal.Signals) -> Iterator[None]:
+    """Have a handler called with the number of each of these signals, and those that were there again afterwards."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def stopping_on_signals(paths: SweepPaths, tell: Callable[[], None]) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM ask the trials to stop, and the second end the launch there and then."""
+
+    def ask(*_: Any) -> None:
+        if paths.stop.exists():
+            raise KeyboardInterrupt
+        request_stop(paths, INTERRUPTED)
+        tell()
+
+    with handled(ask, signal.SIGINT, signal.SIGTERM):
+        yield
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end what it hits as Ctrl-C does, and Ctrl-C work where a shell has switched it off."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    # A shell starts what a script puts into the background with SIGINT ignored: neither would end the sweep then.
+    with handled(interrupt, signal.SIGINT, signal.SIGTERM):
+        yield

@@ -1,0 +1,163 @@
+"""The workers of one trial: actors in the bundles of its placement group, kept from trial to trial."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.util import get_current_placement_group, get_node_ip_address
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from sweeps.execution.task import Task
+
+if TYPE_CHECKING:
+    from torch.distributed import Store  # type: ignore[attr-defined]
+
+Results = Generator[dict[str, Any], None, None]
+
+LOOPBACK = "lo"
+MEETING_SECONDS = 300.0
+"""How long workers wait for each other when a trial starts: longer than for an earlier process of the trial."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the workers of a trial find each other: a file where they share a node, else rank 0's host and port."""
+
+    path: str | None
+    host: str
+    port: int
+
+
+class Worker:
+    """One process of a gang: the trial that it carries out, a result at a time."""
+
+    def __init__(self) -> None:
+        self._results: Results | None = None
+        self._store: Store | None = None
+        self._folder: TemporaryDirectory[str] | None = None
+
+    def where(self) -> tuple[str, str]:
+        """The node's id and its address."""
+        return ray.get_runtime_context().get_node_id(), get_node_ip_address()
+
+    def open_meeting(self, workers: int, shared_node: bool) -> Meeting:
+        """As rank 0: the place where the workers of the next trial meet."""
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+        host = get_node_ip_address()
+        if shared_node:
+            self._folder = TemporaryDirectory(prefix="gang-")
+            return Meeting(str(Path(self._folder.name) / "store"), host, 0)
+        # Port 0: the system gives one that is free, and the store holds it from then on.
+        store = TCPStore(
+            host, 0, workers, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=MEETING_SECONDS)
+        )
+        self._store = store
+        return Meeting(None, host, store.port)
+
+    def begin(self, task: Task, rank: int, meeting: Meeting) -> None:
+        """Take up a trial; nothing of it runs yet."""
+        from torch.distributed import FileStore, TCPStore  # type: ignore[attr-defined]
+
+        if meeting.path:
+            # Nothing leaves the node, so nothing has to listen beyond it.
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
+            self._store = FileStore(meeting.path, task.workers)
+        # Otherwise NCCL's watchdog ends the process where a worker is waited for in vain, instead of raising.
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
+        if not meeting.path and rank:
+            limit = timedelta(seconds=MEETING_SECONDS)
+            self._store = TCPStore(meeting.host, meeting.port, task.workers, is_master=False, timeout=limit)
+        assert self._store is not None, "rank 0 has opened the meeting"
+        self._results = self.results(task, rank, self._store)
+
+    def results(self, task: Task, rank: int, store: Store) -> Results:
+        """This worker's results of a trial, as ``sweeps.execution.trial.execute`` gives them."""
+        from linearizer_core.experiment.workers import Workers
+        from sweeps.execution.trial import execute
+
+        return execute(task, Workers(rank, task.workers), store)
+
+    def advance(self) -> dict[str, Any] | None:
+        """The trial's next result, None after the last."""
+        assert self._results is not None
+        return next(self._results, None)
+
+    def leave(self) -> None:
+        """Give the trial up between two results."""
+        if self._results is not None:
+            self._results.close()
+        self._results = self._store = None
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+
+class Gang:
+    """The workers in bundles 0, 1, … of the placement group that this process is in, with their CPUs and GPUs."""
+
+    def __init__(self, workers: int, cpus: float, gpus: float, kind: type[Worker] = Worker) -> None:
+        self._count = workers
+        self._kind = kind
+        self._cpus = cpus
+        self._gpus = gpus
+        self._actors: list[ActorHandle[Worker]] = []
+
+    def results(self, task: Task) -> Results:
+        """Rank 0's results of a trial, for which all workers advance together.
+
+        What a worker raises, or its death, is raised at once, and ends the others: they would wait for it.
+        """
+        try:
+            workers = self._started()
+            nodes = together([worker.where.remote() for worker in workers])
+            shared = len({node for node, _ in nodes}) == 1
+            meeting = ray.get(workers[0].open_meeting.remote(self._count, shared))
+            together([worker.begin.remote(task, rank, meeting) for rank, worker in enumerate(workers)])
+            while (result := together([worker.advance.remote() for worker in workers])[0]) is not None:
+                yield result
+        except GeneratorExit:
+            self._leave()
+            raise
+        except BaseException:
+            self.close()
+            raise
+
+    def _leave(self) -> None:
+        try:
+            together([worker.leave.remote() for worker in self._actors])
+        except ray.exceptions.RayError:
+            self.close()
+
+    def _started(self) -> list[ActorHandle[Worker]]:
+        if not self._actors:
+            group = get_current_placement_group()
+            actor = ray.remote(num_cpus=self._cpus, num_gpus=self._gpus)(self._kind)
+            self._actors = [
+                actor.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, bundle)).remote()
+                for bundle in range(self._count)
+            ]
+        return self._actors
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self._actors:
+            ray.kill(worker)
+        self._actors = []
+
+
+def together(answers: Sequence[Any]) -> list[Any]:
+    """What all of several calls return; raises the first error as soon as there is one."""
+    waiting = list(answers)
+    while waiting:
+        done, waiting = ray.wait(waiting)
+        ray.get(done)
+    return list(ray.get(list(answers)))

@@ -1,0 +1,1 @@
+"""The folder of a sweep: its file names, sweep.json, locks, the ledger, and where results come from."""

@@ -1,0 +1,172 @@
+"""The search space: dimensions over dotted names, and the points that a sampler draws from them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import optuna
+from pydantic import Field, model_validator
+
+from sweeps.spec.validation import Problem, Strict
+
+Leaf = bool | int | float | str
+
+
+class Dimension(Strict):
+    """One searched leaf: exactly one of ``int``, ``float``, ``choice`` and ``grid``."""
+
+    int_: tuple[int, int] | None = Field(None, alias="int", description="lowest and highest integer, both included")
+    float_: tuple[float, float] | None = Field(None, alias="float", description="lowest and highest number")
+    choice: tuple[Leaf, ...] | None = Field(None, min_length=1, description="unordered values")
+    grid: tuple[Leaf, ...] | None = Field(None, min_length=1, description="values that sampler: grid visits each of")
+    log: bool = Field(False, description="draw uniformly in the logarithm")
+    step: float | None = Field(None, gt=0, description="distance between neighbouring values")
+    when: dict[str, Leaf | tuple[Leaf, ...]] = Field(
+        default_factory=dict, description="searched only where these leaves have these values (or one of a list)"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Dimension:
+        kinds = [name for name, value in self._kinds().items() if value is not None]
+        if len(kinds) != 1:
+            raise ValueError(
+                "give exactly one of int: [low, high], float: [low, high], choice: [...], grid: [...]"
+                + (f"; got {' and '.join(kinds)}" if kinds else "")
+            )
+        bounds = self.int_ or self.float_
+        if bounds is None:
+            if self.log or self.step is not None:
+                raise ValueError(f"log and step go with int and float, not with {kinds[0]}")
+            return self
+        low, high = bounds
+        if not low < high:
+            raise ValueError(f"the lower bound must be below the upper one, got [{low}, {high}]")
+        if self.log and low <= 0:
+            raise ValueError(f"log needs a lower bound above 0, got {low}")
+        if self.log and self.step is not None:
+            raise ValueError("log and step cannot be combined; drop one")
+        if self.int_ and self.step is not None and self.step != int(self.step):
+            raise ValueError(f"step of an int must be a whole number, got {self.step}")
+        return self
+
+    def _kinds(self) -> dict[str, Any]:
+        return {"int": self.int_, "float": self.float_, "choice": self.choice, "grid": self.grid}
+
+    def edges(self) -> tuple[Leaf, ...]:
+        """The values that decide whether all of the dimension is valid: its bounds, or everything that it lists."""
+        listed = self.values()
+        bounds = self.int_ or self.float_
+        if bounds and listed:
+            return listed[0], listed[-1]
+        return bounds or listed or ()
+
+    def values(self) -> tuple[Leaf, ...] | None:
+        """Every value, where they can be listed: None for a continuous or logarithmic range."""
+        if self.int_ and not self.log:
+            return tuple(range(self.int_[0], self.int_[1] + 1, int(self.step or 1)))
+        if self.float_ and self.step:
+            count = math.floor((self.float_[1] - self.float_[0]) / self.step + 1e-9) + 1
+            return tuple(min(self.float_[0] + i * self.step, self.float_[1]) for i in range(count))
+        return self.choice or self.grid
+
+    def suggest(self, trial: optuna.Trial, name: str) -> Leaf:
+        """A value drawn by the study's sampler."""
+        if self.int_:
+            low, high = (int(edge) for edge in self.edges())
+            return trial.suggest_int(name, low, high, step=int(self.step or 1), log=self.log)
+        if self.float_:
+            lowest, highest = (float(edge) for edge in self.edges())
+            return trial.suggest_float(name, lowest, highest, step=self.step, log=self.log)
+        value: Leaf = trial.suggest_categorical(name, self.edges())  # type: ignore[assignment]
+        return value
+
+    def describe(self) -> str:
+        """The dimension in a few words."""
+        bounds = self.int_ or self.float_
+        text = f"{bounds[0]:g} … {bounds[1]:g}" if bounds else ", ".join(str(v) for v in self.edges())
+        kind = next(name for name, value in self._kinds().items() if value is not None)
+        extra = " log" if self.log else f" step {self.step:g}" if self.step else ""
+        condition = f" when {_words(self.when)}" if self.when else ""
+        return f"{kind} {text}{extra}{condition}"
+
+    def active(self, leaves: Mapping[str, Any]) -> bool:
+        """Whether the condition holds for a configuration's leaves."""
+        return all(
+            leaves.get(name) in (wanted if isinstance(wanted, tuple) else (wanted,))
+            for name, wanted in self.when.items()
+        )
+
+
+def _words(condition: Mapping[str, Any]) -> str:
+    texts = {name: " or ".join(map(str, v)) if isinstance(v, tuple) else v for name, v in condition.items()}
+    return ", ".join(f"{name} = {text}" for name, text in texts.items())
+
+
+Space = Mapping[str, Dimension]
+
+
+def ordered(space: Space) -> list[str]:
+    """The names with every condition after the dimension that it speaks of.
+
+    Raises ``ValueError`` when conditions go in a circle.
+    """
+    done: list[str] = []
+    waiting = list(space)
+    while waiting:
+        ready = [name for name in waiting if all(other not in waiting for other in space[name].when)]
+        if not ready:
+            raise ValueError(f"conditions go in a circle: {', '.join(waiting)}")
+        done += ready
+        waiting = [name for name in waiting if name not in ready]
+    return done
+
+
+def suggest(space: Space, trial: optuna.Trial, base: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """One point of the space: a value for each dimension whose condition holds. ``base`` holds all other leaves."""
+    point: dict[str, Leaf] = {}
+    for name in ordered(space):
+        if space[name].active({**base, **point}):
+            point[name] = space[name].suggest(trial, name)
+    return {name: point[name] for name in space if name in point}
+
+
+def enumerate_points(space: Space, base: Mapping[str, Leaf]) -> Iterator[dict[str, Leaf]]:
+    """Every point of a space whose dimensions can all be listed, each once, in the order of the file."""
+    seen = set()
+    for combination in itertools.product(*(dimension.values() or () for dimension in space.values())):
+        values = dict(zip(space, combination, strict=True))
+        point: dict[str, Leaf] = {}
+        for name in ordered(space):
+            if space[name].active({**base, **point}):
+                point[name] = values[name]
+        key = tuple(sorted(point.items()))
+        if key not in seen:
+            seen.add(key)
+            yield {name: point[name] for name in space if name in point}
+
+
+def space_problems(space: Space, sampler: str) -> list[Problem]:
+    """What is wrong between dimensions, or between them and the sampler."""
+    found = []
+    for name, dimension in space.items():
+        key = f"search.space.{name}"
+        if sampler == "grid" and dimension.values() is None:
+            found.append(Problem(key, "sampler: grid needs values that can be listed: use grid: [...], or a step"))
+        if sampler != "grid" and dimension.grid is not None:
+            found.append(Problem(key, f"grid: goes with sampler: grid; with {sampler} use choice: [...]"))
+    try:
+        ordered(space)
+    except ValueError as error:
+        found.append(Problem("search.space", str(error)))
+    return found
+
+
+def describe_point(overrides: Mapping[str, Any]) -> str:
+    """A point of the space in one line, by the last parts of its names."""
+    return " ".join(
+        f"{name.rpartition('.')[2]}={value:.3g}" if isinstance(value, float) else f"{name.rpartition('.')[2]}={value}"
+        for name, value in overrides.items()
+    )

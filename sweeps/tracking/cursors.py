@@ -1,0 +1,64 @@
+"""How far each journal has been sent to an MLflow server, and to which run: remembered in the record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweeps.record.paths import SweepPaths, write_whole
+
+
+@dataclass
+class Position:
+    """How far a journal has been sent, to which run; ``epoch`` is the last epoch whose metrics are there."""
+
+    run: str
+    offset: int = 0
+    epoch: int = 0
+
+
+Positions = dict[str, Position]
+"""By trial."""
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """The ``uri``, ``experiment`` id and ``parent`` run that positions are of, and these as ``runs``; None without."""
+    if not path.exists():
+        return None
+    note: dict[str, Any] = json.loads(path.read_text())
+    return note
+
+
+def load_positions(path: Path, parent: str, known: Mapping[str, str]) -> Positions:
+    """The noted positions of the ``known`` runs (trial → run id).
+
+    None of them where the note is of another server, or of a store that has been emptied since.
+    """
+    note = read_note(path)
+    if note is None or note["parent"] != parent:
+        return {}
+    return {
+        trial: Position(**position) for trial, position in note["runs"].items() if known.get(trial) == position["run"]
+    }
+
+
+def save_positions(path: Path, uri: str, experiment: str, parent: str, positions: Positions) -> None:
+    """Note positions; ``uri`` without its password."""
+    runs = {trial: vars(position) for trial, position in positions.items()}
+    note = {"uri": uri, "experiment": experiment, "parent": parent, "runs": runs}
+    write_whole(path, json.dumps(note, indent=1) + "\n")
+
+
+def offsets(path: Path) -> dict[str, int]:
+    """How many bytes of each trial's journal have been sent, by the note alone."""
+    note = read_note(path)
+    return {trial: position["offset"] for trial, position in note["runs"].items()} if note else {}
+
+
+def unsent(paths: SweepPaths) -> int:
+    """How many bytes of the journals the sweep's own tracking server has not been sent."""
+    sent = offsets(paths.shipped)
+    return sum(max(0, path.stat().st_size - sent.get(path.stem, 0)) for path in paths.journals.glob("*.jsonl"))

@@ -1,0 +1,101 @@
+"""A trial's model as a model of MLflow: it samples when it is loaded, and can be registered under the sweep's name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from platform import python_version
+from typing import TYPE_CHECKING
+
+import numpy as np
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema, TensorSpec
+
+from linearizer_core.experiment.checkpoint import CONFIG
+from linearizer_core.experiment.journal import read
+from sweeps.record.paths import SweepPaths
+from sweeps.spec.validation import InputError, Problem
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+    from sweeps.tracking.sync import Connection, Shipper
+
+LOADER = "sweeps.tracking.pyfunc"
+CHECKPOINT = "checkpoint"
+KIND = "sampler"
+NEEDED = ("linearizer-sweeps", "torch", "numpy")
+"""Packages that loading a model takes."""
+
+
+def signature_of(checkpoint: Path) -> ModelSignature:
+    """Rows of ``count`` and ``seed`` in, images ``(count, channels, height, width)`` out."""
+    event = json.loads((checkpoint / CONFIG).read_text())["event"]
+    inputs = Schema([ColSpec("long", "count"), ColSpec("long", "seed")])
+    return ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.float32), (-1, *event))]))
+
+
+def write_model(folder: Path, checkpoint: Path, packages: dict[str, str], model: LoggedModel) -> None:
+    """A model's folder as MLflow reads it: the checkpoint, and which module loads it."""
+    described = Model(run_id=model.source_run_id, model_id=model.model_id, signature=signature_of(checkpoint))
+    shutil.copytree(checkpoint, folder / CHECKPOINT)
+    # What mlflow.pyfunc would add; importing it warns of types that are not ours.
+    described.add_flavor("python_function", loader_module=LOADER, data=CHECKPOINT, python_version=python_version())
+    described.save(str(folder / "MLmodel"))
+    needed = [f"{name}=={packages[name]}" for name in NEEDED if name in packages]
+    (folder / "requirements.txt").write_text("\n".join(needed) + "\n")
+
+
+def log_model(connection: Connection, paths: SweepPaths, trial: str) -> str:
+    """Keep a trial's model as an output of its run, once; the id of the model."""
+    client, run = connection.client, connection.positions[trial].run
+    condition = f"source_run_id = '{run}'"
+    found = client.search_logged_models([connection.experiment], condition)
+    for model in found:
+        if model.status == LoggedModelStatus.READY:
+            return str(model.model_id)
+    if found:  # its upload was cut short
+        model = found[0]
+    else:
+        model = client.create_logged_model(connection.experiment, name=trial, source_run_id=run, model_type=KIND)
+    (origin,) = [event for event in read(paths.journal(trial)) if event["event"] == "trial"][-1:]
+    with tempfile.TemporaryDirectory() as place:
+        write_model(Path(place), paths.artifacts(trial) / "checkpoint", origin["provenance"].get("packages", {}), model)
+        client.log_model_artifacts(model.model_id, place)
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
+    return str(model.model_id)
+
+
+def promote(shipper: Shipper, name: str, trial: str) -> str:
+    """Register a trial's model under the sweep's name, once; the version that it is.
+
+    Raises ``InputError`` for a trial that has no model to keep, or has not been sent.
+    """
+    source, paths = f"{name}/{trial}", shipper.paths
+    if not (paths.artifacts(trial) / "checkpoint" / CONFIG).exists():
+        raise InputError(source, [Problem("", "has no checkpoint; only trials that finished keep one")])
+    connection = shipper.connect()
+    if trial not in connection.positions:
+        raise InputError(source, [Problem("", f"is not in MLflow yet; send it first: linsweep sync {name}")])
+    model = log_model(connection, paths, trial)
+    client, run = connection.client, connection.positions[trial].run
+    _ensure_registered(client, name)
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if version.run_id == run:
+            return str(version.version)
+    made = client.create_model_version(name, f"models:/{model}", run_id=run, model_id=model, tags={"trial": trial})
+    return str(made.version)
+
+
+def _ensure_registered(client: MlflowClient, name: str) -> None:
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

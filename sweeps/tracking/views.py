@@ -1,0 +1,124 @@
+"""Links into MLflow's pages, and the view that they open at: columns, order and charts chosen for a sweep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import read_record
+from sweeps.tracking.cursors import read_note
+
+VIEW_TAG = "mlflow.sharedViewState."
+"""What the tag of an experiment begins with in which MLflow's UI keeps a view that was shared."""
+
+SHOWN_RUNS = "FIRST_20_RUNS"
+
+
+def view_key(record: Mapping[str, Any]) -> str:
+    """What the view of a sweep is called in links."""
+    return f"linsweep-{record['id'][:12]}"
+
+
+def view_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The view of a sweep's trials, best first, as MLflow's UI shares views.
+
+    Columns are the searched axes, the objectives and what the trials cost; charts are every curve against the number of
+    solver steps, the axes against the objective, and the losses.
+    """
+    objectives = list(record["objective"])
+    axes = list(record.get("axes", ()))
+    steps = [f"nfe/{name}" for name in record["spec"].get("evaluate", {}).get("quality", ())]
+    columns = [*(f"params.`{name}`" for name in axes), *(f"metrics.`{name}`" for name in objectives)]
+    columns += ["metrics.`cost/params`", "metrics.`cost/train_seconds`", "tags.`sweep.kind`", "tags.`sweep.state`"]
+    sections: list[dict[str, Any]] = []
+    charts: list[dict[str, Any]] = []
+
+    def section(name: str) -> str:
+        identity = _uuid(record, "section", name)
+        sections.append({"uuid": identity, "name": name, "display": True, "isReordered": True})
+        return identity
+
+    def chart(kind: str, name: str, place: str, **values: Any) -> None:
+        identity = _uuid(record, kind, name)
+        common = {"type": kind, "uuid": identity, "metricSectionId": place, "displayName": name}
+        charts.append({"deleted": False, "isGenerated": False, "runsCountToCompare": 20, **common, **values})
+
+    if steps:
+        place = section("Quality against solver steps")
+        for key in steps:
+            chart("LINE", key, place, **_line(key), xAxisScaleType="log")
+    place = section("Search")
+    for key in objectives:
+        if axes:
+            chart("PARALLEL", f"{key} by axes", place, selectedParams=axes, selectedMetrics=[key], showAllRuns=True)
+        ends = {"xaxis": {"key": "cost/params", "type": "METRIC"}, "yaxis": {"key": key, "type": "METRIC"}}
+        chart("SCATTER", f"{key} against parameters", place, **ends)
+    place = section("Training")
+    for key in ("train/loss", *objectives):
+        chart("LINE", f"{key} by epoch", place, **_line(key), xAxisScaleType="linear")
+    objective, mode = next(iter(record["objective"].items()))
+    return {
+        # The parent run stands for the sweep: it has none of the trials' metrics.
+        "searchFilter": f"tags.`sweep.id` = '{record['id']}' and tags.`sweep.kind` != 'sweep'",
+        "orderByKey": f"metrics.`{objective}`",
+        "orderByAsc": mode == "min",
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": columns,
+        "runsHiddenMode": SHOWN_RUNS,
+        "compareRunCharts": charts,
+        "compareRunSections": sections,
+        "isAccordionReordered": True,
+    }
+
+
+def view_tag(record: Mapping[str, Any]) -> tuple[str, str]:
+    """The tag of the experiment that holds the view: its name and its value."""
+    return VIEW_TAG + view_key(record), json.dumps(view_of(record))
+
+
+def _line(key: str) -> dict[str, Any]:
+    return {
+        "metricKey": key,
+        "selectedMetricKeys": [key],
+        "xAxisKey": "step",
+        "selectedXAxisMetricKey": "",
+        "useGlobalXaxisKey": False,
+        "useGlobalLineSmoothing": True,
+        "lineSmoothness": 0,
+        "scaleType": "linear",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "ignoreOutliers": False,
+        "displayPoints": True,
+        "range": {},
+    }
+
+
+def _uuid(record: Mapping[str, Any], *words: str) -> str:
+    """The same for the same chart of the same sweep, so that what a user changes of it is kept."""
+    return uuid5(NAMESPACE_URL, " ".join([record["id"], *words])).hex
+
+
+def comparison_link(paths: SweepPaths, local: str | None = None) -> str | None:
+    """The page of MLflow that shows a sweep's trials side by side, with their charts.
+
+    ``local`` is where a server for the storage folder's own database listens, if one does. None where the sweep has
+    not been sent anywhere, or nowhere that a browser reaches.
+    """
+    note, record = read_note(paths.shipped), read_record(paths)
+    if note is None or record is None:
+        return None
+    served = str(note["uri"]).startswith(("http://", "https://"))
+    # Without a URI it is the storage folder's own database, wherever that folder was when it was noted.
+    own = record["spec"]["tracking"]["uri"] is None
+    base: str | None = local if own else note["uri"] if served else None
+    if base is None:
+        return None
+    page = f"{base.rstrip('/')}/#/experiments/{note['experiment']}/runs"
+    return f"{page}?viewStateShareKey={view_key(record)}&compareRunsMode=CHART"
