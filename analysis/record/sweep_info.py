@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from linearizer_core.errors import LinsweepError
+
 Direction = Literal["min", "max"]
 KINDS = ("search", "confirm", "control", "reference")
 STATES = ("finished", "stopped", "failed", "interrupted", "running")
 
 
-class RecordError(ValueError):
+class RecordError(LinsweepError, ValueError):
     """A record that cannot be read or cannot answer; the message names the file or the key."""
 
 

@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 
+from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.checks import model_problems
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping, to_mapping
 from linearizer_core.experiment.families import family_of
@@ -19,7 +20,7 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(LinsweepError, ValueError):
     """A checkpoint that cannot be read."""
 
 

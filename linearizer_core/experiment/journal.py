@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from linearizer_core.errors import LinsweepError
+
 if TYPE_CHECKING:
     from linearizer_core.experiment.evaluation import Curve
 
@@ -34,7 +36,7 @@ class TrialIdentity:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
-class JournalError(ValueError):
+class JournalError(LinsweepError, ValueError):
     """A journal that cannot be read."""
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.checks import recomputation_problems, worker_problems
 from linearizer_core.experiment.configuration import LossConfig, TrialConfig
 from linearizer_core.experiment.data import ImageData, epoch_order
@@ -29,7 +30,7 @@ STARTING_IMAGES = 4096
 """Training images that data-dependent parameters are fitted to."""
 
 
-class TrainingDiverged(ArithmeticError):
+class TrainingDiverged(LinsweepError, ArithmeticError):
     """The loss stopped being finite."""
 
 

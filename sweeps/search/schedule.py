@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import TrialState
 
+from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.configuration import config_hash
 from linearizer_core.experiment.journal import ENDED, Kind, Outcome, TrialIdentity
 from linearizer_core.experiment.nested import with_leaves
@@ -28,7 +29,7 @@ STARTUP_TRIALS = 5
 """Random points before TPE models anything. Not a function of the number of trials, so that a sweep can be extended."""
 
 
-class ReplayError(RuntimeError):
+class ReplayError(LinsweepError, RuntimeError):
     """The record was made by another version of the sampler, so the sweep cannot be continued from it."""
 
 

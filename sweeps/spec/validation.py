@@ -12,6 +12,8 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic_core import ErrorDetails
 
+from linearizer_core.errors import LinsweepError
+
 TRIED = ("bool", "int", "float", "str")
 """What pydantic adds to the place of a value that may be of several types."""
 
@@ -29,7 +31,7 @@ class Problem:
         return f"{self.key}: {self.message}" if self.key else self.message
 
 
-class InputError(ValueError):
+class InputError(LinsweepError, ValueError):
     """Input that cannot be used; ``problems`` lists everything that is wrong with it, ``source`` where it came from."""
 
     def __init__(self, source: str, problems: Iterable[Problem]) -> None:

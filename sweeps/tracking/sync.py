@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from analysis.record.uri import describe, without_password
+from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.journal import JournalError
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
@@ -49,7 +50,7 @@ ENVIRONMENT = {
 """What holds while MLflow is written, where the environment does not say."""
 
 
-class Refused(RuntimeError):
+class Refused(LinsweepError, RuntimeError):
     """Journals that cannot be sent, while others can."""
 
 

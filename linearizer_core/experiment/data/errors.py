@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from linearizer_core.errors import LinsweepError
 
-class DataError(ValueError):
+
+class DataError(LinsweepError, ValueError):
     """Files of a data set are missing or wrong; the message names them and says what to do."""

@@ -1,0 +1,19 @@
+"""The root of the errors that a user can cause."""
+
+from __future__ import annotations
+
+
+class LinsweepError(Exception):
+    """Something that the user can put right: a wrong spec, a missing file, a record that cannot be read.
+
+    The message stands on its own: it names the file and the field, what is wrong, and what would be right. The
+    command line prints it without a traceback; code catches one class:
+
+    >>> from linearizer_core.errors import LinsweepError
+    >>> from linearizer_core.experiment.data.errors import DataError
+    >>> try:
+    ...     raise DataError("data.root: no folder /images")
+    ... except LinsweepError as error:
+    ...     print(error)
+    data.root: no folder /images
+    """
