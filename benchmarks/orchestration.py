@@ -62,7 +62,8 @@ from sweeps.execution.task import Task
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.execution.worker_group import Results, Worker
 from sweeps.launch import launch
-from sweeps.spec.model import Sweep, load
+from sweeps.spec.load import load
+from sweeps.spec.model import Sweep
 
 QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 REPORTS = 3

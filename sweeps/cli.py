@@ -67,7 +67,7 @@ def plan(
     cluster: ClusterOption = None,
 ) -> None:
     """Validate a spec and print what it would do, starting nothing."""
-    from sweeps.spec.model import load
+    from sweeps.spec.load import load
 
     sweep = load(spec, set_ or (), profile)
     from sweeps.execution.cluster import connected, local_capacity
@@ -97,7 +97,7 @@ def launch(
     fresh: FreshOption = False,
 ) -> None:
     """Carry a sweep out; one that was cut short goes on where it stopped."""
-    from sweeps.spec.model import load
+    from sweeps.spec.load import load
 
     _carry_out(load(spec, set_ or (), profile), address, cluster, fresh)
 
@@ -111,7 +111,7 @@ def resume(
     cluster: ClusterOption = None,
 ) -> None:
     """Go on with a sweep from its record; --set can raise its budget."""
-    from sweeps.spec.model import recorded
+    from sweeps.spec.load import recorded
 
     record, folder = _record_of(name, storage)
     _carry_out(recorded(record, folder, set_ or ()), address, cluster, fresh=False)
@@ -221,7 +221,7 @@ def supervise(
 ) -> None:
     """Launch a sweep, and launch it again from its record whenever it dies: with its process, or with Ray's head."""
     from sweeps.record.paths import SweepPaths
-    from sweeps.spec.model import load
+    from sweeps.spec.load import load
     from sweeps.supervise import supervise as run
 
     sweep = load(spec, set_ or (), profile)

@@ -37,7 +37,8 @@ from sweeps.search.halving import Halving
 from sweeps.search.reuse import FinishedTrials
 from sweeps.search.schedule import PlannedTrial, ReplayError, Schedule, make_study
 from sweeps.search.study_copy import Mirror
-from sweeps.spec.model import Sweep, recorded
+from sweeps.spec.load import recorded
+from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
 from sweeps.tracking.process import BackgroundShipper
 from sweeps.tracking.sync import Shipper, tracking_uri

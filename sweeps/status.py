@@ -17,7 +17,8 @@ from sweeps.record.ledger import Ledger
 from sweeps.record.lock import taken
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
-from sweeps.spec.model import Sweep, recorded
+from sweeps.spec.load import recorded
+from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
 from sweeps.tracking.cursors import unsent
 from sweeps.tracking.views import comparison_link

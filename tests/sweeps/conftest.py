@@ -25,7 +25,8 @@ from linearizer_core.experiment.journal import Journal, Outcome, TrialIdentity
 from sweeps import cli
 from sweeps.record.paths import SweepPaths
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
-from sweeps.spec.model import Sweep, load
+from sweeps.spec.load import load
+from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError
 from sweeps.tracking.sync import Shipper
 

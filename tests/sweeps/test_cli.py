@@ -13,7 +13,8 @@ import pytest
 
 from sweeps.cli import find_sweep
 from sweeps.launch import check_folder
-from sweeps.spec.model import Sweep, json_schema, load
+from sweeps.spec.load import load
+from sweeps.spec.model import Sweep, json_schema
 from sweeps.spec.validation import InputError
 
 Cli = Callable[..., int]

@@ -20,7 +20,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from sweeps import cli
 from sweeps.execution.autoscaler import potential_nodes
-from sweeps.spec.model import load
+from sweeps.spec.load import load
 
 ROOT = Path(__file__).parents[2]
 LAUNCHER = ["cluster.yaml", "deploy/on-premises.yaml"]

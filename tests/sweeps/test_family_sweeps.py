@@ -29,7 +29,8 @@ from sweeps.execution.trial import execute
 from sweeps.launch import LaunchResult, _close, _new_record, _prepare, _reference_trials
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
-from sweeps.spec.model import Sweep, load
+from sweeps.spec.load import load
+from sweeps.spec.model import Sweep
 
 SWD, PSNR, PARAMS, RANK = "quality/swd_collapsed", "quality/psnr_collapsed", "cost/params", "spectrum/rank"
 TIMES = {"cost/train_seconds", "cost/evaluate_seconds"}

@@ -25,7 +25,8 @@ from sweeps.record.ledger import Ledger, Meter, Spent
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record, write_record
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
-from sweeps.spec.model import Budget, Resources, Sweep, recorded
+from sweeps.spec.load import recorded
+from sweeps.spec.model import Budget, Resources, Sweep
 from sweeps.spec.validation import InputError
 from sweeps.status import render, running, status_of
 

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from sweeps.launch import check_folder
-from sweeps.spec.model import Sweep, json_schema, load
+from sweeps.spec.load import load
+from sweeps.spec.model import Sweep, json_schema
 from sweeps.spec.validation import InputError
 
 ToSweep = Callable[..., Sweep]

@@ -18,7 +18,8 @@ from linearizer_core.experiment.data.named import locate
 from linearizer_core.experiment.families import family_of
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.plan import make_plan, render
-from sweeps.spec.model import Sweep, load, shipped
+from sweeps.spec.load import load, shipped
+from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError
 
 SHIPPED = {

@@ -16,7 +16,8 @@ import yaml
 
 from linearizer_core.experiment.configuration import config_hash, to_mapping
 from linearizer_core.experiment.nested import with_leaves
-from sweeps.spec.model import Sweep, json_schema, load, parse_constraint, shipped
+from sweeps.spec.load import load, shipped
+from sweeps.spec.model import Sweep, json_schema, parse_constraint
 from sweeps.spec.validation import InputError
 
 FD = "quality/classifier_fd_collapsed"

@@ -12,7 +12,8 @@ import pytest
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.nested import flatten
 from linearizer_core.experiment.recipes import recipe
-from sweeps.spec.model import Sweep, load
+from sweeps.spec.load import load
+from sweeps.spec.model import Sweep
 
 ToSweep = Callable[..., Sweep]
 Refusal = Callable[..., list[str]]

@@ -1,0 +1,196 @@
+"""What single fields of a specification cannot say: that names exist and that values work together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.checks import problems, worker_problems
+from linearizer_core.experiment.families import family_of
+from sweeps.spec.model import ConfigurationModel, Sweep
+from sweeps.spec.space import space_problems
+from sweeps.spec.validation import Problem, nearest, problems_of, suggestion
+
+TRACKING_SCHEMES = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql")
+STUDY_SCHEMES = ("sqlite:///", "postgresql", "mysql")
+
+
+def check(sweep: Sweep) -> list[Problem]:
+    """What single fields cannot say: that names exist, values work together and objectives are recorded."""
+    base = _config_problems(sweep, {})
+    found = [Problem(key, message) for key, message in base.items()]
+    found += _space_checks(sweep, base)
+    found += _control_problems(sweep, base)
+    found += _search_problems(sweep)
+    found += _resource_problems(sweep)
+    found += _storage_problems(sweep.model.storage)
+    for key, uri, schemes in (
+        ("tracking.uri", sweep.model.tracking.uri, TRACKING_SCHEMES),
+        ("search.storage", sweep.search.storage, STUDY_SCHEMES),
+    ):
+        if uri is not None and not uri.startswith(schemes):
+            found.append(Problem(key, f"must begin with one of {', '.join(schemes)}"))
+    return found
+
+
+def _config_problems(sweep: Sweep, overrides: Mapping[str, Any]) -> dict[str, str]:
+    """Dotted leaf → what is wrong with the base configuration under overrides whose names all exist."""
+    try:
+        config = sweep.trial_config(overrides, 0)
+    except ValidationError as error:
+        return {problem.key: problem.message for problem in problems_of(error, ConfigurationModel)}
+    try:
+        data = datasets.load(config.data)
+    except datasets.DataError as error:
+        return {"data": str(error)}
+    held_out = min(len(data.validation), len(data.test))
+    return problems(config, data.event, len(data.train), data.classes, held_out)
+
+
+def _space_checks(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
+    """What is wrong with the space, beyond what ``base`` says of the base configuration alone."""
+    leaves, space = sweep.base_leaves, sweep.search.space
+    found = [_unknown_leaf(f"search.space.{name}", name, list(leaves)) for name in space if name not in leaves]
+    found += space_problems(space, sweep.search.sampler)
+    for name, dimension in space.items():
+        found += [
+            _unknown_leaf(f"search.space.{name}.when", other, list(leaves))
+            for other in dimension.when
+            if other not in leaves
+        ]
+        if name not in leaves:
+            continue
+        condition = {k: v[0] if isinstance(v, tuple) else v for k, v in dimension.when.items() if k in leaves}
+        # A dimension is right when its edges are, with everything else as in the base.
+        for value in dimension.edges():
+            wrong = _config_problems(sweep, {**condition, name: value})
+            for key, message in wrong.items():
+                if base.get(key) != message:
+                    about = "" if key == name else f" makes {key} wrong"
+                    found.append(Problem(f"search.space.{name}", f"{value}{about}: {message}"))
+            if name == "family" and not wrong:
+                found += _unmeasured(sweep, {**condition, name: value})
+    return found
+
+
+def _unmeasured(sweep: Sweep, overrides: Mapping[str, Any]) -> list[Problem]:
+    """The objectives that the search has of its base but not of a family that it reaches."""
+    base, config = sweep.trial_config({}, 0), sweep.trial_config(overrides, 0)
+    lost = set(family_of(base).summary_keys(base)) - set(family_of(config).summary_keys(config))
+    return [
+        Problem("search.space.family", f"{config.family} does not record the objective {key}; make it a control")
+        for key in sweep.search.objective
+        if key in lost
+    ]
+
+
+def _control_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
+    """What is wrong with the controls, beyond what ``base`` says of the base configuration alone."""
+    found: list[Problem] = []
+    names = [control.name for control in sweep.model.controls]
+    for i, control in enumerate(sweep.model.controls):
+        key = f"controls[{i}]"
+        if names.index(control.name) < i:
+            found.append(Problem(f"{key}.name", f"{control.name!r} is used twice"))
+        unknown = [name for name in control.set if name not in sweep.base_leaves]
+        found += [_unknown_leaf(f"{key}.set.{name}", name, list(sweep.base_leaves)) for name in unknown]
+        if not unknown:
+            wrong = _config_problems(sweep, control.set)
+            found += [Problem(f"{key}.set.{k}", message) for k, message in wrong.items() if base.get(k) != message]
+    return found
+
+
+def _key_problems(sweep: Sweep) -> list[Problem]:
+    """What is wrong with the metrics that the search names: nothing records them, or only at the end."""
+    search, found = sweep.search, []
+    config = sweep.trial_config({}, 0)
+    if not config.evaluate.steps:
+        return []  # which is told already; keys name step counts
+    family = family_of(config)
+    recorded, interim = family.summary_keys(config), family.interim_keys(config)
+    for field, keys in (("objective", search.objective), ("constraints", search.constraints)):
+        for key in keys:
+            if key not in recorded:
+                found.append(Problem(f"search.{field}.{key}", f"nothing records it; {suggestion(key, recorded)}"))
+    if search.stop_early and len(search.objective) == 1:
+        key = next(iter(search.objective))
+        if key in recorded and key not in interim:
+            message = f"{key} is not measured during training; {', '.join(interim)} can be"
+            found.append(Problem("search.stop_early", message))
+    return found
+
+
+def _search_problems(sweep: Sweep) -> list[Problem]:
+    search, found = sweep.search, _key_problems(sweep)
+    if search.stop_early and len(search.objective) > 1:
+        found.append(Problem("search.stop_early", "goes with one objective; with several use null"))
+    epochs, every = sweep.base_leaves["train.epochs"], sweep.base_leaves["evaluate.every"]
+    if search.stop_early and search.stop_early.grace_epochs >= epochs:
+        found.append(Problem("search.stop_early.grace_epochs", f"must be below train.epochs = {epochs}"))
+    elif search.stop_early and every <= epochs <= -(-search.stop_early.grace_epochs // every) * every:
+        message = (
+            f"nothing is measured between epoch {search.stop_early.grace_epochs} and {epochs}; lower evaluate.every"
+        )
+        found.append(Problem("search.stop_early.grace_epochs", f"{message} = {every}"))
+    if search.sampler == "gp" and len(search.objective) > 1 and search.constraints:
+        found.append(Problem("search.sampler", "gp takes constraints with one objective only; use tpe or nsga2"))
+    if search.trials is None and search.sampler != "grid" and sweep.model.budget.trials is None:
+        found.append(Problem("search.trials", f"is required with sampler: {search.sampler}"))
+    if len(set(search.seeds)) < len(search.seeds):
+        found.append(Problem("search.seeds", f"names a seed twice: {list(search.seeds)}"))
+    if search.confirm:
+        shared = sorted(set(search.confirm.seeds) & set(search.seeds))
+        if shared:
+            found.append(Problem("search.confirm.seeds", f"must be fresh: {shared} chose the configuration already"))
+    return found
+
+
+def _resource_problems(sweep: Sweep) -> list[Problem]:
+    """GPUs that no process can be given, and batches that do not divide among the workers."""
+    resources, found = sweep.model.resources, []
+    gpus, workers = resources.gpus_per_worker, resources.workers
+    if gpus != int(gpus) and (gpus > 1 or workers > 1):
+        why = "above 1" if gpus > 1 else "with several workers"
+        found.append(Problem("resources.gpus_per_worker", f"{why} must be a whole number, got {gpus:g}"))
+    if workers > 1:
+        dimension = sweep.search.space.get("train.batch_size")
+        points = [{}, *({"train.batch_size": value} for value in (dimension.edges() if dimension else ()))]
+        for point in points:
+            try:
+                config = sweep.trial_config(point, 0)
+            except ValidationError:
+                continue  # which is told already
+            found += [Problem(key, message) for key, message in worker_problems(config, workers).items()]
+    return list(dict.fromkeys(found))
+
+
+def _storage_problems(storage: str) -> list[Problem]:
+    """Why a folder could not be made there, as far as can be told without making it."""
+    if "://" in storage:
+        return [Problem("storage", f"must be a folder that all nodes see, got {storage!r}")]
+    nearest = Path(storage).absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        return [Problem("storage", f"must be a folder, {nearest} is a file")]
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return [Problem("storage", f"{nearest} cannot be written to")]
+    return []
+
+
+def _unknown_leaf(key: str, name: str, known: Sequence[str]) -> Problem:
+    if name == "seed":
+        return Problem(key, "seeds are replicates, not a dimension; use search.seeds")
+    return Problem(key, f"{name} is not a leaf of the configuration; {_nearest_leaf(name, known)}")
+
+
+def _nearest_leaf(name: str, known: Sequence[str]) -> str:
+    last = name.rpartition(".")[2]
+    ends = [leaf for leaf in known if leaf.rpartition(".")[2] == last]
+    match = nearest(name, known) or (ends[0] if ends else None)
+    return f"did you mean {match}?" if match else "linsweep schema lists them"

@@ -1,0 +1,206 @@
+"""Reading a sweep's specification: one YAML file, validated whole before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from linearizer_core.experiment.nested import flatten, with_leaves
+from linearizer_core.experiment.recipes import expand
+from sweeps.spec.checks import check
+from sweeps.spec.model import Sweep, SweepModel
+from sweeps.spec.space import Dimension
+from sweeps.spec.validation import InputError, Problem, problems_of, suggestion, without
+
+MERGE = "tag:yaml.org,2002:merge"
+"""YAML's tag of ``<<``."""
+
+
+def shipped() -> dict[str, Path]:
+    """The specs that come with the package, by name."""
+    return {path.stem: path for path in sorted(Path(str(files("sweeps") / "specs")).glob("*.yaml"))}
+
+
+def load(spec: str, overrides: Sequence[str] = (), profile: str | None = None) -> Sweep:
+    """The sweep of a file, or of a shipped spec's name, under one of its profiles and ``key=value`` overrides.
+
+    Raises ``InputError`` with every problem that can be found at once.
+    """
+    path = shipped().get(spec, Path(spec))
+    source = str(path) if spec not in shipped() else path.name
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"cannot be read ({error.strerror}); shipped specs: {suggestion(spec, shipped())}"
+        raise InputError(source, [Problem("", message)]) from None
+    except UnicodeDecodeError as error:
+        raise InputError(source, [Problem("", f"is not UTF-8 text: {error.reason} at byte {error.start}")]) from None
+    values, found = _parse(text, source)
+    values, of_profile = _under(values, profile)
+    return _sweep(values, source, overrides, found, of_profile)
+
+
+def recorded(record: Mapping[str, Any], folder: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep of a sweep.json, in the folder that it is in now, under ``key=value`` overrides.
+
+    Raises ``InputError`` with every problem that can be found at once.
+    """
+    values = {**record["spec"], "storage": str(folder.parent)}
+    return _sweep(values, str(folder / "sweep.json"), overrides, [], [])
+
+
+def _sweep(
+    values: dict[str, Any], source: str, overrides: Sequence[str], found: list[Problem], of_profile: list[Problem]
+) -> Sweep:
+    """The validated sweep of a spec's values; ``found`` is what is wrong with its text, ``of_profile`` beyond that."""
+    values, more = _apply(values, overrides)
+    more = of_profile + more
+    if "seed" in values:
+        more.append(Problem("seed", "is not a key of a sweep: its seeds are search.seeds"))
+        values = without(values, ["seed"])
+    values = expand(values)
+    try:
+        model = SweepModel.model_validate(values)
+    except ValidationError as error:
+        found += more + problems_of(error, SweepModel)
+        raise InputError(source, found + _beyond(values, error, found)) from None
+    sweep = Sweep(model, source)
+    found += more + check(sweep)
+    if found:
+        raise InputError(source, found)
+    return _typed(sweep)
+
+
+def _typed(sweep: Sweep) -> Sweep:
+    """The sweep with every listed value as its leaf's type: YAML reads 1e-3 as text and 1 as a whole number."""
+
+    def typed(name: str, value: Any) -> Any:
+        return flatten(sweep.resolve({name: value}))[name]
+
+    def typed_dimension(name: str, dimension: Dimension) -> Dimension:
+        when = {
+            other: tuple(typed(other, v) for v in wanted) if isinstance(wanted, tuple) else typed(other, wanted)
+            for other, wanted in dimension.when.items()
+        }
+        lists = {
+            kind: tuple(typed(name, value) for value in listed)
+            for kind, listed in (("choice", dimension.choice), ("grid", dimension.grid))
+            if listed is not None
+        }
+        return dimension.model_copy(update={"when": when, **lists})
+
+    space = {name: typed_dimension(name, dimension) for name, dimension in sweep.search.space.items()}
+    controls = tuple(
+        control.model_copy(update={"set": {name: typed(name, value) for name, value in control.set.items()}})
+        for control in sweep.model.controls
+    )
+    search = sweep.search.model_copy(update={"space": space})
+    return Sweep(sweep.model.model_copy(update={"search": search, "controls": controls}), sweep.source)
+
+
+def _parse(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
+    """The file's values, and the keys that it gives twice (YAML would keep the last one silently)."""
+    try:
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        repeated = _repeated(root, "")  # before merged mappings are written out
+        values = None if root is None else loader.construct_document(root)
+    except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
+        raise InputError(source, [Problem("", f"is not valid YAML: {' '.join(str(error).split())}")]) from None
+    if not isinstance(values, dict):
+        raise InputError(source, [Problem("", "must be a mapping of keys to values, with at least name and search")])
+    return values, repeated
+
+
+def _repeated(node: yaml.Node | None, prefix: str) -> list[Problem]:
+    found: list[Problem] = []
+    if isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            found += _repeated(item, f"{prefix.removesuffix('.')}[{i}].")
+    if not isinstance(node, yaml.MappingNode):
+        return found
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        name = f"{prefix}{key.value}"
+        line = key.start_mark.line + 1
+        if name in lines:
+            found.append(Problem(name, f"is given twice, in lines {lines[name]} and {line}; keep one"))
+        lines[name] = line
+        # What is merged in has been looked at where it stands.
+        if key.tag != MERGE:
+            found += _repeated(value, f"{name}.")
+    return found
+
+
+def _apply(values: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
+    """The values with ``--set key=value`` applied; a key of the space may itself hold dots."""
+    found = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            found.append(Problem(f"--set {text}", "must read key=value, such as train.lr=1e-4"))
+            continue
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            found.append(Problem(f"--set {key}", f"{value!r} is not a YAML value"))
+            continue
+        values = _with(values, key, parsed)
+    return values, found
+
+
+def _with(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """The values with one leaf set; the space's keys hold dots themselves."""
+    prefix = "search.space."
+    if not key.startswith(prefix):
+        return with_leaves(values, {key: value})
+    search = values.get("search")
+    search = dict(search) if isinstance(search, dict) else {}
+    space = search.get("space")
+    search["space"] = {**(space if isinstance(space, dict) else {}), key.removeprefix(prefix): value}
+    return {**values, "search": search}
+
+
+def _under(values: dict[str, Any], profile: str | None) -> tuple[dict[str, Any], list[Problem]]:
+    """The values with a profile's leaves set and its name added to theirs."""
+    if profile is None:
+        return values, []
+    profiles = values.get("profiles")
+    known = profiles if isinstance(profiles, dict) else {}
+    if profile not in known:
+        hint = suggestion(profile, map(str, known)) if known else "the spec has none"
+        return values, [Problem("profiles", f"there is no profile {profile}; {hint}")]
+    if "name" in values:
+        values = {**values, "name": f"{values['name']}-{profile}"}
+    # What is no mapping is told by the validation of the whole spec.
+    leaves = known[profile] if isinstance(known[profile], dict) else {}
+    for key, value in leaves.items():
+        values = _with(values, str(key), value)
+    return values, []
+
+
+def _beyond(values: dict[str, Any], error: ValidationError, reported: Sequence[Problem]) -> list[Problem]:
+    """What ``check`` finds in a spec that is invalid already, judged as if what is wrong were not there."""
+    for _ in range(4):
+        for detail in error.errors(include_url=False):
+            # Of a dimension nothing is left that could be judged without the part that is wrong.
+            dimension = detail["loc"][:2] == ("search", "space")
+            values = without(values, detail["loc"][:3] if dimension else detail["loc"])
+        values = {"name": "unnamed", **values}
+        search = values.get("search")
+        values["search"] = search = dict(search) if isinstance(search, dict) else {"trials": 1}
+        if not search.get("space"):
+            search["space"] = {"train.lr": {"float": [1e-4, 1e-3]}}
+        try:
+            model = SweepModel.model_validate(values)
+        except ValidationError as next_error:
+            error = next_error
+            continue
+        keys = {problem.key for problem in reported}
+        return [problem for problem in check(Sweep(model, "")) if problem.key not in keys]
+    return []
