@@ -6,17 +6,21 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.13 python3.12 python3.11;
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p; done))
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
-CODE := linearizer_core sweeps analysis
+# A process a core; all that starts Ray goes to the same one, for two Rays would starve each other.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
-.PHONY: help setup sweep test test-fast lint chaos bench ui lock
+.PHONY: help setup sweep test test-fast test-all coverage lint figures chaos bench ui lock
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make sweep      set up, run the quickstart sweep, print its ablation table"
-	@echo "make test       set up, run the test suite"
+	@echo "make test       set up, run the test suite: ten minutes on two cores"
 	@echo "make setup      build $(VENV) alone"
 	@echo "make test-fast  the tests that start no Ray"
-	@echo "make lint       ruff and mypy"
+	@echo "make test-all   the long ones too: clusters, killed servers, sweeps of hundreds of trials"
+	@echo "make coverage   the test suite, and which lines it runs"
+	@echo "make lint       ruff, mypy and who may import whom"
+	@echo "make figures    draw the pictures of docs/ from their sources (graphviz)"
 	@echo "make chaos      faults done to running sweeps, measured into docs/reliability.md"
 	@echo "make bench      benchmarks against their peers"
 	@echo "make ui         MLflow's UI on 127.0.0.1:5000"
@@ -37,15 +41,25 @@ sweep: setup
 	$(BIN)/linsweep table quickstart
 
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "not slow and not long"
+	$(PYTEST) -m "not slow and not long"
+
+test-all: setup
+	$(PYTEST) -m ""
+
+coverage: setup
+	$(PYTEST) --cov --cov-report=term
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
+
+figures:
+	dot -Tsvg docs/images/trial.dot -o docs/images/trial.svg
 
 # Built from source by the setuptools of requirements.lock, which also holds all else that they need.
 $(PEERS): requirements-bench.lock $(READY)
