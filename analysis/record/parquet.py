@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +14,7 @@ import pyarrow.parquet as pq
 
 from analysis.record.frames import Frames, Part, categorised
 from analysis.record.sweep_info import RecordError, SweepInfo
+from linearizer_core.experiment.files import whole
 
 KEY = b"linearizer_sweeps"
 VERSION = 1
@@ -98,11 +97,5 @@ def unnested(column: pa.ChunkedArray) -> tuple[Any, Any, list[str], Any, Any]:
 def write_table(table: pa.Table, key: bytes, about: Mapping[str, Any], path: Path) -> None:
     """Write a table whole, with ``about`` as JSON in its metadata."""
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), key: json.dumps(about)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

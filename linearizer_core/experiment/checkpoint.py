@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,11 +17,13 @@ from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.checks import model_problems
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping, to_mapping
 from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.files import whole, write_whole
 from linearizer_core.models.base import Model
 
 FORMAT = 3
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+DIGEST = "weights_sha256"
 
 
 class CheckpointError(LinsweepError, ValueError):
@@ -25,15 +31,23 @@ class CheckpointError(LinsweepError, ValueError):
 
 
 def save(folder: Path | str, model: Model, config: TrialConfig) -> None:
-    """Write ``model.safetensors`` and ``config.json`` into ``folder``."""
+    """Write ``model.safetensors`` and ``config.json``, which has the digest of the weights, into ``folder``.
+
+    Raises ``OSError`` naming the file that cannot be written; the folder is no checkpoint then.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # The configuration is what makes the folder a checkpoint: it goes first and comes back last.
     (folder / CONFIG).unlink(missing_ok=True)
-    save_model(model, str(folder / WEIGHTS))  # a network that g_x and g_y share is written once
+    with whole(folder / WEIGHTS) as temporary:
+        try:
+            save_model(model, str(temporary))  # a network that g_x and g_y share is written once
+        except SafetensorError as error:
+            raise OSError(errno.EIO, str(error)) from None
+        digest = _digest(temporary)
     dtype = str(model.dtype).removeprefix("torch.")
-    record = {"format": FORMAT, "event": list(model.event), "dtype": dtype, "config": to_mapping(config)}
-    (folder / CONFIG).write_text(json.dumps(record, indent=2) + "\n")
+    record = {"format": FORMAT, "event": list(model.event), "dtype": dtype, DIGEST: digest}
+    write_whole(folder / CONFIG, json.dumps({**record, "config": to_mapping(config)}, indent=2) + "\n")
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Model, TrialConfig]:
@@ -60,11 +74,23 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Model,
     except (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint's configuration: {error}") from error
     try:
+        _check_digest(record, folder / WEIGHTS)
         _check_dtypes(model, folder / WEIGHTS)
         load_model(model, folder / WEIGHTS)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: not the weights of the model in {CONFIG}: {error}") from error
     return model.to(device).eval(), config
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_digest(record: Mapping[str, Any], path: Path) -> None:
+    """Raise ``ValueError`` for weights that are not those that were saved; checkpoints before had no digest."""
+    if DIGEST in record and record[DIGEST] != _digest(path):
+        raise ValueError("its SHA-256 is another than it was saved with")
 
 
 def _check_dtypes(model: Model, path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from linearizer_core.experiment.files import SUFFIX, remove_unfinished, whole
 
 HEADER = b"linearizer state 1\n"
 """Of a file: then the SHA-256 of the rest in 64 hexadecimal digits and a newline, then what ``torch.save`` wrote."""
@@ -36,22 +36,10 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getbuffer()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
-    try:
-        with temporary.open("wb") as file:
-            file.write(HEADER + hashlib.sha256(payload).hexdigest().encode() + b"\n")
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            path.replace(_before(path))
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # of file systems that have no such thing
-        _flush_folder(path.parent)
+    remove_unfinished(path)  # a state may be gigabytes, and each crash would leave one
+    with whole(path, previous=_before(path)) as temporary, temporary.open("wb") as file:
+        file.write(HEADER + hashlib.sha256(payload).hexdigest().encode() + b"\n")
+        file.write(payload)
 
 
 def load_state(path: Path) -> Loaded:
@@ -69,7 +57,9 @@ def load_state(path: Path) -> Loaded:
 
 def remove_state(path: Path) -> None:
     """Remove both states, and what a crash left of a third, where there are any."""
-    for file in (path, _before(path), _temporary(path)):
+    remove_unfinished(path)
+    # Versions before had one name for what they were writing.
+    for file in (path, _before(path), path.with_suffix(SUFFIX)):
         file.unlink(missing_ok=True)
 
 
@@ -86,16 +76,3 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _before(path: Path) -> Path:
     return path.with_suffix(f".before{path.suffix}")
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_suffix(".part")
-
-
-def _flush_folder(folder: Path) -> None:
-    """Bring renamed files to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.data import ImageData
+from linearizer_core.experiment.files import write_whole
 
 RECIPE = "classifier-1"
 """Named in the cache's file name: to be changed with anything below that changes the trained weights."""
@@ -30,6 +31,13 @@ STEPS = 1500
 """The most steps: a set that would need more has batches of twice the size, and as many epochs as it then gets."""
 
 FEATURES = 64
+
+DIGEST = "sha256"
+"""The key under which a file of weights has their checksum."""
+
+
+class FeaturesError(LinsweepError, ValueError):
+    """A classifier that cannot be used; the message names its file and what to do."""
 
 
 class Classifier(nn.Module):
@@ -113,7 +121,7 @@ def cached_classifier(data: ImageData, cache: Path) -> Classifier:
     """The data set's classifier from ``cache``, trained and stored there first if no sound one is there.
 
     Of several processes that want it at once, one trains it and the others wait. Raises ``ValueError`` for a data set
-    without labels.
+    without labels, ``FeaturesError`` for a stored one whose weights have changed.
     """
     if data.classes == 0:
         raise ValueError(f"{data.name} has no labels: the classifier that this metric is taken in needs them")
@@ -125,20 +133,29 @@ def cached_classifier(data: ImageData, cache: Path) -> Classifier:
             stored = _stored(path, data)
             if stored is None:
                 stored = train_classifier(data)
-                # Written under a name of its own and moved: a reader sees the whole file or none.
-                temporary = cache / f".{path.name}.{os.getpid()}.part"
-                save_file(stored.state_dict(), temporary)
-                temporary.replace(path)
+                # Older versions read it as well: they leave the metadata alone.
+                write_whole(path, save(stored.state_dict(), {DIGEST: checksum(stored)}))
     return stored
 
 
 def _stored(path: Path, data: ImageData) -> Classifier | None:
-    """The classifier in a file; ``None`` where there is none, or none of this architecture."""
+    """The classifier in a file; ``None`` where there is none, or none of this architecture.
+
+    Raises ``FeaturesError`` where its weights are not those that were written: scores in other features would stand
+    beside those of earlier trials.
+    """
     model = Classifier(data.event, data.classes)
     try:
+        with safe_open(path, "pt") as file:
+            written = (file.metadata() or {}).get(DIGEST)
         model.load_state_dict(load_file(path))
     except (FileNotFoundError, SafetensorError, RuntimeError):
         return None
+    if written is not None and checksum(model) != written:
+        raise FeaturesError(
+            f"{path}: is damaged: its weights are not those that were written, by their SHA-256; remove it, "
+            "and the classifier is trained again"
+        )
     return model.eval().requires_grad_(False)
 
 

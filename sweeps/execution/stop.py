@@ -10,8 +10,9 @@ from typing import Any
 
 from ray.tune import Stopper
 
+from linearizer_core.experiment.files import write_whole
 from sweeps.record.ledger import Meter
-from sweeps.record.paths import SweepPaths, write_whole
+from sweeps.record.paths import SweepPaths
 from sweeps.spec.model import Budget
 
 STOP_SECONDS = 60.0

@@ -7,7 +7,8 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
-from sweeps.record.paths import SweepPaths, write_whole
+from linearizer_core.experiment.files import write_whole
+from sweeps.record.paths import SweepPaths
 from sweeps.spec.model import Budget, Resources
 
 PERIOD = 5.0

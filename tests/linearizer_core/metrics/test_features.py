@@ -19,6 +19,7 @@ from linearizer_core.metrics.features import (
     FEATURES,
     RECIPE,
     Classifier,
+    FeaturesError,
     cached_classifier,
     checksum,
     train_classifier,
@@ -170,6 +171,21 @@ def test_a_damaged_file_is_replaced(
     assert {name: tensor.shape for name, tensor in load_file(path).items()} == {
         name: tensor.shape for name, tensor in sound.state_dict().items()
     }
+
+
+def test_a_classifier_whose_weights_have_changed_is_not_used(
+    few: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "train_classifier", lambda data: Classifier(data.event, data.classes))
+    cached_classifier(few, tmp_path)
+    path = cache_file(few, tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(FeaturesError, match=f"{path.name}: is damaged: .*; remove it, and the classifier is trained"):
+        cached_classifier(few, tmp_path)
+    path.unlink()
+    cached_classifier(few, tmp_path)
 
 
 def test_of_those_who_want_it_at_once_one_trains_it(
