@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from linearizer_core.experiment.journal_lines import (
+    ArtifactEvent,
+    BadLine,
+    CurveEvent,
+    EndEvent,
+    EpochEvent,
+    Event,
+    Kind,
+    LineReader,
+    State,
+    SummaryEvent,
+    TrialEvent,
+)
 
 from linearizer_core.errors import LinsweepError
 
 if TYPE_CHECKING:
     from linearizer_core.experiment.evaluation import Curve
-
-Kind = Literal["search", "control", "confirm", "reference"]
-State = Literal["finished", "stopped", "failed", "interrupted"]
 
 ENDED: tuple[State, ...] = ("finished", "stopped", "failed")
 """States that a trial stays in: a sweep that is launched again does not repeat it."""
@@ -200,3 +212,178 @@ def outcome(path: Path) -> Outcome:
                 state, reason, epoch = event["state"], event["reason"], event["epoch"]
     last = rungs[max(rungs)] if rungs else {}
     return Outcome(state, reason, epoch, {**last, **summary}, rungs, begun, saved, reused)
+
+
+class JournalWarning(UserWarning):
+    """A line of a journal could not be read: its event does not count, and all others do."""
+
+
+@dataclass
+class Attempt:
+    """One attempt at a trial: its ``trial`` line, and when it was ``last`` heard of, UNIX seconds."""
+
+    event: TrialEvent
+    last: float
+
+    @property
+    def worked(self) -> float:
+        """Seconds from its start to its last event; 0 where the clock was set back."""
+        return max(0.0, self.last - self.event["time"])
+
+
+@dataclass
+class TrialState:
+    """What a trial has come to, by the events of its journal so far."""
+
+    begun: bool = False
+    """Whether there is any attempt at it: what comes before the first does not count."""
+    attempts: list[Attempt] = field(default_factory=list)
+    """All attempts, the last one being that which counts."""
+    state: State | None = None
+    """How it ended; None while it runs, or where its process died."""
+    reason: str | None = None
+    """Why it ended so."""
+    epoch: int = 0
+    """The last epoch that was trained."""
+    saved: int = 0
+    """The epoch that another attempt would go on from."""
+    epochs: dict[int, EpochEvent] = field(default_factory=dict)
+    """Each epoch as the attempt trained it that counts: those after an attempt's ``resumed_epoch`` were lost to it."""
+    trained: dict[int, EpochEvent] = field(default_factory=dict)
+    """Each epoch as it was trained first, for who has shown that to somebody."""
+    curves: dict[str, CurveEvent] = field(default_factory=dict)
+    """The last attempt's curves by metric."""
+    artifacts: dict[str, ArtifactEvent] = field(default_factory=dict)
+    """The last attempt's artifacts by path."""
+    summary: SummaryEvent | None = None
+    """The last attempt's end scalars."""
+    end: EndEvent | None = None
+    """The last attempt's end."""
+    last_end: EndEvent | None = None
+    """The end that came last, also where another attempt has begun since."""
+    warnings: dict[str, float] = field(default_factory=dict)
+    """What did not go as configured, each in one line, and when it was said first, UNIX seconds."""
+    damage: list[BadLine] = field(default_factory=list)
+    """What of the journal could not be read."""
+
+    @property
+    def first(self) -> TrialEvent | None:
+        """The ``trial`` line of the first attempt, None where there is none."""
+        return self.attempts[0].event if self.attempts else None
+
+    @property
+    def head(self) -> TrialEvent | None:
+        """The ``trial`` line of the last attempt: its identity, configuration and provenance."""
+        return self.attempts[-1].event if self.attempts else None
+
+    @property
+    def identity(self) -> TrialIdentity | None:
+        """Who the trial is, by its last attempt."""
+        head = self.head
+        return None if head is None else TrialIdentity(*(head[name] for name in IDENTITY))  # type: ignore[literal-required]
+
+    @property
+    def reused_from(self) -> str | None:
+        """The identical trial, as ``SWEEP/TRIAL``, that it was taken over from."""
+        return self.head.get("reused_from") if self.head else None
+
+    @property
+    def rungs(self) -> dict[int, dict[str, float]]:
+        """The metrics of every evaluated epoch, without those that every epoch has."""
+        rungs = {}
+        for epoch, event in self.epochs.items():
+            measured = {k: float(v) for k, v in event["metrics"].items() if not k.startswith(UNEVALUATED)}
+            if measured:
+                rungs[epoch] = measured
+        return rungs
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The end scalars, over the metrics of the last evaluated epoch."""
+        rungs = self.rungs
+        summary = self.summary["metrics"] if self.summary else {}
+        return {**(rungs[max(rungs)] if rungs else {}), **{key: float(value) for key, value in summary.items()}}
+
+
+IDENTITY = tuple(TrialIdentity.__dataclass_fields__)
+
+
+def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> TrialState:
+    """What the events of a journal add up to; the only code that knows what they mean.
+
+    Where a journal is read in pieces ``state`` is what the pieces before came to: it goes on from there, in place. Of a
+    piece alone it is ``TrialState(begun=True)``.
+
+    >>> events = [{"event": "epoch", "time": 1.0, "epoch": 1, "metrics": {"quality/swd_collapsed": 0.5}}]
+    >>> fold(events, TrialState(begun=True)).metrics
+    {'quality/swd_collapsed': 0.5}
+    """
+    state = TrialState() if state is None else state
+    for event in events:
+        if isinstance(event, BadLine):
+            state.damage.append(event)
+            continue
+        if event["event"] == "epoch":
+            state.epoch = event["epoch"]
+            state.epochs[state.epoch] = event
+            state.trained.setdefault(state.epoch, event)
+        elif event["event"] == "trial":
+            _begin(state, event)
+        elif event["event"] == "curve":
+            state.curves[event["metric"]] = event
+        elif event["event"] == "summary":
+            state.summary = event
+        elif event["event"] == "saved":
+            state.saved = event["epoch"]
+        elif event["event"] == "artifact":
+            state.artifacts[event["path"]] = event
+        elif event["event"] == "warning":
+            state.warnings.setdefault(" ".join(event["message"].split()), event["time"])
+        else:
+            state.end = state.last_end = event
+            state.state, state.reason = event["state"], event["reason"]
+            state.epoch = state.epoch if event["epoch"] is None else event["epoch"]
+        if state.attempts:
+            state.attempts[-1].last = event["time"]
+    return state
+
+
+def _begin(state: TrialState, event: TrialEvent) -> None:
+    """Another attempt: what the one before did after its checkpoint is lost, and whatever it came to."""
+    state.begun = True
+    state.attempts.append(Attempt(event, event["time"]))
+    state.epoch = state.saved = event["resumed_epoch"]
+    state.epochs = {epoch: kept for epoch, kept in state.epochs.items() if epoch <= state.epoch}
+    state.curves, state.artifacts, state.summary = {}, {}, None
+    state.end = state.state = state.reason = None
+
+
+def lines(path: Path, content: bytes, reader: LineReader | None = None) -> Iterator[Event | BadLine]:
+    """The events in a journal's bytes, and what in them is none; a last line without an end is none either."""
+    reader = reader or LineReader(path)
+    *whole, rest = content.split(b"\n")
+    for line in whole:
+        yield from reader.read(line)
+    if rest:
+        problem = "NUL bytes, as a power cut leaves them" if b"\0" in rest else "is cut off, or being written"
+        yield BadLine(path, len(whole) + 1, problem)
+
+
+def state_of(path: Path) -> TrialState:
+    """What a journal tells of its trial, nothing where there is no file; warns of every line that cannot be read.
+
+    Raises ``OSError`` for a file that cannot be read at all.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return TrialState()
+    state = fold(lines(path, content))
+    warn(state.damage)
+    return state
+
+
+def warn(damage: Iterable[BadLine | str]) -> None:
+    """Warn of what of a journal could not be read: a ``JournalWarning`` each."""
+    for line in damage:
+        warnings.warn(str(line), JournalWarning, stacklevel=3)

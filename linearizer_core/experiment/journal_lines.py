@@ -1,0 +1,348 @@
+"""One line of a journal: the events that there are, and how bytes become one of them, or a reason why they do not."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict, cast, get_args
+
+Kind = Literal["search", "control", "confirm", "reference"]
+State = Literal["finished", "stopped", "failed", "interrupted"]
+
+LARGEST = 2**63 - 1
+"""No epoch, step or seed is larger: frames keep them in 64 bits."""
+LATEST = 1e11
+"""UNIX seconds after which nothing was written: they lie three thousand years ahead."""
+
+NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf, None: math.nan}
+"""How values that are not finite are written, and what they are."""
+
+
+class TrialEvent(TypedDict):
+    """A trial starts, or starts again."""
+
+    event: Literal["trial"]
+    time: float
+    sweep: str
+    trial: str
+    kind: Kind
+    label: str | None
+    number: int
+    config_hash: str
+    seed: int | None
+    overrides: dict[str, Any]
+    attempt: int
+    resumed_epoch: int
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    reused_from: NotRequired[str | None]
+
+
+class EpochEvent(TypedDict):
+    """What one epoch gave."""
+
+    event: Literal["epoch"]
+    time: float
+    epoch: int
+    metrics: dict[str, float]
+
+
+class CurveEvent(TypedDict):
+    """A metric against the number of solver steps."""
+
+    event: Literal["curve"]
+    time: float
+    metric: str
+    steps: list[int]
+    values: list[float]
+
+
+class SummaryEvent(TypedDict):
+    """The end scalars."""
+
+    event: Literal["summary"]
+    time: float
+    metrics: dict[str, float]
+
+
+class WarningEvent(TypedDict):
+    """Something did not go as configured."""
+
+    event: Literal["warning"]
+    time: float
+    message: str
+
+
+class SavedEvent(TypedDict):
+    """Another attempt goes on after this epoch."""
+
+    event: Literal["saved"]
+    time: float
+    epoch: int
+
+
+class ArtifactEvent(TypedDict):
+    """A file, or folder, below the trial's artifacts is complete."""
+
+    event: Literal["artifact"]
+    time: float
+    path: str
+
+
+class EndEvent(TypedDict):
+    """A trial's end; without an ``epoch``, None, it is the last one trained."""
+
+    event: Literal["end"]
+    time: float
+    state: State
+    reason: str | None
+    epoch: int | None
+
+
+Event = TrialEvent | EpochEvent | CurveEvent | SummaryEvent | WarningEvent | SavedEvent | ArtifactEvent | EndEvent
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """Something in a journal that is no event, or not a whole one: where it stands, and what is wrong with it."""
+
+    path: Path
+    number: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.number}: {self.problem}"
+
+
+Decode = Callable[[bytes], Any]
+"""Bytes to what they are as JSON; raises ``ValueError`` where they are not."""
+
+
+def _decoded(line: bytes) -> Any:
+    return json.loads(line.decode())
+
+
+@dataclass
+class LineReader:
+    """Makes events of a journal's lines, given in turn; ``begun`` is whether a trial line has come before.
+
+    ``decode`` may be a faster reader of JSON than Python's: what it refuses is read by that.
+
+    >>> reader = LineReader(Path("t000-s0.jsonl"), begun=True)
+    >>> reader.read(b'{"event": "saved", "time": 1.0, "epoch": 3}')
+    [{'event': 'saved', 'time': 1.0, 'epoch': 3}]
+    >>> print(*reader.read(b'{"event": "saved", "time": 2.0}'))
+    t000-s0.jsonl:2: the saved line lacks 'epoch'
+    """
+
+    path: Path
+    begun: bool = False
+    number: int = 0
+    decode: Decode = _decoded
+    _before: bytes = b""
+    _attempts: set[bytes] = field(default_factory=set)
+
+    def read(self, line: bytes) -> list[Event | BadLine]:
+        """What a line holds: one event, nothing where it is blank, or what can be saved of a broken one."""
+        self.number += 1
+        if line == self._before and line.strip():
+            return [self._bad("repeats the line before it")]
+        self._before = line
+        try:
+            value = self.decode(line)
+            check = CHECKS[value["event"]]
+        except (ValueError, RecursionError, TypeError, KeyError):
+            return list(self._saved(line))
+        return [self._checked(value, check, line)]
+
+    def _checked(self, value: dict[str, Any], check: Callable[[dict[str, Any]], None], line: bytes) -> Event | BadLine:
+        """An event whose fields are right, where it can stand."""
+        name = value["event"]
+        try:
+            time = value["time"]
+            if type(time) not in (float, int) or not 0 <= time < LATEST:
+                raise ValueError(f"time must be UNIX seconds, got {_short(time)}")
+            check(value)
+        except KeyError as error:
+            return self._bad(f"the {name} line lacks {error}")
+        except ValueError as error:
+            return self._bad(f"malformed {name} line: {error}")
+        if name == "trial":
+            if line in self._attempts:
+                return self._bad("repeats the trial line of an attempt")
+            self._attempts.add(line)
+            self.begun = True
+        elif not self.begun:
+            return self._bad(f"a journal begins with a trial line, got {name!r}")
+        return cast(Event, value)
+
+    def _saved(self, line: bytes) -> Iterator[Event | BadLine]:
+        """The events in a line that is not one, and what is wrong with it, if anything is."""
+        stripped = line.strip(b"\0 \t\r\n").removeprefix(BYTE_ORDER_MARK)
+        if not stripped and b"\0" not in line:
+            return
+        found: list[Event | BadLine] = []
+        spans: list[tuple[int, int]] = []
+        for value, begin, end in _objects(stripped):
+            check = CHECKS.get(value["event"]) if type(value.get("event")) is str else None
+            if check is not None:
+                found.append(self._checked(value, check, stripped[begin:end]))
+                spans.append((begin, end))
+        if b"\0" in line:
+            yield self._bad("NUL bytes, as a power cut leaves them where something was written")
+        elif spans != [(0, len(stripped))]:
+            yield self._bad(_wrong(stripped, len(spans)))
+        yield from found
+
+    def _bad(self, problem: str) -> BadLine:
+        return BadLine(self.path, self.number, problem)
+
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BEGINNING = re.compile(r'\{\s*"event"\s*:')
+"""How an event begins; within a string of JSON the quotes would be escaped."""
+
+
+def _objects(line: bytes) -> Iterator[tuple[dict[str, Any], int, int]]:
+    """The JSON objects in a line that begin as events do, with where they stand in its bytes."""
+    decoder = json.JSONDecoder()
+    # One byte a character, so that places in the text are places in the bytes.
+    text, end = line.decode("latin-1"), 0
+    for begin in (0, *(match.start() for match in BEGINNING.finditer(text))):
+        if begin < end:
+            continue
+        try:
+            _, stop = decoder.raw_decode(text, begin)
+            value = json.loads(line[begin:stop].decode())
+        except (ValueError, RecursionError):
+            continue
+        if type(value) is dict:
+            end = stop
+            yield value, begin, stop
+
+
+def _wrong(line: bytes, events: int) -> str:
+    """What is wrong with a line that is not one event, where so many events could be read of it."""
+    if events > 1:
+        return f"{events} events on one line"
+    if events:
+        return f"half an event, with another one on the same line: {_text(line)}"
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        value = None
+    if type(value) is dict and type(value.get("event")) is str:
+        return f"{_short(value['event'])} is no event of a journal"
+    return f"is not a JSON object with an event: {_text(line)}"
+
+
+def _text(line: bytes) -> str:
+    return line[:80].decode(errors="replace")
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:80]
+
+
+# What each event must have. Fields that a reader can do without are filled in; anything wrong raises ``KeyError`` for a
+# field that is not there, and ``ValueError``.
+
+
+def _check_trial(event: dict[str, Any]) -> None:
+    for name in ("sweep", "trial", "config_hash"):
+        _need(type(event[name]) is str, name, "text", event[name])
+    kinds = get_args(Kind)
+    if event["kind"] not in kinds:
+        raise ValueError(f"kind must be one of {', '.join(kinds)}, got {_short(event['kind'])}")
+    for name in ("number", "attempt"):
+        _whole(name, event[name])
+    if event["seed"] is not None:
+        _whole("seed", event["seed"], -LARGEST)
+    _whole("resumed_epoch", event.setdefault("resumed_epoch", 0))
+    for name in ("label", "reused_from"):
+        _need(event.get(name) is None or type(event[name]) is str, name, "text", event.get(name))
+    event.setdefault("label", None)
+    for name in ("overrides", "config", "provenance"):
+        _need(type(event.setdefault(name, {})) is dict, name, "a mapping", event[name])
+
+
+def _check_epoch(event: dict[str, Any]) -> None:
+    _whole("epoch", event["epoch"])
+    _check_metrics(event)
+
+
+def _check_metrics(event: dict[str, Any]) -> None:
+    metrics = event["metrics"]
+    _need(type(metrics) is dict, "metrics", "a mapping", metrics)
+    if set(map(type, metrics.values())) != {float}:
+        event["metrics"] = {name: _number(name, value) for name, value in metrics.items()}
+
+
+def _check_curve(event: dict[str, Any]) -> None:
+    _need(type(event["metric"]) is str, "metric", "text", event["metric"])
+    steps, values = event["steps"], event["values"]
+    for name in ("steps", "values"):
+        _need(type(event[name]) is list, name, "a list", event[name])
+    for step in steps:
+        _whole("steps", step)
+    if set(map(type, values)) != {float}:
+        event["values"] = [_number("values", value) for value in values]
+    if len(steps) != len(values):
+        raise ValueError(f"{len(steps)} steps but {len(values)} values")
+
+
+def _check_warning(event: dict[str, Any]) -> None:
+    _need(type(event["message"]) is str, "message", "text", event["message"])
+
+
+def _check_saved(event: dict[str, Any]) -> None:
+    _whole("epoch", event["epoch"])
+
+
+def _check_artifact(event: dict[str, Any]) -> None:
+    _need(type(event["path"]) is str, "path", "text", event["path"])
+
+
+def _check_end(event: dict[str, Any]) -> None:
+    states = get_args(State)
+    if event["state"] not in states:
+        raise ValueError(f"state must be one of {', '.join(states)}, got {_short(event['state'])}")
+    reason = event.setdefault("reason", None)
+    _need(reason is None or type(reason) is str, "reason", "text", reason)
+    if event.setdefault("epoch", None) is not None:
+        _whole("epoch", event["epoch"])
+
+
+CHECKS: Mapping[str, Callable[[dict[str, Any]], None]] = {
+    "trial": _check_trial,
+    "epoch": _check_epoch,
+    "curve": _check_curve,
+    "summary": _check_metrics,
+    "warning": _check_warning,
+    "saved": _check_saved,
+    "artifact": _check_artifact,
+    "end": _check_end,
+}
+
+
+def _need(right: bool, name: str, what: str, value: Any) -> None:
+    if not right:
+        raise ValueError(f"{name} must be {what}, got {_short(value)}")
+
+
+def _whole(name: str, value: Any, least: int = 0) -> None:
+    if type(value) is not int or not least <= value <= LARGEST:
+        raise ValueError(f"{name} must be a whole number, got {_short(value)}")
+
+
+def _number(name: str, value: Any) -> float:
+    """A number as it is written: the words for values that are not finite stand for themselves."""
+    if type(value) is float or (type(value) is int and abs(value) <= LARGEST):
+        return value
+    if value is None or (type(value) is str and value in NOT_FINITE):
+        return NOT_FINITE[value]
+    raise ValueError(f"{name} must be a number, got {_short(value)}")
