@@ -8,38 +8,38 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from analysis.configuration.ranking import Best, best, by_configuration
+    from analysis.configuration.frame import by_configuration
+    from analysis.configuration.ranking import Best, best
+    from analysis.figures.maps import axes_versus_objective, heat_map
+    from analysis.figures.parallel import parallel_coordinates
+    from analysis.figures.pareto import pareto
     from analysis.figures.pictures import samples, spectrum
+    from analysis.figures.rank_curves import rank_curves
+    from analysis.figures.steps import steps_versus_quality
     from analysis.figures.style import save
-    from analysis.figures.sweep_figures import (
-        axes_versus_objective,
-        heat_map,
-        parallel_coordinates,
-        pareto,
-        rank_curves,
-        steps_versus_quality,
-    )
     from analysis.record.runs import Counts, Record, RecordError, SweepInfo, load
     from analysis.render.table import Cell, Column, Row, Table
-    from analysis.tables.configurations import configurations, marginal, pivot
+    from analysis.tables.configurations import configurations
+    from analysis.tables.marginal import marginal
+    from analysis.tables.pairs import pivot
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "configuration.ranking": ["Best", "best", "by_configuration"],
+        "configuration.frame": ["by_configuration"],
+        "configuration.ranking": ["Best", "best"],
+        "figures.maps": ["axes_versus_objective", "heat_map"],
+        "figures.parallel": ["parallel_coordinates"],
+        "figures.pareto": ["pareto"],
         "figures.pictures": ["samples", "spectrum"],
+        "figures.rank_curves": ["rank_curves"],
+        "figures.steps": ["steps_versus_quality"],
         "figures.style": ["save"],
-        "figures.sweep_figures": [
-            "axes_versus_objective",
-            "heat_map",
-            "parallel_coordinates",
-            "pareto",
-            "rank_curves",
-            "steps_versus_quality",
-        ],
         "record.runs": ["Counts", "Record", "RecordError", "SweepInfo", "load"],
         "render.table": ["Cell", "Column", "Row", "Table"],
-        "tables.configurations": ["configurations", "marginal", "pivot"],
+        "tables.configurations": ["configurations"],
+        "tables.marginal": ["marginal"],
+        "tables.pairs": ["pivot"],
     },
 )
 

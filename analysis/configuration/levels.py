@@ -1,4 +1,4 @@
-"""The values of an axis in words, in order: what the rows and columns of an ablation stand for."""
+"""The values of an axis, in order, as the categories or bins that tables and figures compare."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.configuration.words import word
 from analysis.record.runs import Record
 from analysis.render.table import MISSING
 
@@ -35,7 +36,7 @@ def levels(record: Record, axis: str, values: pd.Series[Any]) -> pd.Series[Any]:
         codes, labels = _bins(present, logarithmic)
     else:
         codes = [distinct.index(value) for value in present]
-        labels = [_word(value) for value in distinct]
+        labels = [word(value) for value in distinct]
     named = pd.Series([labels[code] for code in codes], index=present.index, dtype="object")
     words = named.reindex(values.index, fill_value=MISSING)
     seen = set(words)
@@ -52,27 +53,6 @@ def distinct_values(record: Record, axis: str, values: pd.Series[Any]) -> list[A
 def _listed(record: Record, axis: str) -> list[Any]:
     dimensions = [sweep.dimension(axis) for sweep in record.sweeps]
     return [value for found in dimensions for value in found.get("choice") or found.get("grid") or ()]
-
-
-def words_of(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Each value of an axis in words."""
-    words = [MISSING if pd.isna(value) else _word(value) for value in values]
-    return pd.Series(words, index=values.index, dtype="object")
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool | np.bool_):
-        return str(value).lower()
-    return value if isinstance(value, str) else f"{value:.12g}"
-
-
-def short_names(axes: Sequence[str]) -> dict[str, str]:
-    """The last part of each dotted name, and the part before it where two would read the same."""
-    last = [axis.rpartition(".")[2] for axis in axes]
-    return {
-        axis: name if last.count(name) == 1 else ".".join(axis.split(".")[-2:])
-        for axis, name in zip(axes, last, strict=True)
-    }
 
 
 def is_number(values: pd.Series[Any]) -> bool:

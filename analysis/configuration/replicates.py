@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.configuration.frame import by_configuration
 from analysis.configuration.levels import plain
-from analysis.configuration.ranking import by_configuration
 from analysis.record.runs import Direction, Record
 from analysis.render.table import Cell
-from analysis.statistics.tests import LEVEL, METHODS, Comparison, Method, compare, estimate, holm
+from analysis.statistics.intervals import LEVEL, METHODS, Method, estimate
+from analysis.statistics.tests import Comparison, compare, holm
 
 SAME = "≈"
 KEY = ["sweep", "trial"]

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from analysis.configuration.levels import is_number, levels, short_names, words_of
-from analysis.configuration.ranking import better
+from analysis.configuration.levels import is_number, levels
+from analysis.configuration.objective import better
+from analysis.configuration.words import short_names, words_of
 from analysis.figures import style
 from analysis.record.runs import Record
 
@@ -206,3 +207,11 @@ def wrapped(text: str, width: int = LABEL_WIDTH) -> str:
             lines.append("")
         lines[-1] = f"{lines[-1]} {word}".strip()
     return "\n".join(lines)
+
+
+def configuration_words(record: Record, point: Mapping[Any, Any], key: str) -> str:
+    """What a configuration tells of itself."""
+    value = float(point[key])
+    words = "no value" if math.isnan(value) else f"{key} {number(value, float(point[f'{key} ci95']))}"
+    state = "" if point["state"] == "finished" else f" [{point['words']}]"
+    return f"{point['name']} ({place_words(record, point)}){state}: {words}"

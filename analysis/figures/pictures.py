@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullFormatter
 
-from analysis.configuration.levels import short_names, words_of
-from analysis.configuration.ranking import best, first_objective, ranked
+from analysis.configuration.objective import first_objective
+from analysis.configuration.ranking import best, ranked
+from analysis.configuration.words import short_names, words_of
 from analysis.figures import style
 from analysis.figures.drawing import marked, metric_words, number, place_words
 from analysis.figures.style import Chart

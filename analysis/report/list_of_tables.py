@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from analysis.configuration.levels import is_number
 from analysis.record.runs import Record, RecordError
 from analysis.render.table import Table
-from analysis.statistics.tests import Method
+from analysis.statistics.intervals import Method
 from analysis.tables.anytime import anytime
-from analysis.tables.configurations import comparisons, configurations, marginal, one_factor, pivot
+from analysis.tables.configurations import configurations
 from analysis.tables.importance import importance
 from analysis.tables.interaction import interaction
+from analysis.tables.marginal import marginal
+from analysis.tables.one_factor import one_factor
+from analysis.tables.pairs import comparisons, pivot
 from analysis.tables.pareto import front
 from analysis.tables.scaling import scaling
 from analysis.tables.steps import steps_to_quality

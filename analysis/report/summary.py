@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.configuration.levels import words_of
-from analysis.configuration.ranking import Best, best, by_configuration, first_objective
+from analysis.configuration.frame import by_configuration
+from analysis.configuration.objective import first_objective
+from analysis.configuration.ranking import Best, best
+from analysis.configuration.words import words_of
 from analysis.record.runs import Record, SweepInfo
 from analysis.render.table import Cell, Column, number_format
 

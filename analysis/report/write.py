@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.figures.maps import axes_versus_objective, depth_and_rank
+from analysis.figures.steps import steps_versus_quality
 from analysis.figures.style import save
-from analysis.figures.sweep_figures import axes_versus_objective, depth_and_rank, steps_versus_quality
 from analysis.record.runs import Record, RecordError, load
 from analysis.render.table import Table
 from analysis.report.appendix import write_appendix
 from analysis.report.list_of_figures import illustrations
 from analysis.report.list_of_tables import Tables, ablation_tables, statistics_tables
 from analysis.report.page import page
-from analysis.statistics.tests import Method
+from analysis.statistics.intervals import Method
 from analysis.tables.cost import cost, failures, provenance
 
 

@@ -1,4 +1,4 @@
-"""Statistics of replicates: intervals of a mean, paired comparisons, corrections for many of them, effect sizes.
+"""Paired and unpaired comparisons of replicates, corrections for many of them, and effect sizes.
 
 Arrays are float64; the last dimension holds the replicates, or the comparisons of one table, and all others are
 independent repetitions.
@@ -6,33 +6,17 @@ independent repetitions.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from scipy import special, stats
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
-Method = Literal["t", "bootstrap"]
+from analysis.statistics.intervals import LEVEL, Array, student
 
-METHODS: dict[Method, str] = {"t": "Student t", "bootstrap": "BCa bootstrap"}
-LEVEL = 0.05
-"""Of every test; intervals hold the rest."""
-RESAMPLES = 9999
 WILCOXON_FROM = 6
 """Pairs from which on the two-sided signed-rank test can fall below 0.05: its least p is 2 / 2ⁿ."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean of ``n`` replicates with the ends of its 95 % confidence interval, which are None for fewer than two."""
-
-    mean: float
-    n: int
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,40 +38,6 @@ class Comparison:
     wilcoxon: float | None = None
     d_z: float | None = None
     hedges_g: float | None = None
-
-
-def student(count: Any) -> Any:
-    """Half the width of a mean's 95 % confidence interval, in standard deviations of ``count`` values."""
-    return special.stdtrit(np.maximum(count - 1, 1), 1 - LEVEL / 2) / np.sqrt(count)
-
-
-def estimate(values: Sequence[float] | Array, method: Method = "t") -> Estimate:
-    """The mean of replicates and its interval, by Student's t or by the bias-corrected accelerated bootstrap.
-
-    The bootstrap (Efron, 1987) draws 9,999 resamples from a fixed seed; where its acceleration is not defined, the
-    percentile interval takes its place. Raises ``ValueError`` for no values.
-    """
-    sample = np.asarray(values, dtype=np.float64)
-    if sample.size == 0:
-        raise ValueError("there is no mean of no values")
-    # The sum of equal numbers, divided, can be off by a bit, and so can their deviation from it.
-    mean = float(sample.mean()) if np.ptp(sample) else float(sample[0])
-    if sample.size < 2 or not np.isfinite(sample).all():
-        return Estimate(mean, sample.size)
-    if np.ptp(sample) == 0:
-        return Estimate(mean, sample.size, mean, mean)
-    if method == "t":
-        reach = float(sample.std(ddof=1) * student(sample.size))
-        return Estimate(mean, sample.size, mean - reach, mean + reach)
-    for how in ("BCa", "percentile"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-            found = stats.bootstrap(
-                (sample,), np.mean, n_resamples=RESAMPLES, method=how, rng=np.random.default_rng(0)
-            ).confidence_interval
-        if np.isfinite([found.low, found.high]).all():
-            break
-    return Estimate(mean, sample.size, float(found.low), float(found.high))
 
 
 def paired_t(differences: Array) -> tuple[Array, Array]:
@@ -175,15 +125,3 @@ def holm(p: Sequence[float] | Array, family: int | None = None) -> Array:
     adjusted = np.empty_like(values)
     np.put_along_axis(adjusted, order, np.minimum(raised, 1.0), axis=-1)
     return adjusted
-
-
-def rank_agreement(scores: Array) -> float:
-    """The mean Spearman correlation between all pairs of rows (judges) of scores (judges, things); ties share ranks.
-
-    NaN for fewer than two judges or things, and where one of them tells nothing apart.
-    """
-    ranks = stats.rankdata(scores, axis=-1)
-    if min(ranks.shape) < 2 or (np.ptp(ranks, axis=-1) == 0).any():
-        return float("nan")
-    correlations = np.corrcoef(ranks)
-    return float(correlations[np.triu_indices(len(ranks), k=1)].mean())

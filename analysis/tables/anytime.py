@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
-from analysis.configuration.ranking import by_configuration, first_objective
+from analysis.configuration.frame import by_configuration
+from analysis.configuration.objective import first_objective
 from analysis.record.runs import Direction, Record, RecordError, SweepInfo
 from analysis.render.table import Cell, Column, Row, Table, number_format
-from analysis.statistics.tests import compare, estimate, holm
+from analysis.statistics.intervals import estimate
+from analysis.statistics.tests import compare, holm
 
 Unit = Literal["seconds", "gpu_hours", "trials"]
 SHARES = (0.25, 0.5, 1.0)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.record.runs import KINDS, STATES, Record, SweepInfo
 from analysis.render.table import Cell, Column, Row, Table
-from analysis.tables.configurations import BLOCKS
+from analysis.tables.layout import BLOCKS
 
 NAMES = {"search": "search", **{kind: name for kind, name in BLOCKS.items() if name}}
 GPU_SECONDS = "cost/gpu_seconds"

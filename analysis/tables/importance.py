@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
-from analysis.configuration.levels import short_names
-from analysis.configuration.ranking import better, first_objective
+from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import population, seed_values
+from analysis.configuration.words import short_names
 from analysis.record.runs import Record, RecordError
 from analysis.render.table import Cell, Column, Row, Table
-from analysis.statistics.tests import LEVEL, Array, rank_agreement
+from analysis.statistics.agreement import rank_agreement
+from analysis.statistics.intervals import LEVEL, Array
 
 if TYPE_CHECKING:
     import optuna

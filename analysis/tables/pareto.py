@@ -9,65 +9,19 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
-from analysis.configuration.levels import is_number, short_names
-from analysis.configuration.ranking import better, by_configuration, first_objective
+from analysis.configuration.frame import by_configuration
+from analysis.configuration.levels import is_number
+from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import seed_values
+from analysis.configuration.words import short_names
 from analysis.record.runs import Direction, Record, RecordError
 from analysis.render.table import Cell, Column, Row, Table, number_format
-from analysis.statistics.tests import Array
-from analysis.tables.configurations import header
+from analysis.statistics.fronts import hypervolume, nondominated
+from analysis.statistics.intervals import Array
+from analysis.tables.layout import header
 
 COSTS = ("cost/params", "cost/sample_mflop_collapsed")
 """What quality is weighed against where the sweep has one objective only."""
-
-
-def nondominated(points: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which of the points (points, objectives), all minimised, no other one is at least as good as in everything.
-
-    Of equal points all are kept. Raises ``ValueError`` for values that are not finite.
-    """
-    values = _checked(points)
-    kept = np.ones(len(values), dtype=np.bool_)
-    for index, point in enumerate(values):
-        kept[index] = not ((values <= point).all(axis=1) & (values < point).any(axis=1)).any()
-    return kept
-
-
-def hypervolume(points: Array, reference: Array) -> float:
-    """The exact volume between the points (points, objectives), all minimised, and a reference point.
-
-    One, two and three objectives. Points that are not below the reference in everything add nothing. Raises
-    ``ValueError`` for more objectives and for values that are not finite.
-    """
-    values, corner = _checked(points), np.asarray(reference, dtype=np.float64)
-    if corner.shape != values.shape[1:] or not 1 <= corner.size <= 3:
-        raise ValueError(f"the volume is of 1, 2 or 3 objectives and a reference of as many, got {corner.size}")
-    inside = values[(values < corner).all(axis=1)]
-    if not len(inside):
-        return 0.0
-    if corner.size == 1:
-        return float(corner[0] - inside.min())
-    if corner.size == 2:
-        return _area(inside, corner)
-    order = inside[np.argsort(inside[:, 2], kind="stable")]
-    depths = np.diff(np.append(order[:, 2], corner[2]))
-    # Between two depths the cross-section is the area of all the points before them.
-    return float(sum(depth * _area(order[: i + 1, :2], corner[:2]) for i, depth in enumerate(depths) if depth > 0))
-
-
-def _area(points: Array, corner: Array) -> float:
-    """The area between points below the corner and the corner: a staircase."""
-    order = points[np.lexsort((points[:, 1], points[:, 0]))]
-    heights = np.minimum.accumulate(order[:, 1])
-    widths = np.diff(np.append(order[:, 0], corner[0]))
-    return float((widths * (corner[1] - heights)).sum())
-
-
-def _checked(points: Array) -> Array:
-    values = np.asarray(points, dtype=np.float64)
-    if values.ndim != 2 or not np.isfinite(values).all():
-        raise ValueError("points must be a matrix (points, objectives) of finite numbers")
-    return values
 
 
 def front(

@@ -5,40 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.configuration.ranking import better, by_configuration, first_objective
-from analysis.record.runs import Direction, Record, RecordError
+from analysis.configuration.frame import by_configuration
+from analysis.configuration.objective import better, first_objective
+from analysis.record.runs import Record, RecordError
 from analysis.render.table import Cell, Column, Row, Table, number_format
-from analysis.statistics.tests import Array, estimate
+from analysis.statistics.curves import area, steps_to
+from analysis.statistics.intervals import Array, estimate
+from analysis.tables.layout import BLOCKS
 
-BLOCKS = {"search": "", "confirm": "confirmed at fresh seeds", "control": "controls"}
+SHOWN = ("search", "confirm", "control")
+"""The kinds of configurations that have steps to be counted."""
 SLACK = 0.05
 """How much worse than the best curve's last value is still the quality to be reached."""
-
-
-def steps_to(steps: Array, values: Array, target: float, direction: Direction) -> float:
-    """The fewest steps from which on a curve is as good as the target, at the first crossing; NaN where it never is.
-
-    ``steps`` ascend. Between two of them the curve is taken as straight over the logarithm of steps.
-    """
-    sign = 1.0 if direction == "min" else -1.0
-    gaps = sign * (np.asarray(values, dtype=np.float64) - target)
-    there = np.flatnonzero(gaps <= 0)
-    if not len(there):
-        return float("nan")
-    first = int(there[0])
-    if first == 0 or not np.isfinite(gaps[first - 1]):
-        return float(steps[first])
-    share = gaps[first - 1] / (gaps[first - 1] - gaps[first])
-    low, high = np.log(steps[first - 1]), np.log(steps[first])
-    return float(np.exp(low + share * (high - low)))
-
-
-def area(steps: Array, values: Array) -> float:
-    """The mean of a curve over the logarithm of steps, by trapezoids: the area under it over its width."""
-    logs = np.log(np.asarray(steps, dtype=np.float64))
-    if len(logs) == 1:
-        return float(values[0])
-    return float(np.trapezoid(values, logs) / (logs[-1] - logs[0]))
 
 
 def steps_to_quality(record: Record, metric: str | None = None, target: float | None = None) -> Table:
@@ -52,7 +30,7 @@ def steps_to_quality(record: Record, metric: str | None = None, target: float | 
     name = _curve(record, metric)
     direction = better(record, f"quality/{name}_collapsed") or "min"
     frame = by_configuration(record)
-    frame = frame[(frame["state"] == "finished") & frame["kind"].isin(list(BLOCKS))].reset_index(drop=True)
+    frame = frame[(frame["state"] == "finished") & frame["kind"].isin(SHOWN)].reset_index(drop=True)
     points = record.curves[record.curves["metric"] == f"nfe/{name}"]
     curves: dict[tuple[str, str], pd.DataFrame] = {
         (str(sweep), str(trial)): part.sort_values("step")
@@ -84,7 +62,7 @@ def steps_to_quality(record: Record, metric: str | None = None, target: float | 
             _mean(np.array([y[0] for _, y in pairs])),
             _mean(np.array([y[-1] for _, y in pairs])),
         ]
-        order = (list(BLOCKS).index(frame["kind"][index]), float(np.mean(there)) if len(there) else np.inf, index)
+        order = (SHOWN.index(frame["kind"][index]), float(np.mean(there)) if len(there) else np.inf, index)
         told.append((order, Row(tuple(cells), BLOCKS[frame["kind"][index]])))
     spec = number_format([value for _, found in rows for part in found for value in part["value"]])
     arrow = {"min": " ↓", "max": " ↑"}[direction]

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from analysis import best, configurations, load
-from analysis.configuration.ranking import better, ranked
+from analysis.configuration.objective import better
+from analysis.configuration.ranking import ranked
 from analysis.record.runs import Record
-from analysis.tables.configurations import header
+from analysis.tables.layout import header
 from linearizer_core.experiment.configuration import EvaluateConfig, TrialConfig
 from linearizer_core.experiment.families import family_of
 from tests.analysis.record_factory import DEPTH, FD, LR, RANK, SweepFiles

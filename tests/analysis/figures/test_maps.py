@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import RecordError, heat_map, load, parallel_coordinates, pareto, rank_curves
-from analysis.figures.sweep_figures import depth_and_rank
+from analysis.figures.maps import depth_and_rank
 from tests.analysis.record_factory import DEPTH, LR, RANK, STUDENT, SweepFiles, gridded, told
 
 

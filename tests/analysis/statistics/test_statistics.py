@@ -9,17 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.statistics.tests import (
-    Array,
-    compare,
-    estimate,
-    hedges_g,
-    holm,
-    paired_t,
-    rank_agreement,
-)
-from analysis.tables.interaction import two_way_anova
-from analysis.tables.scaling import fit_logarithm, fit_power_law, lack_of_fit
+from analysis.statistics.agreement import rank_agreement
+from analysis.statistics.anova import two_way_anova
+from analysis.statistics.intervals import Array, estimate
+from analysis.statistics.laws import fit_logarithm, fit_power_law, lack_of_fit
+from analysis.statistics.tests import compare, hedges_g, holm, paired_t
 
 SWEEPS = 1000
 

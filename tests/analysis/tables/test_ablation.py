@@ -29,7 +29,8 @@ from analysis import (
     pivot,
 )
 from analysis.render.table import latex, number_format
-from analysis.tables.configurations import comparisons, one_factor
+from analysis.tables.one_factor import one_factor
+from analysis.tables.pairs import comparisons
 from tests.analysis.record_factory import DEPTH, FD, LR, RANK, SweepFiles
 
 

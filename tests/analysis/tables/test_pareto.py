@@ -19,12 +19,14 @@ from scipy import stats
 from analysis import RecordError, Table, load
 from analysis.record.runs import Record
 from analysis.report.list_of_tables import ablation_tables, statistics_tables
+from analysis.statistics.curves import area, steps_to
+from analysis.statistics.fronts import hypervolume, nondominated
 from analysis.tables.anytime import anytime, best_so_far, mean_between
 from analysis.tables.importance import importance, study_of
 from analysis.tables.interaction import interaction
-from analysis.tables.pareto import front, hypervolume, nondominated
+from analysis.tables.pareto import front
 from analysis.tables.scaling import scaling
-from analysis.tables.steps import area, steps_to, steps_to_quality
+from analysis.tables.steps import steps_to_quality
 from tests.analysis.record_factory import DEPTH, FD, RANK, START, SweepFiles
 
 PARAMS = "cost/params"

@@ -1,0 +1,36 @@
+"""Names and values as they are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.render.table import MISSING
+
+ARROWS: dict[str | None, str] = {"min": " ↓", "max": " ↑", None: ""}
+"""Behind the name of a metric: which way it is better."""
+
+
+def words_of(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Each value of an axis in words."""
+    words = [MISSING if pd.isna(value) else word(value) for value in values]
+    return pd.Series(words, index=values.index, dtype="object")
+
+
+def word(value: Any) -> str:
+    """A value of an axis in words, to twelve digits."""
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    return value if isinstance(value, str) else f"{value:.12g}"
+
+
+def short_names(axes: Sequence[str]) -> dict[str, str]:
+    """The last part of each dotted name, and the part before it where two would read the same."""
+    last = [axis.rpartition(".")[2] for axis in axes]
+    return {
+        axis: name if last.count(name) == 1 else ".".join(axis.split(".")[-2:])
+        for axis, name in zip(axes, last, strict=True)
+    }

@@ -1,0 +1,170 @@
+"""Configurations over two axes: each one as a dot, and the means of pairs as a heat map."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from analysis.configuration.frame import by_configuration
+from analysis.configuration.levels import is_number
+from analysis.configuration.objective import first_objective
+from analysis.configuration.ranking import best
+from analysis.configuration.words import short_names
+from analysis.figures import style
+from analysis.figures.drawing import (
+    configuration_words,
+    marked,
+    metric_words,
+    norm_of,
+    plain_ticks,
+    positions,
+    wide,
+    wrapped,
+)
+from analysis.figures.style import Chart
+from analysis.record.runs import Record, RecordError
+from analysis.tables.pairs import pivot
+
+MOST_SPREADS = 5
+"""Columns of a heat map up to which a cell has room for its interval."""
+
+
+def depth_and_rank(record: Record) -> tuple[str, str]:
+    """The two axes that a map is of: depth and rank where they were searched, otherwise the first two of numbers.
+
+    Raises ``RecordError`` where there are no two.
+    """
+    numeric = [axis for axis in record.axes if is_number(record.runs[axis]) and record.runs[axis].notna().any()]
+    first = next((axis for axis in numeric if axis.endswith(".depth")), None)
+    second = next((axis for axis in numeric if axis.endswith(".rank")), None)
+    rest = [axis for axis in numeric if axis not in (first, second)]
+    chosen = [axis if axis is not None else rest.pop(0) if rest else None for axis in (first, second)]
+    if chosen[0] is None or chosen[1] is None:
+        raise RecordError(f"{record.names}: a map needs two searched axes of numbers; there is {', '.join(numeric)}")
+    return chosen[0], chosen[1]
+
+
+def axes_versus_objective(record: Record, x: str, y: str, metric: str | None = None) -> Chart:
+    """Configurations of the search over two axes, coloured by the objective (or another metric).
+
+    Stopped ones are hollow, failed ones crosses; the best is ringed. Raises ``RecordError`` for an unknown
+    axis or metric, and where no configuration has a value.
+    """
+    key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
+    for axis in (x, y):
+        record.checked(axis, record.axes, "axis")
+    frame = by_configuration(record)
+    frame = frame[frame["kind"] == "search"].reset_index(drop=True)
+    values = frame[key].astype("float64").replace([np.inf, -np.inf], np.nan)
+    if values.notna().sum() == 0:
+        raise RecordError(f"{record.names}: no configuration of the search has a value of {key}")
+    top, short = best(record), short_names(record.axes)
+    with style.applied():
+        figure = style.figure()
+        axes = figure.add_subplot()
+        xs, ys = positions(record, axes, x, frame[x]), positions(record, axes, y, frame[y], vertical=True)
+        norm, colormap = norm_of(values.dropna(), logarithmic=wide(values.dropna())), style.sequential()
+        for point in frame.assign(_x=xs, _y=ys, _value=values).to_dict("records"):
+            colour = colormap(norm(point["_value"]))
+            look: dict[str, Any] = {"s": 26, "facecolors": "none", "edgecolors": [colour], "linewidths": 1.2}
+            if point["state"] == "failed" or math.isnan(point["_value"]):
+                look = {"s": 20, "marker": "x", "color": style.GREY, "linewidths": 1.0}
+            elif point["state"] == "finished":
+                look |= {"facecolors": [colour], "edgecolors": "white", "linewidths": 0.4}
+            dots = axes.scatter(point["_x"], point["_y"], zorder=3, **look)
+            if not (math.isnan(point["_x"]) or math.isnan(point["_y"])):
+                marked(axes, dots, str(point["state"]), str(point["name"]), [configuration_words(record, point, key)])
+            if top is not None and (point["sweep"], point["trials"]) == (top.sweep, top.trials):
+                ring: dict[str, Any] = {"facecolors": "none", "edgecolors": style.INK, "linewidths": 1.0}
+                axes.scatter(point["_x"], point["_y"], s=90, zorder=3, **ring)
+        axes.set_xlabel(short[x])
+        axes.set_ylabel(short[y])
+        bar = figure.colorbar(ScalarMappable(norm, colormap), ax=axes, aspect=30)
+        bar.set_label(wrapped(metric_words(record, key), 36))
+        if isinstance(norm, LogNorm):
+            plain_ticks(bar.ax)
+        handles = _state_handles(frame, top is not None)
+        figure.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.0, handletextpad=0.2)
+    return figure
+
+
+def heat_map(
+    record: Record, x: str | None = None, y: str | None = None, metric: str | None = None, *, unequal: bool = False
+) -> Chart:
+    """The mean of a metric for each pair of values of two axes: ``analysis.pivot`` as a picture.
+
+    Depth across and rank upwards by default. The best pair is framed, ``≈`` marks what is not significantly
+    different from it, hatched pairs have no value. Raises ``RecordError`` as ``pivot`` does.
+    """
+    if x is None or y is None:
+        x, y = depth_and_rank(record)
+    key = first_objective(record)[0] if metric is None else metric
+    table = pivot(record, y, x, key, unequal=unequal)
+    rows = [row for row in table.rows if not row.block]
+    columns = [(place, column) for place, column in enumerate(table.columns) if place and column.key != "beside"]
+    found = {(across, up): row.cells[place] for up, row in enumerate(rows) for across, (place, _) in enumerate(columns)}
+    values = pd.Series([cell.value for cell in found.values() if not cell.missing], dtype="float64")
+    if values.empty:
+        raise RecordError(f"{record.names}: no pair of {x} and {y} has a value of {key}")
+    short = short_names(record.axes)
+    with style.applied():
+        figure = style.figure(0.75 + 0.36 * max(len(rows), 4))
+        axes = figure.add_subplot()
+        norm, colormap = norm_of(values, wide(values)), style.sequential()
+        for (across, up), cell in found.items():
+            column = columns[across][1]
+            corner = (across - 0.5, up - 0.5)
+            where = f"{short[x]} {column.header}, {short[y]} {rows[up].cells[0].value}"
+            if cell.missing:
+                box = Rectangle(corner, 1, 1, facecolor="white", edgecolor=style.PALE, hatch="////", linewidth=0)
+                words = wrapped(cell.reason, 9)
+                ground: dict[str, Any] = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
+                look: dict[str, Any] = {"color": style.GREY} | (ground if words else {})
+            else:
+                colour = colormap(norm(float(str(cell.value))))
+                box = Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=0.6)
+                digits = column.figures(cell)
+                words = f"{digits.value}{' ≈' if '≈' in cell.marker else ''}"
+                if len(digits.spread) == 1 and len(columns) <= MOST_SPREADS:
+                    words += f"\n± {digits.spread[0]}"
+                look = {"color": style.ink_on(colour), "weight": "bold" if cell.bold else "normal"}
+            axes.add_patch(box)
+            marked(axes, box, "", "", [f"{where}: {column.text(cell)}"])
+            axes.text(across, up, words, ha="center", va="center", fontsize=style.SMALL, linespacing=1.15, **look)
+            if cell.bold:
+                look = {"fill": False, "edgecolor": style.INK, "linewidth": 1.6, "zorder": 4, "clip_on": False}
+                axes.add_patch(Rectangle(corner, 1, 1, **look))
+        axes.set_xlim(-0.5, len(columns) - 0.5)
+        axes.set_ylim(-0.5, len(rows) - 0.5)
+        axes.set_xticks(range(len(columns)), [column.header for _, column in columns])
+        axes.set_yticks(range(len(rows)), [str(row.cells[0].value) for row in rows])
+        axes.tick_params(length=0)
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel(short[x])
+        axes.set_ylabel(short[y])
+        bar = figure.colorbar(ScalarMappable(norm, colormap), ax=axes, aspect=30)
+        bar.set_label(wrapped(metric_words(record, key), 36), fontsize=6.5)
+        if isinstance(norm, LogNorm):
+            plain_ticks(bar.ax)
+    return figure
+
+
+def _state_handles(frame: pd.DataFrame, ringed: bool) -> list[Line2D]:
+    dot: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4.5, "color": style.GREY}
+    handles = [Line2D([], [], label="finished", **dot)]
+    if frame["state"].isin(["stopped", "unfinished"]).any():
+        handles.append(Line2D([], [], label="stopped or unfinished", markerfacecolor="none", **dot))
+    if (frame["state"] == "failed").any():
+        handles.append(Line2D([], [], label="failed", **dot | {"marker": "x"}))
+    if ringed:
+        ring = {"markersize": 8, "color": style.INK}
+        handles.append(Line2D([], [], label="best", markerfacecolor="none", **dot | ring))
+    return handles

@@ -1,0 +1,120 @@
+"""All axes at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+
+from analysis.configuration.frame import by_configuration
+from analysis.configuration.levels import is_number, levels
+from analysis.configuration.objective import better, first_objective
+from analysis.configuration.ranking import best
+from analysis.configuration.words import short_names
+from analysis.figures import style
+from analysis.figures.drawing import (
+    configuration_words,
+    is_logarithmic,
+    marked,
+    metric_words,
+    norm_of,
+    plain_ticks,
+    wide,
+    wrapped,
+)
+from analysis.figures.style import Chart
+from analysis.record.runs import Record, RecordError
+from analysis.statistics.intervals import Array
+from analysis.tables.pareto import COSTS
+
+MOST_TICKS = 6
+
+
+def parallel_coordinates(record: Record, metrics: Sequence[str] | None = None) -> Chart:
+    """A line for each configuration of the search through its axes, its objectives and its size.
+
+    Coloured by the first objective; the best is thick, what did not finish is grey. ``metrics`` are the vertical
+    lines behind those of the axes. Raises ``RecordError`` for an unknown metric and where nothing finished.
+    """
+    key, direction = first_objective(record)
+    if metrics is None:
+        metrics = [*record.objective, *(cost for cost in COSTS[:1] if cost in record.metrics)]
+    shown = [*record.axes, *(record.checked(name, record.metrics, "metric") for name in metrics)]
+    frame = by_configuration(record)
+    frame = frame[frame["kind"] == "search"].reset_index(drop=True)
+    finished = (frame["state"] == "finished") & np.isfinite(frame[key].astype("float64"))
+    if not finished.any():
+        raise RecordError(f"{record.names}: no configuration of the search has finished with a finite {key}")
+    # An axis whose condition never held has no value anywhere.
+    shown = [name for name in shown if not is_number(frame[name]) or np.isfinite(frame[name].astype("float64")).any()]
+    scales = [_scale(record, name, frame[name]) for name in shown]
+    heights = np.column_stack([places for places, _ in scales])
+    values = frame.loc[finished, key].astype("float64")
+    worst_first = values.sort_values(ascending=direction == "max").index
+    order = [*frame.index[~finished], *worst_first]
+    short, top = short_names(record.axes), best(record)
+    with style.applied():
+        figure = style.figure(2.5)
+        axes = figure.add_subplot()
+        norm, colormap = norm_of(values, wide(values)), style.sequential()
+        for row in order:
+            point = frame.loc[row].to_dict()
+            first = top is not None and (point["sweep"], point["trials"]) == (top.sweep, top.trials)
+            look: dict[str, Any] = {"color": style.PALE, "linewidth": 0.7, "linestyle": (0, (3, 2))}
+            if finished[row]:
+                look = {"color": colormap(norm(values[row])), "linewidth": 2.2 if first else 0.9}
+            line = axes.plot(range(len(shown)), heights[row], zorder=3, **look)
+            series = "best" if first else "finished" if finished[row] else "not finished"
+            marked(axes, line[0], series, str(point["name"]), [configuration_words(record, point, key)])
+        for place, (name, (_, ticks)) in enumerate(zip(shown, scales, strict=True)):
+            axes.axvline(place, color=style.INK, linewidth=0.8, zorder=4)
+            for height, text in ticks:
+                axes.plot([place - 0.03, place], [height, height], color=style.INK, linewidth=0.6, zorder=4)
+                ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.75}
+                side: dict[str, Any] = {"x": place + 0.04, "ha": "left"} if place < len(shown) - 1 else {
+                    "x": place - 0.06, "ha": "right"}  # fmt: skip
+                axes.text(y=height, s=text, va="center", fontsize=style.SMALL, zorder=6, bbox=ground, **side)
+            words = short.get(name) or name.partition("/")[2].replace("_", " ")
+            arrow = {"min": " ↓", "max": " ↑", None: ""}[better(record, name)] if name in metrics else ""
+            axes.text(place, 1.07, wrapped(words, 12) + arrow, ha="center", va="bottom", fontsize=6.5)
+        axes.set_axis_off()
+        axes.set_ylim(-0.06, 1.06)
+        axes.set_xlim(-0.15, len(shown) - 0.85)
+        bar = figure.colorbar(ScalarMappable(norm, colormap), ax=axes, location="bottom", aspect=45, pad=0.02)
+        bar.set_label(metric_words(record, key))
+        if isinstance(norm, LogNorm):
+            plain_ticks(bar.ax, vertical=False)
+    return figure
+
+
+def _scale(record: Record, name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, str]]]:
+    """Heights in [0, 1] of a column's values, and the heights that are named."""
+    if not is_number(values):
+        words = levels(record, name, values)
+        last = max(len(words.cat.categories) - 1, 1)
+        ticks = [(place / last, str(word)) for place, word in enumerate(words.cat.categories)]
+        return words.cat.codes.to_numpy(dtype=np.float64) / last, ticks
+    numbers = values.astype("float64").replace([np.inf, -np.inf], np.nan)
+    present = [float(value) for value in sorted(numbers.dropna().unique())]
+    low, high = present[0], present[-1]
+    logarithmic = low > 0 and (is_logarithmic(record, name) or ("/" in name and high > 10 * low))
+
+    def height(value: float) -> float:
+        if math.isnan(value) or low == high:
+            return value * 0 + 0.5
+        if logarithmic:
+            return math.log(value / low) / math.log(high / low)
+        return (value - low) / (high - low)
+
+    named = present
+    if len(present) > MOST_TICKS:
+        named = list(np.geomspace(low, high, 5) if logarithmic else np.linspace(low, high, 5))
+    if pd.api.types.is_integer_dtype(values):
+        named = [float(round(value)) for value in named]
+    ticks = [(height(value), f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.3g}") for value in named]
+    return np.array([height(value) for value in numbers]), ticks

@@ -1,0 +1,109 @@
+"""Configurations by two metrics, and the front of those that nothing is better than in both."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from analysis.configuration.budget import check_equal
+from analysis.configuration.frame import by_configuration
+from analysis.configuration.objective import better, first_objective
+from analysis.figures import style
+from analysis.figures.drawing import (
+    configuration_words,
+    marked,
+    metric_words,
+    number,
+    plain_ticks,
+    value_axis,
+    wide,
+    wrapped,
+)
+from analysis.figures.style import Chart
+from analysis.record.runs import Record, RecordError
+from analysis.statistics.fronts import nondominated
+from analysis.tables.pareto import COSTS
+
+MOST_NAMED = 8
+"""Members of a front up to which each has its name beside it."""
+
+
+def pareto(record: Record, x: str | None = None, y: str | None = None, *, unequal: bool = False) -> Chart:
+    """Finished configurations of the search by two metrics, and the front that no other one is better than in both.
+
+    ``y`` is the first objective by default, ``x`` the second or, of a sweep with one, the size or cost of sampling.
+    Bars are 95 % Student t intervals over seeds. Raises ``RecordError`` for an unknown metric, where there is no
+    second one or nothing finished, and for unequal training, unless ``unequal``.
+    """
+    objectives = list(record.objective)
+    y = first_objective(record)[0] if y is None else record.checked(y, record.metrics, "metric")
+    others = [*objectives[1:], *(cost for cost in COSTS if cost in record.metrics)]
+    if x is None and not others:
+        raise RecordError(f"{record.names}: a front needs two metrics; there is no second objective and no cost")
+    x = others[0] if x is None else record.checked(x, record.metrics, "metric")
+    frame = by_configuration(record)
+    runs = record.runs[(record.runs["kind"] == "search") & (record.runs["state"] == "finished")]
+    if not unequal:
+        check_equal(record, runs, "a front")
+    frame = frame[(frame["kind"] == "search") & (frame["state"] == "finished")]
+    frame = frame[np.isfinite(frame[[x, y]].to_numpy(dtype=np.float64)).all(axis=1)].reset_index(drop=True)
+    if frame.empty:
+        raise RecordError(f"{record.names}: no finished configuration has {x} and {y}")
+    ways = {name: better(record, name) or "min" for name in (x, y)}
+    signs = np.array([1.0 if ways[name] == "min" else -1.0 for name in (x, y)])
+    on = nondominated(frame[[x, y]].to_numpy(dtype=np.float64) * signs)
+    with style.applied():
+        figure = style.figure()
+        axes = figure.add_subplot()
+        bars = []
+        for index, point in enumerate(frame.to_dict("records")):
+            look: dict[str, Any] = {"marker": "o", "markersize": 4, "markerfacecolor": "none", "color": style.GREY}
+            if on[index]:
+                look = {"marker": "o", "markersize": 5, "color": style.colours(3)[1], "zorder": 4}
+                look |= {"markeredgecolor": "white", "markeredgewidth": 0.4}
+            dot = axes.plot(point[x], point[y], linestyle="none", **look)
+            series = "front" if on[index] else "not on the front"
+            told = f"{configuration_words(record, point, y)}, {x} {number(float(point[x]))}"
+            marked(axes, dot[0], series, str(point["name"]), [told])
+            if not math.isnan(point[f"{y} ci95"]):
+                bars.append((point[x], point[y], point[f"{y} ci95"], look["color"], series, str(point["name"])))
+        order = frame[on].sort_values(x)
+        # Between two members nothing is known that is better than the worse of them.
+        where: Literal["post", "pre"] = "post" if ways[x] == "min" else "pre"
+        stair = axes.step(order[x], order[y], where=where, color=style.colours(3)[1], linewidth=1)
+        marked(axes, stair[0], "front", "", [])
+        value_axis(axes)
+        if wide(frame[x]):
+            axes.set_xscale("log")
+            plain_ticks(axes, vertical=False)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+        axes.margins(x=0.12)
+        low, high = axes.get_ylim()
+        for across, mean, half, colour, series, item in bars:
+            bar = axes.vlines(across, max(mean - half, low), min(mean + half, high), color=colour, linewidth=0.7)
+            marked(axes, bar, series, item, [])
+        axes.set_ylim(low, high)
+        if len(order) <= MOST_NAMED:
+            for place, point in enumerate(order.to_dict("records")):
+                # On both sides of the stair in turn: neighbours' names would meet.
+                side: dict[str, Any] = {"xytext": (3, 3), "ha": "left"}
+                if place % 2:
+                    side = {"xytext": (-3, -3), "ha": "right", "va": "top"}
+                side |= {"textcoords": "offset points", "fontsize": style.SMALL, "zorder": 5}
+                axes.annotate(str(point["name"]), (point[x], point[y]), **side)
+        axes.set_xlabel(metric_words(record, x))
+        axes.set_ylabel(wrapped(metric_words(record, y), 36))
+        dot_look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4.5}
+        handles = [Line2D([], [], color=style.colours(3)[1], label="Pareto front", **dot_look)]
+        if not on.all():
+            handles.append(
+                Line2D([], [], color=style.GREY, markerfacecolor="none", label="another is better in both", **dot_look)
+            )
+        figure.legend(handles=handles, loc="outside upper left", ncols=2, columnspacing=1.0, handletextpad=0.2)
+    return figure

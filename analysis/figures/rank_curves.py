@@ -1,0 +1,108 @@
+"""A metric against one axis, a line for each value of another."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import pandas as pd
+
+from analysis.configuration.budget import check_equal
+from analysis.configuration.frame import by_configuration
+from analysis.configuration.levels import levels
+from analysis.configuration.objective import first_objective
+from analysis.configuration.replicates import population, replicates
+from analysis.configuration.words import short_names
+from analysis.figures import style
+from analysis.figures.drawing import (
+    is_logarithmic,
+    label_lines,
+    marked,
+    metric_words,
+    number,
+    number_axis,
+    references,
+    value_axis,
+    wrapped,
+)
+from analysis.figures.maps import depth_and_rank
+from analysis.figures.style import Chart
+from analysis.record.runs import Record, RecordError
+
+DODGE = 0.018
+"""The share of an axis by which lines stand beside each other."""
+
+
+def rank_curves(
+    record: Record, x: str | None = None, by: str | None = None, metric: str | None = None, *, unequal: bool = False
+) -> Chart:
+    """A metric against one axis, a line for each value (or bin) of another: rank, and depth, by default.
+
+    Lines go through means of the finished configurations of the search; small dots are the replicates (seeds, or
+    configurations where these differ in something else), bars 95 % Student t intervals. References are dotted.
+    Raises ``RecordError`` for unknown names, where nothing has a value, and for unequal training, unless ``unequal``.
+    """
+    if x is None or by is None:
+        by, x = depth_and_rank(record)
+    for axis in (x, by):
+        record.checked(axis, record.axes, "axis")
+    key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
+    searched = record.runs[record.runs["kind"] == "search"]
+    if not unequal:
+        check_equal(record, searched[searched["state"] == "finished"], f"{key} by {by} and {x}")
+    frame = population(record, key, unequal)
+    frame = frame[frame["counts"] & frame[x].notna()]
+    if frame.empty:
+        raise RecordError(f"{record.names}: no finished configuration has a finite {key}")
+    lines = levels(record, by, frame[by])
+    keys = pd.Series(list(zip(lines.astype("object"), frame[x], strict=True)), frame.index, dtype="object")
+    compared = replicates(record, frame, key, keys, [x, by], unequal)
+    pairs = [cast(tuple[str, Any], pair) for pair in compared.groups]
+    groups = {pair: compared.groups[pair] for pair in sorted(pairs, key=lambda pair: pair[1])}
+    short, known = short_names(record.axes), sorted(float(value) for value in frame[x].unique())
+    logarithmic = known[0] > 0 and (is_logarithmic(record, x) or known[-1] >= 4 * known[0])
+    with style.applied():
+        figure = style.figure()
+        axes = figure.add_subplot()
+        bars: list[tuple[float, float, float, str, str]] = []
+        categories = list(lines.cat.categories)
+        for place, (colour, level) in enumerate(zip(style.colours(len(categories)), categories, strict=True)):
+            series, told, means = f"{short[by]} {level}", [], []
+            places = [value for name, value in groups if name == level]
+            # Bars at one place would hide each other.
+            step = DODGE * (place - (len(categories) - 1) / 2)
+            across = known[-1] - known[0]
+            beside = {
+                value: value * (known[-1] / known[0]) ** step if logarithmic else value + step * across
+                for value in places
+            }
+            for value in places:
+                replicated, cell = groups[level, value].values, compared.cell((level, value), "t")
+                half = math.nan if cell.half_width is None else cell.half_width
+                means.append(float(replicated.mean()))
+                bars.append((beside[value], means[-1], half, colour, series))
+                unit = compared.unit if len(replicated) > 1 else compared.unit[:-1]
+                numbers = f"{key} {number(means[-1], half)} ({len(replicated)} {unit})"
+                told.append(f"{series}, {short[x]} {value:g}: {numbers}")
+                if len(replicated) > 1:
+                    look: dict[str, Any] = {"linestyle": "none", "marker": ".", "markersize": 2.5, "alpha": 0.5}
+                    dots = axes.plot([beside[value]] * len(replicated), replicated, color=colour, **look)
+                    marked(axes, dots[0], series, series, [])
+            look = {"marker": style.MARKERS[place % len(style.MARKERS)], "markersize": 4, "label": series}
+            look |= {"markeredgecolor": "white", "markeredgewidth": 0.4, "zorder": 4}
+            line = axes.plot(list(beside.values()), means, color=colour, **look)
+            marked(axes, line[0], series, series, told)
+        labels = references(axes, by_configuration(record), key)
+        number_axis(axes, known, logarithmic=logarithmic)
+        axes.set_xlabel(short[x])
+        value_axis(axes)
+        low, high = axes.get_ylim()
+        for value, mean, half, colour, series in bars:
+            if not math.isnan(half):
+                bar = axes.vlines(value, max(mean - half, low), min(mean + half, high), color=colour, linewidth=0.8)
+                marked(axes, bar, series, series, [])
+        axes.set_ylim(low, high)
+        axes.set_ylabel(wrapped(metric_words(record, key), 36))
+        figure.legend(loc="outside upper left", ncols=4, columnspacing=1.0, handlelength=1.4)
+        label_lines(figure, axes, labels)
+    return figure

@@ -1,0 +1,53 @@
+"""Comparisons with one group as columns and notes of a table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+
+from analysis.configuration.replicates import SAME, Compared, Replicates
+from analysis.render.table import Cell, Column
+from analysis.statistics.intervals import LEVEL
+from analysis.statistics.tests import WILCOXON_FROM, Comparison
+
+
+def difference_columns(reference: str, spec: str) -> list[Column]:
+    """The columns of a comparison with ``reference``: difference, p, effect sizes."""
+    return [
+        Column(f"− {reference}", f"difference from the {reference}", spec=spec),
+        Column("p (Holm)", "p holm", spec=".2g"),
+        Column("p", "p", spec=".2g"),
+        Column("p (Wilcoxon)", "p wilcoxon", spec=".2g"),
+        Column("d_z", "d_z", spec=".2f"),
+        Column("Hedges g", "hedges g", spec=".2f"),
+    ]
+
+
+def difference_cells(compared: Compared, key: Hashable) -> list[Cell]:
+    """A comparison's cells; empty ones for the reference itself."""
+    found: Comparison | None = compared.found.get(key)
+    if found is None:
+        return [Cell("")] * 6
+    adjusted = compared.adjusted[key]
+    return [
+        Cell(found.difference, found.half_width, found.n, marker=SAME if adjusted >= LEVEL else ""),
+        Cell(None if math.isnan(adjusted) else adjusted),
+        Cell(found.p),
+        Cell(found.wilcoxon),
+        Cell(found.d_z),
+        Cell(found.hedges_g),
+    ]
+
+
+def tests_in_words(compared: Replicates, found: Compared, chosen: bool) -> list[str]:
+    """What the columns of a comparison are, and for how many p is corrected."""
+    if not found.family:
+        return [f"No tests: fewer than two {compared.unit}."]
+    test = f"paired t over common {compared.unit}" if compared.paired else "Welch's t"
+    why = " and all other pairs, since the reference is chosen by its value" if chosen else ""
+    return [
+        f"p: {test}, two-sided; Holm: corrected for {found.family} comparisons, those shown{why}; "
+        f"{SAME}: p ≥ {LEVEL:g}.",
+        f"Wilcoxon: signed ranks, from {WILCOXON_FROM} pairs on. d_z: mean difference over its standard deviation; "
+        "Hedges g: over the pooled one. In brackets: how many replicates.",
+    ]

@@ -1,0 +1,100 @@
+"""What tables of a record share: blocks, headers, notes, and which configurations they are about."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from analysis.configuration.objective import better, first_objective
+from analysis.configuration.replicates import population
+from analysis.configuration.words import ARROWS
+from analysis.record.runs import Record
+from analysis.render.table import Cell, Value
+from analysis.statistics.intervals import Method, estimate
+
+BLOCKS = {
+    "search": "",
+    "confirm": "confirmed at fresh seeds",
+    "control": "controls",
+    "reference": "references",
+}
+QUALITY = re.compile(r"(?P<split>quality|test)/(?P<metric>.+)_(?P<how>k\d+|collapsed|auc)")
+
+
+def header(record: Record, metric: str, family: str = "") -> str:
+    """A metric key in words, without the quality metric ``family``, with an arrow to where it is better."""
+    arrow = ARROWS[better(record, metric)]
+    match = QUALITY.fullmatch(metric)
+    if match is None:
+        return metric.partition("/")[2].replace("psnr", "PSNR").replace("_", " ") + arrow
+    how = re.sub(r"^k(?=\d)", "k=", match["how"])
+    words = [match["metric"]] if match["metric"] != family else []
+    return " ".join([*words, "test" if match["split"] == "test" else how]) + arrow
+
+
+def estimated(record: Record, row: Mapping[Any, Any], metric: str, ci: Method) -> Cell:
+    """A metric of a configuration, a row of ``by_configuration``, with its interval over seeds."""
+    half_width, value = row[f"{metric} ci95"], python_value(row[metric])
+    # The size of a model does not vary over its seeds: an interval would say nothing.
+    if metric == "cost/params" or math.isnan(half_width):
+        return Cell(value)
+    if ci == "t":
+        return Cell(value, float(half_width))
+    runs = record.runs
+    used = runs.loc[(runs["sweep"] == row["sweep"]) & runs["trial"].isin(row["used"]), metric]
+    found = estimate(used.to_numpy(), ci)
+    return Cell(value, interval=None if found.low is None or found.high is None else (found.low, found.high))
+
+
+def python_value(value: Any) -> Value:
+    """A value of a frame as Python's own type."""
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if type(value) in (str, int, float):
+        return cast(Value, value)
+    if isinstance(value, bool | np.bool_):
+        return str(value).lower()
+    plain: Value = value.item() if isinstance(value, np.generic) else value
+    return plain
+
+
+def failure_notes(record: Record) -> list[str]:
+    """Which trials failed and why, as a note; none where none did."""
+    failed = record.runs[record.runs["state"] == "failed"]
+    if failed.empty:
+        return []
+    reasons = failed["reason"].fillna("no reason recorded").str.split().str.join(" ").str.slice(0, 160)
+    groups = failed["trial"].groupby(reasons, sort=False)
+    told = "; ".join(f"{', '.join(trials)} ({reason})" for reason, trials in groups)
+    trials = int((record.runs["kind"] != "reference").sum())
+    return [f"Failed and left out: {len(failed)} of {trials} trials: {told}."]
+
+
+def metric_of(record: Record, metric: str | None) -> str:
+    """The metric asked for, or the first objective."""
+    return first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
+
+
+def searched_configurations(record: Record, metric: str, unequal: bool, *axes: str) -> pd.DataFrame:
+    """``population``, where the axes are known; raises ``RecordError`` otherwise."""
+    for axis in axes:
+        record.checked(axis, record.axes, "axis")
+    return population(record, metric, unequal)
+
+
+def population_notes(record: Record, frame: pd.DataFrame) -> list[str]:
+    """What is to be said of how the configurations were chosen, which are left out, and what failed."""
+    notes = []
+    samplers = {str(sweep.spec.get("search", {}).get("sampler", "grid")) for sweep in record.sweeps}
+    adaptive = ", ".join(sorted(samplers - {"grid", "random"}))
+    if adaptive:
+        notes.append(f"The sampler ({adaptive}) visits good regions more often than bad ones.")
+    odd = int(((frame["state"] == "finished") & ~frame["counts"]).sum())
+    if odd:
+        notes.append(f"Left out: {odd} finished without a finite value.")
+    return notes + failure_notes(record)

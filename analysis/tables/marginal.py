@@ -1,0 +1,71 @@
+"""The effect of one axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.configuration.budget import check_equal
+from analysis.configuration.levels import levels
+from analysis.configuration.objective import better
+from analysis.configuration.replicates import replicates
+from analysis.configuration.words import ARROWS, short_names
+from analysis.record.runs import Record
+from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.statistics.intervals import Method
+from analysis.tables.layout import metric_of, population_notes, searched_configurations
+
+
+def marginal(record: Record, axis: str, metric: str | None = None, *, ci: Method = "t", unequal: bool = False) -> Table:
+    """The effect of one axis: a row for each of its values, or for at most five bins of them.
+
+    Over finished configurations of the search: how many, the best, and the mean with its 95 % confidence
+    interval; then how many were stopped early or failed there, which have no part in the mean (with ``unequal``,
+    stopped ones have). ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or
+    metric, and where finished configurations were not trained alike, unless ``unequal``.
+    """
+    metric, direction = metric_of(record, metric), better(record, metric_of(record, metric))
+    frame = searched_configurations(record, metric, unequal, axis)
+    searched = record.runs[record.runs["kind"] == "search"]
+    if not unequal:
+        check_equal(record, searched[searched["state"] == "finished"], f"{metric} by {axis}")
+    column = levels(record, axis, frame[axis])
+    taking = frame[frame["counts"] | (frame["state"] != "stopped")]
+    compared = replicates(record, taking, metric, column[taking.index].astype("object"), [axis], unequal)
+    means, said = compared.cells(direction, ci)
+    rows = []
+    for level in column.cat.categories:
+        here = frame[column == level]
+        values = here.loc[here["counts"], metric]
+        others = [int((here["state"] == state).sum()) for state in ("stopped", "failed", "unfinished")]
+        cells = [Cell(level), Cell(len(values)), Cell(_top(values, direction)), means.get(level, Cell())]
+        rows.append([*cells, *map(Cell, others)])
+    spec, arrow = number_format(frame.loc[frame["counts"], metric]), ARROWS[direction]
+    columns = [
+        Column(short_names(record.axes)[axis], axis, "left"),
+        Column("finished", "finished", spec="d"),
+        Column(f"best{arrow}", f"best {metric}", spec=spec),
+        Column(f"mean{arrow}", metric, spec=spec),
+        *(Column(state, state, spec="d") for state in ("stopped", "failed", "unfinished")),
+    ]
+    # Columns with nothing to say are left out: the best of what has no direction, none unfinished.
+    silent = {2} if direction is None else set()
+    silent |= {6} if all(row[6].value == 0 for row in rows) else set()
+    kept = [index for index in range(len(columns)) if index not in silent]
+    stopped = int((frame["state"] == "stopped").sum())
+    if stopped and not unequal:
+        said.append(f"{stopped} were stopped early and have no part in means: where more were, the rest look better.")
+    return Table(
+        name=f"marginal-{short_names(record.axes)[axis]}",
+        title=f"{record.names}: {metric} by {axis}",
+        columns=tuple(columns[index] for index in kept),
+        rows=tuple(Row(tuple(row[index] for index in kept)) for row in rows),
+        notes=(*said, *population_notes(record, frame)),
+    )
+
+
+def _top(values: pd.Series[Any], direction: str | None) -> float | None:
+    if direction is None or values.empty:
+        return None
+    return float(values.min() if direction == "min" else values.max())

@@ -1,0 +1,116 @@
+"""One change at a time from a base configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.configuration.budget import check_equal
+from analysis.configuration.frame import by_configuration
+from analysis.configuration.objective import better
+from analysis.configuration.ranking import best
+from analysis.configuration.replicates import replicates
+from analysis.configuration.words import ARROWS, short_names, words_of
+from analysis.record.runs import Record, RecordError
+from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.statistics.intervals import Method
+from analysis.tables.differences import difference_cells, difference_columns, tests_in_words
+from analysis.tables.layout import failure_notes, metric_of
+
+
+def one_factor(
+    record: Record,
+    metric: str | None = None,
+    base: str | None = None,
+    *,
+    ci: Method = "t",
+    unequal: bool = False,
+) -> Table:
+    """One change at a time: what differs from a base configuration in one axis, and the controls, against the base.
+
+    ``base`` is a configuration's name; by default that which has the spec's own values, otherwise the best. Each
+    line has the mean over seeds, the paired difference from the base with its interval, p with Holm's correction
+    across the table, and effect sizes. ``metric`` is the first objective by default. Raises ``RecordError`` for an
+    unknown name or metric, where nothing differs from the base in one axis, and for unequal training, unless
+    ``unequal``.
+    """
+    metric = metric_of(record, metric)
+    every = by_configuration(record)
+    states = ["finished", "stopped"] if unequal else ["finished"]
+    finite = np.isfinite(every[metric].astype("float64"))
+    every = every.assign(counts=every["state"].isin(states) & finite)
+    start, chosen = _base(record, every, base)
+    here = every[(every["sweep"] == every["sweep"][start]) & every["kind"].isin(["search", "control"])]
+    axes = list(record.sweep(every["sweep"][start]).axes)
+    words = {axis: words_of(here[axis]) for axis in axes}
+    changed = {
+        index: [axis for axis in axes if words[axis][index] != words[axis][start]]
+        for index in here.index[here["kind"] == "search"]
+    }
+    near = {index: names[0] for index, names in changed.items() if len(names) == 1}
+    controls = [index for index in here.index[here["kind"] == "control"] if index != start]
+    if not near and not controls:
+        raise RecordError(
+            f"{record.names}: no configuration differs from {every['name'][start]} in one axis, and there is no control"
+        )
+    order = [start, *sorted(near, key=lambda index: (axes.index(near[index]), index)), *controls]
+    frame = here.loc[order]
+    if not unequal:
+        trials = {(row["sweep"], trial) for _, row in frame.iterrows() for trial in row["trials"]}
+        runs = record.runs
+        chosen_runs = [key in trials for key in zip(runs["sweep"], runs["trial"], strict=True)]
+        check_equal(record, runs[chosen_runs], f"{metric}, one change at a time,")
+    compared = replicates(record, frame, metric, pd.Series(order, order), record.axes, unequal)
+    among = int(here.loc[here["kind"] == "search", "counts"].sum()) if chosen else None
+    found = compared.against(start, order, chosen_among=among)
+    short = short_names(record.axes)
+    body = []
+    for index in order:
+        axis = near.get(index)
+        name = every["name"][index] if axis is None else f"{short[axis]} = {words[axis][index]}"
+        block = "controls" if index in controls else f"{axis}" if axis else ""
+        label = f"base: {name}" if index == start else name
+        body.append(Row((Cell(label), compared.cell(index, ci), *difference_cells(found, index)), block))
+    spec = number_format([row.cells[1].value for row in body if isinstance(row.cells[1].value, float)])
+    point = ", ".join(f"{short[axis]} {words[axis][start]}" for axis in axes)
+    return Table(
+        name="one-factor",
+        title=f"{record.names}: {metric}, one change at a time from {point}",
+        columns=(
+            Column("change", "change", "left"),
+            Column(f"mean{ARROWS[better(record, metric)]}", metric, spec=spec),
+            *difference_columns("base", spec),
+        ),
+        rows=tuple(body),
+        notes=(*tests_in_words(compared, found, chosen), *failure_notes(record)),
+    )
+
+
+def _base(record: Record, frame: pd.DataFrame, name: str | None) -> tuple[Any, bool]:
+    """The row of the base configuration, and whether its value is why it was chosen."""
+    tried = frame[frame["kind"].isin(["search", "control"])]
+    if name is not None:
+        record.checked(name, list(tried["name"]), "configuration")
+        return tried.index[tried["name"] == name][0], False
+    for sweep in record.sweeps:
+        mine = tried[(tried["sweep"] == sweep.name) & (tried["kind"] == "search")]
+        own = {axis: _leaf(sweep.spec, axis) for axis in sweep.axes}
+        for index, row in mine.iterrows():
+            if row["counts"] and all(not pd.isna(row[axis]) and row[axis] == own[axis] for axis in sweep.axes):
+                return index, False
+    top = best(record)
+    if top is None:
+        raise RecordError(f"{record.names}: no configuration has finished that others could be compared with")
+    found = (tried["sweep"] == top.sweep) & (tried["trials"] == top.trials)
+    return tried.index[found][0], True
+
+
+def _leaf(spec: Mapping[str, Any], name: str) -> Any:
+    """The base configuration's value of a dotted name."""
+    value: Any = spec
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

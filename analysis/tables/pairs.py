@@ -1,0 +1,130 @@
+"""The effect of one axis against another, and the tests behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from analysis.configuration.budget import check_equal
+from analysis.configuration.frame import by_configuration
+from analysis.configuration.levels import levels
+from analysis.configuration.objective import better
+from analysis.configuration.replicates import replicates
+from analysis.configuration.words import ARROWS, short_names
+from analysis.record.runs import Record, RecordError
+from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.statistics.intervals import Method
+from analysis.tables.differences import difference_cells, difference_columns, tests_in_words
+from analysis.tables.layout import BLOCKS, estimated, metric_of, population_notes, searched_configurations
+
+
+def pivot(
+    record: Record, rows: str, cols: str, metric: str | None = None, *, ci: Method = "t", unequal: bool = False
+) -> Table:
+    """The mean of a metric for each pair of values (or bins) of two axes, with its 95 % confidence interval.
+
+    Over seeds where every pair has the same configurations, otherwise over the finished configurations of the
+    search; how many stands in brackets, a pair without a value says why. The best is bold, and what is not
+    significantly different from it is marked. Controls and references stand below, in a column of their own.
+    ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or metric, and where
+    configurations were stopped early or not trained alike, unless ``unequal``.
+    """
+    if rows == cols:
+        raise RecordError(f"{record.names}: rows and columns must be two axes, got {rows!r} twice")
+    metric = metric_of(record, metric)
+    frame, keys = _crossed(record, metric, [rows, cols], unequal)
+    down, across = levels(record, rows, frame[rows]), levels(record, cols, frame[cols])
+    compared = replicates(record, frame, metric, keys, [rows, cols], unequal)
+    cells, said = compared.cells(better(record, metric), ci)
+    short, beside = short_names(record.axes), _beside(record, metric, ci)
+    body = [
+        Row(
+            (Cell(row), *(cells.get((row, col), Cell()) for col in across.cat.categories), *([Cell("")] * bool(beside)))
+        )
+        for row in down.cat.categories
+    ]
+    for name, block, cell in beside:
+        body.append(Row((Cell(name), *[Cell("")] * len(across.cat.categories), cell), block))
+    spec = number_format([cell.value for row in body for cell in row.cells if isinstance(cell.value, float)])
+    columns = [
+        Column(f"{short[rows]} / {short[cols]}", rows, "left"),
+        *(Column(str(col), f"{cols} = {col}", spec=spec) for col in across.cat.categories),
+        *([Column("beside", "beside", spec=spec)] if beside else []),
+    ]
+    return Table(
+        name=f"pivot-{short[rows]}-{short[cols]}",
+        title=f"{record.names}: mean {metric} by {rows} (rows) and {cols} (columns)",
+        columns=tuple(columns),
+        rows=tuple(body),
+        notes=(*said, *population_notes(record, frame)),
+    )
+
+
+def comparisons(
+    record: Record,
+    rows: str,
+    cols: str | None = None,
+    metric: str | None = None,
+    *,
+    unequal: bool = False,
+) -> Table:
+    """The best of an axis's values, or of the pairs of two axes, against every other: the tests behind ``pivot``.
+
+    Difference of means with its interval, p after Holm's correction for all pairs and before, Wilcoxon's p where
+    there are six pairs or more, and effect sizes. Raises ``RecordError`` as ``pivot`` does, and where nothing is
+    the best.
+    """
+    metric = metric_of(record, metric)
+    axes = [axis for axis in (rows, cols) if axis is not None]
+    frame, keys = _crossed(record, metric, axes, unequal)
+    compared = replicates(record, frame, metric, keys, axes, unequal)
+    top = compared.best(better(record, metric))
+    if top is None:
+        raise RecordError(f"{record.names}: {metric} has no best value among {' × '.join(axes)}: nothing to compare")
+    found = compared.against(top, list(compared.groups), chosen_among=len(compared.groups))
+    means, short = compared.cells(better(record, metric), "t")[0], short_names(record.axes)
+    order = sorted(found.found, key=lambda key: abs(found.found[key].difference))
+    body = [
+        Row((*map(Cell, key if isinstance(key, tuple) else (key,)), means[key], *difference_cells(found, key)))
+        for key in [top, *order]
+    ]
+    spec = number_format([cell.value for cell in means.values() if isinstance(cell.value, float)])
+    return Table(
+        name=f"comparisons-{'-'.join(short[axis] for axis in axes)}",
+        title=f"{record.names}: {metric} by {' and '.join(axes)}, against the best",
+        columns=(
+            *(Column(short[axis], axis, "left") for axis in axes),
+            Column(f"mean{ARROWS[better(record, metric)]}", metric, spec=spec),
+            *difference_columns("best", spec),
+        ),
+        rows=tuple(body),
+        notes=(*tests_in_words(compared, found, chosen=True), *population_notes(record, frame)),
+    )
+
+
+def _beside(record: Record, metric: str, ci: Method) -> list[tuple[str, str, Cell]]:
+    """Controls and references: name, block and value."""
+    frame = by_configuration(record, ["control", "reference"])
+    found = []
+    for row in frame.to_dict("records"):
+        if row["state"] == "failed":
+            found.append((row["name"], BLOCKS[row["kind"]], Cell(reason="failed")))
+            continue
+        count = None if pd.isna(row["seeds"]) else int(row["seeds"])
+        cell = replace(estimated(record, row, metric, ci), count=count)
+        found.append((row["name"], BLOCKS[row["kind"]], cell))
+    return found
+
+
+def _crossed(record: Record, metric: str, axes: Sequence[str], unequal: bool) -> tuple[pd.DataFrame, pd.Series[Any]]:
+    """The search's configurations, trained alike, and the cell of each: its level, or its levels of two axes."""
+    frame = searched_configurations(record, metric, unequal, *axes)
+    if not unequal:
+        what = f"{metric} by {' and '.join(axes)}"
+        check_equal(record, record.runs[record.runs["kind"] == "search"], what)
+    columns = [levels(record, axis, frame[axis]).astype("object") for axis in axes]
+    keys = list(zip(*columns, strict=True)) if len(axes) > 1 else list(columns[0])
+    return frame, pd.Series(keys, frame.index, dtype="object")
