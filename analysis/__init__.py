@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from analysis.figures.steps import steps_versus_quality
     from analysis.figures.style import save
     from analysis.record.runs import Counts, Record, RecordError, SweepInfo, load
-    from analysis.render.table import Cell, Column, Row, Table
+    from analysis.render.cells import Cell, Column, Row
+    from analysis.render.table import Table
     from analysis.tables.configurations import configurations
     from analysis.tables.marginal import marginal
     from analysis.tables.pairs import pivot
@@ -36,7 +37,8 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "figures.steps": ["steps_versus_quality"],
         "figures.style": ["save"],
         "record.runs": ["Counts", "Record", "RecordError", "SweepInfo", "load"],
-        "render.table": ["Cell", "Column", "Row", "Table"],
+        "render.cells": ["Cell", "Column", "Row"],
+        "render.table": ["Table"],
         "tables.configurations": ["configurations"],
         "tables.marginal": ["marginal"],
         "tables.pairs": ["pivot"],

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.configuration.words import word
 from analysis.record.runs import Record
-from analysis.render.table import MISSING
+from analysis.render.cells import MISSING
 
 MOST_BINS = 5
 MOST_VALUES = 8

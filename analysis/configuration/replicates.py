@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.configuration.frame import by_configuration
 from analysis.configuration.levels import plain
 from analysis.record.runs import Direction, Record
-from analysis.render.table import Cell
+from analysis.render.cells import Cell
 from analysis.statistics.intervals import LEVEL, METHODS, Method, estimate
 from analysis.statistics.tests import Comparison, compare, holm
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.render.table import MISSING
+from analysis.render.cells import MISSING
 
 ARROWS: dict[str | None, str] = {"min": " ↓", "max": " ↑", None: ""}
 """Behind the name of a metric: which way it is better."""

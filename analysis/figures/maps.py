@@ -130,7 +130,7 @@ def heat_map(
             else:
                 colour = colormap(norm(float(str(cell.value))))
                 box = Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=0.6)
-                digits = column.figures(cell)
+                digits = column.digits(cell)
                 words = f"{digits.value}{' ≈' if '≈' in cell.marker else ''}"
                 if len(digits.spread) == 1 and len(columns) <= MOST_SPREADS:
                     words += f"\n± {digits.spread[0]}"

@@ -36,7 +36,7 @@ from analysis.figures.drawing import (
 )
 from analysis.figures.style import Chart
 from analysis.record.runs import Record, RecordError
-from analysis.render.table import MISSING
+from analysis.render.cells import MISSING
 from analysis.statistics.intervals import student
 
 MOST_COLOURS = 8

@@ -1,1 +1,1 @@
-"""One table object, and the formats that it is written in."""
+"""One table object, and one file for each way of writing it down."""

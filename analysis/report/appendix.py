@@ -10,7 +10,8 @@ from pathlib import Path
 
 from analysis.figures.style import save
 from analysis.record.runs import Record
-from analysis.render.table import Table, latex
+from analysis.render.latex import escaped
+from analysis.render.table import Table
 from analysis.report.list_of_figures import Illustration
 from analysis.report.summary import answer, question
 
@@ -59,14 +60,14 @@ def _latex(record: Record, figures: Sequence[Illustration], tables: Sequence[Tab
     floats += [_float(made) for made in figures]
     lines = [
         f"% Needs {PACKAGES}. \\input it where tables/ and figures/ are, or use the import package.",
-        f"\\section{{{latex(record.names)}}}",
+        f"\\section{{{escaped(record.names)}}}",
         # The keys of metrics are long words.
         r"{\sloppy",
-        latex(question(record)),
+        escaped(question(record)),
         "",
-        latex(answer(record)),
+        escaped(answer(record)),
         "",
-        latex(f"The record: {record.counts}."),
+        escaped(f"The record: {record.counts}."),
         r"\par}",
     ]
     for place, text in enumerate(floats, start=1):
@@ -79,7 +80,7 @@ def _float(made: Illustration) -> str:
         r"\begin{figure}[tp]",
         r"\centering",
         rf"\includegraphics{{figures/{made.name}}}",
-        rf"\caption{{{latex(f'{made.title}. {made.caption}')}}}",
+        rf"\caption{{{escaped(f'{made.title}. {made.caption}')}}}",
         rf"\label{{fig:{made.name}}}",
         r"\end{figure}",
     ]

@@ -14,7 +14,7 @@ from analysis.configuration.objective import first_objective
 from analysis.configuration.ranking import Best, best
 from analysis.configuration.words import words_of
 from analysis.record.runs import Record, SweepInfo
-from analysis.render.table import Cell, Column, number_format
+from analysis.render.cells import Cell, Column, number_format
 
 WAYS = {"min": "the lower the better", "max": "the higher the better"}
 MOST_VALUES = 6

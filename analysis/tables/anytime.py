@@ -12,7 +12,8 @@ from analysis.configuration.budget import check_equal
 from analysis.configuration.frame import by_configuration
 from analysis.configuration.objective import first_objective
 from analysis.record.runs import Direction, Record, RecordError, SweepInfo
-from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.render.cells import Cell, Column, Row, number_format
+from analysis.render.table import Table
 from analysis.statistics.intervals import estimate
 from analysis.statistics.tests import compare, holm
 

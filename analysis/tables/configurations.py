@@ -13,7 +13,8 @@ from analysis.configuration.objective import first_objective
 from analysis.configuration.ranking import Best, best_of, ranked
 from analysis.configuration.words import short_names
 from analysis.record.runs import Record, natural
-from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.render.cells import Cell, Column, Row, number_format
+from analysis.render.table import Table
 from analysis.statistics.intervals import METHODS, Method
 from analysis.tables.layout import BLOCKS, QUALITY, estimated, failure_notes, header, python_value
 

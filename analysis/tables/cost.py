@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.record.runs import KINDS, STATES, Record, SweepInfo
-from analysis.render.table import Cell, Column, Row, Table
+from analysis.render.cells import Cell, Column, Row
+from analysis.render.table import Table
 from analysis.tables.layout import BLOCKS
 
 NAMES = {"search": "search", **{kind: name for kind, name in BLOCKS.items() if name}}

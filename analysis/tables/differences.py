@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable
 
 from analysis.configuration.replicates import SAME, Compared, Replicates
-from analysis.render.table import Cell, Column
+from analysis.render.cells import Cell, Column
 from analysis.statistics.intervals import LEVEL
 from analysis.statistics.tests import WILCOXON_FROM, Comparison
 

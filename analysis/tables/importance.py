@@ -16,7 +16,8 @@ from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import population, seed_values
 from analysis.configuration.words import short_names
 from analysis.record.runs import Record, RecordError
-from analysis.render.table import Cell, Column, Row, Table
+from analysis.render.cells import Cell, Column, Row
+from analysis.render.table import Table
 from analysis.statistics.agreement import rank_agreement
 from analysis.statistics.intervals import LEVEL, Array
 

@@ -13,7 +13,8 @@ from analysis.configuration.objective import first_objective
 from analysis.configuration.replicates import population, seed_values
 from analysis.configuration.words import short_names
 from analysis.record.runs import Record, RecordError
-from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.render.cells import Cell, Column, Row, number_format
+from analysis.render.table import Table
 from analysis.statistics.anova import Anova, Effect, Kind, two_way_anova
 from analysis.statistics.intervals import LEVEL
 

@@ -14,7 +14,7 @@ from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import population
 from analysis.configuration.words import ARROWS
 from analysis.record.runs import Record
-from analysis.render.table import Cell, Value
+from analysis.render.cells import Cell, Value
 from analysis.statistics.intervals import Method, estimate
 
 BLOCKS = {

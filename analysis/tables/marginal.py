@@ -12,7 +12,8 @@ from analysis.configuration.objective import better
 from analysis.configuration.replicates import replicates
 from analysis.configuration.words import ARROWS, short_names
 from analysis.record.runs import Record
-from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.render.cells import Cell, Column, Row, number_format
+from analysis.render.table import Table
 from analysis.statistics.intervals import Method
 from analysis.tables.layout import metric_of, population_notes, searched_configurations
 

@@ -15,7 +15,8 @@ from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import seed_values
 from analysis.configuration.words import short_names
 from analysis.record.runs import Direction, Record, RecordError
-from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.render.cells import Cell, Column, Row, number_format
+from analysis.render.table import Table
 from analysis.statistics.fronts import hypervolume, nondominated
 from analysis.statistics.intervals import Array
 from analysis.tables.layout import header

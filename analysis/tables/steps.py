@@ -8,7 +8,8 @@ import pandas as pd
 from analysis.configuration.frame import by_configuration
 from analysis.configuration.objective import better, first_objective
 from analysis.record.runs import Record, RecordError
-from analysis.render.table import Cell, Column, Row, Table, number_format
+from analysis.render.cells import Cell, Column, Row, number_format
+from analysis.render.table import Table
 from analysis.statistics.curves import area, steps_to
 from analysis.statistics.intervals import Array, estimate
 from analysis.tables.layout import BLOCKS

@@ -28,7 +28,8 @@ from analysis import (
     marginal,
     pivot,
 )
-from analysis.render.table import latex, number_format
+from analysis.render.cells import number_format
+from analysis.render.latex import escaped
 from analysis.tables.one_factor import one_factor
 from analysis.tables.pairs import comparisons
 from tests.analysis.record_factory import DEPTH, FD, LR, RANK, SweepFiles
@@ -717,7 +718,7 @@ def test_markdown_escapes_what_would_be_markup() -> None:
 
 
 def test_latex_escapes_every_special_character() -> None:
-    assert latex("±†–↓") == r"$\pm$$^\dagger$--$\downarrow$"
+    assert escaped("±†–↓") == r"$\pm$$^\dagger$--$\downarrow$"
 
 
 @pytest.mark.parametrize(
