@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from linearizer_core.flows.base import Invertible
-from linearizer_core.operators.low_rank import OrthogonalProjection
+from linearizer_core.operators.factored import OrthogonalProjection
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from linearizer_core.experiment.configuration import FlowConfig
 from linearizer_core.flows.actnorm import ActNorm
 from linearizer_core.flows.base import Chain, Identity, Invertible
 from linearizer_core.flows.conditioners import MLP, ConvNet
-from linearizer_core.flows.coupling import AdditiveCoupling, AffineCoupling, Coupling
+from linearizer_core.flows.couplings import AdditiveCoupling, AffineCoupling, Coupling
 from linearizer_core.flows.mixing import HouseholderMixing, LUMixing, Permutation
 from linearizer_core.flows.mixture import MixtureCoupling
 from linearizer_core.flows.multiscale import MultiScale
 from linearizer_core.flows.p4_mixing import P4Mixing
-from linearizer_core.flows.principal import Leading, PrincipalAxes
+from linearizer_core.flows.principal_axes import Leading, PrincipalAxes
 from linearizer_core.flows.spline import SplineCoupling
 from linearizer_core.flows.squeeze import Flatten, Squeeze
 from linearizer_core.flows.unet import UNet

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from linearizer_core.flows.coupling import CLAMP, Coupling
+from linearizer_core.flows.couplings import CLAMP, Coupling
 from linearizer_core.flows.implicit import monotone_root
 
 

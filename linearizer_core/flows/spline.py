@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, softplus
 
-from linearizer_core.flows.coupling import Coupling
+from linearizer_core.flows.couplings import Coupling
 
 MINIMUM = 0.1
 """The least bin as a share of an equal one, and the least derivative: they bound what the inverse loses in float32."""

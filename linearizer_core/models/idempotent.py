@@ -16,7 +16,7 @@ from linearizer_core.experiment.workers import ALONE, Workers
 from linearizer_core.flows.base import Chain, Invertible
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.models.base import Event, Model
-from linearizer_core.operators.projection import FrameProjection, SpectrumProjection
+from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
 
 LARGEST_FACTOR = 512
 """Columns, at most, of the fitted Gaussian's factor where the rank is learned and could be the dimension."""

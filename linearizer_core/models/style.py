@@ -14,8 +14,8 @@ from linearizer_core.linearizer import Linearizer
 from linearizer_core.models.base import Event, Model
 from linearizer_core.operators.base import DenseOperator, LinearOperator
 from linearizer_core.operators.convolutional import ConvolutionalOperator
-from linearizer_core.operators.diagonal import DiagonalOperator
-from linearizer_core.operators.low_rank import Factors, ScaledIdentityPlusLowRank
+from linearizer_core.operators.diagonals import DiagonalOperator
+from linearizer_core.operators.factored import Factors, ScaledIdentityPlusLowRank
 from linearizer_core.operators.time_dependent import principal
 
 KERNEL = 3

@@ -2,14 +2,14 @@
 
 from linearizer_core.operators.base import SVD, DenseOperator, Eigen, LinearOperator
 from linearizer_core.operators.convolutional import ConvolutionalOperator
-from linearizer_core.operators.diagonal import DiagonalOperator
-from linearizer_core.operators.low_rank import (
+from linearizer_core.operators.diagonals import DiagonalOperator
+from linearizer_core.operators.factored import (
     Factors,
     LowRankOperator,
     OrthogonalProjection,
     ScaledIdentityPlusLowRank,
 )
-from linearizer_core.operators.projection import FrameProjection, SpectrumProjection
+from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
 from linearizer_core.operators.rank_one import P4, RankOnePerturbed
 from linearizer_core.operators.rank_one_orthogonal import OrthogonalP4, ReflectedOrthogonal
 from linearizer_core.operators.time_dependent import TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator

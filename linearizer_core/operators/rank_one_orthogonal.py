@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from linearizer_core.operators.base import SVD, DenseOperator, LinearOperator
-from linearizer_core.operators.diagonal import DiagonalOperator
+from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.rank_one import RankOneLayer, all_finite, dyadic_rotation
 
 

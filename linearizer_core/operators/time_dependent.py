@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from linearizer_core.operators.base import DenseOperator, LinearOperator
-from linearizer_core.operators.diagonal import DiagonalOperator
-from linearizer_core.operators.low_rank import Factors, LowRankOperator, complement_of
+from linearizer_core.operators.diagonals import DiagonalOperator
+from linearizer_core.operators.factored import Factors, LowRankOperator, complement_of
 
 
 class TimeOperator(nn.Module, ABC):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from linearizer_core.flows.base import Identity
 from linearizer_core.flows.conditioners import MLP
-from linearizer_core.flows.coupling import AdditiveCoupling
+from linearizer_core.flows.couplings import AdditiveCoupling
 from linearizer_core.flows.injective import Injective, InjectiveConv, InjectiveDense, InjectiveNetwork
 from linearizer_core.flows.squeeze import Flatten
 from linearizer_core.injective import InjectiveLinearizer

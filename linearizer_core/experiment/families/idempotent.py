@@ -35,7 +35,7 @@ from linearizer_core.metrics.perceptual import distance
 from linearizer_core.metrics.similarity import ssim
 from linearizer_core.models.base import Event
 from linearizer_core.models.idempotent import IdempotentLinearizer, isometry, telling_axes
-from linearizer_core.operators.projection import FrameProjection, SpectrumProjection
+from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
 
 DEVIATIONS = torch.linspace(-2, 2, 8).tolist()
 """Standard deviations from the mean along a row that follows one latent axis."""

@@ -26,7 +26,7 @@ from linearizer_core.flows import (
 )
 from linearizer_core.flows.activations import activation
 from linearizer_core.flows.conditioners import MLP, ConvNet, parameters
-from linearizer_core.flows.coupling import CLAMP
+from linearizer_core.flows.couplings import CLAMP
 
 Event = tuple[int, ...]
 small_mlp = partial(MLP, width=8, activation="gelu")

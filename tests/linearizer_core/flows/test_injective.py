@@ -16,7 +16,7 @@ from torch.nn.functional import conv2d, pad
 from linearizer_core.flows.actnorm import ActNorm
 from linearizer_core.flows.base import Chain, Identity
 from linearizer_core.flows.conditioners import MLP
-from linearizer_core.flows.coupling import AffineCoupling
+from linearizer_core.flows.couplings import AffineCoupling
 from linearizer_core.flows.injective import Injective, InjectiveConv, InjectiveDense, InjectiveNetwork
 from linearizer_core.flows.mixing import LUMixing
 from linearizer_core.flows.spanning import relu_injective

@@ -16,7 +16,7 @@ from scipy.stats import logistic
 from torch import Tensor, nn
 
 from linearizer_core.flows import Invertible
-from linearizer_core.flows.coupling import CLAMP
+from linearizer_core.flows.couplings import CLAMP
 from linearizer_core.flows.implicit import monotone_root
 from linearizer_core.flows.mixture import MixtureCoupling, logistic_mixture, logistic_mixture_inverse
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from linearizer_core.flows.actnorm import ActNorm
 from linearizer_core.flows.base import Chain, Identity, Invertible
-from linearizer_core.flows.coupling import AffineCoupling
+from linearizer_core.flows.couplings import AffineCoupling
 from linearizer_core.flows.mixing import LUMixing
 from linearizer_core.flows.multiscale import MultiScale
 from linearizer_core.flows.squeeze import Squeeze

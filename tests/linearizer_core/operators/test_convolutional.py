@@ -14,7 +14,7 @@ from torch.nn.functional import conv2d, pad
 
 from linearizer_core.operators.base import DenseOperator, LinearOperator
 from linearizer_core.operators.convolutional import ConvolutionalOperator
-from linearizer_core.operators.low_rank import Factors, LowRankOperator
+from linearizer_core.operators.factored import Factors, LowRankOperator
 
 Sizes = tuple[int, int, int, int, int, int]
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)

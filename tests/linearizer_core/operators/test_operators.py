@@ -23,7 +23,7 @@ from linearizer_core.operators import (
     OrthogonalProjection,
     ScaledIdentityPlusLowRank,
 )
-from linearizer_core.operators.low_rank import complement_of
+from linearizer_core.operators.factored import complement_of
 
 DIM = 7
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)

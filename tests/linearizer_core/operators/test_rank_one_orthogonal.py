@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from linearizer_core.operators.base import DenseOperator, LinearOperator
-from linearizer_core.operators.diagonal import DiagonalOperator
+from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.rank_one_orthogonal import OrthogonalP4, ReflectedOrthogonal
 
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)

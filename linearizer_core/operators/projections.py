@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from linearizer_core.operators.diagonal import DiagonalOperator
-from linearizer_core.operators.low_rank import OrthogonalProjection
+from linearizer_core.operators.diagonals import DiagonalOperator
+from linearizer_core.operators.factored import OrthogonalProjection
 
 
 class FrameProjection(nn.Module):
