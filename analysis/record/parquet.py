@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from analysis.record.frames import Frames, Part, categorised
 from analysis.record.sweep_info import RecordError, SweepInfo
-from linearizer_core.experiment.files import whole
+from linearizer_core.files import whole
 
 KEY = b"linearizer_sweeps"
 VERSION = 1

@@ -17,7 +17,7 @@ from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.checks import model_problems
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping, to_mapping
 from linearizer_core.experiment.families import family_of
-from linearizer_core.experiment.files import whole, write_whole
+from linearizer_core.files import whole, write_whole
 from linearizer_core.models.base import Model
 
 FORMAT = 3

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from linearizer_core.experiment.files import SUFFIX, remove_unfinished, whole
+from linearizer_core.files import SUFFIX, remove_unfinished, whole
 
 HEADER = b"linearizer state 1\n"
 """Of a file: then the SHA-256 of the rest in 64 hexadecimal digits and a newline, then what ``torch.save`` wrote."""

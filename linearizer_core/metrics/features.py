@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.data import ImageData
-from linearizer_core.experiment.files import write_whole
+from linearizer_core.files import write_whole
 
 RECIPE = "classifier-1"
 """Named in the cache's file name: to be changed with anything below that changes the trained weights."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from ray.tune import Stopper
 
-from linearizer_core.experiment.files import write_whole
+from linearizer_core.files import write_whole
 from sweeps.record.ledger import Meter
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.model import Budget

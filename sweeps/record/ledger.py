@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
-from linearizer_core.experiment.files import write_whole
+from linearizer_core.files import write_whole
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.model import Budget, Resources
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from linearizer_core.experiment.files import write_whole
+from linearizer_core.files import write_whole
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linearizer_core.experiment.files import write_whole
+from linearizer_core.files import write_whole
 from sweeps.record.paths import SweepPaths
 
 

@@ -16,7 +16,7 @@ import torch
 from linearizer_core.experiment.checkpoint import CheckpointError, load, save
 from linearizer_core.experiment.configuration import FlowConfig, ModelConfig, OperatorConfig, TrialConfig
 from linearizer_core.experiment.families import family_of
-from linearizer_core.experiment.files import remove_unfinished, whole, write_whole
+from linearizer_core.files import remove_unfinished, whole, write_whole
 from linearizer_core.experiment.state import load_state, save_state
 
 CONFIG = TrialConfig(
