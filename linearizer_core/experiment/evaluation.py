@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from linearizer_core.experiment.classifier import cached_classifier
 from linearizer_core.experiment.configuration import EvaluateConfig, Metric
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.workers import present
-from linearizer_core.metrics.features import Classifier, cached_classifier
+from linearizer_core.metrics.features import Classifier
 from linearizer_core.metrics.inception import InceptionFeatures
 from linearizer_core.metrics.neighbours import neighbourhood
 from linearizer_core.metrics.quality import (

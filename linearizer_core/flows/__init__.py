@@ -2,7 +2,7 @@
 
 from linearizer_core.flows.actnorm import ActNorm
 from linearizer_core.flows.base import Chain, Identity, Invertible, Labelled
-from linearizer_core.flows.build import build_flow
+from linearizer_core.flows.build import coupling, identity, linear, principal
 from linearizer_core.flows.couplings import AdditiveCoupling, AffineCoupling, Coupling
 from linearizer_core.flows.injective import Injective, InjectiveConv, InjectiveDense, InjectiveNetwork
 from linearizer_core.flows.mixing import HouseholderMixing, LUMixing, Permutation
@@ -34,5 +34,8 @@ __all__ = [
     "Permutation",
     "SplineCoupling",
     "Squeeze",
-    "build_flow",
+    "coupling",
+    "identity",
+    "linear",
+    "principal",
 ]

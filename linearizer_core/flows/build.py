@@ -1,13 +1,15 @@
-"""From a configuration to an invertible network."""
+"""Short ways to an invertible network, from plain arguments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal, TypeVar
 
 from torch import nn
 
-from linearizer_core.experiment.configuration import FlowConfig
 from linearizer_core.flows.actnorm import ActNorm
 from linearizer_core.flows.base import Chain, Identity, Invertible
 from linearizer_core.flows.conditioners import MLP, ConvNet
@@ -21,92 +23,211 @@ from linearizer_core.flows.spline import SplineCoupling
 from linearizer_core.flows.squeeze import Flatten, Squeeze
 from linearizer_core.flows.unet import UNet
 
-Event = tuple[int, int, int]
+Transform = Literal["affine", "additive", "spline", "mixture"]
+Mixing = Literal["lu", "householder", "p4", "p4_orthogonal", "permutation"]
+Network = Literal["mlp", "conv", "unet"]
+Memory = Literal["store", "recompute"]
 Conditioner = Callable[[int, int], nn.Module]
+Choice = TypeVar("Choice")
 
 
-def build_flow(config: FlowConfig, event: Event, labelled: bool = False) -> Chain:
-    """An invertible map from images ``(batch, channels, height, width)`` to latents ``(batch, dim)``.
+def identity(event: Sequence[int]) -> Chain:
+    """g(x) = x but for the shape, ``(batch, *event)`` to ``(batch, dim)``: a Linearizer on it is a linear map.
 
-    ``depth`` blocks of actnorm, coupling and mixing; with the ``mlp`` conditioner they act on the flat vector, with the
-    others on the squeezed image, ``depth`` of them at each of ``levels`` scales. ``kind: identity`` only flattens,
-    ``kind: linear`` is affine. A ``labelled`` network wants a label with every call.
+    Raises ``ValueError`` for an ``event`` that is not a shape.
 
-    Raises ``ValueError`` for images that cannot be squeezed ``levels`` times.
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.identity((1, 4, 4))
+    >>> g(torch.ones(2, 1, 4, 4))[0].shape
+    torch.Size([2, 16])
     """
-    channels, height, width = event
-    if config.kind == "identity":
-        return Chain([Flatten(event), Identity()])
-    if config.kind == "linear":
-        return _linear(config, event)
-    if config.conditioner == "mlp":
-        return _flat(config, event, labelled)
-    if height % 2**config.levels or width % 2**config.levels:
+    return Chain([Flatten(_shape(event)), Identity()])
+
+
+def linear(event: Sequence[int], *, frame: Literal["pixels", "principal"] = "pixels") -> Chain:
+    """An affine map, ``(batch, *event)`` to ``(batch, dim)``: what couplings are to be compared with.
+
+    In ``"pixels"`` a learned scale each and an invertible matrix; in the ``"principal"`` frame of the data that
+    ``initialise`` is given, a learned scale each. Raises ``ValueError`` for an ``event`` that is not a shape and for
+    another frame.
+
+    >>> import torch, linearizer_core as lc
+    >>> x = torch.randn(100, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    >>> latents = lc.flows.linear((1, 2, 2), frame="principal").initialise(3 * x + 1)
+    >>> [round(value, 3) for value in latents.std(0).tolist()]
+    [1.0, 1.0, 1.0, 1.0]
+    """
+    event = _shape(event)
+    dim = math.prod(event)
+    made: dict[str, Callable[[], list[Invertible]]] = {
+        "pixels": lambda: [ActNorm(dim), LUMixing(dim)],
+        "principal": lambda: [PrincipalAxes(dim), ActNorm(dim)],
+    }
+    return Chain([Flatten(event), *_one_of("frame", frame, made)()])
+
+
+def coupling(
+    event: Sequence[int],
+    *,
+    depth: int = 4,
+    width: int = 128,
+    transform: Transform = "affine",
+    mixing: Mixing = "lu",
+    network: Network = "mlp",
+    activation: str = "gelu",
+    bins: int = 8,
+    components: int = 4,
+    kernel: int = 3,
+    attention: bool = False,
+    levels: int = 1,
+    memory: Memory = "store",
+    labelled: bool = False,
+) -> Chain:
+    """A normalizing flow of ``depth`` blocks of actnorm, coupling and mixing, ``(batch, *event)`` to ``(batch, dim)``.
+
+    ``transform`` is τ of the couplings: ``"affine"`` (Dinh et al., Real NVP, 2017), ``"additive"`` (Dinh et al., NICE,
+    2015), ``"spline"`` of ``bins`` bins (Durkan et al., 2019) or a ``"mixture"`` of ``components`` logistics (Ho et
+    al., Flow++, 2019). ``mixing`` stands between them. ``network`` computes τ's parameters with ``width`` hidden units
+    or channels and the named ``activation``: with ``"mlp"`` the blocks act on the flat vector; with ``"conv"``, of
+    ``kernel``, and ``"unet"``, with ``attention`` or without, on squeezed images ``(channels, height, width)``,
+    ``depth`` of them at each of ``levels`` scales. ``memory`` is that of ``Chain``. A ``labelled`` network wants a
+    label ``(batch,)`` with every call.
+
+    Raises ``ValueError`` for an ``event`` that is not a shape, a name that is not known, a depth, width or number of
+    levels below 1, and images that cannot be squeezed ``levels`` times.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.coupling((1, 4, 4), depth=2, width=16, transform="spline")
+    >>> x = torch.randn(8, 1, 4, 4)
+    >>> z, log_det = g(x)
+    >>> z.shape, log_det.shape, torch.allclose(g.inverse(z)[0], x, atol=1e-4)
+    (torch.Size([8, 16]), torch.Size([8]), True)
+    """
+    event = _shape(event)
+    _at_least_one(depth=depth, width=width, levels=levels)
+    blocks = _Blocks(
+        depth, width, transform, mixing, network, activation, bins, components, kernel, attention, labelled
+    )
+    if network == "mlp":
+        return Chain([Flatten(event), *blocks(math.prod(event))], memory)
+    if len(event) != 3:
+        raise ValueError(f"a {network} flow takes images (channels, height, width), got the event {event}")
+    channels, height, across = event
+    if height % 2**levels or across % 2**levels:
         raise ValueError(
-            f"a convolutional flow squeezes 2×2 blocks {config.levels} times: image sides must be multiples of "
-            f"{2**config.levels}, got {height}×{width}"
+            f"a convolutional flow squeezes 2×2 blocks {levels} times: image sides must be multiples of "
+            f"{2**levels}, got {height}×{across}"
         )
-    levels, shapes, entering = [], [], channels
-    for level in range(1, config.levels + 1):
+    scales, shapes, entering = [], [], channels
+    for level in range(1, levels + 1):
         squeezed = 4 * entering
-        levels.append(Chain([Squeeze(), *_blocks(config, squeezed, labelled)], config.memory))
-        shapes.append((squeezed, height // 2**level, width // 2**level))
+        scales.append(Chain([Squeeze(), *blocks(squeezed)], memory))
+        shapes.append((squeezed, height // 2**level, across // 2**level))
         entering = squeezed // 2
-    return Chain([MultiScale(levels, event, shapes)])
+    return Chain([MultiScale(scales, (channels, height, across), shapes)])
 
 
-def _linear(config: FlowConfig, event: Event) -> Chain:
-    """An affine map: principal coordinates, or mixed pixels, each with a learned scale."""
-    dim = event[0] * event[1] * event[2]
-    if config.frame == "principal":
-        return Chain([Flatten(event), PrincipalAxes(dim), ActNorm(dim)])
-    return Chain([Flatten(event), ActNorm(dim), LUMixing(dim)])
+def principal(
+    event: Sequence[int],
+    *,
+    coordinates: int = 128,
+    depth: int = 4,
+    width: int = 128,
+    transform: Transform = "affine",
+    mixing: Mixing = "lu",
+    activation: str = "gelu",
+    bins: int = 8,
+    components: int = 4,
+    memory: Memory = "store",
+    labelled: bool = False,
+) -> Chain:
+    """The blocks of ``coupling`` on the data's leading principal coordinates, ``(batch, *event)`` to ``(batch, dim)``.
+
+    ``initialise`` finds the principal axes and scales each coordinate to unit variance; couplings act on at most
+    ``coordinates`` of them, and the others are only scaled. The other arguments are ``coupling``'s.
+
+    Raises ``ValueError`` as ``coupling`` does, and for fewer than two coordinates.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.principal((1, 4, 4), coordinates=4, depth=1, width=8)
+    >>> latents = g.initialise(torch.randn(100, 1, 4, 4))
+    >>> latents.shape
+    torch.Size([100, 16])
+    """
+    event = _shape(event)
+    _at_least_one(depth=depth, width=width)
+    blocks = _Blocks(depth, width, transform, mixing, "mlp", activation, bins, components, 1, False, labelled)
+    dim = math.prod(event)
+    count = min(coordinates, dim)
+    inner = Chain(blocks(count), memory)
+    return Chain([Flatten(event), PrincipalAxes(dim), ActNorm(dim), Leading(inner, count)])
 
 
-def _flat(config: FlowConfig, event: Event, labelled: bool) -> Chain:
-    """Blocks on the flat vector, or on the leading ones of its principal coordinates, each of unit variance."""
-    dim = event[0] * event[1] * event[2]
-    if config.frame == "pixels":
-        return Chain([Flatten(event), *_blocks(config, dim, labelled)], config.memory)
-    count = min(config.coordinates, dim)
-    blocks = Chain(_blocks(config, count, labelled), config.memory)
-    return Chain([Flatten(event), PrincipalAxes(dim), ActNorm(dim), Leading(blocks, count)])
+@dataclass(frozen=True)
+class _Blocks:
+    """``depth`` blocks of actnorm, coupling and mixing over some channels."""
+
+    depth: int
+    width: int
+    transform: str
+    mixing: str
+    network: str
+    activation: str
+    bins: int
+    components: int
+    kernel: int
+    attention: bool
+    labelled: bool
+
+    def __call__(self, channels: int) -> list[Invertible]:
+        maps: list[Invertible] = []
+        for _ in range(self.depth):
+            maps += [ActNorm(channels), self._coupling(channels), self._mixing(channels)]
+        return maps
+
+    def _coupling(self, channels: int) -> Coupling:
+        kinds: dict[str, Callable[[int, Conditioner], Coupling]] = {
+            "affine": AffineCoupling,
+            "additive": AdditiveCoupling,
+            "spline": partial(SplineCoupling, bins=self.bins),
+            "mixture": partial(MixtureCoupling, components=self.components),
+        }
+        return _one_of("transform", self.transform, kinds)(channels, self._conditioner())
+
+    def _conditioner(self) -> Conditioner:
+        kinds: dict[str, Callable[..., nn.Module]] = {
+            "mlp": MLP,
+            "conv": partial(ConvNet, kernel=self.kernel),
+            "unet": partial(UNet, attention=self.attention),
+        }
+        kind = _one_of("network", self.network, kinds)
+        return partial(kind, width=self.width, activation=self.activation, labelled=self.labelled)
+
+    def _mixing(self, channels: int) -> Invertible:
+        kinds: dict[str, Callable[[int], Invertible]] = {
+            "lu": LUMixing,
+            "householder": HouseholderMixing,
+            "p4": P4Mixing,
+            "p4_orthogonal": partial(P4Mixing, orthogonal=True),
+            "permutation": Permutation,
+        }
+        return _one_of("mixing", self.mixing, kinds)(channels)
 
 
-def _blocks(config: FlowConfig, channels: int, labelled: bool) -> list[Invertible]:
-    maps: list[Invertible] = []
-    for _ in range(config.depth):
-        maps += [ActNorm(channels), _coupling(config, channels, labelled), _mixing(config, channels)]
-    return maps
+def _one_of(name: str, value: str, kinds: Mapping[str, Choice]) -> Choice:
+    if value not in kinds:
+        raise ValueError(f"{name} must be one of {', '.join(kinds)}, got {value!r}")
+    return kinds[value]
 
 
-def _coupling(config: FlowConfig, channels: int, labelled: bool) -> Coupling:
-    conditioner = _conditioner(config, labelled)
-    kinds: dict[str, Callable[[int, Conditioner], Coupling]] = {
-        "affine": AffineCoupling,
-        "additive": AdditiveCoupling,
-        "spline": partial(SplineCoupling, bins=config.bins),
-        "mixture": partial(MixtureCoupling, components=config.components),
-    }
-    return kinds[config.coupling](channels, conditioner)
+def _shape(event: Sequence[int]) -> tuple[int, ...]:
+    shape = tuple(event)
+    if not shape or min(shape) < 1:
+        raise ValueError(f"event must be the shape of one input, such as (1, 8, 8), got {shape}")
+    return shape
 
 
-def _conditioner(config: FlowConfig, labelled: bool) -> Conditioner:
-    kinds: dict[str, Callable[..., nn.Module]] = {
-        "mlp": MLP,
-        "conv": partial(ConvNet, kernel=config.kernel),
-        "unet": partial(UNet, attention=config.attention),
-    }
-    kind = kinds[config.conditioner]
-    return partial(kind, width=config.width, activation=config.activation, labelled=labelled)
-
-
-def _mixing(config: FlowConfig, channels: int) -> Invertible:
-    kinds: dict[str, Callable[[int], Invertible]] = {
-        "lu": LUMixing,
-        "householder": HouseholderMixing,
-        "p4": P4Mixing,
-        "p4_orthogonal": partial(P4Mixing, orthogonal=True),
-        "permutation": Permutation,
-    }
-    return kinds[config.mixing](channels)
+def _at_least_one(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")

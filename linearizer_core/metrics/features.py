@@ -6,24 +6,15 @@ set, under one classifier (named by its checksum), beside its floor, real agains
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from linearizer_core.errors import LinsweepError
-from linearizer_core.experiment.data import ImageData
-from linearizer_core.files import write_whole
-
 RECIPE = "classifier-1"
-"""Named in the cache's file name: to be changed with anything below that changes the trained weights."""
+"""Named in the file of whoever keeps a classifier: to be changed with anything below that changes the weights."""
 
 EPOCHS = 25
 BATCH = 64
@@ -31,13 +22,6 @@ STEPS = 1500
 """The most steps: a set that would need more has batches of twice the size, and as many epochs as it then gets."""
 
 FEATURES = 64
-
-DIGEST = "sha256"
-"""The key under which a file of weights has their checksum."""
-
-
-class FeaturesError(LinsweepError, ValueError):
-    """A classifier that cannot be used; the message names its file and what to do."""
 
 
 class Classifier(nn.Module):
@@ -76,19 +60,25 @@ class Classifier(nn.Module):
         return float((predicted == labels).double().mean())
 
 
-def train_classifier(data: ImageData) -> Classifier:
-    """The classifier of a data set, from a fixed seed, on one CPU thread so that the sums come out the same."""
+def train_classifier(
+    images: Callable[[Tensor], Tensor], labels: Tensor, event: tuple[int, int, int], classes: int
+) -> Classifier:
+    """The classifier of labelled images, from a fixed seed, on one CPU thread so that the sums come out the same.
+
+    ``images`` gives those at indices ``(batch,)``, ``(batch, *event)`` in [-1, 1]: of a tensor its ``__getitem__``.
+    ``labels`` ``(count,)`` are in 0 … ``classes`` - 1.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1234)
-            model = Classifier(data.event, data.classes)
+            model = Classifier(event, classes)
         optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
-        batch, steps = _budget(len(data.train))
+        batch, steps = _budget(len(labels))
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-        for index in _batches(len(data.train), batch, steps):
-            loss = cross_entropy(model(data.train.batch(index).cpu()), data.train_labels[index].cpu())
+        for index in _batches(len(labels), batch, steps):
+            loss = cross_entropy(model(images(index).cpu()), labels[index].cpu())
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -115,56 +105,6 @@ def _batches(count: int, batch: int, steps: int) -> Iterator[Tensor]:
         if step % each == 0:
             shuffled = torch.randperm(count, generator=order).split(batch)
         yield shuffled[step % each]
-
-
-def cached_classifier(data: ImageData, cache: Path) -> Classifier:
-    """The data set's classifier from ``cache``, trained and stored there first if no sound one is there.
-
-    Of several processes that want it at once, one trains it and the others wait. Raises ``ValueError`` for a data set
-    without labels, ``FeaturesError`` for a stored one whose weights have changed.
-    """
-    if data.classes == 0:
-        raise ValueError(f"{data.name} has no labels: the classifier that this metric is taken in needs them")
-    path = cache / f"{RECIPE}-{data.name}-{data.checksum[:16]}.safetensors"
-    stored = _stored(path, data)
-    if stored is None:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f".{path.name}.lock"):
-            stored = _stored(path, data)
-            if stored is None:
-                stored = train_classifier(data)
-                # Older versions read it as well: they leave the metadata alone.
-                write_whole(path, save(stored.state_dict(), {DIGEST: checksum(stored)}))
-    return stored
-
-
-def _stored(path: Path, data: ImageData) -> Classifier | None:
-    """The classifier in a file; ``None`` where there is none, or none of this architecture.
-
-    Raises ``FeaturesError`` where its weights are not those that were written: scores in other features would stand
-    beside those of earlier trials.
-    """
-    model = Classifier(data.event, data.classes)
-    try:
-        with safe_open(path, "pt") as file:
-            written = (file.metadata() or {}).get(DIGEST)
-        model.load_state_dict(load_file(path))
-    except (FileNotFoundError, SafetensorError, RuntimeError):
-        return None
-    if written is not None and checksum(model) != written:
-        raise FeaturesError(
-            f"{path}: is damaged: its weights are not those that were written, by their SHA-256; remove it, "
-            "and the classifier is trained again"
-        )
-    return model.eval().requires_grad_(False)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, which stays: a lock on a file that is removed would lock nobody out."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def checksum(model: nn.Module) -> str:

@@ -6,13 +6,12 @@ they are. A Gaussian fitted to the training images' latents inside the image of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from linearizer_core.experiment.workers import ALONE, Workers
 from linearizer_core.flows.base import Chain, Invertible
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.models.base import Event, Model
@@ -30,6 +29,15 @@ EXACT = 2048
 
 OVERSAMPLING = 16
 POWERS = 4
+
+Sums = tuple[Tensor, Tensor, Tensor]
+Reduction = Callable[[Callable[[], Sums]], Sums]
+"""From work that gives this process's sums to the sums over all processes that take part."""
+
+
+def own_sums(work: Callable[[], Sums]) -> Sums:
+    """The reduction of a process that is alone: its own sums."""
+    return work()
 
 
 class Rotation(Invertible):
@@ -111,16 +119,16 @@ class IdempotentLinearizer(Model):
         return self.projector()(x)
 
     @torch.no_grad()
-    def settle(self, batches: Iterable[Tensor], workers: Workers = ALONE) -> None:
+    def settle(self, batches: Iterable[Tensor], reduction: Reduction = own_sums) -> None:
         """Fit the Gaussian to the mean and covariance of P g(x) over batches of images ``(batch, *event)``.
 
         Where P's rank exceeds the factor's columns, the covariance is that of factor analysis: the leading principal
-        directions, and for what is left the variance of each coordinate. Of several workers each has batches of its
-        own, and all get the Gaussian of all batches.
+        directions, and for what is left the variance of each coordinate. Of several processes each has batches of its
+        own, and by ``reduction``, which adds up their sums, all get the Gaussian of all batches.
 
         Raises ``ValueError`` for less than two images.
         """
-        count, total, squares = (workers.total(each) for each in workers.together(lambda: self._moments(batches)))
+        count, total, squares = reduction(lambda: self._moments(batches))
         if count < 2:
             raise ValueError(f"a covariance needs at least two images, got {int(count)}")
         mean = total / count
@@ -131,7 +139,7 @@ class IdempotentLinearizer(Model):
         self.latent_factor.copy_(factor)
         self.latent_rest.copy_((covariance.diagonal() - factor.square().sum(1)).clamp_min(0).sqrt())
 
-    def _moments(self, batches: Iterable[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def _moments(self, batches: Iterable[Tensor]) -> Sums:
         """The number of images, and the sums of P g(x) and of its outer products, in float64."""
         operator = self.projection.operator()
         dim = len(self.latent_mean)

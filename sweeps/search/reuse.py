@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from linearizer_core.files import write_whole
 from linearizer_core.experiment.journal import Outcome, outcome, read
+from linearizer_core.files import write_whole
 from sweeps.record.paths import SweepPaths
 from sweeps.search.schedule import PlannedTrial
 from sweeps.tracking.committed import RESULTS

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 import linearizer_core
+from linearizer_core.experiment.classifier import cached_classifier
 from linearizer_core.experiment.configuration import DataConfig, EvaluateConfig, FlowConfig, ModelConfig, OperatorConfig
 from linearizer_core.experiment.data import ImageData, load
 from linearizer_core.experiment.evaluation import Quality
 from linearizer_core.experiment.families.diffusion import build_diffusion
 from linearizer_core.flows import Coupling, Invertible
-from linearizer_core.metrics.features import Classifier, cached_classifier
+from linearizer_core.metrics.features import Classifier
 from linearizer_core.models.diffusion import LinearDiffusion
 
 torch.set_num_threads(1)
@@ -35,11 +36,12 @@ loaded = sorted({name.split(".")[0] for name in sys.modules})
 
 from linearizer_core.experiment.configuration import DataConfig, FlowConfig, ModelConfig, TrainConfig, TrialConfig
 from linearizer_core.experiment.data import load
-from linearizer_core.metrics.features import checksum, train_classifier
+from linearizer_core.experiment.classifier import classifier_of
+from linearizer_core.metrics.features import checksum
 from linearizer_core.experiment.training import Trainer
 import torch
 data = load(DataConfig())
-classifier = checksum(train_classifier(load(DataConfig(images=64))))
+classifier = checksum(classifier_of(load(DataConfig(images=64))))
 torch.set_num_threads(1)
 model = ModelConfig(flow=FlowConfig(depth=1, width=8))
 trainer = Trainer(TrialConfig(model=model, train=TrainConfig(epochs=1, batch_size=256), seed=5), data)

@@ -16,8 +16,8 @@ import torch
 from linearizer_core.experiment.checkpoint import CheckpointError, load, save
 from linearizer_core.experiment.configuration import FlowConfig, ModelConfig, OperatorConfig, TrialConfig
 from linearizer_core.experiment.families import family_of
-from linearizer_core.files import remove_unfinished, whole, write_whole
 from linearizer_core.experiment.state import load_state, save_state
+from linearizer_core.files import remove_unfinished, whole, write_whole
 
 CONFIG = TrialConfig(
     model=ModelConfig(
@@ -109,7 +109,7 @@ def test_a_state_survives_every_failed_flush(tmp_path: Path, monkeypatch: pytest
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from tests.linearizer_core.experiment.test_files import CONFIG, family_of, save
+from tests.linearizer_core.test_files import CONFIG, family_of, save
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 try:
@@ -121,7 +121,7 @@ except OSError as error:
 
 def test_a_checkpoint_that_cannot_be_written_names_its_file(tmp_path: Path) -> None:
     """The system refuses to let the file grow."""
-    root = Path(__file__).parents[3]
+    root = Path(__file__).parents[2]
     command = [sys.executable, "-c", LIMITED, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=root)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}/model.safetensors\n"), done.stderr
@@ -140,6 +140,6 @@ def test_changed_weights_are_not_loaded(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_before_there_were_digests_is_read(tmp_path: Path) -> None:
-    folder = Path(__file__).parents[2] / "records/b428e36/runs/before/artifacts/t000-s0/checkpoint"
+    folder = Path(__file__).parents[1] / "records/b428e36/runs/before/artifacts/t000-s0/checkpoint"
     assert "sha256" not in (folder / "config.json").read_text()
     load(folder)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from linearizer_core import InducedSpace, Linearizer
 from linearizer_core.experiment.configuration import FlowConfig
-from linearizer_core.flows import Identity, Invertible, build_flow
+from linearizer_core.experiment.networks import build_flow
+from linearizer_core.flows import Identity, Invertible
 from linearizer_core.operators import DenseOperator, Factors, LinearOperator, ScaledIdentityPlusLowRank
 
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)

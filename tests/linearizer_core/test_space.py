@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from linearizer_core.experiment.configuration import FlowConfig
-from linearizer_core.flows import Identity, Invertible, build_flow
+from linearizer_core.experiment.networks import build_flow
+from linearizer_core.flows import Identity, Invertible
 from linearizer_core.space import InducedSpace
 
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)

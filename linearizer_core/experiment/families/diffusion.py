@@ -40,7 +40,8 @@ from linearizer_core.experiment.families.linear import (
     lipschitz,
     spectrum,
 )
-from linearizer_core.flows import Invertible, Labelled, build_flow
+from linearizer_core.experiment.networks import build_flow
+from linearizer_core.flows import Invertible, Labelled
 from linearizer_core.flows.conditioners import parameters
 from linearizer_core.grids import GRIDS
 from linearizer_core.linearizer import Linearizer

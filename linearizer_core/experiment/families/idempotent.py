@@ -26,15 +26,15 @@ from linearizer_core.experiment.evaluation import (
 )
 from linearizer_core.experiment.families.base import Family
 from linearizer_core.experiment.families.linear import GRID_ROWS, WAY, linearity, linearity_keys, lipschitz
+from linearizer_core.experiment.networks import build_flow
 from linearizer_core.experiment.workers import Workers, present
-from linearizer_core.flows import build_flow
 from linearizer_core.flows.conditioners import parameters
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.metrics.linearity import idempotency
 from linearizer_core.metrics.perceptual import distance
 from linearizer_core.metrics.similarity import ssim
 from linearizer_core.models.base import Event
-from linearizer_core.models.idempotent import IdempotentLinearizer, isometry, telling_axes
+from linearizer_core.models.idempotent import IdempotentLinearizer, Sums, isometry, telling_axes
 from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
 
 DEVIATIONS = torch.linspace(-2, 2, 8).tolist()
@@ -84,7 +84,12 @@ class Idempotent(Family):
     def settle(self, model: IdempotentLinearizer, data: ImageData) -> None:
         """Fit the Gaussian that samples are drawn from to up to 20,000 training images."""
         workers = present()
-        model.settle(_training_batches(data, workers), workers)
+
+        def everyones(work: Callable[[], Sums]) -> Sums:
+            count, total, squares = workers.together(work)
+            return workers.total(count), workers.total(total), workers.total(squares)
+
+        model.settle(_training_batches(data, workers), everyones)
 
     @torch.no_grad()
     def sample(

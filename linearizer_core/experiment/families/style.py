@@ -24,7 +24,7 @@ from linearizer_core.experiment.evaluation import (
 )
 from linearizer_core.experiment.families.base import Family
 from linearizer_core.experiment.families.linear import GRID_ROWS, WAY, linearity, linearity_keys, lipschitz
-from linearizer_core.flows import build_flow
+from linearizer_core.experiment.networks import build_flow
 from linearizer_core.flows.conditioners import parameters
 from linearizer_core.metrics.perceptual import distance
 from linearizer_core.metrics.similarity import ssim

@@ -221,3 +221,18 @@ def test_precision_is_kept(store: Store) -> None:
 def test_weights_of_another_type_are_not_converted(folder: Path) -> None:
     edit(folder, dtype="float64")
     fails(folder, WEIGHTS, r"is torch\.float32, the model's is torch\.float64")
+
+
+RECORD = Path(__file__).parents[2] / "records" / "b428e36" / "runs" / "before" / "artifacts"
+
+
+def test_a_checkpoint_of_the_version_before_is_read_and_written_again(tmp_path: Path) -> None:
+    folder = RECORD / "t000-s0" / "checkpoint"
+    model, config = load(folder)
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        names = file.keys()
+        assert all(torch.equal(model.state_dict()[name], file.get_tensor(name)) for name in names)
+    save(tmp_path, model, config)
+    assert (tmp_path / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
+    before, now = (json.loads((each / CONFIG).read_text()) for each in (folder, tmp_path))
+    assert before == {name: now[name] for name in before}

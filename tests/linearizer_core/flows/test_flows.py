@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from linearizer_core.experiment.configuration import FlowConfig
+from linearizer_core.experiment.networks import build_flow
 from linearizer_core.flows import (
     ActNorm,
     AffineCoupling,
@@ -22,7 +23,6 @@ from linearizer_core.flows import (
     Labelled,
     LUMixing,
     Squeeze,
-    build_flow,
 )
 from linearizer_core.flows.activations import activation
 from linearizer_core.flows.conditioners import MLP, ConvNet, parameters

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from linearizer_core.experiment.configuration import EvaluateConfig, FlowConfig, ModelConfig, OperatorConfig
 from linearizer_core.experiment.families.diffusion import build_diffusion
-from linearizer_core.flows import Invertible, LUMixing, build_flow
+from linearizer_core.experiment.networks import build_flow
+from linearizer_core.flows import Invertible, LUMixing
 from linearizer_core.flows.principal_axes import Leading, PrincipalAxes
 from linearizer_core.solvers import RK4
 

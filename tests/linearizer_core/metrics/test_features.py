@@ -13,17 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from linearizer_core.experiment import classifier as classifiers
+from linearizer_core.experiment.classifier import FeaturesError, cached_classifier, classifier_of
 from linearizer_core.experiment.data import ImageData, TensorImages
 from linearizer_core.metrics import features
-from linearizer_core.metrics.features import (
-    FEATURES,
-    RECIPE,
-    Classifier,
-    FeaturesError,
-    cached_classifier,
-    checksum,
-    train_classifier,
-)
+from linearizer_core.metrics.features import FEATURES, RECIPE, Classifier, checksum
 
 
 class Recorded(TensorImages):
@@ -74,22 +68,22 @@ def test_training_is_the_same_every_time(few: ImageData, other_process: dict[str
     torch.manual_seed(123)  # the global generator must not matter
     state = torch.random.get_rng_state()
     threads = torch.get_num_threads()
-    trained = checksum(train_classifier(few))
+    trained = checksum(classifier_of(few))
     assert torch.equal(state, torch.random.get_rng_state())
     assert torch.get_num_threads() == threads
     torch.rand(5)
-    assert checksum(train_classifier(few)) == trained
+    assert checksum(classifier_of(few)) == trained
     assert other_process["classifier"] == trained
 
 
 def test_training_depends_on_the_images(few: ImageData) -> None:
     other = dataclasses.replace(few, train=TensorImages(few.train.quanta.flip(3), 17))
-    assert checksum(train_classifier(other)) != checksum(train_classifier(few))
+    assert checksum(classifier_of(other)) != checksum(classifier_of(few))
 
 
 def test_a_small_set_has_25_epochs_of_64(digits: ImageData) -> None:
     data = first(digits, 130)
-    train_classifier(data)
+    classifier_of(data)
     assert [len(index) for index in data.train.asked] == [64] * 50
     for epoch in range(25):
         assert len(torch.cat(data.train.asked[2 * epoch : 2 * epoch + 2]).unique()) == 128
@@ -97,7 +91,7 @@ def test_a_small_set_has_25_epochs_of_64(digits: ImageData) -> None:
 
 def test_fewer_images_than_a_batch_are_one(digits: ImageData) -> None:
     data = first(digits, 10)
-    train_classifier(data)
+    classifier_of(data)
     assert [sorted(index.tolist()) for index in data.train.asked] == [list(range(10))] * 25
 
 
@@ -112,7 +106,7 @@ def test_a_large_set_has_larger_batches_and_a_bounded_number_of_steps(
     for name, value in (("EPOCHS", 2), ("BATCH", 4), ("STEPS", 10)):
         monkeypatch.setattr(features, name, value)
     data = first(digits, count)
-    train_classifier(data)
+    classifier_of(data)
     assert [len(index) for index in data.train.asked] == sizes
     once = torch.cat(data.train.asked[: min(len(sizes), count // sizes[0])])
     assert len(once.unique()) == len(once)
@@ -145,7 +139,7 @@ def test_a_new_cache_is_made_where_there_is_none(few: ImageData, tmp_path: Path)
     cached = cached_classifier(small, tmp_path / "a" / "cache")
     (path,) = (tmp_path / "a" / "cache").glob("*.safetensors")
     assert path.name.endswith(f"{'ab' * 8}.safetensors")
-    assert checksum(cached) == checksum(train_classifier(few))
+    assert checksum(cached) == checksum(classifier_of(few))
     assert not any(parameter.requires_grad for parameter in cached.parameters())
 
 
@@ -166,7 +160,7 @@ def test_a_damaged_file_is_replaced(
     else:
         whole = path.read_bytes()
         path.write_bytes({"garbage": b"no tensors", "empty": b"", "truncated": whole[:-1]}[damage])
-    monkeypatch.setattr(features, "train_classifier", lambda data: sound)
+    monkeypatch.setattr(classifiers, "classifier_of", lambda data: sound)
     assert checksum(cached_classifier(few, tmp_path)) == checksum(sound)
     assert {name: tensor.shape for name, tensor in load_file(path).items()} == {
         name: tensor.shape for name, tensor in sound.state_dict().items()
@@ -176,7 +170,7 @@ def test_a_damaged_file_is_replaced(
 def test_a_classifier_whose_weights_have_changed_is_not_used(
     few: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "train_classifier", lambda data: Classifier(data.event, data.classes))
+    monkeypatch.setattr(classifiers, "classifier_of", lambda data: Classifier(data.event, data.classes))
     cached_classifier(few, tmp_path)
     path = cache_file(few, tmp_path)
     content = bytearray(path.read_bytes())
@@ -198,7 +192,7 @@ def test_of_those_who_want_it_at_once_one_trains_it(
         time.sleep(0.2)
         return trained[-1]
 
-    monkeypatch.setattr(features, "train_classifier", train)
+    monkeypatch.setattr(classifiers, "classifier_of", train)
     with ThreadPoolExecutor(4) as pool:
         sums = list(pool.map(lambda _: checksum(cached_classifier(few, tmp_path)), range(4)))
     assert len(trained) == 1

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 
 from linearizer_core.experiment.configuration import FlowConfig
+from linearizer_core.experiment.networks import build_flow
 from linearizer_core.flows import Chain, Identity
-from linearizer_core.flows.build import build_flow
 from linearizer_core.metrics.lipschitz import local_lipschitz, storing
 from linearizer_core.models.diffusion import LinearDiffusion
 from linearizer_core.solvers import EULER

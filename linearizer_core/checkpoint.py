@@ -1,0 +1,134 @@
+"""Saving and loading models as safetensors and JSON: a file from elsewhere cannot run code."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from linearizer_core.errors import LinsweepError
+from linearizer_core.files import whole, write_whole
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+DIGEST = "weights_sha256"
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+Built = TypeVar("Built", bound=nn.Module)
+
+
+class CheckpointError(LinsweepError, ValueError):
+    """A checkpoint that cannot be read."""
+
+
+def save(folder: Path | str, model: nn.Module, arguments: Mapping[str, Any]) -> None:
+    """Write a model's weights and the plain ``arguments`` that it was built from into ``folder``.
+
+    ``model.safetensors`` holds the weights, ``config.json`` the arguments, which must be JSON values. Networks that a
+    model has twice are written once. Raises ``TypeError`` for arguments that JSON has not.
+    """
+    write(folder, model, {"format": FORMAT, "dtype": dtype_name(model)}, {"arguments": dict(arguments)})
+
+
+def load(folder: Path | str, build: Callable[..., Built], device: torch.device | str = "cpu") -> Built:
+    """The model that ``save`` wrote, in evaluation mode: ``build(**arguments)`` with the weights put in.
+
+    Raises ``CheckpointError`` naming the file and what is wrong with it.
+
+    >>> import tempfile, torch, linearizer_core as lc
+    >>> def build(dim, rank):
+    ...     return lc.Linearizer(lc.flows.coupling((dim,), depth=2, width=8), lc.operators.low_rank(dim, rank))
+    >>> arguments = {"dim": 4, "rank": 2}
+    >>> f, x = build(**arguments), torch.randn(3, 4)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     lc.checkpoint.save(folder, f, arguments)
+    ...     again = lc.checkpoint.load(folder, build)
+    >>> torch.equal(again(x), f(x))
+    True
+    """
+
+    def model_of(record: dict[str, Any]) -> Built:
+        return build(**record["arguments"])
+
+    return read(folder, FORMAT, model_of).to(device).eval()
+
+
+def dtype_name(model: nn.Module) -> str:
+    """The name of the parameters' dtype, such as ``float32``."""
+    return str(next((p.dtype for p in model.parameters()), torch.get_default_dtype())).removeprefix("torch.")
+
+
+def write(folder: Path | str, model: nn.Module, head: Mapping[str, Any], rest: Mapping[str, Any]) -> None:
+    """Write a model's weights, and a record of JSON values: ``head``, the weights' digest, and the ``rest``.
+
+    ``head`` has ``format`` and ``dtype``. Raises ``OSError`` naming the file that cannot be written; the folder is no
+    checkpoint then.
+    """
+    folder = Path(folder)
+    json.dumps({**head, **rest})  # what JSON has not is refused before anything is written
+    folder.mkdir(parents=True, exist_ok=True)
+    # The configuration is what makes the folder a checkpoint: it goes first and comes back last.
+    (folder / CONFIG).unlink(missing_ok=True)
+    with whole(folder / WEIGHTS) as temporary:
+        try:
+            save_model(model, str(temporary))  # a network that g_x and g_y share is written once
+        except SafetensorError as error:
+            raise OSError(errno.EIO, str(error)) from None
+        digest = _digest(temporary)
+    write_whole(folder / CONFIG, json.dumps({**head, DIGEST: digest, **rest}, indent=2) + "\n")
+
+
+def read(folder: Path | str, version: int, build: Callable[[dict[str, Any]], Built]) -> Built:
+    """The model that ``build`` makes of the record, on the CPU, in the record's dtype and with the weights put in.
+
+    Raises ``CheckpointError`` naming the file and what is wrong with it.
+    """
+    folder = Path(folder)
+    path = folder / CONFIG
+    try:
+        record = json.loads(path.read_text())
+        if record["format"] != version:
+            raise CheckpointError(f"{path}: format {record['format']}, this version reads format {version}")
+        model = build(record).to(DTYPES[record["dtype"]])
+    except CheckpointError:
+        raise
+    except (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint's configuration: {error}") from error
+    try:
+        _check_digest(record, folder / WEIGHTS)
+        _check_dtypes(model, folder / WEIGHTS)
+        load_model(model, folder / WEIGHTS)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{folder / WEIGHTS}: not the weights of the model in {CONFIG}: {error}") from error
+    return model
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_digest(record: Mapping[str, Any], path: Path) -> None:
+    """Raise ``ValueError`` for weights that are not those that were saved; checkpoints before had no digest."""
+    if DIGEST in record and record[DIGEST] != _digest(path):
+        raise ValueError("its SHA-256 is another than it was saved with")
+
+
+def _check_dtypes(model: nn.Module, path: Path) -> None:
+    """Raise ``ValueError`` for weights that would be converted silently."""
+    expected = model.state_dict()
+    with safe_open(path, "pt") as file:
+        names = file.keys()
+        for name in names:
+            dtype = file.get_tensor(name).dtype
+            if name in expected and dtype != expected[name].dtype:
+                raise ValueError(f"{name} is {dtype}, the model's is {expected[name].dtype}")

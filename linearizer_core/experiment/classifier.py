@@ -1,0 +1,78 @@
+"""The feature classifier of a data set, trained once and kept in a file."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+
+from linearizer_core.errors import LinsweepError
+from linearizer_core.experiment.data import ImageData
+from linearizer_core.files import write_whole
+from linearizer_core.metrics.features import RECIPE, Classifier, checksum, train_classifier
+
+DIGEST = "sha256"
+"""The key under which a file of weights has their checksum."""
+
+
+class FeaturesError(LinsweepError, ValueError):
+    """A classifier that cannot be used; the message names its file and what to do."""
+
+
+def classifier_of(data: ImageData) -> Classifier:
+    """The classifier of a data set's training images."""
+    return train_classifier(data.train.batch, data.train_labels, data.event, data.classes)
+
+
+def cached_classifier(data: ImageData, cache: Path) -> Classifier:
+    """The data set's classifier from ``cache``, trained and stored there first if no sound one is there.
+
+    Of several processes that want it at once, one trains it and the others wait. Raises ``ValueError`` for a data set
+    without labels, ``FeaturesError`` for a stored one whose weights have changed.
+    """
+    if data.classes == 0:
+        raise ValueError(f"{data.name} has no labels: the classifier that this metric is taken in needs them")
+    path = cache / f"{RECIPE}-{data.name}-{data.checksum[:16]}.safetensors"
+    stored = _stored(path, data)
+    if stored is None:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / f".{path.name}.lock"):
+            stored = _stored(path, data)
+            if stored is None:
+                stored = classifier_of(data)
+                # Older versions read it as well: they leave the metadata alone.
+                write_whole(path, save(stored.state_dict(), {DIGEST: checksum(stored)}))
+    return stored
+
+
+def _stored(path: Path, data: ImageData) -> Classifier | None:
+    """The classifier in a file; ``None`` where there is none, or none of this architecture.
+
+    Raises ``FeaturesError`` where its weights are not those that were written: scores in other features would stand
+    beside those of earlier trials.
+    """
+    model = Classifier(data.event, data.classes)
+    try:
+        with safe_open(path, "pt") as file:
+            written = (file.metadata() or {}).get(DIGEST)
+        model.load_state_dict(load_file(path))
+    except (FileNotFoundError, SafetensorError, RuntimeError):
+        return None
+    if written is not None and checksum(model) != written:
+        raise FeaturesError(
+            f"{path}: is damaged: its weights are not those that were written, by their SHA-256; remove it, "
+            "and the classifier is trained again"
+        )
+    return model.eval().requires_grad_(False)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which stays: a lock on a file that is removed would lock nobody out."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
