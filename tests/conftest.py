@@ -12,7 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that start Ray in one process, which runs them one after the other."""
+    """Keep the tests that start Ray in one process, and those of any other file with its fixtures."""
     for item in items:
-        if item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+        ray = item.get_closest_marker("slow") and "linearizer_core" not in item.path.parts
+        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.location[0]))

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.journal_lines import (
     ArtifactEvent,
     BadLine,
@@ -24,8 +25,6 @@ from linearizer_core.experiment.journal_lines import (
     SummaryEvent,
     TrialEvent,
 )
-
-from linearizer_core.errors import LinsweepError
 
 if TYPE_CHECKING:
     from linearizer_core.experiment.evaluation import Curve

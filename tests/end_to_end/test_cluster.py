@@ -17,7 +17,7 @@ from tests.end_to_end.audit import state_of
 from tests.end_to_end.faults import left_in, two_nodes
 from tests.end_to_end.lab import Linsweep, last, ray_workers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 GANGS = [
     "name=gangs", "controls=[]", "search.trials=6", "resources={workers: 2, gpus_per_worker: 1, cpus_per_worker: 1}",
@@ -28,7 +28,6 @@ def sets(*texts: str) -> list[str]:
     return [word for text in texts for word in ("--set", text)]
 
 
-@pytest.mark.long
 def test_gangs_of_two_on_two_nodes_of_two_gpus(linsweep: Linsweep) -> None:
     with two_nodes("gangs", cpus=2, gpus=2) as cluster:
         words = ["tiny.yaml", *sets(*GANGS), "--address", cluster.address]
@@ -58,7 +57,6 @@ def test_gangs_of_two_on_two_nodes_of_two_gpus(linsweep: Linsweep) -> None:
     assert sum(packed) >= len(packed) / 2
 
 
-@pytest.mark.long
 def test_two_trials_share_each_gpu(linsweep: Linsweep) -> None:
     halves = ["name=halves", "controls=[]", "search.trials=6", "resources.gpus_per_worker=0.5"]
     with two_nodes("halves", cpus=4, gpus=1) as cluster:

@@ -11,7 +11,7 @@ import pytest
 from tests.end_to_end import faults, lab
 from tests.end_to_end.faults import FAULTS, Laboratory, Survival
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +27,7 @@ def nothing_lost(survival: Survival) -> None:
     assert survival.audit.redone_seconds < 5
 
 
-LONG = ("node", "head", "mlflow", "nan", "raises", "memory")
-"""Faults that need several Ray nodes or minutes of their own, or that test_sweep.py has in a shorter form."""
-
-
-@pytest.mark.parametrize(
-    "fault", [pytest.param(name, marks=[pytest.mark.long] if name in LONG else []) for name in FAULTS]
-)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_nothing_is_lost_and_nothing_done_twice(laboratory: Laboratory, fault: str) -> None:
     nothing_lost(FAULTS[fault](laboratory, f"fault-{fault}"))
 

@@ -31,7 +31,7 @@ from sweeps.tracking.process import BackgroundShipper
 from tests.end_to_end import lab
 from tests.end_to_end.lab import Linsweep, MlflowServer, PostgresServer, free_port, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 FD = "quality/classifier_fd_collapsed"
@@ -164,7 +164,6 @@ def tables(source: Path | str, name: str) -> dict[str, bytes]:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.long
 def test_two_hundred_trials_arrive_once_though_the_server_is_killed_twice(
     postgres: PostgresServer, tmp_path: Path
 ) -> None:
@@ -247,7 +246,7 @@ def test_the_team_servers_page_is_told_by_status_and_table(team: MlflowServer, t
         assert link in linsweep.run(*words)
 
 
-@pytest.mark.parametrize("kind", ["http", pytest.param("postgres", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["http", "postgres"])
 def test_no_credential_is_left_anywhere(
     team: MlflowServer, postgres: PostgresServer, tmp_path: Path, kind: str
 ) -> None:

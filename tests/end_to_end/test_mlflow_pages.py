@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(find_spec("playwright") is None, reason="needs the package playwright"),
     pytest.mark.skipif(not Path("/usr/bin/chromium").exists(), reason="needs the browser /usr/bin/chromium"),
 ]

@@ -8,7 +8,7 @@ import pytest
 from analysis import load
 from tests.end_to_end.conftest import Linsweep
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_a_real_sweep_reads_the_same_from_everywhere(linsweep: Linsweep, mlflow_server: str) -> None:
