@@ -58,6 +58,7 @@ from linearizer_core.experiment.training import Trainer
 from linearizer_core.experiment.workers import Workers, joined
 from sweeps.execution.cluster import local_capacity
 from sweeps.execution.plan import make_plan, render
+from sweeps.execution.ray_tune import RayTune
 from sweeps.execution.task import Task
 from sweeps.execution.trainable import TrialTrainable
 from sweeps.execution.worker_group import Results, Worker
@@ -236,7 +237,8 @@ def ours(
             return len(text)
 
     folder.mkdir()
-    result = launch(sweep_of(folder, trials, workers), Console(file=Watched()), fresh=True, trainable=trainable)
+    executor = RayTune(trainable=trainable)
+    result = launch(sweep_of(folder, trials, workers), Console(file=Watched()), executor, fresh=True)
     assert result.state == "finished", result
     assert result.not_shipped is None, result.not_shipped
     assert result.trials == {"finished": trials}, result.trials

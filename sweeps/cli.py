@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.record.uri import without_password, without_passwords
+from sweeps.children import environment, module
 from sweeps.spec.validation import InputError, Problem, suggestion
 
 if TYPE_CHECKING:
-    from sweeps.execution.cluster import Node
+    from sweeps.execution.executor import Executor
     from sweeps.spec.model import Sweep
     from sweeps.tracking.sync import Shipper
 
@@ -49,6 +50,12 @@ NameArgument = Annotated[str, typer.Argument(help="A sweep, by name or by folder
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Run every trial, also where another sweep has an identical finished one.")
 ]
+DebugOption = Annotated[
+    bool,
+    typer.Option(
+        "--debug", help="Run the trials in this process, one after the other, without Ray: a breakpoint() stops there."
+    ),
+]
 StorageOption = Annotated[Path, typer.Option(help="Where the sweeps are recorded.")]
 ToOption = Annotated[str | None, typer.Option(help="A tracking URI other than the sweep's own.")]
 
@@ -70,16 +77,12 @@ def plan(
     from sweeps.spec.load import load
 
     sweep = load(spec, set_ or (), profile)
-    from sweeps.execution.cluster import connected, local_capacity
     from sweeps.execution.plan import make_plan, render
-    from sweeps.launch import check_folder
+    from sweeps.record.changes import check_folder
 
     check_folder(sweep)
-    if address is None:
-        made = make_plan(sweep, local_capacity())
-    else:
-        with connected(address, _potential(cluster)) as capacity:
-            made = make_plan(sweep, capacity)
+    with _executor(address, cluster).reached() as capacity:
+        made = make_plan(sweep, capacity)
     console = Console()
     console.print(render(made))
     console.print()
@@ -95,11 +98,12 @@ def launch(
     address: AddressOption = None,
     cluster: ClusterOption = None,
     fresh: FreshOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Carry a sweep out; one that was cut short goes on where it stopped."""
     from sweeps.spec.load import load
 
-    _carry_out(load(spec, set_ or (), profile), address, cluster, fresh)
+    _carry_out(load(spec, set_ or (), profile), address, cluster, fresh, debug)
 
 
 @app.command()
@@ -109,29 +113,31 @@ def resume(
     set_: SetOption = None,
     address: AddressOption = None,
     cluster: ClusterOption = None,
+    debug: DebugOption = False,
 ) -> None:
     """Go on with a sweep from its record; --set can raise its budget."""
     from sweeps.spec.load import recorded
 
     record, folder = _record_of(name, storage)
-    _carry_out(recorded(record, folder, set_ or ()), address, cluster, fresh=False)
+    _carry_out(recorded(record, folder, set_ or ()), address, cluster, False, debug)
 
 
-def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: bool) -> None:
+def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: bool, debug: bool) -> None:
     """Launch a sweep, and say how it ended and what comes next."""
     console = Console(soft_wrap=not sys.stdout.isatty())
     storage = _storage_option(Path(sweep.model.storage))
     again = _resume_words(sweep.folder) + (f" --address {shlex.quote(address)}" if address else "")
     again += f" --cluster {shlex.quote(str(cluster))}" if cluster else ""
+    again += " --debug" if debug else ""
     try:
         from sweeps.launch import launch as run
 
-        result = run(sweep, console, address, _potential(cluster), fresh)
+        result = run(sweep, console, _executor(address, cluster, debug), fresh)
     except KeyboardInterrupt:
         console.print(Text.assemble(("interrupted", "yellow"), "; what is recorded stays. To go on: ", (again, "bold")))
         raise typer.Exit(INTERRUPTED) from None
     counts = ", ".join(f"{count} {state}" for state, count in sorted(result.trials.items()))
-    reused = f" ({result.reused} taken over from identical trials)" if result.reused else ""
+    reused = f" ({result.reused} reused from identical trials)" if result.reused else ""
     state = f"{result.state} ({result.reason})" if result.reason else result.state
     console.print(
         Text.assemble((sweep.name, "bold"), f" {state}: {counts or 'no trial'}{reused}; record in {sweep.folder}")
@@ -157,15 +163,16 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
                 (f"linsweep sync {sweep.name}{storage}", "bold"),
             )
         )  # fmt: skip
-    if result.not_mirrored:
-        console.print(Text.assemble(("the study's copy is not complete: ", "yellow"), result.not_mirrored))
+    if result.not_copied:
+        console.print(Text.assemble(("the study's copy is not complete: ", "yellow"), result.not_copied))
     if result.state == "interrupted":
         console.print(Text.assemble("To go on: ", (again, "bold")))
         if result.reason and result.reason.startswith("budget."):
             console.print("with more of it: --set " + result.reason.split(" ")[0] + "=…")
         raise typer.Exit(INTERRUPTED)
     if result.state == "failed":
-        console.print("[red]no configuration of the search finished[/]; the reasons are in the journals")
+        why = f"the first that failed, {result.failure}" if result.failure else "the reasons are in the journals"
+        console.print(Text.assemble(("no configuration of the search finished", "red"), f"; {why}"))
         raise typer.Exit(1)
     console.print(Text.assemble("Next: ", (f"linsweep table {sweep.name}{storage}", "bold")))
     console.print(Text.assemble("compare in MLflow: ", (_comparison(sweep.folder), "bold")))
@@ -371,8 +378,9 @@ def promote(
 def _shipping(name: str, folder: Path, to: str | None) -> Iterator[Shipper]:
     """The shipper of a sweep that is not running, whatever goes wrong with its server being told in one line."""
     from analysis.record.uri import describe
-    from sweeps.launch import only_launch, shipper_for
+    from sweeps.launch import shipper_for
     from sweeps.record.paths import SweepPaths
+    from sweeps.record.writers import only_launch
 
     shipper = shipper_for(folder, to)
     # A running launch ships by itself, and two writers would make every run twice.
@@ -421,7 +429,8 @@ def ui(
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     arguments = ["--backend-store-uri", database, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     artifacts = ["--artifacts-destination", paths.mlflow_artifacts.resolve().as_uri()]
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", "server", *arguments, *artifacts])
+    command = module("mlflow", "server", *arguments, *artifacts)
+    os.execve(command[0], command, environment())
 
 
 @app.command()
@@ -442,10 +451,19 @@ def find_sweep(name: str, storage: Path) -> Path:
     raise InputError(name, [Problem("", f"no sweep of this name in {storage}; {hint}")])
 
 
-def _potential(cluster: Path | None) -> tuple[Node, ...]:
-    from sweeps.execution.autoscaler import potential_nodes
+def _executor(address: str | None, cluster: Path | None, debug: bool = False) -> Executor:
+    """What carries the trials out: Ray, here or on a cluster, or this process."""
+    if debug:
+        if address or cluster:
+            message = "runs the trials in this process: leave out --address and --cluster"
+            raise InputError("--debug", [Problem("", message)])
+        from sweeps.execution.in_process import InProcess
 
-    return potential_nodes(cluster) if cluster else ()
+        return InProcess()
+    from sweeps.execution.autoscaler import potential_nodes
+    from sweeps.execution.ray_tune import RayTune
+
+    return RayTune(address, potential_nodes(cluster) if cluster else ())
 
 
 def _record_of(name: str, storage: Path) -> tuple[dict[str, Any], Path]:

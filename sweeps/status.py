@@ -95,7 +95,7 @@ def render(status: Status) -> RenderableType:
     state = status.state + (f" ({status.reason})" if status.reason else "")
     facts.add_row(status.sweep.name, state)
     counts = ", ".join(f"{count} {name}" for name, count in sorted(status.trials.items())) or "none yet"
-    reused = f", {status.reused} of them taken over from identical trials" if status.reused else ""
+    reused = f", {status.reused} of them reused from identical trials" if status.reused else ""
     facts.add_row("trials", f"{counts}{reused}; {status.total} in all")
     facts.add_row("hours", _spent(status.hours, status.projected, budget.hours))
     if status.sweep.model.resources.gpus_per_worker:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
 
+from sweeps.children import environment, module
 from sweeps.execution.stop import handled
 from sweeps.record.ledger import Ledger
 from sweeps.record.paths import SweepPaths
@@ -65,7 +65,8 @@ def _launch(words: Sequence[str], paths: SweepPaths, stall: float) -> tuple[int,
     """One launch, to its end: its exit code, and whether it was asked to end by a signal."""
     asked: list[int] = []
     with handled(lambda number, *_: asked.append(number), *SIGNALS):
-        process = subprocess.Popen([sys.executable, "-P", "-m", "sweeps.cli", "launch", *words], start_new_session=True)
+        command = module("sweeps.cli", "launch", *words)
+        process = subprocess.Popen(command, env=environment(), start_new_session=True)
         passed = 0
         begun = time.time()
         try:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ray.tune.experiment import Trial
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -25,28 +24,24 @@ class _Shown:
     """A trial that waits for its place, or runs."""
 
     identity: TrialIdentity
-    trial: Trial
+    placed: Callable[[], bool]
     epoch: int = 0
     value: float | None = None
-
-    @property
-    def running(self) -> bool:
-        # One that Tune has ended at its deadline is still here, and has its place until its process is gone.
-        return self.trial.status not in (Trial.PENDING, Trial.PAUSED)
 
 
 class Progress:
     """A live view on a terminal; elsewhere a line for each trial that ends.
 
-    Told by the searcher and the scheduler: for a callback Tune would import MLflow, to count which kinds are in use.
+    Without ``live`` it writes lines on a terminal as well. What an executor runs is told by the names of its jobs.
     """
 
-    def __init__(self, schedule: Schedule, paths: SweepPaths, epochs: int, console: Console) -> None:
+    def __init__(self, schedule: Schedule, paths: SweepPaths, epochs: int, console: Console, live: bool = True) -> None:
         self._schedule = schedule
         self._paths = paths
         self._epochs = epochs
         self._console = console
         self._objective, self._mode = next(iter(schedule.sweep.search.objective.items()))
+        self._may_be_live = live
         self._started = time.monotonic()
         self._open: dict[str, _Shown] = {}
         self._ended: dict[str, int] = {"finished": 0, "stopped": 0, "failed": 0}
@@ -55,7 +50,7 @@ class Progress:
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
-        if self._console.is_terminal:
+        if self._may_be_live and self._console.is_terminal:
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
             self._live.start()
         return self
@@ -71,20 +66,20 @@ class Progress:
     @property
     def _running(self) -> list[_Shown]:
         # The view is drawn in a thread of its own.
-        return [shown for shown in list(self._open.values()) if shown.running]
+        return [shown for shown in list(self._open.values()) if shown.placed()]
 
-    def add(self, identity: TrialIdentity, trial: Trial) -> None:
-        """A trial waits for a place, for the first time or again."""
-        self._open[trial.trial_id] = _Shown(identity, trial)
+    def add(self, identity: TrialIdentity, job: str, placed: Callable[[], bool]) -> None:
+        """A trial waits for a place, for the first time or again; ``placed`` says whether it has it now."""
+        self._open[job] = _Shown(identity, placed)
 
-    def result(self, tune_id: str, result: Mapping[str, Any]) -> None:
+    def result(self, job: str, result: Mapping[str, Any]) -> None:
         """A trial has got further."""
-        shown = self._open[tune_id]
+        shown = self._open[job]
         shown.epoch, shown.value = int(result.get("epoch", 0)), result.get(self._objective)
 
-    def end(self, tune_id: str) -> None:
+    def end(self, job: str) -> None:
         """A trial is over, and its journal says how; one that has had no place, or will have another, says nothing."""
-        shown = self._open.pop(tune_id, None)
+        shown = self._open.pop(job, None)
         result = outcome(self._paths.journal(shown.identity.trial)) if shown else None
         if shown is None or result is None or result.state is None:
             return

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ray.tune import Stopper
-
 from linearizer_core.files import write_whole
 from sweeps.record.ledger import Meter
 from sweeps.record.paths import SweepPaths
@@ -35,10 +33,10 @@ def stop_reason(paths: SweepPaths) -> str | None:
         return None
 
 
-class Ending(Stopper):  # type: ignore[misc]
-    """Tune's stopper: ends the sweep when it was asked to, or has spent its budget.
+class Ending:
+    """Whether a sweep is over before its last trial: it was asked to end, or has spent its budget.
 
-    ``running`` counts the trials that run. It is called many times a second, and so also keeps the meter.
+    ``running`` counts the trials that run. It is asked many times a second, and so also keeps the meter.
     """
 
     def __init__(self, paths: SweepPaths, budget: Budget, meter: Meter, running: Callable[[], int]) -> None:
@@ -49,10 +47,8 @@ class Ending(Stopper):  # type: ignore[misc]
         self._running = running
         self._deadline = 0.0
 
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
+    def over(self) -> bool:
+        """Whether nothing runs any more, or has had its time to save its state; ``reason`` says why it ends."""
         running = self._running()
         self._meter.tick(running)
         if self.reason is None:
@@ -63,10 +59,6 @@ class Ending(Stopper):  # type: ignore[misc]
             self.reason = spent or stop_reason(self._paths)
             self._deadline = time.monotonic() + STOP_SECONDS
         return self.reason is not None and (not running or time.monotonic() > self._deadline)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles what it is given for its own restore, which is not used here: journals are replayed.
-        return {}
 
 
 @contextmanager

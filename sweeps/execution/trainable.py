@@ -7,19 +7,19 @@ from typing import Any
 from ray import tune
 
 from sweeps.execution.task import Task
-from sweeps.execution.worker_group import Gang, Results, Worker
+from sweeps.execution.worker_group import Results, Worker, WorkerGroup
 
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     """Reports every evaluated epoch, and the end scalars with the last one; a process goes from trial to trial.
 
-    A trial of one worker trains here, one of several in a gang of actors.
+    A trial of one worker trains here, one of several in a group of actors.
     """
 
     worker: type[Worker] = Worker
-    """What the processes of a gang are."""
+    """What the processes of a worker group are."""
 
-    _gang: Gang | None = None
+    _group: WorkerGroup | None = None
     _results: Results
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -28,9 +28,9 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     def results(self, task: Task) -> Results:
         """The results of a trial, as ``sweeps.execution.trial.execute`` gives them."""
         if task.workers > 1:
-            if self._gang is None:
-                self._gang = Gang(task.workers, task.threads, task.gpus, self.worker)
-            return self._gang.results(task)
+            if self._group is None:
+                self._group = WorkerGroup(task.workers, task.threads, task.gpus, self.worker)
+            return self._group.results(task)
         from sweeps.execution.trial import execute
 
         return execute(task)
@@ -49,8 +49,8 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         self._results.close()
-        if self._gang is not None:
-            self._gang.close()
+        if self._group is not None:
+            self._group.close()
 
 
 def pack(workers: int, cpus: float, gpus: float) -> tune.PlacementGroupFactory:

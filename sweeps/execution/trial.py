@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Generator
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -14,17 +13,14 @@ from linearizer_core.experiment import trial
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.workers import ALONE, Workers, joined
 from sweeps.execution.task import Task
-from sweeps.record.lock import take
-
-PATIENCE = 180.0
-"""Seconds to wait for an earlier process of the same trial: Ray ends what is left of a launch that died in less."""
+from sweeps.record.writers import only_writer
 
 
 def execute(task: Task, workers: Workers = ALONE, store: Store | None = None) -> Generator[dict[str, Any], None, None]:
     """Carry out a trial, on a GPU where the task has one: the results of ``linearizer_core.experiment.trial.run``.
 
-    ``store`` is where several workers meet. Raises ``TimeoutError`` when another process keeps writing the trial's
-    journal.
+    ``store`` is the rendezvous of several workers. Raises ``TimeoutError`` when another process keeps
+    writing the trial's journal.
     """
     torch.set_num_threads(task.threads)
     config: TrialConfig = from_mapping(TrialConfig, task.config)
@@ -43,18 +39,3 @@ def execute(task: Task, workers: Workers = ALONE, store: Store | None = None) ->
             stop=task.paths.stop.exists,
             save_seconds=task.checkpoint_seconds,
         )
-
-
-@contextmanager
-def only_writer(journal: Path) -> Iterator[None]:
-    """Hold a journal's lock, which the system lets go of when a process ends: two must not write one journal.
-
-    Raises ``TimeoutError`` when another process keeps it.
-    """
-    journal.parent.mkdir(parents=True, exist_ok=True)
-    with journal.open("a") as file:
-        try:
-            take(file, PATIENCE)
-        except TimeoutError:
-            raise TimeoutError(f"another process has been writing {journal} for {PATIENCE:g} s") from None
-        yield

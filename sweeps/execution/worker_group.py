@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 Results = Generator[dict[str, Any], None, None]
 
 LOOPBACK = "lo"
-MEETING_SECONDS = 300.0
+RENDEZVOUS_SECONDS = 300.0
 """How long workers wait for each other when a trial starts: longer than for an earlier process of the trial."""
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """Where the workers of a trial find each other: a file where they share a node, else rank 0's host and port."""
 
     path: str | None
@@ -37,7 +37,7 @@ class Meeting:
 
 
 class Worker:
-    """One process of a gang: the trial that it carries out, a result at a time."""
+    """One process of a worker group: the trial that it carries out, a result at a time."""
 
     def __init__(self) -> None:
         self._results: Results | None = None
@@ -48,35 +48,35 @@ class Worker:
         """The node's id and its address."""
         return ray.get_runtime_context().get_node_id(), get_node_ip_address()
 
-    def open_meeting(self, workers: int, shared_node: bool) -> Meeting:
-        """As rank 0: the place where the workers of the next trial meet."""
+    def open_rendezvous(self, workers: int, shared_node: bool) -> Rendezvous:
+        """As rank 0: the rendezvous of the next trial's workers."""
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
         host = get_node_ip_address()
         if shared_node:
-            self._folder = TemporaryDirectory(prefix="gang-")
-            return Meeting(str(Path(self._folder.name) / "store"), host, 0)
+            self._folder = TemporaryDirectory(prefix="workers-")
+            return Rendezvous(str(Path(self._folder.name) / "store"), host, 0)
         # Port 0: the system gives one that is free, and the store holds it from then on.
         store = TCPStore(
-            host, 0, workers, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=MEETING_SECONDS)
+            host, 0, workers, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=RENDEZVOUS_SECONDS)
         )
         self._store = store
-        return Meeting(None, host, store.port)
+        return Rendezvous(None, host, store.port)
 
-    def begin(self, task: Task, rank: int, meeting: Meeting) -> None:
+    def begin(self, task: Task, rank: int, rendezvous: Rendezvous) -> None:
         """Take up a trial; nothing of it runs yet."""
         from torch.distributed import FileStore, TCPStore  # type: ignore[attr-defined]
 
-        if meeting.path:
+        if rendezvous.path:
             # Nothing leaves the node, so nothing has to listen beyond it.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
-            self._store = FileStore(meeting.path, task.workers)
+            self._store = FileStore(rendezvous.path, task.workers)
         # Otherwise NCCL's watchdog ends the process where a worker is waited for in vain, instead of raising.
         os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
-        if not meeting.path and rank:
-            limit = timedelta(seconds=MEETING_SECONDS)
-            self._store = TCPStore(meeting.host, meeting.port, task.workers, is_master=False, timeout=limit)
-        assert self._store is not None, "rank 0 has opened the meeting"
+        if not rendezvous.path and rank:
+            limit = timedelta(seconds=RENDEZVOUS_SECONDS)
+            self._store = TCPStore(rendezvous.host, rendezvous.port, task.workers, is_master=False, timeout=limit)
+        assert self._store is not None, "rank 0 has opened the rendezvous"
         self._results = self.results(task, rank, self._store)
 
     def results(self, task: Task, rank: int, store: Store) -> Results:
@@ -101,7 +101,7 @@ class Worker:
             self._folder = None
 
 
-class Gang:
+class WorkerGroup:
     """The workers in bundles 0, 1, … of the placement group that this process is in, with their CPUs and GPUs."""
 
     def __init__(self, workers: int, cpus: float, gpus: float, kind: type[Worker] = Worker) -> None:
@@ -120,8 +120,8 @@ class Gang:
             workers = self._started()
             nodes = together([worker.where.remote() for worker in workers])
             shared = len({node for node, _ in nodes}) == 1
-            meeting = ray.get(workers[0].open_meeting.remote(self._count, shared))
-            together([worker.begin.remote(task, rank, meeting) for rank, worker in enumerate(workers)])
+            rendezvous = ray.get(workers[0].open_rendezvous.remote(self._count, shared))
+            together([worker.begin.remote(task, rank, rendezvous) for rank, worker in enumerate(workers)])
             while (result := together([worker.advance.remote() for worker in workers])[0]) is not None:
                 yield result
         except GeneratorExit:

@@ -65,3 +65,8 @@ def decision_epochs(rule: StopEarly, epochs: int, every: int) -> list[int]:
     """The epochs at which trials are stopped: the first evaluation at or after each rung, before the last epoch."""
     first = {-(-rung // every) * every for rung in rung_epochs(rule, epochs)}
     return sorted(epoch for epoch in first if epoch < epochs)
+
+
+def why_stopped(rung: int) -> str:
+    """Why a trial was stopped early, as its journal says it."""
+    return f"asha: not among the best at epoch {rung}"

@@ -1,4 +1,4 @@
-"""Trials that need not run, since an identical one has: its journal is taken over, and says so."""
+"""Trials that need not run, since an identical one has: its journal is reused, and says so."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FinishedTrials:
         return found
 
     def _same(self, path: Path, first: Mapping[str, Any]) -> bool:
-        """Whether the same code made every attempt, and here: what was taken over is found where it was made."""
+        """Whether the same code made every attempt, and here: what was reused is found where it was made."""
         if "reused_from" in first or _comparable(first["provenance"]) != self._origin:
             return False
         attempts = [event for event in read(path) if event["event"] == "trial"]
@@ -90,10 +90,8 @@ def _finished(path: Path) -> bool:
     return bool(event["event"] == "end" and event["state"] == "finished")
 
 
-def take_over(
-    paths: SweepPaths, planned: PlannedTrial, source: Path, stopped: tuple[int, str] | None = None
-) -> Outcome:
-    """Write the journal of a trial from that of its twin, with the twin's artifacts; what the trial came to.
+def reuse(paths: SweepPaths, planned: PlannedTrial, source: Path, stopped: tuple[int, str] | None = None) -> Outcome:
+    """Write the journal of a trial from that of its duplicate, with the duplicate's artifacts; what the trial came to.
 
     ``stopped`` is the epoch at which early stopping would have ended it here, and why: nothing later is taken.
     """

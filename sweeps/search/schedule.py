@@ -20,7 +20,8 @@ from optuna.trial import TrialState
 
 from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.configuration import config_hash
-from linearizer_core.experiment.journal import ENDED, Kind, Outcome, TrialIdentity
+from linearizer_core.experiment.journal import ENDED, Outcome, TrialIdentity
+from linearizer_core.experiment.journal_lines import Kind
 from linearizer_core.experiment.nested import with_leaves
 from sweeps.spec.model import Sweep, parse_constraint
 from sweeps.spec.space import suggest
@@ -41,7 +42,7 @@ class PlannedTrial:
     config: Mapping[str, Any]
 
 
-class Record(Protocol):
+class Outcomes(Protocol):
     """What a schedule asks of the journals."""
 
     def look_up(self, planned: PlannedTrial, competitors: list[str], /) -> Outcome | None:
@@ -50,8 +51,8 @@ class Record(Protocol):
         Raises ``ReplayError`` when the record is that of another configuration.
         """
 
-    def of_twin(self, planned: PlannedTrial, twin: str, /) -> Outcome:
-        """What a trial comes to by what its twin came to, which is recorded for it as well."""
+    def of_duplicate(self, planned: PlannedTrial, duplicate: str, /) -> Outcome:
+        """What a trial comes to by what a duplicate of it came to, which is recorded for it as well."""
 
 
 @dataclass
@@ -61,7 +62,7 @@ class _Configuration:
     number: int
     overrides: dict[str, Any]
     trials: list[TrialIdentity]
-    settled_before: int
+    told_before: int
     asked: optuna.Trial | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
@@ -76,7 +77,7 @@ class _Configuration:
 class Schedule:
     """Hands out a sweep's trials and takes their outcomes.
 
-    ``record`` knows what earlier launches recorded. A sampler may draw a point twice: the same configuration at the
+    ``outcomes`` knows what earlier launches recorded. A sampler may draw a point twice: the same configuration at the
     same seed gives the same, and is run once. ``lookahead`` is how many configurations may be open at once.
     """
 
@@ -85,12 +86,12 @@ class Schedule:
         sweep: Sweep,
         study: optuna.Study,
         lookahead: int,
-        record: Record,
+        outcomes: Outcomes,
     ) -> None:
         self.sweep = sweep
         self.study = study
         self.lookahead = lookahead
-        self._record = record
+        self._recorded = outcomes
         self._grid = sweep.grid() if sweep.search.sampler == "grid" else None
         self._searched: list[_Configuration] = []
         self._of_seed: dict[int | None, list[str]] = {}
@@ -98,7 +99,7 @@ class Schedule:
         self._waiting: list[PlannedTrial] = []
         self._by_trial: dict[str, _Configuration] = {}
         self._first: dict[tuple[str, int | None], str] = {}
-        self._twins: dict[str, list[PlannedTrial]] = {}
+        self._duplicates: dict[str, list[PlannedTrial]] = {}
         self._told = 0
         self._confirming = False
         self._exhausted = False
@@ -111,16 +112,16 @@ class Schedule:
         return self.sweep.trials
 
     def has_next(self) -> bool:
-        """Whether a trial can run now; settles what is recorded on the way to it."""
+        """Whether a trial can run now; takes what is recorded on the way to it."""
         while True:
             while self._waiting:
                 trial = self._waiting[0].identity.trial
-                outcome = self._record.look_up(self._waiting[0], self.competitors(trial))
+                outcome = self._recorded.look_up(self._waiting[0], self.competitors(trial))
                 if outcome is None or outcome.state not in ENDED:
                     return True
                 self._waiting.pop(0)
                 self.reused.append(trial)
-                self.settle(trial, outcome)
+                self.take_outcome(trial, outcome)
             if not self._ask() and not self._confirm():
                 return False
 
@@ -146,17 +147,17 @@ class Schedule:
         """Whether the trial is one of the sweep's, as far as it is planned."""
         return trial in self._by_trial
 
-    def settle(self, trial: str, outcome: Outcome) -> None:
+    def take_outcome(self, trial: str, outcome: Outcome) -> None:
         """Take the outcome of a trial, whose state must be one that a trial stays in."""
         self._by_trial[trial].outcomes[trial] = outcome
-        for twin in self._twins.pop(trial, ()):
-            self._enqueue(twin)
+        for duplicate in self._duplicates.pop(trial, ()):
+            self._enqueue(duplicate)
 
     def competitors(self, trial: str) -> list[str]:
         """The trials that ended before this one was planned, at its own seed: what early stopping compares it with."""
         mine = self._by_trial[trial]
         seed = next(identity.seed for identity in mine.trials if identity.trial == trial)
-        return self._of_seed.get(seed, [])[: mine.settled_before]
+        return self._of_seed.get(seed, [])[: mine.told_before]
 
     def best(self) -> list[TrialIdentity]:
         """The trials of the best finished configuration by the first objective; empty while there is none."""
@@ -221,20 +222,20 @@ class Schedule:
         return configuration
 
     def _enqueue(self, planned: PlannedTrial) -> None:
-        """Let a trial run when its turn comes, or have what a twin of it in the search comes to."""
+        """Let a trial run when its turn comes, or have what a duplicate of it in the search comes to."""
         identity = planned.identity
         first = identity.trial
         if identity.kind == "search":
             first = self._first.setdefault((identity.config_hash, identity.seed), identity.trial)
         ended = self._by_trial[first].outcomes.get(first)
-        # One that failed may have done so through no fault of its configuration: its twin is another try.
+        # One that failed may have done so through no fault of its configuration: its duplicate is another try.
         if first == identity.trial or (ended and ended.state == "failed"):
             self._waiting.append(planned)
         elif ended:
             self.reused.append(identity.trial)
-            self.settle(identity.trial, self._record.of_twin(planned, first))
+            self.take_outcome(identity.trial, self._recorded.of_duplicate(planned, first))
         else:
-            self._twins.setdefault(first, []).append(planned)
+            self._duplicates.setdefault(first, []).append(planned)
 
     def _add_controls(self) -> None:
         for number, control in enumerate(self.sweep.model.controls):

@@ -10,12 +10,12 @@ import threading
 import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any
+from pathlib import Path
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
-from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
 
 from analysis.record.uri import describe, without_password
 from sweeps.record.paths import SweepPaths
@@ -31,15 +31,21 @@ PATIENCE = 60.0
 
 
 def study_storage(uri: str | None, paths: SweepPaths) -> BaseStorage:
-    """The database, or the journal file in the record; raises whatever the database's driver raises."""
+    """The database, or the journal file in the record; raises whatever the database's driver raises.
+
+    A file is the one that is meant now, whichever folder the process is in later.
+    """
     if uri is None:
-        return JournalStorage(JournalFileBackend(str(paths.study)))
+        return JournalStorage(JournalFileBackend(str(paths.study.absolute())))
+    url = make_url(uri)
+    if url.get_backend_name() == "sqlite" and url.database:
+        url = url.set(database=str(Path(url.database).absolute()))
     # A database that restarts closes its connections: each is tried before it is used.
-    return RDBStorage(uri, engine_kwargs={"pool_pre_ping": True})
+    return RDBStorage(url.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True})
 
 
-class Mirror:
-    """Copies a study's trials until closed; a storage that is away is tried again, less and less often.
+class StudyCopy:
+    """Copies a study's trials, as they end, until closed; a storage that is away is tried again, less and less often.
 
     Only its own thread speaks to the storage: one that hangs, hangs there.
     """
@@ -51,11 +57,11 @@ class Mirror:
         self._uri = uri
         self._paths = paths
         self._sweep_id = sweep_id
-        self._copied: list[tuple[int, TrialState]] = []
-        self._opened: Future[tuple[BaseStorage, int]] = Future()
+        self._copied = 0
+        self._opened: Future[optuna.Study] = Future()
         self._closing = threading.Event()
         self._answered = time.monotonic()
-        self._thread = threading.Thread(target=self._work, name="study-mirror", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="study-copy", daemon=True)
         self._thread.start()
         try:
             self._opened.result(PATIENCE)
@@ -68,23 +74,20 @@ class Mirror:
             message = f"{where} cannot be used: {why}"
             raise InputError(paths.root.name, [Problem("search.storage", message)]) from None
 
-    def _open(self) -> tuple[BaseStorage, int]:
-        """The storage with this sweep's study, empty: what an earlier launch copied is copied anew."""
+    def _open(self) -> optuna.Study:
+        """This sweep's study in the storage, empty: what an earlier launch copied is copied anew."""
         if self._uri is None:
             self._paths.study.unlink(missing_ok=True)
-        storage = study_storage(self._uri, self._paths)
-        for known in storage.get_all_studies():
-            if known.study_name != self._study.study_name:
-                continue
+        storage, name = study_storage(self._uri, self._paths), self._study.study_name
+        if name in optuna.get_all_study_names(storage):
+            known = optuna.load_study(study_name=name, storage=storage)
             if known.user_attrs.get(OWNER) != self._sweep_id:
-                message = (
-                    f"holds another sweep's study {known.study_name}; give this sweep another name, or delete it there"
-                )
+                message = f"holds another sweep's study {name}; give this sweep another name, or delete it there"
                 raise InputError(self._paths.root.name, [Problem("search.storage", message)])
-            storage.delete_study(known._study_id)
-        study = storage.create_new_study(self._study.directions, self._study.study_name)
-        storage.set_study_user_attr(study, OWNER, self._sweep_id)
-        return storage, study
+            optuna.delete_study(study_name=name, storage=storage)
+        copy = optuna.create_study(study_name=name, storage=storage, directions=self._study.directions)
+        copy.set_user_attr(OWNER, self._sweep_id)
+        return copy
 
     def _work(self) -> None:
         try:
@@ -107,23 +110,17 @@ class Mirror:
         return True
 
     def _copy(self) -> None:
-        storage, _ = self._opened.result()
-        for trial in self._study.get_trials(deepcopy=False):
+        """Add the trials that have ended, in their order: those before the first that has not."""
+        copy = self._opened.result()
+        if self.error is not None:
+            # The answer that was lost may have been that a trial is there.
+            self._copied = len(copy.get_trials(deepcopy=False))
+        for trial in self._study.get_trials(deepcopy=False)[self._copied :]:
+            if not trial.state.is_finished():
+                break
             self._answered = time.monotonic()
-            if trial.number >= len(self._copied):
-                self._copied.append(self._create(trial))
-            elif self._copied[trial.number][1] != trial.state:
-                copied = self._copied[trial.number][0]
-                _bring_up_to_date(storage, copied, trial)
-                self._copied[trial.number] = copied, trial.state
-
-    def _create(self, trial: FrozenTrial) -> tuple[int, TrialState]:
-        """A copy of the trial; one that a lost answer left behind is taken for it."""
-        storage, study = self._opened.result()
-        present = storage.get_all_trials(study, deepcopy=False)
-        if trial.number < len(present):
-            return present[trial.number]._trial_id, present[trial.number].state
-        return storage.create_new_trial(study, template_trial=trial), trial.state
+            copy.add_trial(trial)
+            self._copied += 1
 
     def close(self) -> None:
         """End the thread once everything is copied, or the storage refuses it or does not answer any more."""
@@ -134,20 +131,3 @@ class Mirror:
                 self.error = f"no answer within {PATIENCE:g} s"
                 return
             self._thread.join(PERIOD)
-
-
-def _bring_up_to_date(storage: BaseStorage, copied: int, trial: FrozenTrial) -> None:
-    before = storage.get_trial(copied)
-    if before.state.is_finished():
-        return  # the answer of an earlier try was lost
-    for name in trial.params.keys() - before.params.keys():
-        distribution = trial.distributions[name]
-        storage.set_trial_param(copied, name, distribution.to_internal_repr(trial.params[name]), distribution)
-    for key, value in trial.user_attrs.items():
-        storage.set_trial_user_attr(copied, key, value)
-    for key, system in trial.system_attrs.items():
-        storage.set_trial_system_attr(copied, key, system)
-    for step, intermediate in trial.intermediate_values.items():
-        storage.set_trial_intermediate_value(copied, step, intermediate)
-    values: Any = trial.values
-    storage.set_trial_state_values(copied, trial.state, values)

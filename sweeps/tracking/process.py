@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from analysis.record.uri import describe
+from sweeps.children import environment, module
 from sweeps.record.paths import SweepPaths
 from sweeps.tracking.sync import Shipper
 
@@ -43,6 +44,7 @@ class BackgroundShipper:
         self.error: str | None = None
         self._period = period
         self._sent = False
+        self._folder = Path.cwd()  # a relative URI is meant from here, wherever this process is later
         self._closing = threading.Event()
         self._killed = threading.Event()
         self._lock = threading.Lock()
@@ -78,7 +80,9 @@ class BackgroundShipper:
             if self._killed.is_set():
                 return True
             process = self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__],  # -P: a module of the user's folder is not meant by its name
+                module(__name__),
+                env=environment(),
+                cwd=self._folder,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

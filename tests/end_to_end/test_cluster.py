@@ -143,7 +143,7 @@ def test_a_launch_of_identical_trials_runs_none(linsweep: Linsweep) -> None:
     linsweep.run("launch", "tiny.yaml", "--fresh", *common, *sets("name=first"))
     started = time.monotonic()
     output = linsweep.run("launch", "tiny.yaml", *common, *sets("name=second"))
-    assert "(2 taken over from identical trials)" in output
+    assert "(2 reused from identical trials)" in output
     assert time.monotonic() - started < 300
     assert linsweep.tables("second") == linsweep.tables("first")
     assert linsweep.events("second", "t000-s0")[0]["reused_from"] == "first/t000-s0"

@@ -25,7 +25,7 @@ from linearizer_core.experiment.evaluation import Curve
 from linearizer_core.experiment.journal import Journal, TrialIdentity
 from sweeps.launch import shipper_for
 from sweeps.record.paths import SweepPaths
-from sweeps.search.study_copy import Mirror
+from sweeps.search.study_copy import StudyCopy
 from sweeps.tracking.cursors import offsets
 from sweeps.tracking.process import BackgroundShipper
 from tests.end_to_end import lab
@@ -289,8 +289,8 @@ def test_the_documented_dashboard_shows_the_study(postgres: PostgresServer, tmp_
     for value in (2.0, 1.0):
         trial = study.ask({LR: optuna.distributions.FloatDistribution(0, 1)})
         study.tell(trial, value)
-    mirror = Mirror(study, uri, SweepPaths(tmp_path / "shown"), "f" * 32)
-    mirror.close()
+    copy = StudyCopy(study, uri, SweepPaths(tmp_path / "shown"), "f" * 32)
+    copy.close()
     port = free_port()
     line = documented("optuna-dashboard ")
     command = shlex.split(re.sub(r"postgresql\S*", uri, line).replace("8080", str(port)))

@@ -230,7 +230,8 @@ def launched_by(code: str, linsweep: Any, *sets: str) -> str:
 
 KILLED_BETWEEN = """
 import os, signal, psutil
-from sweeps import cli, progress
+from sweeps import cli
+from sweeps.execution import progress
 from tests.end_to_end.lab import ray_workers
 
 end, ended = progress.Progress.end, []
@@ -252,36 +253,6 @@ def test_processes_killed_as_a_trial_ends_cost_the_next_ones_nothing(linsweep: A
     launched_by(KILLED_BETWEEN, linsweep, f"name={name}")
     assert linsweep.trials(name) == sorted(TRIALS)
     assert linsweep.tables(name) == linsweep.tables("tiny")
-
-
-HELD = """
-import gc
-from ray.tune.experiment import Trial
-from sweeps import cli, progress
-
-end, held = progress.Progress.end, []
-
-def count(self, tune_id):
-    end(self, tune_id)
-    gc.collect()
-    held.append(sum(isinstance(each, Trial) for each in gc.get_objects()))
-
-progress.Progress.end = count
-try:
-    cli.main()
-finally:
-    print("held:", *held)
-"""
-
-
-def test_a_launch_holds_no_trials_of_tunes_but_those_that_run_or_wait(linsweep: Any) -> None:
-    sets = ["name=held", "controls=[]", "search.trials=12", "search.sampler=random", "train.epochs=2"]
-    sets += ["evaluate.quality=[swd]", "search.objective={quality/swd_collapsed: min}", "search.stop_early=null"]
-    output = launched_by(HELD, linsweep, *sets)
-    held = [int(word) for word in output.partition("held:")[2].split()]
-    assert len(held) == 12
-    # Two that run, two that wait, and the one that has just ended.
-    assert max(held) <= 6, held
 
 
 def test_a_killed_trial_process_is_retried(linsweep: Any, swept: str) -> None:

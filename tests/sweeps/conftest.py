@@ -215,8 +215,8 @@ class Known:
     def look_up(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
         return self.outcomes.get(planned.identity.trial)
 
-    def of_twin(self, planned: PlannedTrial, twin: str) -> Outcome:
-        return self.outcomes.setdefault(planned.identity.trial, self.outcomes[twin])
+    def of_duplicate(self, planned: PlannedTrial, duplicate: str) -> Outcome:
+        return self.outcomes.setdefault(planned.identity.trial, self.outcomes[duplicate])
 
 
 @pytest.fixture(scope="session")
@@ -253,7 +253,7 @@ def drive() -> Callable[..., Driven]:
             else:
                 result = evaluate(done)
             driven.outcomes[done.identity.trial] = record.outcomes[done.identity.trial] = result
-            schedule.settle(done.identity.trial, result)
+            schedule.take_outcome(done.identity.trial, result)
 
     return run
 

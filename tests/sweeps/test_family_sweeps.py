@@ -1,19 +1,18 @@
-"""Whole sweeps of every family, carried out in this process as Tune would: journals, replay, progress and tables."""
+"""Whole sweeps of every family, carried out in this process: journals, replay, progress and tables."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from ray.tune.experiment import Trial
 from rich.console import Console
 
 from analysis.configuration.ranking import best
@@ -21,14 +20,15 @@ from analysis.record import runs
 from analysis.report.write import Written, write_tables
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.families import family_of
+from sweeps.execution.close import LaunchResult
 from sweeps.execution.cluster import Capacity, Node
-from sweeps.execution.plan import Plan, make_plan
-from sweeps.execution.progress import Progress
-from sweeps.execution.task import Task
-from sweeps.execution.trial import execute
-from sweeps.launch import LaunchResult, _close, _new_record, _prepare, _reference_trials
+from sweeps.execution.executor import Work
+from sweeps.execution.in_process import InProcess
+from sweeps.execution.replay import replayed
+from sweeps.launch import launch
 from sweeps.record.paths import SweepPaths
-from sweeps.record.sweep_json import write_record
+from sweeps.record.sweep_json import read_record
+from sweeps.search.schedule import Schedule
 from sweeps.spec.load import load
 from sweeps.spec.model import Sweep
 
@@ -50,8 +50,6 @@ class Carried:
 
     sweep: Sweep
     paths: SweepPaths
-    plan: Plan
-    record: dict[str, Any]
     result: LaunchResult
     shown: str
     views: list[str]
@@ -70,38 +68,37 @@ class Carried:
         return pd.read_csv(self.paths.root / "tables" / "configurations.csv").set_index("configuration")
 
 
+class Viewed(InProcess):
+    """The executor in this process, which keeps what a terminal would show at each result."""
+
+    def __init__(self) -> None:
+        super().__init__(Capacity((Node(1, 0),), "here"))
+        self.views: list[str] = []
+
+    def carry_out(self, work: Work) -> None:
+        tell = work.progress.result
+
+        def keep(job: str, result: Mapping[str, Any]) -> None:
+            tell(job, result)
+            view = Console(file=io.StringIO(), width=200, color_system=None)
+            view.print(work.progress._render())
+            self.views.append(view.file.getvalue())  # type: ignore[attr-defined]
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(work.progress, "result", keep)
+            super().carry_out(work)
+
+
 def carry_out(folder: Path, spec: dict[str, Any]) -> Carried:
-    """What ``linsweep launch`` does, with each trial in this process instead of one of Ray's."""
+    """What ``linsweep launch --debug`` does."""
     file = folder / f"{spec['name']}.yaml"
     file.write_text(yaml.safe_dump({**BASE, **spec, "storage": str(folder / "runs")}, sort_keys=False))
-    sweep = load(str(file))
-    plan, paths = make_plan(sweep, Capacity((Node(1, 0),), "here")), SweepPaths(sweep.folder)
-    paths.root.mkdir(parents=True)
-    record = _new_record(plan, None, True, Console(file=io.StringIO()))
-    run = _prepare(plan, paths, record)
-    write_record(paths, record)
+    sweep, executor = load(str(file)), Viewed()
     console = Console(file=io.StringIO(), width=200, color_system=None)
-    _reference_trials(sweep, paths, record["provenance"], console)
-    progress = Progress(run.bridge.schedule, paths, sweep.base_leaves["train.epochs"], console)
-    views = []
-    for number in range(sweep.trials):
-        config = run.bridge.start(f"tune{number}")
-        assert config is not None
-        trial = cast(Trial, SimpleNamespace(trial_id=f"tune{number}", status=Trial.RUNNING))
-        progress.add(run.bridge.running[trial.trial_id].identity, trial)
-        for result in execute(Task.of_text(config["task"])):
-            progress.result(trial.trial_id, result)
-            view = Console(file=io.StringIO(), width=200, color_system=None)
-            view.print(progress._render())
-            views.append(view.file.getvalue())  # type: ignore[attr-defined]
-            if run.bridge.must_stop(trial.trial_id, result):
-                break
-        run.bridge.end(trial.trial_id)
-        progress.end(trial.trial_id)
-    assert run.bridge.start("none") is None
-    result = _close(run, paths, record, None, None)
+    result = launch(sweep, console, executor, fresh=True)
+    paths = SweepPaths(sweep.folder)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
-    return Carried(sweep, paths, plan, record, result, shown, views, write_tables([paths.root]))
+    return Carried(sweep, paths, result, shown, executor.views, write_tables([paths.root]))
 
 
 def check_record(carried: Carried) -> None:
@@ -124,10 +121,17 @@ def check_record(carried: Carried) -> None:
         written = {event["path"] for event in events if event["event"] == "artifact"}
         assert all((carried.paths.artifacts(trial) / name).exists() for name in written)
         assert "checkpoint" in written
-    again = _prepare(carried.plan, carried.paths, carried.record)
-    assert again.complete
-    assert again.bridge.schedule.best() == carried.result.best
-    assert again.bridge.schedule.best_value() == carried.result.best_value
+    schedule = again(carried)
+    assert schedule.complete
+    assert schedule.best() == carried.result.best
+    assert schedule.best_value() == carried.result.best_value
+
+
+def again(carried: Carried) -> Schedule:
+    """The schedule as the next launch has it."""
+    record = read_record(carried.paths)
+    assert record is not None
+    return replayed(carried.sweep, carried.paths, record).schedule
 
 
 @pytest.fixture(scope="module")
@@ -242,7 +246,7 @@ def test_an_idempotent_sweep_weighs_quality_against_size(tmp_path: Path) -> None
     }
     carried = carry_out(tmp_path, spec)
     check_record(carried)
-    study = _prepare(carried.plan, carried.paths, carried.record).bridge.schedule.study
+    study = again(carried).study
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
     for trial in study.trials:
         summary = carried.summary(f"t{trial.number:03d}-s0")

@@ -18,12 +18,12 @@ from rich.console import Console
 from linearizer_core.experiment.journal import Journal
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.plan import make_plan
-from sweeps.execution.ray_tune import Recorded
 from sweeps.execution.stop import Ending, interrupted_by_sigterm, request_stop, stop_reason, stopping_on_signals
-from sweeps.launch import _new_record
 from sweeps.record.ledger import Ledger, Meter, Spent
+from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record, write_record
+from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
 from sweeps.spec.load import recorded
 from sweeps.spec.model import Budget, Resources, Sweep
@@ -50,11 +50,11 @@ def made(sweep: ToSweep, tmp_path: Path) -> Sweep:
 
 @pytest.fixture
 def paths(made: Sweep) -> SweepPaths:
-    """Two trials finished, one of them taken over, one interrupted, one not begun; a launch that died."""
+    """Two trials finished, one of them reused, one interrupted, one not begun; a launch that died."""
     paths = SweepPaths(made.folder)
     plan = make_plan(made, Capacity((Node(2, 2),), "here"))
-    write_record(paths, _new_record(plan, None, False, Console(file=io.StringIO())))
-    schedule = Schedule(made, make_study(made), 3, Recorded(paths, None, FD))
+    write_record(paths, opened(made, plan.lookahead, None, False, Console(file=io.StringIO())))
+    schedule = Schedule(made, make_study(made), 3, RecordedOutcomes(paths, None, FD))
     for state in ("finished", "finished", None):
         planned = schedule.next()
         assert planned is not None
@@ -92,7 +92,7 @@ def test_what_a_user_reads(paths: SweepPaths, made: Sweep) -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"{made.name}" in text
     assert "interrupted (its launch died)" in text
-    assert "2 finished, 1 interrupted, 1 of them taken over from identical trials; 4 in all" in text
+    assert "2 finished, 1 interrupted, 1 of them reused from identical trials; 4 in all" in text
     assert "0.5 spent, about 1.5 in all, cap 2" in text
     assert "1 spent, about 3 in all, cap 8" in text
 
@@ -136,30 +136,30 @@ def ending(paths: SweepPaths, budget: Budget, count: list[int]) -> Ending:
 def test_running_trials_are_waited_for(paths: SweepPaths) -> None:
     count = [2]
     end = ending(paths, Budget(), count)
-    assert not end.stop_all()
+    assert not end.over()
     request_stop(paths, "linsweep stop")
-    assert not end.stop_all()
+    assert not end.over()
     assert end.reason == "linsweep stop"
     count[0] = 0
-    assert end.stop_all()
+    assert end.over()
 
 
 def test_they_are_not_waited_for_for_ever(paths: SweepPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeps.execution.stop.STOP_SECONDS", 0.05)
     end = ending(paths, Budget(), [1])
     request_stop(paths, "linsweep stop")
-    assert not end.stop_all()
+    assert not end.over()
     time.sleep(0.06)
-    assert end.stop_all()
+    assert end.over()
 
 
 def test_a_spent_budget_asks_the_trials_to_stop(paths: SweepPaths) -> None:
     count = [1]
     end = ending(paths, Budget(hours=0.5), count)
-    assert not end.stop_all()
+    assert not end.over()
     assert stop_reason(paths) == end.reason == "budget.hours = 0.5 spent"
     count[0] = 0
-    assert end.stop_all()
+    assert end.over()
 
 
 @pytest.fixture

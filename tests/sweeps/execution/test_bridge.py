@@ -1,4 +1,4 @@
-"""How trials that end in every way are recorded and settled, and what early stopping remembers of them."""
+"""How trials that end in every way are recorded and told, and what early stopping remembers of them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.tune.experiment import Trial
 
 from linearizer_core.experiment.journal import Journal, outcome, read
+from sweeps.execution.bridge import Bridge
 from sweeps.execution.progress import Progress
-from sweeps.execution.ray_tune import Bridge, HalvingScheduler, Recorded, early, why_failed
+from sweeps.execution.ray_tune import HalvingScheduler, why_failed
 from sweeps.execution.stop import request_stop
 from sweeps.execution.task import Task
 from sweeps.record.paths import SweepPaths
-from sweeps.search.halving import Halving
+from sweeps.search.halving import Halving, why_stopped
+from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
 from sweeps.spec.model import Sweep
 
@@ -32,7 +34,7 @@ class Running:
     def __init__(self, sweep: Sweep, folder: Path) -> None:
         self.paths = SweepPaths(folder / "demo")
         self.paths.root.mkdir()
-        self.schedule = Schedule(sweep, make_study(sweep), 2, Recorded(self.paths, None, FD))
+        self.schedule = Schedule(sweep, make_study(sweep), 2, RecordedOutcomes(self.paths, None, FD))
         self.bridge = Bridge(self.schedule, None, self.paths, self._task)
         assert self.bridge.start("tune") is not None
         self.planned = self.bridge.running["tune"]
@@ -48,7 +50,7 @@ class Running:
         return journal
 
     @property
-    def settled(self) -> bool:
+    def over(self) -> bool:
         return self.planned.identity.trial in self.schedule._by_trial[self.planned.identity.trial].outcomes
 
     @property
@@ -66,7 +68,7 @@ def test_one_that_raised_is_not_over_before_it_is_given_up(trial: Running) -> No
     # The launch ends while the trial waits for its retry.
     request_stop(trial.paths, "linsweep stop")
     trial.bridge.end("tune")
-    assert not trial.settled
+    assert not trial.over
     assert trial.ends == [("interrupted", "OSError: gone")]
 
 
@@ -74,7 +76,7 @@ def test_one_that_is_given_up_has_failed_for_its_own_reason(trial: Running) -> N
     trial.begin().end("interrupted", 1, "OSError: gone")
     trial.bridge.error("tune", "its process died")
     trial.bridge.end("tune")
-    assert trial.settled
+    assert trial.over
     assert outcome(trial.path).state == "failed"
     assert trial.ends[-1] == ("failed", "OSError: gone")
 
@@ -85,29 +87,29 @@ def test_one_that_was_tried_again_and_then_asked_to_stop_is_not_over(trial: Runn
     assert trial.bridge.wait("tune") == trial.planned.identity
     journal.end("interrupted", 1, "linsweep stop")
     trial.bridge.end("tune")
-    assert not trial.settled
+    assert not trial.over
     assert trial.ends == [("interrupted", "linsweep stop")]
 
 
-def test_one_that_was_tried_again_and_then_stopped_early_was_stopped_early(trial: Running) -> None:
+def test_one_that_was_tried_again_and_then_stopped_early_was_stopped_why_stopped(trial: Running) -> None:
     trial.begin()
     trial.bridge.error("tune", "its process died")
     trial.bridge.wait("tune")
-    trial.bridge._stops["tune"] = early(1)
+    trial.bridge._stops["tune"] = why_stopped(1)
     trial.bridge.end("tune")
-    assert trial.settled
-    assert trial.ends == [("stopped", early(1))]
+    assert trial.over
+    assert trial.ends == [("stopped", why_stopped(1))]
 
 
 def test_an_end_that_could_not_be_written_can_be_written_again(trial: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     trial.begin().end("finished", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(Schedule, "settle", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        patch.setattr(Schedule, "take_outcome", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
         with pytest.raises(OSError, match="no space left"):
             trial.bridge.end("tune")
     assert trial.bridge.wait("tune") == trial.planned.identity
     trial.bridge.end("tune")
-    assert trial.settled
+    assert trial.over
     assert trial.bridge.running == {}
 
 
@@ -115,7 +117,7 @@ def test_one_whose_process_died_has_failed_for_that(trial: Running) -> None:
     trial.begin()
     trial.bridge.error("tune", "its process died")
     trial.bridge.end("tune")
-    assert trial.settled
+    assert trial.over
     assert trial.ends == [("failed", "its process died")]
 
 
@@ -126,7 +128,7 @@ def test_one_that_never_began_is_recorded_as_one_that_did(trial: Running, locked
         trial.path.touch()
     trial.bridge.error("tune", "ModuleNotFoundError: no module")
     trial.bridge.end("tune")
-    assert trial.settled
+    assert trial.over
     events = list(read(trial.path))
     assert [event["event"] for event in events] == ["trial", "end"]
     assert (events[0]["trial"], events[0]["provenance"]) == (trial.planned.identity.trial, ORIGIN)
@@ -137,7 +139,7 @@ def test_one_that_waits_for_its_place_leaves_nothing(trial: Running) -> None:
     trial.path.parent.mkdir()
     trial.path.touch()
     trial.bridge.end("tune")
-    assert not trial.settled
+    assert not trial.over
     assert trial.path.read_text() == ""
 
 
@@ -145,7 +147,7 @@ def test_one_that_is_ended_at_the_deadline_goes_on_another_time(trial: Running) 
     trial.begin()
     request_stop(trial.paths, "budget.hours = 1 spent")
     trial.bridge.end("tune")
-    assert not trial.settled
+    assert not trial.over
     assert trial.ends == [("interrupted", "budget.hours = 1 spent")]
 
 
@@ -190,7 +192,7 @@ def test_early_stopping_remembers_what_it_decided(
     }
     made = sweep(edits)
     paths = SweepPaths(tmp_path / "demo")
-    planned = Schedule(made, make_study(made), 2, Recorded(paths, None, FD)).next()
+    planned = Schedule(made, make_study(made), 2, RecordedOutcomes(paths, None, FD)).next()
     assert planned is not None
     journal = Journal(paths.journal(planned.identity.trial))
     journal.trial(planned.identity, planned.config, ORIGIN)
@@ -200,7 +202,7 @@ def test_early_stopping_remembers_what_it_decided(
             journal.saved(epoch)
     assert made.search.stop_early is not None
     halving = Halving(made.search.stop_early, "min", 40)
-    found = Recorded(paths, halving, FD).look_up(planned, [])
+    found = RecordedOutcomes(paths, halving, FD).look_up(planned, [])
     assert found is not None
     assert found.saved == (saved or 0)
     assert halving._values.get(planned.identity.trial, {}) == ({10: 7.0} if kept else {})
@@ -213,12 +215,12 @@ def test_one_whose_process_had_died_before_is_handed_out_once_more_and_not_for_e
         trial.bridge.give_back("tune")
         trial.bridge.end("tune")
         if attempt < retries:
-            assert not trial.settled
+            assert not trial.over
             assert not trial.path.exists()
             assert not trial.schedule.exhausted
             assert trial.bridge.start("tune") is not None
             assert trial.bridge.running["tune"] == trial.planned
-    assert trial.settled
+    assert trial.over
     assert trial.ends == [("failed", "its process died")]
 
 

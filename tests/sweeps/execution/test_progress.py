@@ -13,10 +13,12 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 
 from linearizer_core.experiment.journal import Journal, TrialIdentity
+from sweeps.execution.bridge import Bridge
 from sweeps.execution.progress import Progress
-from sweeps.execution.ray_tune import Bridge, HalvingScheduler, Recorded, ScheduleSearcher
+from sweeps.execution.ray_tune import HalvingScheduler, ScheduleSearcher
 from sweeps.execution.task import Task
 from sweeps.record.paths import SweepPaths
+from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.schedule import Schedule, make_study
 from sweeps.spec.model import Sweep
 
@@ -30,7 +32,7 @@ class Shown:
     def __init__(self, sweep: Sweep, folder: Path) -> None:
         self.paths = SweepPaths(folder / "demo")
         self.paths.root.mkdir()
-        schedule = Schedule(sweep, make_study(sweep), 2, Recorded(self.paths, None, FD))
+        schedule = Schedule(sweep, make_study(sweep), 2, RecordedOutcomes(self.paths, None, FD))
         root = str(self.paths.root)
         self.bridge = Bridge(
             schedule, None, self.paths,
@@ -107,21 +109,3 @@ def test_a_trial_that_never_began_ends_without_a_word(shown: Shown) -> None:
     shown.searcher.on_trial_complete("a")
     assert shown.said == ""
     assert shown.progress.running() == 0
-
-
-def test_of_trials_that_ended_before_tune_keeps_nothing_and_the_one_that_ends_may_be_tried_again(shown: Shown) -> None:
-    before, ends, runs = (Trial("trainable", trial_id=name, stub=True) for name in "abc")
-    before.status, ends.status, runs.status = Trial.TERMINATED, Trial.RUNNING, Trial.RUNNING
-    trials = [before, ends, runs]
-    reporter = SimpleNamespace(_printed={before: 1.0, runs: 2.0})
-    controller = SimpleNamespace(
-        get_trials=lambda: trials, _trials=trials, _stopped={before}, _saved={"a": "{}", "c": "{}"},
-        _callbacks=SimpleNamespace(_callbacks=[reporter]), _period=10.0,
-    )  # fmt: skip
-    shown.scheduler.on_trial_complete(controller, ends, {})
-    assert trials == [ends, runs]
-    assert (controller._stopped, controller._saved, reporter._printed) == (set(), {"c": "{}"}, {runs: 2.0})
-    del controller._callbacks  # as a version of Tune without them
-    ends.status = Trial.ERROR
-    shown.scheduler.on_trial_complete(controller, runs, {})
-    assert trials == [runs]

@@ -10,11 +10,11 @@ import pytest
 
 from linearizer_core.experiment.evaluation import Curve
 from linearizer_core.experiment.journal import Journal, Outcome, outcome, read
-from sweeps.execution.ray_tune import Recorded
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
 from sweeps.search.halving import Halving
-from sweeps.search.reuse import FinishedTrials, take_over
+from sweeps.search.outcomes import RecordedOutcomes
+from sweeps.search.reuse import FinishedTrials, reuse
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
 from sweeps.spec.model import Sweep
 
@@ -60,7 +60,7 @@ def other_sweep(storage: Path, planned: PlannedTrial, origin: dict[str, Any] = O
 
 
 def first_of(sweep: Sweep) -> PlannedTrial:
-    schedule = Schedule(sweep, make_study(sweep), 1, Recorded(SweepPaths(Path("/nonexistent")), None, FD))
+    schedule = Schedule(sweep, make_study(sweep), 1, RecordedOutcomes(SweepPaths(Path("/nonexistent")), None, FD))
     planned = schedule.next()
     assert planned is not None
     return planned
@@ -70,7 +70,7 @@ def test_a_finished_identical_trial_is_taken_over(sweep: ToSweep, tmp_path: Path
     planned = first_of(made := sweep(PLAIN))
     source = other_sweep(tmp_path, planned)
     paths = SweepPaths(tmp_path / made.name)
-    found = Recorded(paths, None, FD, FinishedTrials(paths, ORIGIN)).look_up(planned, [])
+    found = RecordedOutcomes(paths, None, FD, FinishedTrials(paths, ORIGIN)).look_up(planned, [])
     assert found == outcome(paths.journal(planned.identity.trial))
     assert found is not None
     assert (found.state, found.metrics[FD], sorted(found.rungs)) == ("finished", 6.0, [1, 2, 3])
@@ -131,7 +131,7 @@ def test_what_was_taken_over_is_not_handed_on(sweep: ToSweep, tmp_path: Path) ->
     source = other_sweep(tmp_path, planned)
     second = SweepPaths(tmp_path / "second")
     write_record(second, {"name": "second", "spec": {}, "provenance": ORIGIN})
-    take_over(second, planned, source)
+    reuse(second, planned, source)
     assert FinishedTrials(SweepPaths(tmp_path / made.name), ORIGIN).find(planned) == source
 
 
@@ -153,7 +153,7 @@ def test_early_stopping_judges_what_is_taken_over_as_if_it_ran_here(sweep: ToSwe
     assert made.search.stop_early is not None
     halving = Halving(made.search.stop_early, "min", made.base_leaves["train.epochs"])
     halving.record("better", {2: 1.0, 4: 1.0})
-    found = Recorded(paths, halving, FD, FinishedTrials(paths, ORIGIN)).look_up(planned, ["better"])
+    found = RecordedOutcomes(paths, halving, FD, FinishedTrials(paths, ORIGIN)).look_up(planned, ["better"])
     assert found is not None
     assert (found.state, found.epoch, found.metrics[FD]) == ("stopped", 2, 8.0)
     assert found.reason == "asha: not among the best at epoch 2"
@@ -164,7 +164,7 @@ class Search:
     """A search carried out on journals, its trials ending in the order that they are given out."""
 
     def __init__(self, sweep: Sweep, paths: SweepPaths, states: Callable[[PlannedTrial], Any]) -> None:
-        self.schedule = Schedule(sweep, make_study(sweep), 4, Recorded(paths, None, FD))
+        self.schedule = Schedule(sweep, make_study(sweep), 4, RecordedOutcomes(paths, None, FD))
         self.ran: list[PlannedTrial] = []
         waiting: list[PlannedTrial] = []
         while True:
@@ -182,7 +182,7 @@ class Search:
             if state == "finished":
                 journal.summary({FD: value})
             journal.end(state, 1)
-            self.schedule.settle(planned.identity.trial, outcome(journal.path))
+            self.schedule.take_outcome(planned.identity.trial, outcome(journal.path))
 
 
 def told(search: Search) -> list[Any]:
@@ -205,7 +205,7 @@ def test_a_point_that_is_drawn_twice_is_run_once_a_seed(sweep: ToSweep, tmp_path
     assert told(again) == told(search)
 
 
-def test_the_twin_of_one_that_failed_is_another_try(sweep: ToSweep, tmp_path: Path) -> None:
+def test_the_duplicate_of_one_that_failed_is_another_try(sweep: ToSweep, tmp_path: Path) -> None:
     made, paths = sweep({**TWICE, "search/seeds": [0]}), SweepPaths(tmp_path / "demo")
     failed: list[str] = []
 

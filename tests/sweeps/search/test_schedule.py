@@ -13,9 +13,9 @@ import optuna
 import pytest
 
 from linearizer_core.experiment.journal import Journal, Outcome, outcome
-from sweeps.execution.ray_tune import Recorded
 from sweeps.record.paths import SweepPaths
 from sweeps.search.halving import Halving
+from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.schedule import PlannedTrial, ReplayError, Schedule, make_study
 from sweeps.spec.model import Sweep
 
@@ -86,13 +86,13 @@ def test_a_configuration_is_asked_for_when_all_but_lookahead_minus_one_are_told(
 ) -> None:
     made = sweep({**PLAIN, "search/trials": 5})
     study = make_study(made)
-    schedule = Schedule(made, study, 3, Recorded(SweepPaths(tmp_path), None, FD))
+    schedule = Schedule(made, study, 3, RecordedOutcomes(SweepPaths(tmp_path), None, FD))
     first = [schedule.next() for _ in range(4)]
     assert [planned.identity.trial if planned else None for planned in first] == ["t000-s0", "t001-s0", "t002-s0", None]
-    schedule.settle("t002-s0", ended(1.0))
-    schedule.settle("t001-s0", ended(1.0))
+    schedule.take_outcome("t002-s0", ended(1.0))
+    schedule.take_outcome("t001-s0", ended(1.0))
     assert not schedule.has_next()  # the first is still running
-    schedule.settle("t000-s0", ended(1.0))
+    schedule.take_outcome("t000-s0", ended(1.0))
     assert schedule.has_next()
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "RUNNING", "RUNNING", "RUNNING"]
     assert not schedule.exhausted
@@ -446,7 +446,7 @@ class Launch:
         assert sweep.search.stop_early is not None
         self.halving = Halving(sweep.search.stop_early, "min", self.epochs)
         self.study = make_study(sweep)
-        self.schedule = Schedule(sweep, self.study, 3, Recorded(paths, self.halving, FD))
+        self.schedule = Schedule(sweep, self.study, 3, RecordedOutcomes(paths, self.halving, FD))
         self.started: list[str] = []
 
     def run(self, workers: int, order: int) -> None:
@@ -462,7 +462,7 @@ class Launch:
             trial = draw.choice(sorted(running))
             if next(running[trial], "ended") == "ended":
                 del running[trial]
-                self.schedule.settle(trial, outcome(self.paths.journal(trial)))
+                self.schedule.take_outcome(trial, outcome(self.paths.journal(trial)))
 
     def _train(self, planned: PlannedTrial) -> Iterator[None]:
         who = planned.identity
@@ -544,7 +544,7 @@ def test_with_early_stopping_a_sweep_cut_after_any_line_ends_in_the_same_trials(
 def test_a_record_of_another_configuration_is_refused(sweep: ToSweep, tmp_path: Path) -> None:
     made = sweep({**PLAIN, "search/trials": 1})
     paths = SweepPaths(tmp_path / "demo")
-    record = Recorded(paths, None, FD)
+    record = RecordedOutcomes(paths, None, FD)
     schedule = Schedule(made, make_study(made), 1, record)
     planned = schedule.next()
     assert planned is not None
@@ -558,7 +558,7 @@ def test_a_record_of_another_configuration_is_refused(sweep: ToSweep, tmp_path: 
 def test_what_is_recorded_is_looked_up(sweep: ToSweep, tmp_path: Path) -> None:
     made = sweep({**PLAIN, "search/trials": 1})
     paths = SweepPaths(tmp_path / "demo")
-    record = Recorded(paths, None, FD)
+    record = RecordedOutcomes(paths, None, FD)
     planned = Schedule(made, make_study(made), 1, record).next()
     assert planned is not None
     assert record.look_up(planned, []) is None

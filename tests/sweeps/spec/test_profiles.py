@@ -12,7 +12,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from sweeps.launch import check_folder
+from sweeps.record.changes import check_folder
 from sweeps.spec.load import load
 from sweeps.spec.model import Sweep, json_schema
 from sweeps.spec.validation import InputError

@@ -23,9 +23,7 @@ from rich.console import Console
 from analysis.record.uri import describe, without_password
 from linearizer_core.experiment.evaluation import Curve
 from linearizer_core.experiment.journal import Journal, TrialIdentity
-from sweeps.execution.cluster import Capacity, Node
-from sweeps.execution.plan import make_plan
-from sweeps.launch import _new_record
+from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
 from sweeps.spec.model import Sweep
@@ -444,7 +442,7 @@ def test_nothing_stored_holds_credentials(sweep: Callable[..., Sweep], store: St
     uri = f"http://ann:{SECRET}%40@h:1"
     made = sweep({"storage": str(tmp_path / "runs"), "tracking/uri": uri})
     paths = SweepPaths(made.folder)
-    record = _new_record(make_plan(made, Capacity((Node(1, 0),), "here")), None, False, Console(quiet=True))
+    record = opened(made, 2, None, False, Console(quiet=True))
     write_record(paths, record)
     shipper = Shipper(paths, store.uri, "demo", record)
     shipper.ship()

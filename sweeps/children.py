@@ -1,0 +1,38 @@
+"""The Python processes that a sweep starts: none takes a module from the folder that its user happens to be in."""
+
+from __future__ import annotations
+
+import os
+import site
+import sys
+from pathlib import Path
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """The command that runs a module; to be started with ``environment()``.
+
+    ``-P`` keeps the current folder, which may hold a ``random.py`` or a ``sweeps/`` of the user's, off its path.
+
+    >>> module("mlflow", "server")[1:]
+    ['-P', '-m', 'mlflow', 'server']
+    """
+    return [sys.executable, "-P", "-m", name, *arguments]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment with a ``PYTHONPATH`` that means the same wherever a child runs.
+
+    An empty entry would be the child's current folder, whatever that is, and is left out; the others are made absolute.
+    Where this package runs from a checkout, it is found there.
+    """
+    named = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    here = str(Path(__file__).resolve().parents[1])
+    if here not in named and here not in {str(Path(folder).resolve()) for folder in _installed()}:
+        named.append(here)
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return kept | ({"PYTHONPATH": os.pathsep.join(named)} if named else {})
+
+
+def _installed() -> list[str]:
+    """The folders that Python looks for packages in by itself."""
+    return [*site.getsitepackages(), site.getusersitepackages()]

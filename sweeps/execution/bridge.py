@@ -1,0 +1,100 @@
+"""Between a schedule and whatever carries its trials out: who runs, who is stopped early, and how each one ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from linearizer_core.experiment.journal import ENDED, Journal, TrialIdentity, outcome
+from linearizer_core.experiment.state import remove_state
+from sweeps.execution.stop import INTERRUPTED, stop_reason
+from sweeps.execution.task import Task
+from sweeps.record.paths import SweepPaths
+from sweeps.search.halving import Halving, why_stopped
+from sweeps.search.schedule import PlannedTrial, Schedule
+
+
+class Bridge:
+    """What an executor asks and tells: the schedule, the early stopping, and which of its jobs is which trial."""
+
+    def __init__(
+        self, schedule: Schedule, halving: Halving | None, paths: SweepPaths, task: Callable[[PlannedTrial], Task]
+    ) -> None:
+        self.schedule = schedule
+        self.halving = halving
+        self.paths = paths
+        self.task = task
+        self.running: dict[str, PlannedTrial] = {}
+        self._stops: dict[str, str] = {}
+        self._errors: dict[str, str] = {}
+        self._given_back: Counter[str] = Counter()
+
+    def start(self, job: str) -> Task | None:
+        """The next trial, or None while there is none to run, or none may start any more."""
+        planned = None if self.paths.stop.exists() else self.schedule.next()
+        if planned is None:
+            return None
+        self.running[job] = planned
+        return self.task(planned)
+
+    def must_stop(self, job: str, result: Mapping[str, Any]) -> bool:
+        """Whether successive halving ends the trial at this result."""
+        planned = self.running.get(job)
+        if planned is None or self.halving is None or planned.identity.kind != "search" or "state" in result:
+            return False
+        key = next(iter(self.schedule.sweep.search.objective))
+        rivals = self.schedule.competitors(planned.identity.trial)
+        rung = self.halving.decide(planned.identity.trial, result["epoch"], float(result[key]), rivals)
+        if rung is not None:
+            self._stops[job] = why_stopped(rung)
+        return rung is not None
+
+    def error(self, job: str, message: str) -> None:
+        """Keep why a trial failed: for good, unless it is tried again."""
+        self._errors[job] = message
+
+    def wait(self, job: str) -> TrialIdentity:
+        """The trial waits for a place, for the first time or again: whatever ended its last attempt is forgotten."""
+        self._errors.pop(job, None)
+        return self.running[job].identity
+
+    def give_back(self, job: str) -> None:
+        """The process that a trial was given had died before it took the trial up: the schedule has it once more.
+
+        As often as a trial may be tried again, for it may be the trial that the process died of.
+        """
+        planned = self.running.get(job)
+        if planned is None:
+            return
+        self._given_back[planned.identity.trial] += 1
+        if self._given_back[planned.identity.trial] <= self.schedule.sweep.model.resources.retries:
+            self.schedule.take_back(planned)
+            del self.running[job]
+
+    def end(self, job: str) -> None:
+        """The trial has ended: write its end into the journal, if it could not itself, and tell the schedule.
+
+        One that was asked to stop before its end goes on with the next launch, and one that was given back is not over.
+        """
+        planned = self.running.get(job)
+        if planned is None:
+            return
+        path = self.paths.journal(planned.identity.trial)
+        result = outcome(path)
+        if result.state not in ENDED and job in self._errors:
+            journal = Journal(path)
+            if not result.begun:  # it did not come as far as its first line
+                task = self.task(planned)
+                journal.trial(task.identity, task.config, task.provenance)
+            # What the trial said itself is nearer to the cause than what the executor says of it.
+            journal.end("failed", result.epoch, result.reason or self._errors[job])
+        elif result.state is None and job in self._stops:
+            Journal(path).end("stopped", result.epoch, self._stops[job])
+        elif result.state is None and result.begun:  # one that was still waiting for its place has written nothing
+            Journal(path).end("interrupted", result.epoch, stop_reason(self.paths) or INTERRUPTED)
+        result = outcome(path)
+        if result.state in ENDED:
+            remove_state(self.paths.training_state(planned.identity.trial))
+            self.schedule.take_outcome(planned.identity.trial, result)
+        del self.running[job]  # last: where something raises, the executor tries the trial again

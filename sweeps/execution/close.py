@@ -1,0 +1,88 @@
+"""The end of a launch: what the record says of the sweep, and of trials that were cut short."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from linearizer_core.experiment.journal import Journal, TrialIdentity, outcome
+from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import write_record
+from sweeps.search.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class LaunchResult:
+    """How a launch ended.
+
+    ``state`` and ``reason`` are as in sweep.json, ``trials`` counts them by state, of which ``reused`` have the results
+    of identical ones, ``failure`` is why the first that failed did, ``seconds`` is wall time by phase. ``not_shipped``
+    says why MLflow lacks something, if it does, and ``not_copied`` why the study's database does.
+    """
+
+    state: str
+    reason: str | None
+    best: list[TrialIdentity]
+    best_value: float | None
+    trials: dict[str, int]
+    reused: int
+    failure: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    not_shipped: str | None = None
+    not_copied: str | None = None
+
+
+def close(
+    schedule: Schedule, paths: SweepPaths, record: Mapping[str, Any], reason: str | None, ended: float | None = None
+) -> LaunchResult:
+    """Write how the sweep ended, into sweep.json first and then into the journals of trials that were running.
+
+    ``ended`` is when it did, in UNIX seconds; by default now.
+    """
+    best = schedule.best()
+    state = "interrupted" if reason else "finished" if best else "failed"
+    end = {
+        "state": state,
+        "reason": reason,
+        "ended": ended or time.time(),
+        "best": [identity.trial for identity in best] or None,
+        "best_value": schedule.best_value(),
+    }
+    write_record(paths, {**record, **end})
+    if schedule.complete:
+        _set_aside(schedule, paths)
+    counts = _end_open_trials(paths, reason)
+    return LaunchResult(state, reason, best, schedule.best_value(), counts.states, counts.reused, counts.failure)
+
+
+def _set_aside(schedule: Schedule, paths: SweepPaths) -> None:
+    """Move away the confirmations of configurations that are no longer among the best, since the search has grown."""
+    for path in paths.journals.glob("k*.jsonl"):
+        if not schedule.has(path.stem):
+            paths.superseded.mkdir(exist_ok=True)
+            path.replace(paths.superseded / path.name)
+
+
+@dataclass
+class _Counts:
+    states: dict[str, int] = field(default_factory=dict)
+    reused: int = 0
+    failure: str | None = None
+
+
+def _end_open_trials(paths: SweepPaths, reason: str | None) -> _Counts:
+    """End the journals of trials that were running when the sweep was cut short; what all trials came to."""
+    counts = _Counts()
+    for path in sorted(paths.journals.glob("*.jsonl")):
+        result = outcome(path)
+        if result.state is None:
+            Journal(path).end("interrupted", result.epoch, reason)
+        if not path.stem.startswith("r"):
+            state = result.state or "interrupted"
+            counts.states[state] = counts.states.get(state, 0) + 1
+            counts.reused += result.reused
+            if state == "failed" and counts.failure is None:
+                counts.failure = f"{path.stem}: {result.reason}"
+    return counts

@@ -1,0 +1,106 @@
+"""Trials in this process, one after the other: a debugger stops in them, and no Ray is started."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from itertools import count
+from typing import Any
+
+from rich.text import Text
+
+from sweeps.execution.cluster import Capacity, local_capacity
+from sweeps.execution.executor import Work
+from sweeps.execution.stop import Ending
+from sweeps.execution.task import Task
+from sweeps.execution.trial import execute
+from sweeps.spec.model import Sweep
+from sweeps.spec.validation import InputError, Problem
+
+TICK = 0.2
+"""Seconds between two looks at the budget and at whether the sweep was asked to stop."""
+
+
+class InProcess:
+    """An ``Executor`` that needs nothing but this process.
+
+    Trials are planned for ``capacity``, by default that of this machine, as Ray would plan them: the order of a search
+    depends on how many trials could run at once, and so does the table.
+    """
+
+    live = False  # a view that is drawn anew twice a second would leave no room for a debugger's prompt
+
+    def __init__(
+        self,
+        capacity: Capacity | None = None,
+        execute: Callable[[Task], Generator[dict[str, Any], None, None]] = execute,
+    ) -> None:
+        self._capacity = capacity
+        self._execute = execute
+
+    def check(self, sweep: Sweep) -> None:
+        workers = sweep.model.resources.workers
+        if workers > 1:
+            message = f"is {workers}, but with --debug a trial runs in this process alone: --set resources.workers=1"
+            raise InputError(sweep.source, [Problem("resources.workers", message)])
+
+    @contextmanager
+    def reached(self) -> Iterator[Capacity]:
+        yield self._capacity or local_capacity()
+
+    @contextmanager
+    def started(self) -> Iterator[None]:
+        yield
+
+    def carry_out(self, work: Work) -> None:
+        work.ending.over()  # a budget that is spent already lets nothing start
+        with _watched(work.ending):
+            for number in count():
+                job = str(number)
+                task = work.bridge.start(job)
+                if task is None:
+                    break
+                self._run(work, job, task)
+        work.ending.over()
+
+    def _run(self, work: Work, job: str, task: Task) -> None:
+        """A trial, tried again where it raises, as often as its resources allow."""
+        for _ in range(1 + work.plan.sweep.model.resources.retries):
+            work.progress.add(work.bridge.wait(job), job, lambda: True)
+            if work.paths.stop.exists():
+                break  # before it was tried, or tried again
+            try:
+                self._attempt(work, job, task)
+                break
+            except Exception as error:  # noqa: BLE001 - whatever a trial raises is its own failure
+                work.console.print(Text(traceback.format_exc()), soft_wrap=True)
+                work.bridge.error(job, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
+        work.bridge.end(job)
+        work.progress.end(job)
+
+    def _attempt(self, work: Work, job: str, task: Task) -> None:
+        with closing(self._execute(task)) as results:
+            for result in results:
+                work.progress.result(job, result)
+                if work.bridge.must_stop(job, result):
+                    return
+
+
+@contextmanager
+def _watched(ending: Ending) -> Iterator[None]:
+    """Count what is spent, and heed the budget and requests to stop, while this thread trains."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(TICK):
+            ending.over()
+
+    thread = threading.Thread(target=watch, name="ending", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

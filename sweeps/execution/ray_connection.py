@@ -1,0 +1,126 @@
+"""The connection to Ray: a cluster that is up, or a private one on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from sweeps.children import environment
+from sweeps.execution import ray_internals
+from sweeps.execution.cluster import Capacity, Node, local_capacity
+from sweeps.spec.validation import InputError, Problem
+
+START_TRIES = 3
+
+SOCKET_LIMIT = 107
+"""Bytes of a path that the system takes for a socket (AF_UNIX)."""
+
+PROBE_SECONDS = 5.0
+"""How long a cluster's head has to answer before it is given up."""
+
+
+@contextmanager
+def connected(address: str | None, potential: tuple[Node, ...] = ()) -> Iterator[Capacity]:
+    """A connection to Ray: a cluster at ``address``, or a private one on this machine that ends with the block.
+
+    ``potential`` is what the cluster's autoscaler may add.
+
+    Raises ``InputError`` when no cluster answers at the address, or no folder is there for a private one.
+    """
+    ray_internals.configure()
+    if address is not None and address.startswith("ray://"):
+        message = "Ray Client cannot carry a sweep: run this on a node of the cluster with --address auto, or as a job"
+        raise InputError("--address", [Problem("", message)])
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    # Ray puts the current folder before all else that its workers import from: theirs is one without a module.
+    with tempfile.TemporaryDirectory(prefix="linsweep-", ignore_cleanup_errors=True) as empty:
+        try:
+            with contextlib.chdir(empty), _whole_environment():
+                if address is None:
+                    _start_private(quiet)
+                else:
+                    _join(address, quiet)
+            yield _cluster_capacity(address, potential) if address else local_capacity()
+        finally:
+            ray.shutdown()
+
+
+def _start_private(quiet: dict[str, Any]) -> None:
+    """A Ray of this machine's own; a busy one may not have it up in the time that Ray gives itself."""
+    here, folder = local_capacity(), ray_folder()
+    for left in reversed(range(START_TRIES)):
+        try:
+            ray_internals.start_private(int(here.cpus), int(here.gpus), folder, **quiet)
+            return
+        except Exception:  # Ray has no class for it
+            ray.shutdown()
+            if not left:
+                raise
+
+
+def _join(address: str, quiet: dict[str, Any]) -> None:
+    """Connect to a cluster; raises ``InputError`` where none answers."""
+    hint = "is it up, and is RAY_AUTH_MODE here what it is there?"
+    try:
+        _probe(os.environ.get("RAY_ADDRESS") or address if address == "auto" else address)
+        ray.init(address=address, **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError("--address", [Problem("", f"no Ray cluster at {address}: {reason}; {hint}")]) from None
+
+
+def _probe(address: str) -> None:
+    """Raise ``OSError`` where nothing listens at a head's HOST:PORT: Ray itself would try for a quarter of an hour."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS):
+            pass
+
+
+def ray_folder() -> Path:
+    """Where a private Ray keeps its files: in the folder for temporary files, if a socket's path below it is not too
+    long, as it often is in a SLURM job. A folder that ``TMPDIR`` names and that is not there does not count.
+
+    Raises ``InputError`` where no folder is short enough.
+    """
+    candidates = [os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]
+    for folder in [Path(name) for name in candidates if name]:
+        short = len(os.fsencode(folder / ray_internals.SOCKET)) <= SOCKET_LIMIT
+        if short and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+            return folder / "ray"
+    message = (
+        f"{tempfile.gettempdir()} is too long for the sockets of Ray, and /tmp cannot be written; "
+        "set TMPDIR to a folder that can be, with a name of at most "
+        f"{SOCKET_LIMIT - len(ray_internals.SOCKET) - 1} bytes"
+    )
+    raise InputError("TMPDIR", [Problem("", message)])
+
+
+@contextmanager
+def _whole_environment() -> Iterator[None]:
+    """Let what Ray starts have a ``PYTHONPATH`` that does not depend on the folder it runs in."""
+    before, whole = os.environ.get("PYTHONPATH"), environment().get("PYTHONPATH")
+    try:
+        if whole is not None:
+            os.environ["PYTHONPATH"] = whole
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _cluster_capacity(address: str, potential: tuple[Node, ...]) -> Capacity:
+    """That of the cluster that this process is connected to."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Capacity(tuple(Node(have.get("CPU", 0), have.get("GPU", 0)) for have in alive), address, potential)

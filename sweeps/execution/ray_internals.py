@@ -1,0 +1,100 @@
+"""Whatever is used of Ray that Ray does not promise to keep: each with its reason, and what is done without it.
+
+tests/sweeps/execution/test_ray_internals.py names the one that an upgrade takes away. Ray's version is bounded in
+pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from ray.tune.experiment import Trial
+
+LOOPBACK = "127.0.0.1"
+"""What a private Ray listens on: nobody else has to reach it."""
+
+SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+"""The longest path that Ray makes below its temporary folder for a socket."""
+
+ENVIRONMENT = {
+    # Tune's own loggers write a second record of everything. Without this they would: slower, and no harm.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Its snapshots serve a restore that is not used. Without this they are taken more often.
+    "TUNE_GLOBAL_CHECKPOINT_S": "600",
+    # A trial without GPUs must not be kept from seeing those that Ray does not manage; Ray warns where it is not set.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Settings of Ray and Tune by environment variables; those that are set already are kept."""
+
+FORCED = {
+    # Ray's reporters print beside the sweep's own progress. Without this two views are mixed.
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # The sweep has a handler of its own, by which trials save their states. Without this Tune's comes first.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+}
+"""Settings that a sweep relies on."""
+
+PENDING_LIMIT = "TUNE_MAX_PENDING_TRIALS_PG"
+"""How many trials may wait for a process: by default Tune starts the processes one after the other."""
+
+LOGGER = "ray.tune.tune"
+"""Tune's logger of failed trials and interrupts, of which the sweep itself tells; without it both do."""
+
+
+def configure() -> None:
+    """Set what Ray and Tune read from the environment when they are imported."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ.update(FORCED)
+    logging.getLogger(LOGGER).setLevel(logging.CRITICAL)
+
+
+def start_private(cpus: int, gpus: int, folder: Path, **options: Any) -> None:
+    """Start a Ray on this machine that listens on its loopback address alone, and keeps its files in a folder.
+
+    ``_node_ip_address`` and ``_temp_dir`` are arguments that ``ray.init`` does not document; where they are gone it
+    raises, and says which.
+    """
+    import ray
+    from ray._private import ray_constants
+
+    # Otherwise Ray puts the machine's address in the place of a loopback one, and listens to all that reach it. Where
+    # the constant is gone, that is what it does.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        num_gpus=gpus,
+        include_dashboard=False,
+        _node_ip_address=LOOPBACK,
+        _temp_dir=str(folder),
+        **options,
+    )
+
+
+def placed(trial: Trial) -> bool:
+    """Whether a trial of Tune's has its place, and takes time.
+
+    Tune says it nowhere but in the trial's status; where that is gone every trial counts as placed, and a budget is
+    spent sooner.
+    """
+    # One that Tune has ended at its deadline is still here, and has its place until its process is gone.
+    return getattr(trial, "status", None) not in (Trial.PENDING, Trial.PAUSED)
+
+
+def given_up(trial: Trial) -> bool:
+    """Whether a trial that failed was put back into Tune's queue, where it is not tried again.
+
+    That happens to one whose process died before it took the trial up; Tune tells of it twice. Where the status is
+    gone, such a trial has failed.
+    """
+    return getattr(trial, "status", None) == Trial.PENDING
+
+
+def error_of(trial: Trial) -> Exception | None:
+    """What ended a trial, where Tune has it; its journal says it as well, unless its process died."""
+    found = getattr(trial, "get_error", None)
+    return found() if found is not None else None

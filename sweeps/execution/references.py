@@ -1,0 +1,43 @@
+"""The references of a sweep: what no model is needed for, measured as the trials are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.artifacts import write_grids
+from linearizer_core.experiment.evaluation import Quality
+from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.journal import Journal, TrialIdentity, outcome
+from linearizer_core.metrics.features import checksum
+from sweeps.record.paths import SweepPaths
+from sweeps.spec.model import Sweep
+
+
+def reference_trials(sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any], console: Console) -> None:
+    """Journals of the references, and the classifier that all trials need, made before the first of them."""
+    config = sweep.trial_config({}, 0)
+    data = datasets.load(config.data)
+    with console.status("training the feature classifier, measuring the references"):
+        family = family_of(config)
+        quality = Quality.cached(family.metrics(config), data, paths.cache, "cpu")
+        if outcome(paths.journal("r000")).state == "finished":
+            return
+        features = {}
+        if quality.classifier:
+            accuracy = quality.classifier.accuracy(data.test, data.test_labels)
+            features = {"classifier_accuracy": accuracy, "classifier_checksum": checksum(quality.classifier)}
+        rows = family.references(config, data, quality)
+        for number, (label, evaluation) in reversed(list(enumerate(rows.items()))):
+            name = f"r{number:03d}"
+            journal = Journal(paths.journal(name))
+            identity = TrialIdentity(sweep.name, name, "reference", label, number, "reference", None)
+            settings = {"data": sweep.base["data"], "evaluate": sweep.base["evaluate"]}
+            journal.trial(identity, settings, {**origin, **features})
+            for file in write_grids(paths.artifacts(name), evaluation.grids):
+                journal.artifact(file)
+            journal.summary(evaluation.summary)
+            journal.end("finished", 0)

@@ -1,0 +1,58 @@
+"""The schedule of a sweep as its journals leave it: what has an end is told again instead of run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from linearizer_core.experiment import data as datasets
+from sweeps.execution.bridge import Bridge
+from sweeps.execution.task import Task
+from sweeps.record.paths import SweepPaths
+from sweeps.record.provenance import processes
+from sweeps.search.halving import Halving
+from sweeps.search.outcomes import RecordedOutcomes
+from sweeps.search.reuse import FinishedTrials
+from sweeps.search.schedule import PlannedTrial, ReplayError, Schedule, make_study
+from sweeps.spec.model import Sweep
+from sweeps.spec.validation import InputError, Problem
+
+
+def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> Bridge:
+    """The trials that are missing, with the study rebuilt from those that are there.
+
+    Raises ``InputError`` when the journals are not of this search.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    objective, mode = next(iter(sweep.search.objective.items()))
+    epochs = sweep.base_leaves["train.epochs"]
+    halving = Halving(sweep.search.stop_early, mode, epochs) if sweep.search.stop_early else None
+    origin = {**record["provenance"], "processes": processes(sweep.model.resources)}
+    finished = None if record["fresh"] else FinishedTrials(paths, origin)
+    outcomes = RecordedOutcomes(paths, halving, objective, finished)
+    schedule = Schedule(sweep, make_study(sweep), record["lookahead"], outcomes)
+    try:
+        schedule.has_next()
+    except ReplayError as error:
+        raise InputError(sweep.source, [Problem("name", str(error))]) from None
+    data_root = str(datasets.root_of(sweep.trial_config({}, 0).data))
+    return Bridge(schedule, halving, paths, lambda planned: _task(planned, sweep, paths, origin, data_root))
+
+
+def _task(planned: PlannedTrial, sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any], data_root: str) -> Task:
+    resources = sweep.model.resources
+    # A worker has another working directory, and maybe another environment, than this process.
+    data = {**planned.config["data"], "root": data_root}
+    return Task(
+        identity=planned.identity,
+        config={**planned.config, "data": data},
+        root=str(paths.root.resolve()),
+        provenance=origin,
+        workers=resources.workers,
+        threads=resources.cpus_per_worker,
+        gpus=resources.gpus_per_worker,
+        checkpoint_seconds=resources.checkpoint_seconds,
+        collective_timeout=resources.collective_timeout,
+    )

@@ -1,0 +1,59 @@
+"""sweep.json as a launch opens it, and the journals as it leaves them."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from analysis.record.uri import without_password
+from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.nested import with_leaves
+from sweeps.record.provenance import provenance
+from sweeps.spec.model import Sweep
+from sweeps.spec.validation import InputError, Problem
+
+
+def opened(
+    sweep: Sweep, lookahead: int, before: Mapping[str, Any] | None, fresh: bool, console: Console
+) -> dict[str, Any]:
+    """sweep.json of a sweep that starts, or of the one ``before`` that goes on.
+
+    Raises ``InputError`` when that had other data.
+    """
+    data = datasets.load(sweep.trial_config({}, 0).data)
+    origin = provenance(data.checksum)
+    if before and before["provenance"]["data_checksum"] != data.checksum:
+        message = f"the images are not those that {sweep.name} began with; give it those, or another name"
+        raise InputError(sweep.source, [Problem("data", message)])
+    if before and before["provenance"]["git"] != origin["git"]:
+        console.print("the code is not that which the sweep began with; each trial records its own", style="yellow")
+    record: dict[str, Any] = {
+        "id": uuid.uuid4().hex,
+        "name": sweep.name,
+        "family": sweep.base["family"],
+        "axes": list(sweep.search.space),
+        "objective": dict(sweep.search.objective),
+        "lookahead": lookahead,
+        "spec": shown(sweep.resolved),
+        "fresh": fresh,
+        "state": "running",
+        "reason": None,
+        "started": time.time(),
+        "ended": None,
+        "best": None,
+        "best_value": None,
+        "provenance": origin,
+    }
+    # The order of the search depends on the look-ahead: a sweep keeps the one that it began with.
+    kept = {key: before[key] for key in ("id", "started", "lookahead")} if before else {}
+    return record | kept | {"fresh": fresh or bool(before and before["fresh"])}
+
+
+def shown(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved spec as it may be stored: URIs without their passwords."""
+    leaves = {"tracking.uri": spec["tracking"]["uri"], "search.storage": spec["search"]["storage"]}
+    return with_leaves(spec, {name: without_password(uri) for name, uri in leaves.items() if uri})

@@ -1,0 +1,77 @@
+"""What the journals tell a schedule of trials that have been made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from linearizer_core.experiment.journal import ENDED, Outcome, outcome, read
+from linearizer_core.experiment.nested import flatten
+from sweeps.record.paths import SweepPaths
+from sweeps.search.halving import Halving, why_stopped
+from sweeps.search.reuse import FinishedTrials, reuse
+from sweeps.search.schedule import PlannedTrial, ReplayError
+
+
+@dataclass(frozen=True)
+class RecordedOutcomes:
+    """What is recorded of trials: by earlier launches, and where ``finished`` has them, by other sweeps.
+
+    Whatever is looked up, early stopping is given what it had reached.
+    """
+
+    paths: SweepPaths
+    halving: Halving | None
+    objective: str
+    finished: FinishedTrials | None = None
+
+    def look_up(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
+        """What a trial came to, None where nothing of it is recorded.
+
+        Raises ``ReplayError`` when the record is that of another configuration.
+        """
+        path = self.paths.journal(planned.identity.trial)
+        first = next((event for event in read(path) if event["event"] == "trial"), None)
+        if first is None:
+            return self._reuse(planned, competitors)
+        if first["config_hash"] != planned.identity.config_hash:
+            before, now = flatten(first["config"]), flatten(planned.config)
+            changed = ", ".join(f"{k}: {before.get(k)} → {v}" for k, v in now.items() if before.get(k) != v)
+            raise ReplayError(
+                f"{path} is of another configuration than the search now gives ({changed}): it was recorded with "
+                "other versions of the packages; give the sweep a new name, or remove its folder"
+            )
+        result = outcome(path)
+        if self.halving is not None and planned.identity.kind == "search":
+            rungs = self._measured(result)
+            if result.state not in ENDED and rungs and max(rungs) > max(result.saved, result.epoch - 1):
+                # The launch may have died between this evaluation and the decision on it. Where the trial trained on,
+                # or saved its state, it was told to go on.
+                del rungs[max(rungs)]
+            self.halving.record(planned.identity.trial, rungs)
+        return result
+
+    def of_duplicate(self, planned: PlannedTrial, duplicate: str) -> Outcome:
+        """What a trial comes to by what a duplicate of it in the same search came to."""
+        result = outcome(self.paths.journal(planned.identity.trial))
+        if result.state not in ENDED:
+            result = reuse(self.paths, planned, self.paths.journal(duplicate))
+        if self.halving is not None:
+            self.halving.record(planned.identity.trial, self._measured(result))
+        return result
+
+    def _reuse(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
+        source = self.finished.find(planned) if self.finished else None
+        if source is None:
+            return None
+        stopped = None
+        if self.halving is not None and planned.identity.kind == "search":
+            # As if it ran here: that it did not must not change the table.
+            for epoch, value in sorted(self._measured(outcome(source)).items()):
+                rung = self.halving.decide(planned.identity.trial, epoch, value, competitors)
+                if rung is not None:
+                    stopped = epoch, why_stopped(rung)
+                    break
+        return reuse(self.paths, planned, source, stopped)
+
+    def _measured(self, result: Outcome) -> dict[int, float]:
+        return {epoch: each[self.objective] for epoch, each in result.rungs.items() if self.objective in each}
