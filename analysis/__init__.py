@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from analysis.configuration.frame import by_configuration
-    from analysis.configuration.ranking import Best, best
+    from analysis.configuration.configurations import best, by_configuration
+    from analysis.configuration.ranking import Best
     from analysis.figures.maps import axes_versus_objective, heat_map
     from analysis.figures.parallel import parallel_coordinates
     from analysis.figures.pareto import pareto
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "configuration.frame": ["by_configuration"],
-        "configuration.ranking": ["Best", "best"],
+        "configuration.configurations": ["Configurations", "best", "by_configuration"],
+        "configuration.ranking": ["Best"],
         "figures.maps": ["axes_versus_objective", "heat_map"],
         "figures.parallel": ["parallel_coordinates"],
         "figures.pareto": ["pareto"],

@@ -9,24 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.record.runs import KINDS, Record, SweepInfo
+from analysis.configuration.constraints import Constraint, parse_constraint
+from analysis.record.runs import Record, RecordError, SweepInfo
 from analysis.statistics.intervals import student
 
 GROUP = ["sweep", "kind", "number"]
 COLUMNS = ["name", "label", "config_hash", "overrides", "trials", "used", "state", "words", "broken", "seeds"]
 
 
-def by_configuration(record: Record, kinds: Sequence[str] = KINDS) -> pd.DataFrame:
-    """One row a configuration of those kinds, over its seeds, in the order of ``record.runs``.
-
-    Columns ``sweep, kind, number, name, label, config_hash, overrides, trials`` (a tuple), ``state``
-    (``finished`` at every seed of the sweep; ``stopped`` if a seed was; ``failed`` if all did; otherwise
-    ``unfinished``), ``words`` (the state as tables show it), ``broken`` (the constraints it breaks),
-    ``seeds`` (how many have a part in the means, missing for references) and ``used`` (their trials), then one
-    column an axis, and for each metric its mean, and in ``"<metric> ci95"`` half the width of the mean's 95 %
-    confidence interval (Student t), NaN for one seed.
-    """
-    runs, metrics = record.runs[record.runs["kind"].isin(kinds)], record.metrics
+def build(record: Record) -> pd.DataFrame:
+    """One row a configuration, over its seeds, in the order of ``record.runs``: what ``by_configuration`` describes."""
+    runs, metrics = record.runs, record.metrics
     groups = runs.groupby(GROUP, sort=False, dropna=False)
     members: dict[tuple[Any, ...], list[_Trial]] = {}
     for trial in _trials(runs):
@@ -119,10 +112,15 @@ def _broken(record: Record, row: pd.Series[Any]) -> str:
     """The constraints that a finished configuration of the search breaks."""
     if row["kind"] != "search" or row["state"] != "finished":
         return ""
-    broken = []
-    for key, rule in record.sweep(row["sweep"]).constraints.items():
-        value, operator, bound = row.get(key, math.nan), rule.strip()[:2], float(rule.strip()[2:])
-        # What was not measured does not keep to a constraint: a comparison with NaN is false.
-        if not (value <= bound if operator == "<=" else value >= bound):
-            broken.append(f"{key} {rule}")
-    return ", ".join(broken)
+    sweep = record.sweep(row["sweep"])
+    found = constraints(sweep)
+    broken = [key for key in found if not found[key].holds(row.get(key, math.nan))]
+    return ", ".join(f"{key} {sweep.constraints[key]}" for key in broken)
+
+
+def constraints(sweep: SweepInfo) -> dict[str, Constraint]:
+    """What a sweep's best configuration keeps to, by metric key; raises ``RecordError`` for one that says nothing."""
+    try:
+        return {key: parse_constraint(rule) for key, rule in sweep.constraints.items()}
+    except ValueError as error:
+        raise RecordError(f"{sweep.source}: search.constraints: {error}") from None

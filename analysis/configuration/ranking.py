@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.configuration.frame import by_configuration
 from analysis.configuration.objective import first_objective
 from analysis.record.runs import KINDS, Direction, Record
 
@@ -31,15 +30,9 @@ class Best:
     note: str | None
 
 
-def ranked(record: Record) -> pd.DataFrame:
-    """The configurations that have not failed, in the order of a table, with ``rank``.
-
-    The search by rank (0 finished, 1 finished but breaking a constraint, 2 finished without a finite value,
-    3 stopped, 4 not done) and there by the first objective; confirmed ones by the first objective; controls
-    and references by number.
-    """
+def in_order(record: Record, frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame of configurations without those that failed, in the order of a table: ``Configurations.ranked``."""
     key, direction = first_objective(record)
-    frame = by_configuration(record)
     frame = frame[frame["state"] != "failed"]
     finished, finite = frame["state"] == "finished", np.isfinite(frame[key].astype("float64"))
     rank = pd.Series(4, index=frame.index).mask(frame["state"] == "stopped", 3).mask(finished & ~finite, 2)
@@ -54,16 +47,8 @@ def ranked(record: Record) -> pd.DataFrame:
     return order.sort_values(["_kind", "rank", "_value", "number", "sweep"]).drop(columns=["_kind", "_value"])
 
 
-def best(record: Record) -> Best | None:
-    """The best configuration by the first objective, among those of the search that finished at every seed.
-
-    Those that keep to the constraints come first; None while no configuration has finished.
-    """
-    return best_of(record, ranked(record))
-
-
 def best_of(record: Record, order: pd.DataFrame) -> Best | None:
-    """``best``, where the configurations are ``ranked`` already."""
+    """The best of configurations that are in order; None while none of the search has finished."""
     key, direction = first_objective(record)
     order = order[(order["kind"] == "search") & (order["rank"] <= 1)]
     if order.empty:

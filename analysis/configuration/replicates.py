@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations
 from analysis.configuration.levels import plain
 from analysis.record.runs import Direction, Record
 from analysis.render.cells import Cell
@@ -157,12 +157,12 @@ class Compared:
         ]
 
 
-def population(record: Record, metric: str, unequal: bool = False) -> pd.DataFrame:
+def population(configurations: Configurations, metric: str, unequal: bool = False) -> pd.DataFrame:
     """The search's configurations; ``counts`` says which have a part in means.
 
     Those that finished with a finite value do, with ``unequal`` also those that were stopped early.
     """
-    frame = by_configuration(record, ["search"])
+    frame = configurations.of_kinds(["search"])
     states = ["finished", "stopped"] if unequal else ["finished"]
     return frame.assign(counts=frame["state"].isin(states) & np.isfinite(frame[metric].astype("float64")))
 

@@ -12,6 +12,8 @@ from analysis.render.cells import MISSING
 
 ARROWS: dict[str | None, str] = {"min": " ↓", "max": " ↑", None: ""}
 """Behind the name of a metric: which way it is better."""
+HINTS: dict[str | None, str] = {"min": " (lower is better)", "max": " (higher is better)", None: ""}
+"""The same where there is room for it."""
 
 
 def words_of(values: pd.Series[Any]) -> pd.Series[Any]:

@@ -16,12 +16,11 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from analysis.configuration.levels import is_number, levels
 from analysis.configuration.objective import better
-from analysis.configuration.words import short_names, words_of
+from analysis.configuration.words import HINTS, short_names, words_of
 from analysis.figures import style
 from analysis.record.runs import Record
 
 LABEL_WIDTH = 14
-HINTS: Mapping[str | None, str] = {"min": " (lower is better)", "max": " (higher is better)", None: ""}
 
 Labelled = tuple[float, str]
 """Where on the vertical axis a line ends, and what it is."""

@@ -12,10 +12,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number
 from analysis.configuration.objective import first_objective
-from analysis.configuration.ranking import best
 from analysis.configuration.words import short_names
 from analysis.figures import style
 from analysis.figures.drawing import (
@@ -51,21 +50,23 @@ def depth_and_rank(record: Record) -> tuple[str, str]:
     return chosen[0], chosen[1]
 
 
-def axes_versus_objective(record: Record, x: str, y: str, metric: str | None = None) -> Chart:
+def axes_versus_objective(record: Recorded, x: str, y: str, metric: str | None = None) -> Chart:
     """Configurations of the search over two axes, coloured by the objective (or another metric).
 
     Stopped ones are hollow, failed ones crosses; the best is ringed. Raises ``RecordError`` for an unknown
     axis or metric, and where no configuration has a value.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
     for axis in (x, y):
         record.checked(axis, record.axes, "axis")
-    frame = by_configuration(record)
+    frame = configurations.frame
     frame = frame[frame["kind"] == "search"].reset_index(drop=True)
     values = frame[key].astype("float64").replace([np.inf, -np.inf], np.nan)
     if values.notna().sum() == 0:
         raise RecordError(f"{record.names}: no configuration of the search has a value of {key}")
-    top, short = best(record), short_names(record.axes)
+    top, short = configurations.best, short_names(record.axes)
     with style.applied():
         figure = style.figure()
         axes = figure.add_subplot()
@@ -96,17 +97,19 @@ def axes_versus_objective(record: Record, x: str, y: str, metric: str | None = N
 
 
 def heat_map(
-    record: Record, x: str | None = None, y: str | None = None, metric: str | None = None, *, unequal: bool = False
+    record: Recorded, x: str | None = None, y: str | None = None, metric: str | None = None, *, unequal: bool = False
 ) -> Chart:
     """The mean of a metric for each pair of values of two axes: ``analysis.pivot`` as a picture.
 
     Depth across and rank upwards by default. The best pair is framed, ``≈`` marks what is not significantly
     different from it, hatched pairs have no value. Raises ``RecordError`` as ``pivot`` does.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     if x is None or y is None:
         x, y = depth_and_rank(record)
     key = first_objective(record)[0] if metric is None else metric
-    table = pivot(record, y, x, key, unequal=unequal)
+    table = pivot(configurations, y, x, key, unequal=unequal)
     rows = [row for row in table.rows if not row.block]
     columns = [(place, column) for place, column in enumerate(table.columns) if place and column.key != "beside"]
     found = {(across, up): row.cells[place] for up, row in enumerate(rows) for across, (place, _) in enumerate(columns)}

@@ -11,11 +11,10 @@ import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number, levels
 from analysis.configuration.objective import better, first_objective
-from analysis.configuration.ranking import best
-from analysis.configuration.words import short_names
+from analysis.configuration.words import ARROWS, short_names
 from analysis.figures import style
 from analysis.figures.drawing import (
     configuration_words,
@@ -35,17 +34,19 @@ from analysis.tables.pareto import COSTS
 MOST_TICKS = 6
 
 
-def parallel_coordinates(record: Record, metrics: Sequence[str] | None = None) -> Chart:
+def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None) -> Chart:
     """A line for each configuration of the search through its axes, its objectives and its size.
 
     Coloured by the first objective; the best is thick, what did not finish is grey. ``metrics`` are the vertical
     lines behind those of the axes. Raises ``RecordError`` for an unknown metric and where nothing finished.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     key, direction = first_objective(record)
     if metrics is None:
         metrics = [*record.objective, *(cost for cost in COSTS[:1] if cost in record.metrics)]
     shown = [*record.axes, *(record.checked(name, record.metrics, "metric") for name in metrics)]
-    frame = by_configuration(record)
+    frame = configurations.frame
     frame = frame[frame["kind"] == "search"].reset_index(drop=True)
     finished = (frame["state"] == "finished") & np.isfinite(frame[key].astype("float64"))
     if not finished.any():
@@ -57,7 +58,7 @@ def parallel_coordinates(record: Record, metrics: Sequence[str] | None = None) -
     values = frame.loc[finished, key].astype("float64")
     worst_first = values.sort_values(ascending=direction == "max").index
     order = [*frame.index[~finished], *worst_first]
-    short, top = short_names(record.axes), best(record)
+    short, top = short_names(record.axes), configurations.best
     with style.applied():
         figure = style.figure(2.5)
         axes = figure.add_subplot()
@@ -80,7 +81,7 @@ def parallel_coordinates(record: Record, metrics: Sequence[str] | None = None) -
                     "x": place - 0.06, "ha": "right"}  # fmt: skip
                 axes.text(y=height, s=text, va="center", fontsize=style.SMALL, zorder=6, bbox=ground, **side)
             words = short.get(name) or name.partition("/")[2].replace("_", " ")
-            arrow = {"min": " ↓", "max": " ↑", None: ""}[better(record, name)] if name in metrics else ""
+            arrow = ARROWS[better(record, name)] if name in metrics else ""
             axes.text(place, 1.07, wrapped(words, 12) + arrow, ha="center", va="bottom", fontsize=6.5)
         axes.set_axis_off()
         axes.set_ylim(-0.06, 1.06)

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from analysis.configuration.budget import check_equal
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.objective import better, first_objective
 from analysis.figures import style
 from analysis.figures.drawing import (
@@ -24,7 +24,7 @@ from analysis.figures.drawing import (
     wrapped,
 )
 from analysis.figures.style import Chart
-from analysis.record.runs import Record, RecordError
+from analysis.record.runs import RecordError
 from analysis.statistics.fronts import nondominated
 from analysis.tables.pareto import COSTS
 
@@ -32,20 +32,22 @@ MOST_NAMED = 8
 """Members of a front up to which each has its name beside it."""
 
 
-def pareto(record: Record, x: str | None = None, y: str | None = None, *, unequal: bool = False) -> Chart:
+def pareto(record: Recorded, x: str | None = None, y: str | None = None, *, unequal: bool = False) -> Chart:
     """Finished configurations of the search by two metrics, and the front that no other one is better than in both.
 
     ``y`` is the first objective by default, ``x`` the second or, of a sweep with one, the size or cost of sampling.
     Bars are 95 % Student t intervals over seeds. Raises ``RecordError`` for an unknown metric, where there is no
     second one or nothing finished, and for unequal training, unless ``unequal``.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     objectives = list(record.objective)
     y = first_objective(record)[0] if y is None else record.checked(y, record.metrics, "metric")
     others = [*objectives[1:], *(cost for cost in COSTS if cost in record.metrics)]
     if x is None and not others:
         raise RecordError(f"{record.names}: a front needs two metrics; there is no second objective and no cost")
     x = others[0] if x is None else record.checked(x, record.metrics, "metric")
-    frame = by_configuration(record)
+    frame = configurations.frame
     runs = record.runs[(record.runs["kind"] == "search") & (record.runs["state"] == "finished")]
     if not unequal:
         check_equal(record, runs, "a front")

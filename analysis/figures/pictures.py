@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullFormatter
 
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.objective import first_objective
-from analysis.configuration.ranking import best, ranked
 from analysis.configuration.words import short_names, words_of
 from analysis.figures import style
 from analysis.figures.drawing import marked, metric_words, number, place_words
 from analysis.figures.style import Chart
-from analysis.record.artifacts import sample_grids, spectra
+from analysis.record.artifacts import SAMPLES, SPECTRA, sample_grids, spectra
 from analysis.record.runs import Record, RecordError
 
 TIME = re.compile(r"A\(t=(?P<time>[^)]*)\)")
@@ -34,16 +34,18 @@ SIDE = 4
 """Rows and columns of it that a figure shows."""
 
 
-def spectrum(record: Record) -> Chart:
+def spectrum(record: Recorded) -> Chart:
     """Singular values of A(t) on the way and of the operator B that it collapses to; below, B of every configuration.
 
     Above is the best configuration, by its first seed; where nothing is best, the first one that has spectra. Raises
     ``RecordError`` where no finished trial of the search has a ``spectra.csv``.
     """
-    found = _with_spectra(record)
+    configurations = Configurations.of(record)
+    record = configurations.record
+    found = _with_spectra(configurations)
     if not found:
-        raise RecordError(f"{record.names}: no finished trial of the search has a spectra.csv beside its journal")
-    top = best(record)
+        raise RecordError(f"{record.names}: no finished trial of the search has a {SPECTRA} beside its journal")
+    top = configurations.best
     chosen = next((each for each in found if top is not None and each[0]["name"] == top.name), found[0])
     several = sum(COLLAPSED in values for _, values in found) > 1
     with style.applied():
@@ -73,15 +75,17 @@ def spectrum(record: Record) -> Chart:
     return figure
 
 
-def samples(record: Record, name: str | None = None, most: int = MOST_GRIDS) -> Chart:
+def samples(record: Recorded, name: str | None = None, most: int = MOST_GRIDS) -> Chart:
     """Sixteen samples of each configuration, the best first: ``name`` says how they were drawn (``k100``, …).
 
     Of the search's configurations in the order of a table, ``most`` at most, of the first seed that left pictures. By
     default these are of the collapsed operator or, of a family without one, the first that there are. Raises
     ``RecordError`` where nobody left the picture.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     key = first_objective(record)[0]
-    frame = ranked(record)
+    frame = configurations.ranked
     shown: list[tuple[dict[Any, Any], Path]] = []
     for row in frame[frame["kind"] == "search"].to_dict("records"):
         seeds = [sample_grids(record, str(row["sweep"]), trial) for trial in row["trials"]]
@@ -90,7 +94,7 @@ def samples(record: Record, name: str | None = None, most: int = MOST_GRIDS) -> 
         if name in grids and len(shown) < most:
             shown.append((row, grids[name]))
     if not shown:
-        wanted = "no picture" if name is None else f"no picture samples_{name}.png"
+        wanted = "no picture" if name is None else f"no picture {SAMPLES}{name}.png"
         raise RecordError(f"{record.names}: the trials of the search left {wanted}")
     across = min(3, len(shown))
     down = -(-len(shown) // across)
@@ -123,9 +127,9 @@ def _word(value: Any) -> str:
     return str(words_of(pd.Series([value], dtype="object"))[0])
 
 
-def _with_spectra(record: Record) -> list[tuple[dict[Any, Any], dict[str, pd.Series[float]]]]:
+def _with_spectra(configurations: Configurations) -> list[tuple[dict[Any, Any], dict[str, pd.Series[float]]]]:
     """The finished configurations of the search, in their order, with the spectra of the first seed that has some."""
-    frame = ranked(record)
+    record, frame = configurations.record, configurations.ranked
     frame = frame[(frame["kind"] == "search") & (frame["state"] == "finished")]
     found = []
     for row in frame.to_dict("records"):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import levels
 from analysis.configuration.objective import first_objective
 from analysis.configuration.replicates import population, replicates
@@ -27,14 +27,14 @@ from analysis.figures.drawing import (
 )
 from analysis.figures.maps import depth_and_rank
 from analysis.figures.style import Chart
-from analysis.record.runs import Record, RecordError
+from analysis.record.runs import RecordError
 
 DODGE = 0.018
 """The share of an axis by which lines stand beside each other."""
 
 
 def rank_curves(
-    record: Record, x: str | None = None, by: str | None = None, metric: str | None = None, *, unequal: bool = False
+    record: Recorded, x: str | None = None, by: str | None = None, metric: str | None = None, *, unequal: bool = False
 ) -> Chart:
     """A metric against one axis, a line for each value (or bin) of another: rank, and depth, by default.
 
@@ -42,6 +42,8 @@ def rank_curves(
     configurations where these differ in something else), bars 95 % Student t intervals. References are dotted.
     Raises ``RecordError`` for unknown names, where nothing has a value, and for unequal training, unless ``unequal``.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     if x is None or by is None:
         by, x = depth_and_rank(record)
     for axis in (x, by):
@@ -50,7 +52,7 @@ def rank_curves(
     searched = record.runs[record.runs["kind"] == "search"]
     if not unequal:
         check_equal(record, searched[searched["state"] == "finished"], f"{key} by {by} and {x}")
-    frame = population(record, key, unequal)
+    frame = population(configurations, key, unequal)
     frame = frame[frame["counts"] & frame[x].notna()]
     if frame.empty:
         raise RecordError(f"{record.names}: no finished configuration has a finite {key}")
@@ -92,7 +94,7 @@ def rank_curves(
             look |= {"markeredgecolor": "white", "markeredgewidth": 0.4, "zorder": 4}
             line = axes.plot(list(beside.values()), means, color=colour, **look)
             marked(axes, line[0], series, series, told)
-        labels = references(axes, by_configuration(record), key)
+        labels = references(axes, configurations.frame, key)
         number_axis(axes, known, logarithmic=logarithmic)
         axes.set_xlabel(short[x])
         value_axis(axes)

@@ -14,10 +14,9 @@ from matplotlib.colors import LogNorm, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import distinct_values, is_number
 from analysis.configuration.objective import first_objective
-from analysis.configuration.ranking import best
 from analysis.configuration.words import short_names, words_of
 from analysis.figures import style
 from analysis.figures.drawing import (
@@ -47,7 +46,7 @@ Curves = Mapping[int, pd.DataFrame]
 """A configuration's row to ``mean`` and ``half`` the width of its interval, by steps."""
 
 
-def steps_versus_quality(record: Record, metric: str | None = None) -> Chart:
+def steps_versus_quality(record: Recorded, metric: str | None = None) -> Chart:
     """Quality against the number of solver steps, a line for each finished configuration of the search.
 
     Lines are means over seeds, coloured by the first axis; the best is thick, with a star where its collapsed
@@ -56,10 +55,12 @@ def steps_versus_quality(record: Record, metric: str | None = None) -> Chart:
     of what was confirmed. ``metric`` is a curve (``nfe/<quality metric>``, or what is behind the slash), by default
     that of the first objective. Raises ``RecordError`` where nobody has it.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     metric = _curve_metric(record, metric)
     name = metric.removeprefix("nfe/")
     collapsed = f"quality/{name}_collapsed"
-    frame = by_configuration(record)
+    frame = configurations.frame
     frame = frame[frame["state"] == "finished"].reset_index(drop=True)
     curves = _mean_curves(record, frame, metric)
     search = frame[(frame["kind"] == "search") & frame.index.isin(list(curves))]
@@ -69,7 +70,7 @@ def steps_versus_quality(record: Record, metric: str | None = None) -> Chart:
         figure = style.figure(2.8)
         axes = figure.add_subplot()
         colour_of, series_of, handles = _colours(record, figure, axes, search)
-        top = best(record)
+        top = configurations.best
         bands: list[tuple[int, str, str]] = []
         for point in search.assign(_row=search.index).to_dict("records"):
             row = int(point["_row"])

@@ -9,9 +9,7 @@ from pathlib import Path
 from analysis.figures import style
 from analysis.figures.drawing import number_axis, value_axis, wide
 from analysis.figures.style import Chart
-
-CURVES, SPECTRA = "curves.csv", "spectra.csv"
-"""The files that there is something to draw of."""
+from analysis.record.artifacts import CURVES, SPECTRA
 
 COLUMNS = 3
 PANEL = 2.2, 1.9

@@ -8,7 +8,8 @@ import pandas as pd
 
 from analysis.record.runs import Record, RecordError, natural
 
-SAMPLES = "samples_"
+CURVES, SPECTRA, SAMPLES = "curves.csv", "spectra.csv", "samples_"
+"""The files of metrics against solver steps and of singular values, and what those of sample grids begin with."""
 FIRST = ("collapsed", "k", "samples")
 """What the names of sample grids begin with, in the order in which they are shown; the others follow."""
 
@@ -40,7 +41,7 @@ def spectra(record: Record, sweep: str, trial: str) -> dict[str, pd.Series[float
     Raises ``RecordError`` naming a file that is not a table of them.
     """
     folder = folder_of(record, sweep, trial)
-    path = None if folder is None else folder / "spectra.csv"
+    path = None if folder is None else folder / SPECTRA
     if path is None or not path.exists():
         return {}
     try:

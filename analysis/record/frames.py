@@ -309,17 +309,6 @@ def _joined_column(frames: Sequence[pd.DataFrame], name: str) -> pd.Series[Any]:
     return typed([None if pd.isna(value) else value for column in columns for value in column.tolist()])
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested configuration, as it was read from JSON, by dotted names."""
-    leaves: dict[str, Any] = {}
-    for name, value in values.items():
-        if type(value) is dict:
-            leaves |= flatten(value, f"{prefix}{name}.")
-        else:
-            leaves[prefix + name] = value
-    return leaves
-
-
 @lru_cache(maxsize=4096)
 def natural(name: str) -> tuple[tuple[int, str], ...]:
     """A sort key that puts ``_k2`` before ``_k16``."""

@@ -11,8 +11,9 @@ from typing import Any
 import orjson
 
 from analysis.record.cache import Cache, Stamp
-from analysis.record.frames import MACHINE, Frames, Points, Series, Trial, build, flatten, latest
+from analysis.record.frames import MACHINE, Frames, Points, Series, Trial, build, latest
 from analysis.record.sweep_info import KINDS, STATES, RecordError, SweepInfo
+from linearizer_core.experiment.nested import flatten
 
 REQUIRED = ("sweep", "trial", "kind", "number", "config_hash", "seed", "attempt")
 

@@ -6,7 +6,6 @@ import ast
 import json
 import math
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.record.frames import EPOCHS, MACHINE, STEPS, Part, Points, Series, Trial, build, latest
 from analysis.record.sweep_info import RecordError, SweepInfo
+from analysis.record.uri import without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,11 +46,6 @@ Point = tuple[int, int, float]
 def is_uri(source: str | os.PathLike[str]) -> bool:
     """Whether a source is a tracking URI rather than a path."""
     return "://" in str(source)
-
-
-def without_password(source: str) -> str:
-    """A URI as it may be shown: user and password left out; a path as it is."""
-    return re.sub(r"://.*@", "://", source)
 
 
 def read_mlflow(

@@ -12,9 +12,10 @@ import pandas as pd
 
 from analysis.record.frames import FIXED, Frames, Part, joined, natural
 from analysis.record.journals import read_frames, read_info
-from analysis.record.mlflow_store import is_uri, read_mlflow, without_password
+from analysis.record.mlflow_store import is_uri, read_mlflow
 from analysis.record.parquet import read_record, write_record
 from analysis.record.sweep_info import KINDS, STATES, Direction, RecordError, SweepInfo
+from analysis.record.uri import without_password
 
 __all__ = ["KINDS", "STATES", "Counts", "Direction", "Record", "RecordError", "SweepInfo", "load", "natural"]
 

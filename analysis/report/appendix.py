@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.figures.style import save
-from analysis.record.runs import Record
 from analysis.render.latex import escaped
 from analysis.render.table import Table
 from analysis.report.list_of_figures import Illustration
@@ -25,13 +25,15 @@ FLOATS = 8
 
 
 def write_appendix(
-    record: Record, figures: Sequence[Illustration], tables: Sequence[Table], refused: Sequence[str], folder: Path
+    record: Recorded, figures: Sequence[Illustration], tables: Sequence[Table], refused: Sequence[str], folder: Path
 ) -> list[Path]:
     """Write the appendix into ``folder``; returns the files.
 
     ``appendix.tex`` is for ``\\input`` in a paper; ``main.tex`` is a document of it alone; ``appendix.md`` is the same
     in Markdown; ``tables/*.tex`` and ``figures/*.pdf`` (and ``.png``) are what they show. Clears the figures.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     for made_before in ("figures", "tables"):  # what is no longer made must not be left beside what is
         shutil.rmtree(folder / made_before, ignore_errors=True)
     written = []
@@ -39,9 +41,9 @@ def write_appendix(
         written += save(made.chart, folder / "figures" / made.name, ("pdf", "png"))
     for table in tables:
         written.append(_write(folder / "tables" / f"{table.name}.tex", _printable(table.to_latex())))
-    written.append(_write(folder / "appendix.tex", _printable(_latex(record, figures, tables))))
+    written.append(_write(folder / "appendix.tex", _printable(_latex(configurations, figures, tables))))
     written.append(_write(folder / "main.tex", _main()))
-    written.append(_write(folder / "appendix.md", _markdown(record, figures, tables, refused)))
+    written.append(_write(folder / "appendix.md", _markdown(configurations, figures, tables, refused)))
     return written
 
 
@@ -55,7 +57,8 @@ def _main() -> str:
     return f"{PREAMBLE}\\begin{{document}}\n\\appendix\n\\input{{appendix}}\n\\end{{document}}\n"
 
 
-def _latex(record: Record, figures: Sequence[Illustration], tables: Sequence[Table]) -> str:
+def _latex(configurations: Configurations, figures: Sequence[Illustration], tables: Sequence[Table]) -> str:
+    record = configurations.record
     floats = [f"\\input{{tables/{table.name}}}" for table in tables]
     floats += [_float(made) for made in figures]
     lines = [
@@ -65,7 +68,7 @@ def _latex(record: Record, figures: Sequence[Illustration], tables: Sequence[Tab
         r"{\sloppy",
         escaped(question(record)),
         "",
-        escaped(answer(record)),
+        escaped(answer(configurations)),
         "",
         escaped(f"The record: {record.counts}."),
         r"\par}",
@@ -93,8 +96,11 @@ def _printable(text: str) -> str:
     return re.sub(r"[^\n\t\x20-\x7e]", "?", re.sub(r"[\u0300-\u036f]", "", plain))
 
 
-def _markdown(record: Record, figures: Sequence[Illustration], tables: Sequence[Table], refused: Sequence[str]) -> str:
-    parts = [f"## {record.names}", question(record), answer(record), f"The record: {record.counts}."]
+def _markdown(
+    configurations: Configurations, figures: Sequence[Illustration], tables: Sequence[Table], refused: Sequence[str]
+) -> str:
+    record = configurations.record
+    parts = [f"## {record.names}", question(record), answer(configurations), f"The record: {record.counts}."]
     parts += [table.to_markdown().rstrip("\n") for table in tables]
     parts += [f"![{made.title}](figures/{made.name}.png)\n\n*{made.title}.* {made.caption}" for made in figures]
     if refused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.objective import first_objective
 from analysis.figures.maps import axes_versus_objective, depth_and_rank, heat_map
 from analysis.figures.parallel import parallel_coordinates
@@ -13,7 +14,7 @@ from analysis.figures.pictures import samples, spectrum
 from analysis.figures.rank_curves import rank_curves
 from analysis.figures.steps import steps_versus_quality
 from analysis.figures.style import Chart
-from analysis.record.runs import Record, RecordError
+from analysis.record.runs import RecordError
 
 BARS = "Bars and bands are 95 % Student t intervals over seeds, cut off where they leave the frame."
 
@@ -36,8 +37,10 @@ class Illustrations:
     refused: list[str]
 
 
-def illustrations(record: Record, metric: str | None = None, *, unequal: bool = False) -> Illustrations:
+def illustrations(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> Illustrations:
     """Every figure that the record supports. ``metric`` is the first objective by default."""
+    configurations = Configurations.of(record)
+    record = configurations.record
     key = metric or first_objective(record)[0]
     wanted: list[tuple[str, str, str, Callable[[], Chart]]] = [
         (
@@ -45,50 +48,50 @@ def illustrations(record: Record, metric: str | None = None, *, unequal: bool = 
             "Quality against solver steps",
             "A line for each finished configuration of the search, the mean over its seeds. Dotted lines are "
             f"references; real images against real ones are the floor. {BARS}",
-            lambda: steps_versus_quality(record),
+            lambda: steps_versus_quality(configurations),
         ),
         (
             "heat-map",
             f"{key} over two axes",
             "Means of the pairs. The best one is framed; ≈: not significantly different from it. Hatched: no value.",
-            lambda: heat_map(record, metric=metric, unequal=unequal),
+            lambda: heat_map(configurations, metric=metric, unequal=unequal),
         ),
         (
             "rank-curve",
             f"{key} against rank",
             f"A line for each depth; small dots are replicates. {BARS}",
-            lambda: rank_curves(record, metric=metric, unequal=unequal),
+            lambda: rank_curves(configurations, metric=metric, unequal=unequal),
         ),
         (
             "configurations",
             "Every configuration of the search",
             "Filled: finished. Hollow: stopped early, coloured by the last evaluation, not comparable with the others.",
-            lambda: axes_versus_objective(record, *depth_and_rank(record), metric),
+            lambda: axes_versus_objective(configurations, *depth_and_rank(record), metric),
         ),
         (
             "pareto",
             "Quality against cost",
             f"No other finished configuration is better in both than those on the line. {BARS}",
-            lambda: pareto(record, unequal=unequal),
+            lambda: pareto(configurations, unequal=unequal),
         ),
         (
             "parallel",
             "All axes at once",
             "A line for each configuration of the search; the best is thick, what did not finish is dashed grey.",
-            lambda: parallel_coordinates(record),
+            lambda: parallel_coordinates(configurations),
         ),
         (
             "spectrum",
             "Singular values",
             "Of A(t) on the way and of the operator B that all steps collapse to, of the best configuration's first "
             "seed; and of B of the best configurations.",
-            lambda: spectrum(record),
+            lambda: spectrum(configurations),
         ),
         (
             "samples",
             "Samples by configuration",
             "Sixteen images each: of a model that samples, by one application of its operator to the same noise.",
-            lambda: samples(record),
+            lambda: samples(configurations),
         ),
     ]
     found = Illustrations([], [])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number
-from analysis.record.runs import Record, RecordError
+from analysis.record.runs import RecordError
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
 from analysis.tables.anytime import anytime
@@ -30,7 +31,7 @@ class Tables:
 
 
 def ablation_tables(
-    record: Record,
+    record: Recorded,
     metrics: Sequence[str] | None = None,
     rows: str | None = None,
     cols: str | None = None,
@@ -44,21 +45,23 @@ def ablation_tables(
     the grid of both, with the tests behind it. ``metrics`` are the columns of the first, and the first of them is
     what the others are about. Raises ``RecordError`` where what was asked for by name cannot be made.
     """
+    found = Configurations.of(record)
+    record = found.record
     metric = metrics[0] if metrics else None
     if rows is not None and cols is not None:
-        grid = pivot(record, rows, cols, metric, ci=ci, unequal=unequal)
-        more = _tried([lambda: comparisons(record, rows, cols, metric, unequal=unequal)])
+        grid = pivot(found, rows, cols, metric, ci=ci, unequal=unequal)
+        more = _tried([lambda: comparisons(found, rows, cols, metric, unequal=unequal)])
         return Tables([grid, *more.made], more.refused)
     axis = rows or cols
     if axis is not None:
-        return Tables([marginal(record, axis, metric, ci=ci, unequal=unequal)], [])
-    whole = configurations(record, metrics, ci=ci)
-    made = _tried([_marginal(record, axis, metric, ci, unequal) for axis in record.axes])
+        return Tables([marginal(found, axis, metric, ci=ci, unequal=unequal)], [])
+    whole = configurations(found, metrics, ci=ci)
+    made = _tried([_marginal(found, axis, metric, ci, unequal) for axis in record.axes])
     return Tables([whole, *made.made], made.refused)
 
 
 def statistics_tables(
-    record: Record,
+    record: Recorded,
     metric: str | None = None,
     *,
     ci: Method = "t",
@@ -69,23 +72,25 @@ def statistics_tables(
     Changes one at a time, importances, laws, the interaction of the first two axes of numbers, the Pareto front,
     solver steps and, of several sweeps, what each had found by when. ``metric`` is the first objective by default.
     """
+    found = Configurations.of(record)
+    record = found.record
     wanted: list[Callable[[], Table]] = [
-        lambda: one_factor(record, metric, ci=ci, unequal=unequal),
-        lambda: importance(record, metric, unequal=unequal),
-        lambda: scaling(record, metric, unequal=unequal),
+        lambda: one_factor(found, metric, ci=ci, unequal=unequal),
+        lambda: importance(found, metric, unequal=unequal),
+        lambda: scaling(found, metric, unequal=unequal),
     ]
     numeric = [axis for axis in record.axes if is_number(record.runs[axis])]
     if len(numeric) > 1:
-        wanted.append(lambda: interaction(record, numeric[0], numeric[1], metric, unequal=unequal))
-    wanted.append(lambda: front(record, unequal=unequal))
+        wanted.append(lambda: interaction(found, numeric[0], numeric[1], metric, unequal=unequal))
+    wanted.append(lambda: front(found, unequal=unequal))
     if record.curves["metric"].astype("str").str.startswith("nfe/").any():
-        wanted.append(lambda: steps_to_quality(record))
+        wanted.append(lambda: steps_to_quality(found))
     if len(record.sweeps) > 1:
-        wanted.append(lambda: anytime(record, metric, unequal=unequal))
+        wanted.append(lambda: anytime(found, metric, unequal=unequal))
     return _tried(wanted)
 
 
-def _marginal(record: Record, axis: str, metric: str | None, ci: Method, unequal: bool) -> Callable[[], Table]:
+def _marginal(record: Recorded, axis: str, metric: str | None, ci: Method, unequal: bool) -> Callable[[], Table]:
     return lambda: marginal(record, axis, metric, ci=ci, unequal=unequal)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
-from analysis.configuration.ranking import ranked
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.record.artifacts import sample_grids
 from analysis.record.runs import Record
 from analysis.render.table import Table
@@ -24,7 +24,7 @@ MOST_SHOWN = 4
 
 
 def page(
-    record: Record,
+    record: Recorded,
     figures: Sequence[Illustration],
     tables: Sequence[Table],
     statistics: Sequence[Table],
@@ -36,13 +36,15 @@ def page(
     ``account`` holds the tables of cost, failures and provenance by these names; ``refused`` says what could not be
     made and why.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     title = html.escape(record.names)
     named = {table.name: table for table in account}
     sections = {
         "figures": ("Figures", _figures(figures)),
         "tables": ("Tables", _tables(tables)),
         "statistics": ("Statistics", _tables(statistics)),
-        "samples": ("Samples", _samples(record)),
+        "samples": ("Samples", _samples(configurations)),
         "cost": ("Cost", _tables([named["cost"]])),
         "failed": ("What failed", _tables([named["failures"]]) + _refused(refused)),
         "provenance": ("Provenance", _tables([named["provenance"]]) + _specs(record)),
@@ -66,7 +68,7 @@ def page(
         "<body>",
         f"<h1>{title}</h1>",
         f'<p class="question">{html.escape(question(record))}</p>',
-        f'<p class="answer">{html.escape(answer(record))}</p>',
+        f'<p class="answer">{html.escape(answer(configurations))}</p>',
         f'<p class="note">{html.escape(str(record.counts))}.</p>',
         f"<nav>{links}</nav>",
         *body,
@@ -108,9 +110,9 @@ def _tables(tables: Iterable[Table]) -> str:
     return "".join(f'<div class="scroll">{table.to_html()}</div>' for table in tables)
 
 
-def _samples(record: Record) -> str:
+def _samples(configurations: Configurations) -> str:
     """The pictures of the best configurations, of what was confirmed first at fresh seeds, and of the controls."""
-    frame = ranked(record)
+    record, frame = configurations.record, configurations.ranked
     found = []
     for kind, most in (("search", MOST_SHOWN), ("confirm", 1), ("control", MOST_SHOWN)):
         shown = 0

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.objective import first_objective
-from analysis.configuration.ranking import Best, best
+from analysis.configuration.ranking import Best
 from analysis.configuration.words import words_of
 from analysis.record.runs import Record, SweepInfo
 from analysis.render.cells import Cell, Column, number_format
@@ -31,12 +31,14 @@ def question(record: Record) -> str:
     return text[0].upper() + text[1:]
 
 
-def answer(record: Record) -> str:
+def answer(record: Recorded) -> str:
     """Which configuration is best, by how much, and beside what; or why there is none yet."""
-    top = best(record)
+    configurations = Configurations.of(record)
+    record = configurations.record
+    top = configurations.best
     if top is None:
         return f"There is no answer yet: no configuration of the search has finished ({record.counts})."
-    frame = by_configuration(record)
+    frame = configurations.frame
     search = frame[frame["kind"] == "search"]
     finished = int((search["state"] == "finished").sum())
     row = search[(search["sweep"] == top.sweep) & (search["trials"] == top.trials)].iloc[0]

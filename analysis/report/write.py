@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.configuration.configurations import Configurations
 from analysis.figures.maps import axes_versus_objective, depth_and_rank
 from analysis.figures.steps import steps_versus_quality
 from analysis.figures.style import save
@@ -45,12 +46,13 @@ def write_tables(
     Raises ``RecordError`` for a folder that cannot be read, for an unknown metric or axis, and for a comparison of
     unequal training that was asked for by name without ``unequal``.
     """
-    record = load(folders)
-    tables = ablation_tables(record, metrics, rows, cols, ci=ci, unequal=unequal)
+    configurations = Configurations(load(folders))
+    record = configurations.record
+    tables = ablation_tables(configurations, metrics, rows, cols, ci=ci, unequal=unequal)
     target = _target(folders, record, "tables")
     target.mkdir(parents=True, exist_ok=True)
     files = [path for table in tables.made for path in table.write(target, (".csv", ".md", ".tex", ".html"))]
-    return Written(tables.made, files + _figures(record, target), tables.refused)
+    return Written(tables.made, files + _figures(configurations, target), tables.refused)
 
 
 def write_report(
@@ -64,22 +66,23 @@ def write_report(
 
     Raises ``RecordError`` for a folder that cannot be read and for an unknown metric.
     """
-    record = load(folders)
+    configurations = Configurations(load(folders))
+    record = configurations.record
     if metric is not None:
         record.checked(metric, record.metrics, "metric")
-    tables = ablation_tables(record, [metric] if metric else None, ci=ci, unequal=unequal)
-    grid = _grid(record, metric, ci, unequal)
-    statistics = statistics_tables(record, metric, ci=ci, unequal=unequal)
-    figures = illustrations(record, metric, unequal=unequal)
+    tables = ablation_tables(configurations, [metric] if metric else None, ci=ci, unequal=unequal)
+    grid = _grid(configurations, metric, ci, unequal)
+    statistics = statistics_tables(configurations, metric, ci=ci, unequal=unequal)
+    figures = illustrations(configurations, metric, unequal=unequal)
     account = [cost(record), failures(record), provenance(record)]
     refused = list(dict.fromkeys([*tables.refused, *grid.refused, *statistics.refused, *figures.refused]))
     shown = [*tables.made, *grid.made]
     target = _target(folders, record, "report")
     target.mkdir(parents=True, exist_ok=True)
     path = target / "report.html"
-    path.write_text(page(record, figures.made, shown, statistics.made, account, refused), encoding="utf-8")
+    path.write_text(page(configurations, figures.made, shown, statistics.made, account, refused), encoding="utf-8")
     every = [*shown, *statistics.made, *account]
-    files = write_appendix(record, figures.made, every, refused, target / "appendix")
+    files = write_appendix(configurations, figures.made, every, refused, target / "appendix")
     return Written(every, [path, *files], refused)
 
 
@@ -97,23 +100,24 @@ def _target(folders: Sequence[Path], record: Record, name: str) -> Path:
     return folders[0].parent / name / "+".join(sweep.name for sweep in record.sweeps)
 
 
-def _grid(record: Record, metric: str | None, ci: Method, unequal: bool) -> Tables:
+def _grid(configurations: Configurations, metric: str | None, ci: Method, unequal: bool) -> Tables:
     """The table of the two axes of the heat map, with its tests."""
     try:
-        across, down = depth_and_rank(record)
-        return ablation_tables(record, [metric] if metric else None, down, across, ci=ci, unequal=unequal)
+        across, down = depth_and_rank(configurations.record)
+        return ablation_tables(configurations, [metric] if metric else None, down, across, ci=ci, unequal=unequal)
     except RecordError as error:
         return Tables([], [str(error)])
 
 
-def _figures(record: Record, target: Path) -> list[Path]:
+def _figures(configurations: Configurations, target: Path) -> list[Path]:
     """The figures that there is something to draw for: a sweep may have no finished trial, or no two axes, yet."""
+    record = configurations.record
     files: list[Path] = []
     searched = record.runs["kind"] == "search"
     stepped = record.curves["metric"].cat.categories.str.startswith("nfe/").any()
     if (searched & (record.runs["state"] == "finished")).any() and stepped:
-        files += save(steps_versus_quality(record), target / "steps_versus_quality")
+        files += save(steps_versus_quality(configurations), target / "steps_versus_quality")
     if len(record.axes) > 1 and record.runs.loc[searched, next(iter(record.objective))].notna().any():
         x, y = record.axes[:2]
-        files += save(axes_versus_objective(record, x, y), target / "axes_versus_objective")
+        files += save(axes_versus_objective(configurations, x, y), target / "axes_versus_objective")
     return files

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.objective import first_objective
 from analysis.record.runs import Direction, Record, RecordError, SweepInfo
 from analysis.render.cells import Cell, Column, Row, number_format
@@ -22,7 +22,7 @@ SHARES = (0.25, 0.5, 1.0)
 
 
 def best_so_far(
-    record: Record, metric: str | None = None, unit: Unit = "seconds", *, unequal: bool = False
+    record: Recorded, metric: str | None = None, unit: Unit = "seconds", *, unequal: bool = False
 ) -> pd.DataFrame:
     """The best value found so far of each sweep, a row each time that a configuration ends.
 
@@ -32,11 +32,13 @@ def best_so_far(
     was stopped early or failed spends without finding (``unequal``: its last value counts). Raises ``RecordError``
     for an unknown metric, ``gpu_hours`` without GPUs, and for unequal training, unless ``unequal``.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     key, direction = _objective(record, metric)
     searched = record.runs[record.runs["kind"] == "search"]
     if not unequal:
         check_equal(record, searched[searched["state"] == "finished"], f"the best {key} so far")
-    frame = by_configuration(record)
+    frame = configurations.frame
     frame = frame[frame["kind"] == "search"]
     states = ["finished", "stopped"] if unequal else ["finished"]
     parts = []
@@ -71,7 +73,7 @@ def best_so_far(
     return pd.concat(parts, ignore_index=True)
 
 
-def anytime(record: Record, metric: str | None = None, unit: Unit = "seconds", *, unequal: bool = False) -> Table:
+def anytime(record: Recorded, metric: str | None = None, unit: Unit = "seconds", *, unequal: bool = False) -> Table:
     """Searches compared by the best that they had found after equal spending, a row for each sampler and scheduler.
 
     Sweeps of one sampler and scheduler are replicates: means with 95 % intervals over them. Columns: the best at
@@ -80,8 +82,10 @@ def anytime(record: Record, metric: str | None = None, unit: Unit = "seconds", *
     each the best method is tested against the others (Welch's t, Holm for all pairs). Raises ``RecordError`` as
     ``best_so_far`` does, and where a sweep has found nothing.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     key, direction = _objective(record, metric)
-    curves = best_so_far(record, metric, unit, unequal=unequal)
+    curves = best_so_far(configurations, metric, unit, unequal=unequal)
     found = curves[curves["best"].notna()]
     empty = [sweep.name for sweep in record.sweeps if sweep.name not in set(found["sweep"])]
     if empty:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number
 from analysis.configuration.objective import first_objective
-from analysis.configuration.ranking import Best, best_of, ranked
+from analysis.configuration.ranking import Best
 from analysis.configuration.words import short_names
 from analysis.record.runs import Record, natural
 from analysis.render.cells import Cell, Column, Row, number_format
@@ -19,19 +20,21 @@ from analysis.statistics.intervals import METHODS, Method
 from analysis.tables.layout import BLOCKS, QUALITY, estimated, failure_notes, header, python_value
 
 
-def configurations(record: Record, metrics: Sequence[str] | None = None, *, ci: Method = "t") -> Table:
+def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci: Method = "t") -> Table:
     """All configurations, ranked by the first objective, then what was confirmed, controls and references.
 
     ``metrics`` are the metric columns; by default objectives, test scores, the quality at the fewest and the
     most steps, linearity and size, without timings. ``ci`` is how intervals over seeds are made. Raises
     ``RecordError`` for a metric that nobody recorded.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     key, _ = first_objective(record)
     shown = default_metrics(record) if metrics is None else list(metrics)
     for metric in shown:
         record.checked(metric, record.metrics, "metric")
-    frame = ranked(record)
-    top = best_of(record, frame)
+    frame = configurations.ranked
+    top = configurations.best
     identity = _identity_columns(record, frame)
     rows = []
     used = ["sweep", "trials", "used", "kind", "state", "broken", *identity, *shown, *(f"{m} ci95" for m in shown)]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import population, seed_values
 from analysis.configuration.words import short_names
@@ -117,7 +118,7 @@ def _evaluators(count: int) -> dict[str, Callable[[], BaseImportanceEvaluator]]:
     }
 
 
-def importance(record: Record, metric: str | None = None, *, resamples: int = 20, unequal: bool = False) -> Table:
+def importance(record: Recorded, metric: str | None = None, *, resamples: int = 20, unequal: bool = False) -> Table:
     """Each axis's share of the importance for a metric, by PED-ANOVA and by fANOVA, the most important first.
 
     PED-ANOVA (Watanabe et al., 2023) asks what sets the best tenth apart, fANOVA (Hutter et al., 2014) what explains
@@ -126,13 +127,15 @@ def importance(record: Record, metric: str | None = None, *, resamples: int = 20
     objective by default. Raises ``RecordError`` for an unknown metric, one of which neither more nor less is better,
     fewer than ten configurations with a value, one value of them all, and for unequal training, unless ``unequal``.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
     direction = better(record, key)
     if direction is None:
         raise RecordError(f"{record.names}: {key} is better neither way: there is no best tenth to set apart")
     if not unequal:
         check_equal(record, record.runs[record.runs["kind"] == "search"], f"the importance of axes for {key}")
-    frame = population(record, key, unequal)
+    frame = population(configurations, key, unequal)
     frame = frame[frame["counts"]]
     if len(frame) < FEWEST:
         message = f"importances need {FEWEST} configurations with a finite {key}, got {len(frame)}"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number, levels
 from analysis.configuration.objective import first_objective
 from analysis.configuration.replicates import population, seed_values
@@ -20,7 +21,7 @@ from analysis.statistics.intervals import LEVEL
 
 
 def interaction(
-    record: Record,
+    record: Recorded,
     rows: str,
     cols: str,
     metric: str | None = None,
@@ -35,6 +36,8 @@ def interaction(
     ``RecordError`` for an unknown axis or metric, where there are too few values, and for unequal training, unless
     ``unequal``.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     if rows == cols:
         raise RecordError(f"{record.names}: an interaction is of two axes, got {rows!r} twice")
     for axis in (rows, cols):
@@ -42,7 +45,7 @@ def interaction(
     key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
     if not unequal:
         check_equal(record, record.runs[record.runs["kind"] == "search"], f"the interaction of {rows} and {cols}")
-    frame = population(record, key, unequal)
+    frame = population(configurations, key, unequal)
     frame = frame[frame["counts"] & frame[rows].notna() & frame[cols].notna()]
     if frame.empty:
         raise RecordError(f"{record.names}: no configuration with {rows} and {cols} has a finite {key}")

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
+from analysis.configuration.configurations import Configurations
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import population
 from analysis.configuration.words import ARROWS
@@ -80,11 +81,11 @@ def metric_of(record: Record, metric: str | None) -> str:
     return first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
 
 
-def searched_configurations(record: Record, metric: str, unequal: bool, *axes: str) -> pd.DataFrame:
+def searched_configurations(configurations: Configurations, metric: str, unequal: bool, *axes: str) -> pd.DataFrame:
     """``population``, where the axes are known; raises ``RecordError`` otherwise."""
     for axis in axes:
-        record.checked(axis, record.axes, "axis")
-    return population(record, metric, unequal)
+        configurations.record.checked(axis, configurations.record.axes, "axis")
+    return population(configurations, metric, unequal)
 
 
 def population_notes(record: Record, frame: pd.DataFrame) -> list[str]:

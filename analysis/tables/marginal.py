@@ -7,18 +7,20 @@ from typing import Any
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import levels
 from analysis.configuration.objective import better
 from analysis.configuration.replicates import replicates
 from analysis.configuration.words import ARROWS, short_names
-from analysis.record.runs import Record
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
 from analysis.tables.layout import metric_of, population_notes, searched_configurations
 
 
-def marginal(record: Record, axis: str, metric: str | None = None, *, ci: Method = "t", unequal: bool = False) -> Table:
+def marginal(
+    record: Recorded, axis: str, metric: str | None = None, *, ci: Method = "t", unequal: bool = False
+) -> Table:
     """The effect of one axis: a row for each of its values, or for at most five bins of them.
 
     Over finished configurations of the search: how many, the best, and the mean with its 95 % confidence
@@ -26,8 +28,10 @@ def marginal(record: Record, axis: str, metric: str | None = None, *, ci: Method
     stopped ones have). ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or
     metric, and where finished configurations were not trained alike, unless ``unequal``.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     metric, direction = metric_of(record, metric), better(record, metric_of(record, metric))
-    frame = searched_configurations(record, metric, unequal, axis)
+    frame = searched_configurations(configurations, metric, unequal, axis)
     searched = record.runs[record.runs["kind"] == "search"]
     if not unequal:
         check_equal(record, searched[searched["state"] == "finished"], f"{metric} by {axis}")

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.objective import better
-from analysis.configuration.ranking import best
 from analysis.configuration.replicates import replicates
 from analysis.configuration.words import ARROWS, short_names, words_of
-from analysis.record.runs import Record, RecordError
+from analysis.record.runs import RecordError
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
@@ -23,7 +22,7 @@ from analysis.tables.layout import failure_notes, metric_of
 
 
 def one_factor(
-    record: Record,
+    record: Recorded,
     metric: str | None = None,
     base: str | None = None,
     *,
@@ -38,12 +37,14 @@ def one_factor(
     unknown name or metric, where nothing differs from the base in one axis, and for unequal training, unless
     ``unequal``.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     metric = metric_of(record, metric)
-    every = by_configuration(record)
+    every = configurations.frame
     states = ["finished", "stopped"] if unequal else ["finished"]
     finite = np.isfinite(every[metric].astype("float64"))
     every = every.assign(counts=every["state"].isin(states) & finite)
-    start, chosen = _base(record, every, base)
+    start, chosen = _base(configurations, every, base)
     here = every[(every["sweep"] == every["sweep"][start]) & every["kind"].isin(["search", "control"])]
     axes = list(record.sweep(every["sweep"][start]).axes)
     words = {axis: words_of(here[axis]) for axis in axes}
@@ -90,8 +91,9 @@ def one_factor(
     )
 
 
-def _base(record: Record, frame: pd.DataFrame, name: str | None) -> tuple[Any, bool]:
+def _base(configurations: Configurations, frame: pd.DataFrame, name: str | None) -> tuple[Any, bool]:
     """The row of the base configuration, and whether its value is why it was chosen."""
+    record = configurations.record
     tried = frame[frame["kind"].isin(["search", "control"])]
     if name is not None:
         record.checked(name, list(tried["name"]), "configuration")
@@ -102,7 +104,7 @@ def _base(record: Record, frame: pd.DataFrame, name: str | None) -> tuple[Any, b
         for index, row in mine.iterrows():
             if row["counts"] and all(not pd.isna(row[axis]) and row[axis] == own[axis] for axis in sweep.axes):
                 return index, False
-    top = best(record)
+    top = configurations.best
     if top is None:
         raise RecordError(f"{record.names}: no configuration has finished that others could be compared with")
     found = (tried["sweep"] == top.sweep) & (tried["trials"] == top.trials)

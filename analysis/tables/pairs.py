@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import levels
 from analysis.configuration.objective import better
 from analysis.configuration.replicates import replicates
 from analysis.configuration.words import ARROWS, short_names
-from analysis.record.runs import Record, RecordError
+from analysis.record.runs import RecordError
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
@@ -23,7 +23,7 @@ from analysis.tables.layout import BLOCKS, estimated, metric_of, population_note
 
 
 def pivot(
-    record: Record, rows: str, cols: str, metric: str | None = None, *, ci: Method = "t", unequal: bool = False
+    record: Recorded, rows: str, cols: str, metric: str | None = None, *, ci: Method = "t", unequal: bool = False
 ) -> Table:
     """The mean of a metric for each pair of values (or bins) of two axes, with its 95 % confidence interval.
 
@@ -33,14 +33,16 @@ def pivot(
     ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or metric, and where
     configurations were stopped early or not trained alike, unless ``unequal``.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     if rows == cols:
         raise RecordError(f"{record.names}: rows and columns must be two axes, got {rows!r} twice")
     metric = metric_of(record, metric)
-    frame, keys = _crossed(record, metric, [rows, cols], unequal)
+    frame, keys = _crossed(configurations, metric, [rows, cols], unequal)
     down, across = levels(record, rows, frame[rows]), levels(record, cols, frame[cols])
     compared = replicates(record, frame, metric, keys, [rows, cols], unequal)
     cells, said = compared.cells(better(record, metric), ci)
-    short, beside = short_names(record.axes), _beside(record, metric, ci)
+    short, beside = short_names(record.axes), _beside(configurations, metric, ci)
     body = [
         Row(
             (Cell(row), *(cells.get((row, col), Cell()) for col in across.cat.categories), *([Cell("")] * bool(beside)))
@@ -65,7 +67,7 @@ def pivot(
 
 
 def comparisons(
-    record: Record,
+    record: Recorded,
     rows: str,
     cols: str | None = None,
     metric: str | None = None,
@@ -78,9 +80,11 @@ def comparisons(
     there are six pairs or more, and effect sizes. Raises ``RecordError`` as ``pivot`` does, and where nothing is
     the best.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     metric = metric_of(record, metric)
     axes = [axis for axis in (rows, cols) if axis is not None]
-    frame, keys = _crossed(record, metric, axes, unequal)
+    frame, keys = _crossed(configurations, metric, axes, unequal)
     compared = replicates(record, frame, metric, keys, axes, unequal)
     top = compared.best(better(record, metric))
     if top is None:
@@ -106,23 +110,26 @@ def comparisons(
     )
 
 
-def _beside(record: Record, metric: str, ci: Method) -> list[tuple[str, str, Cell]]:
+def _beside(configurations: Configurations, metric: str, ci: Method) -> list[tuple[str, str, Cell]]:
     """Controls and references: name, block and value."""
-    frame = by_configuration(record, ["control", "reference"])
+    frame = configurations.of_kinds(["control", "reference"])
     found = []
     for row in frame.to_dict("records"):
         if row["state"] == "failed":
             found.append((row["name"], BLOCKS[row["kind"]], Cell(reason="failed")))
             continue
         count = None if pd.isna(row["seeds"]) else int(row["seeds"])
-        cell = replace(estimated(record, row, metric, ci), count=count)
+        cell = replace(estimated(configurations.record, row, metric, ci), count=count)
         found.append((row["name"], BLOCKS[row["kind"]], cell))
     return found
 
 
-def _crossed(record: Record, metric: str, axes: Sequence[str], unequal: bool) -> tuple[pd.DataFrame, pd.Series[Any]]:
+def _crossed(
+    configurations: Configurations, metric: str, axes: Sequence[str], unequal: bool
+) -> tuple[pd.DataFrame, pd.Series[Any]]:
     """The search's configurations, trained alike, and the cell of each: its level, or its levels of two axes."""
-    frame = searched_configurations(record, metric, unequal, *axes)
+    record = configurations.record
+    frame = searched_configurations(configurations, metric, unequal, *axes)
     if not unequal:
         what = f"{metric} by {' and '.join(axes)}"
         check_equal(record, record.runs[record.runs["kind"] == "search"], what)

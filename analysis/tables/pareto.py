@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import seed_values
@@ -26,7 +26,7 @@ COSTS = ("cost/params", "cost/sample_mflop_collapsed")
 
 
 def front(
-    record: Record,
+    record: Recorded,
     objectives: Mapping[str, Direction] | None = None,
     *,
     reference: Mapping[str, float] | None = None,
@@ -40,12 +40,14 @@ def front(
     all finished configurations) that the front dominates, for up to three objectives. Raises ``RecordError`` for an
     unknown metric, fewer than two objectives, nothing finished, and for unequal training, unless ``unequal``.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     wanted = dict(_default_objectives(record) if objectives is None else objectives)
     for metric in wanted:
         record.checked(metric, record.metrics, "metric")
     if len(wanted) < 2:
         raise RecordError(f"{record.names}: a front needs two objectives, got {', '.join(wanted) or 'none'}")
-    frame = by_configuration(record)
+    frame = configurations.frame
     runs = record.runs[(record.runs["kind"] == "search") & (record.runs["state"] == "finished")]
     if not unequal:
         check_equal(record, runs, "a front")

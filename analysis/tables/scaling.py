@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.budget import check_equal
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number, levels
 from analysis.configuration.objective import first_objective
 from analysis.configuration.replicates import population, seed_values
@@ -19,7 +20,7 @@ from analysis.statistics.intervals import LEVEL, Array
 from analysis.statistics.laws import FEWEST, POOR, fit_logarithm, fit_power_law
 
 
-def scaling(record: Record, metric: str | None = None, *, unequal: bool = False) -> Table:
+def scaling(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> Table:
     """Fitted laws of a metric over each numeric axis of positive values, at each level of the other one.
 
     Where the sweep searches two numeric axes, an axis is fitted at each value (or bin) of the other; otherwise over
@@ -27,10 +28,12 @@ def scaling(record: Record, metric: str | None = None, *, unequal: bool = False)
     by default. Raises ``RecordError`` for an unknown metric, where no axis has three values, and for unequal
     training, unless ``unequal``.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
     if not unequal:
         check_equal(record, record.runs[record.runs["kind"] == "search"], f"the scaling of {key}")
-    frame = population(record, key, unequal)
+    frame = population(configurations, key, unequal)
     frame = frame[frame["counts"]]
     values = seed_values(record, frame, key, unequal)
     short = short_names(record.axes)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.configuration.frame import by_configuration
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.objective import better, first_objective
+from analysis.configuration.words import ARROWS
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
@@ -20,7 +21,7 @@ SLACK = 0.05
 """How much worse than the best curve's last value is still the quality to be reached."""
 
 
-def steps_to_quality(record: Record, metric: str | None = None, target: float | None = None) -> Table:
+def steps_to_quality(record: Recorded, metric: str | None = None, target: float | None = None) -> Table:
     """For each finished configuration: steps to reach a quality, the area under its curve, and its ends.
 
     ``metric`` is a curve (``nfe/<metric>`` or what is behind the slash), by default that of the first objective;
@@ -28,9 +29,11 @@ def steps_to_quality(record: Record, metric: str | None = None, target: float | 
     95 % Student t intervals; steps only over the seeds that reach it, and how many do. Raises ``RecordError`` where
     nobody has the curve.
     """
+    configurations = Configurations.of(record)
+    record = configurations.record
     name = _curve(record, metric)
     direction = better(record, f"quality/{name}_collapsed") or "min"
-    frame = by_configuration(record)
+    frame = configurations.frame
     frame = frame[(frame["state"] == "finished") & frame["kind"].isin(SHOWN)].reset_index(drop=True)
     points = record.curves[record.curves["metric"] == f"nfe/{name}"]
     curves: dict[tuple[str, str], pd.DataFrame] = {
@@ -66,13 +69,13 @@ def steps_to_quality(record: Record, metric: str | None = None, target: float | 
         order = (SHOWN.index(frame["kind"][index]), float(np.mean(there)) if len(there) else np.inf, index)
         told.append((order, Row(tuple(cells), BLOCKS[frame["kind"][index]])))
     spec = number_format([value for _, found in rows for part in found for value in part["value"]])
-    arrow = {"min": " ↓", "max": " ↑"}[direction]
+    arrow = ARROWS[direction]
     return Table(
         name="steps",
         title=f"{record.names}: steps to a {name} of {target:.4g}",
         columns=(
             Column("configuration", "configuration", "left"),
-            Column("steps ↓", "steps", spec=".1f"),
+            Column(f"steps{ARROWS['min']}", "steps", spec=".1f"),
             Column("reached", "reached", "left"),
             Column(f"area{arrow}", "area", spec=spec),
             Column(f"fewest steps{arrow}", "at the fewest steps", spec=spec),

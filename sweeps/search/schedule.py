@@ -18,12 +18,13 @@ from typing import Any, Protocol
 import optuna
 from optuna.trial import TrialState
 
+from analysis.configuration.constraints import parse_constraint
 from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.configuration import config_hash
 from linearizer_core.experiment.journal import ENDED, Outcome, TrialIdentity
 from linearizer_core.experiment.journal_lines import Kind
 from linearizer_core.experiment.nested import with_leaves
-from sweeps.spec.model import Sweep, parse_constraint
+from sweeps.spec.model import Sweep
 from sweeps.spec.space import suggest
 
 STARTUP_TRIALS = 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
+from analysis.configuration.constraints import parse_constraint
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.nested import flatten, with_leaves
 from linearizer_core.experiment.recipes import brought
@@ -25,8 +25,6 @@ else:
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names become folders: nothing in them may lead out of the storage."""
-
-OPERATORS = ("<=", ">=")
 
 
 class Control(Strict):
@@ -124,17 +122,6 @@ class SweepModel(ConfigurationModel):
         exclude=True,
         description="name → dotted leaves that differ; chosen with --profile, which adds its name to the sweep's",
     )
-
-
-def parse_constraint(text: str) -> tuple[str, float]:
-    """``"<= 1e-3"`` as its operator and its bound; raises ``ValueError`` for anything else."""
-    operator, bound = text.strip()[:2], text.strip()[2:]
-    try:
-        if operator not in OPERATORS or not math.isfinite(float(bound)):
-            raise ValueError
-        return operator, float(bound)
-    except ValueError:
-        raise ValueError(f'must read "<= number" or ">= number", got {text!r}') from None
 
 
 @dataclass(frozen=True)

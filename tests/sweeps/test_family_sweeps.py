@@ -15,7 +15,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from analysis.configuration.ranking import best
+from analysis.configuration.configurations import best
 from analysis.record import runs
 from analysis.report.write import Written, write_tables
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping

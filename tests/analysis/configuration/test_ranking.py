@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from analysis import best, configurations, load
+from analysis.configuration.configurations import Configurations
 from analysis.configuration.objective import better
-from analysis.configuration.ranking import ranked
 from analysis.record.runs import Record
 from analysis.tables.layout import header
 from linearizer_core.experiment.configuration import EvaluateConfig, TrialConfig
@@ -127,7 +127,7 @@ def test_controls_come_after_the_search_by_number_with_or_without_the_objective(
     tmp_path: Path, objective: dict[str, str], order: list[str]
 ) -> None:
     record = load([beside(tmp_path, objective).path])
-    frame = ranked(record)
+    frame = Configurations(record).ranked
     assert list(frame["name"]) == [*order, "baseline", "g linear"]
     assert np.isnan(frame[next(iter(objective))].iloc[-2])
     top = best(record)

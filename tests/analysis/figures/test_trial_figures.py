@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from analysis.figures.trial_figures import CURVES, SPECTRA, _lines, _spectrum, _steps, trial_figures
+from analysis.figures.trial_figures import _lines, _spectrum, _steps, trial_figures
+from analysis.record.artifacts import CURVES, SPECTRA
 from linearizer_core.experiment.artifacts import write_curves, write_spectra
 from linearizer_core.experiment.evaluation import Curve
 

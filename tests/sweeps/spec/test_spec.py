@@ -14,10 +14,11 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
+from analysis.configuration.constraints import parse_constraint
 from linearizer_core.experiment.configuration import config_hash, to_mapping
 from linearizer_core.experiment.nested import with_leaves
 from sweeps.spec.load import load, shipped
-from sweeps.spec.model import Sweep, json_schema, parse_constraint
+from sweeps.spec.model import Sweep, json_schema
 from sweeps.spec.validation import InputError
 
 FD = "quality/classifier_fd_collapsed"

@@ -1,0 +1,96 @@
+"""A record's configurations, built once and handed on to every table, figure and sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import pandas as pd
+
+from analysis.configuration import frame
+from analysis.configuration.constraints import Constraint
+from analysis.configuration.ranking import Best, best_of, in_order
+from analysis.record.runs import KINDS, Record
+
+
+class Configurations:
+    """The configurations of a record: one row each over its seeds, their order, and which is best.
+
+    Whatever is made of a record takes one of these in its place, so that several tables of one record share the
+    work. Its frames are to be read: a copy may be changed.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+
+    @classmethod
+    def of(cls, source: Recorded) -> Configurations:
+        """Those of a record, or the ones that were built before."""
+        return source if isinstance(source, Configurations) else cls(source)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """One row a configuration, in the order of ``record.runs``: what ``by_configuration`` describes."""
+        return frame.build(self.record)
+
+    def of_kinds(self, kinds: Sequence[str]) -> pd.DataFrame:
+        """The rows of ``frame`` of those kinds, numbered anew."""
+        return self.frame[self.frame["kind"].isin(kinds)].reset_index(drop=True)
+
+    @cached_property
+    def ranked(self) -> pd.DataFrame:
+        """The configurations that have not failed, in the order of a table, with ``rank``.
+
+        The search by rank (0 finished, 1 finished but breaking a constraint, 2 finished without a finite value,
+        3 stopped, 4 not done) and there by the first objective; confirmed ones by the first objective; controls
+        and references by number. Raises ``RecordError`` where nobody has the first objective.
+        """
+        return in_order(self.record, self.frame)
+
+    @cached_property
+    def best(self) -> Best | None:
+        """The best configuration by the first objective, among those of the search that finished at every seed.
+
+        Those that keep to the constraints come first; None while no configuration has finished. Raises
+        ``RecordError`` where nobody has the first objective.
+        """
+        return best_of(self.record, self.ranked)
+
+    @property
+    def duplicates(self) -> pd.DataFrame:
+        """The trials that repeat another of their sweep: ``sweep, trial, duplicate_of``, and whether its result was
+        taken over, in ``reused``."""
+        runs = self.record.runs
+        found = runs.loc[runs["duplicate_of"].notna(), ["sweep", "trial", "duplicate_of"]]
+        return found.assign(reused=runs["reused_from"].notna()).reset_index(drop=True)
+
+    @property
+    def constraints(self) -> dict[str, dict[str, Constraint]]:
+        """By sweep and metric key, what the best configuration keeps to."""
+        return {sweep.name: frame.constraints(sweep) for sweep in self.record.sweeps}
+
+
+Recorded = Record | Configurations
+"""A record, or its configurations where they were built before."""
+
+
+def by_configuration(record: Recorded, kinds: Sequence[str] = KINDS) -> pd.DataFrame:
+    """One row a configuration of those kinds, over its seeds, in the order of ``record.runs``.
+
+    Columns ``sweep, kind, number, name, label, config_hash, overrides, trials`` (a tuple), ``state``
+    (``finished`` at every seed of the sweep; ``stopped`` if a seed was; ``failed`` if all did; otherwise
+    ``unfinished``), ``words`` (the state as tables show it), ``broken`` (the constraints it breaks),
+    ``seeds`` (how many have a part in the means, missing for references) and ``used`` (their trials), then one
+    column an axis, and for each metric its mean, and in ``"<metric> ci95"`` half the width of the mean's 95 %
+    confidence interval (Student t), NaN for one seed.
+    """
+    return Configurations.of(record).of_kinds(kinds)
+
+
+def best(record: Recorded) -> Best | None:
+    """The best configuration by the first objective, among those of the search that finished at every seed.
+
+    Those that keep to the constraints come first; None while no configuration has finished. Raises ``RecordError``
+    where nobody has the first objective.
+    """
+    return Configurations.of(record).best
