@@ -172,16 +172,17 @@ def ship(folder: Path, uri: str) -> dict[str, float]:
     """Seconds to send a sweep's journals to MLflow."""
     from sweeps.record.paths import SweepPaths
     from sweeps.record.sweep_json import read_record
-    from sweeps.tracking.sync import Shipper
+    from sweeps.tracking.parent_run import finish
+    from sweeps.tracking.sync import Sync
 
     paths = SweepPaths(folder)
     sweep = read_record(paths)
     if sweep is None:
         raise SystemExit(f"{folder}: no sweep")
     started = time.perf_counter()
-    shipper = Shipper(paths, uri, folder.name, sweep)
-    shipper.ship()
-    shipper.finish()
+    sync = Sync(paths, uri, folder.name, sweep)
+    sync.send()
+    finish(sync.connect(), sync.paths)
     return {"seconds": time.perf_counter() - started}
 
 

@@ -240,9 +240,9 @@ def ours(
     executor = RayTune(trainable=trainable)
     result = launch(sweep_of(folder, trials, workers), Console(file=Watched()), executor, fresh=True)
     assert result.state == "finished", result
-    assert result.not_shipped is None, result.not_shipped
+    assert result.not_sent is None, result.not_sent
     assert result.trials == {"finished": trials}, result.trials
-    return result.seconds["trials"], result.seconds["ship"]
+    return result.seconds["trials"], result.seconds["sync"]
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What MLflow costs a sweep, on a server over HTTP of its own.
 
-``shipper_vs_log_batch``: metrics a second of journals that the shipper sends, over those of a bare loop that makes the
-same runs and calls ``log_batch`` with the same metrics, 1,000 a request, and ends the runs. The shipper also reads the
+``shipper_vs_log_batch``: metrics a second of journals that a sync sends, over those of a bare loop that makes the
+same runs and calls ``log_batch`` with the same metrics, 1,000 a request, and ends the runs. It also reads the
 journals, sends parameters, tags and the data set, uploads the configuration and environment of every run as a file, and
 notes how far it is. Both in turn, many times: the median of the rounds' ratios.
 
@@ -36,8 +36,8 @@ from linearizer_core.experiment.journal import Journal, TrialIdentity, read
 from linearizer_core.experiment.training import Trainer
 from sweeps.record.paths import SweepPaths
 from sweeps.record.provenance import provenance
-from sweeps.tracking.process import BackgroundShipper
-from sweeps.tracking.sync import Shipper
+from sweeps.tracking.process import BackgroundSync
+from sweeps.tracking.sync import Sync
 
 EPOCHS, TERMS = 30, 20
 BATCH = 1000
@@ -121,10 +121,10 @@ def write_journals(paths: SweepPaths, trials: int) -> int:
 
 def shipped(paths: SweepPaths, uri: str, record: dict[str, Any]) -> float:
     """Seconds to send a sweep's journals; what an epoch adds is sent in one piece."""
-    shipper = Shipper(paths, uri, paths.root.name, record)
-    shipper.connect()
+    sync = Sync(paths, uri, paths.root.name, record)
+    sync.connect()
     started = time.perf_counter()
-    shipper.ship()
+    sync.send()
     return time.perf_counter() - started
 
 
@@ -180,8 +180,8 @@ def training_overhead(folder: Path, uri: str, rounds: int, epochs: int) -> tuple
         identity = TrialIdentity(paths.root.name, "t000-s0", "search", None, 0, "0" * 12, 0)
         journal = Journal(paths.journal("t000-s0"))
         journal.trial(identity, values, {})
-        background = BackgroundShipper(Shipper(paths, uri, paths.root.name, record))
-        while not paths.shipped.exists():  # it has begun
+        background = BackgroundSync(Sync(paths, uri, paths.root.name, record))
+        while not paths.cursors.exists():  # it has begun
             time.sleep(0.1)
         sent += epochs_of(trainer, journal, 2 * epochs, 1)
         if not background.close():

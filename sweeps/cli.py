@@ -24,7 +24,7 @@ from sweeps.spec.validation import InputError, Problem, suggestion
 if TYPE_CHECKING:
     from sweeps.execution.executor import Executor
     from sweeps.spec.model import Sweep
-    from sweeps.tracking.sync import Shipper
+    from sweeps.tracking.sync import Sync
 
 app = typer.Typer(
     name="linsweep",
@@ -156,10 +156,10 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
                 f"  (trial {', '.join(each.trial for each in result.best)})",
             )
         )  # fmt: skip
-    if result.not_shipped:
+    if result.not_sent:
         console.print(
             Text.assemble(
-                ("not everything is in MLflow: ", "yellow"), result.not_shipped, "\nThe journals are complete; later: ",
+                ("not everything is in MLflow: ", "yellow"), result.not_sent, "\nThe journals are complete; later: ",
                 (f"linsweep sync {sweep.name}{storage}", "bold"),
             )
         )  # fmt: skip
@@ -347,10 +347,12 @@ def sync(
     console = Console(soft_wrap=True, highlight=False)
     for name in names:
         folder = find_sweep(name, storage)
-        with _shipping(name, folder, to) as shipper:
-            sent = shipper.ship()
-            shipper.finish()
-        console.print(Text(f"{folder.name}: {sent} events sent to {without_password(shipper.uri)}"))
+        with _syncing(name, folder, to) as sending:
+            from sweeps.tracking.parent_run import finish
+
+            sent = sending.send()
+            finish(sending.connect(), sending.paths)
+        console.print(Text(f"{folder.name}: {sent} events sent to {without_password(sending.uri)}"))
 
 
 @app.command()
@@ -364,34 +366,37 @@ def promote(
     if not name:
         raise InputError(trial, [Problem("", "give the sweep and the trial, as SWEEP/TRIAL")])
     folder = find_sweep(name, storage)
-    with _shipping(name, folder, to) as shipper:
+    with _syncing(name, folder, to) as sending:
         from sweeps.tracking.model import promote as register
 
-        version = register(shipper, folder.name, label)
+        version = register(sending.connect, sending.paths, label)
     console = Console(soft_wrap=True, highlight=False)
-    console.print(Text.assemble((f"{folder.name} version {version}", "bold"), f" is the model of {label}. To sample:"))
-    console.print(Text(f'  mlflow.pyfunc.load_model("models:/{folder.name}/{version}")'))
-    console.print(Text('      .predict({"count": [16], "seed": [0]})'))
+    known = folder.resolve().name
+    console.print(Text.assemble((f"{known} version {version}", "bold"), f" is the model of {label}. In Python:"))
+    console.print(Text("  import mlflow"))
+    console.print(Text(f'  mlflow.set_tracking_uri("{without_password(sending.uri)}")'))
+    console.print(Text(f'  model = mlflow.pyfunc.load_model("models:/{known}/{version}")'))
+    console.print(Text('  images = model.predict({"count": [16], "seed": [0]})'))
 
 
 @contextmanager
-def _shipping(name: str, folder: Path, to: str | None) -> Iterator[Shipper]:
-    """The shipper of a sweep that is not running, whatever goes wrong with its server being told in one line."""
-    from analysis.record.uri import describe
-    from sweeps.launch import shipper_for
+def _syncing(name: str, folder: Path, to: str | None) -> Iterator[Sync]:
+    """What sends a sweep that is not running, whatever goes wrong with its server being told in one line."""
+    from analysis.record.mlflow_errors import explain
+    from sweeps.launch import sync_of
     from sweeps.record.paths import SweepPaths
     from sweeps.record.writers import only_launch
 
-    shipper = shipper_for(folder, to)
-    # A running launch ships by itself, and two writers would make every run twice.
+    sending = sync_of(folder, to)
+    # A running launch sends by itself, and two writers would make every run twice.
     with only_launch(name, SweepPaths(folder)):
         try:
-            yield shipper
+            yield sending
         except InputError:
             raise
         # The journals stay complete, whatever keeps the server from taking them.
         except Exception as error:
-            raise InputError(without_password(shipper.uri), [Problem("", describe(error, shipper.uri))]) from error
+            raise InputError(without_password(sending.uri), [Problem("", explain(error, sending.uri))]) from error
 
 
 @app.command()

@@ -26,8 +26,8 @@ from sweeps.record.writers import await_writers, only_launch
 from sweeps.search.study_copy import StudyCopy
 from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError
-from sweeps.tracking.process import BackgroundShipper
-from sweeps.tracking.sync import Shipper, tracking_uri
+from sweeps.tracking.process import BackgroundSync
+from sweeps.tracking.sync import Sync, tracking_uri
 
 
 def launch(sweep: Sweep, console: Console, executor: Executor | None = None, fresh: bool = False) -> LaunchResult:
@@ -48,14 +48,14 @@ def launch(sweep: Sweep, console: Console, executor: Executor | None = None, fre
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             prepared.close("interrupted" if interrupted else type(error).__name__)
-            _finish_shipping(prepared.background)
+            _send_the_rest(prepared.background)
             raise
         # Where nothing ran the sweep ended when it did, and not now.
         before = None if prepared.missing else prepared.before
         result = prepared.close(reason, before["ended"] if before else None)
-        not_shipped = _finish_shipping(prepared.background)
-        clock.lap("ship")
-    return replace(result, seconds=clock.seconds, not_shipped=not_shipped, not_copied=prepared.copy.error)
+        not_sent = _send_the_rest(prepared.background)
+        clock.lap("sync")
+    return replace(result, seconds=clock.seconds, not_sent=not_sent, not_copied=prepared.copy.error)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class _Prepared:
     bridge: Bridge
     missing: bool
     copy: StudyCopy
-    background: BackgroundShipper
+    background: BackgroundSync
 
     def close(self, reason: str | None, ended: float | None = None) -> LaunchResult:
         return close(self.bridge.schedule, self.paths, self.record, reason, ended)
@@ -92,8 +92,8 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
     copy = _recorded_and_copied(bridge, paths, record, before)
     stack.callback(copy.close)
     tracking = sweep.model.tracking
-    shipper = Shipper(paths, tracking_uri(tracking.uri, paths), tracking.experiment or sweep.name, record)
-    background = BackgroundShipper(shipper)
+    sync = Sync(paths, tracking_uri(tracking.uri, paths), tracking.experiment or sweep.name, record)
+    background = BackgroundSync(sync)
     # Whatever is raised from here on: nothing is sent once the lock is let go.
     stack.callback(background.kill)
     return _Prepared(plan, paths, before, record, bridge, missing, copy, background)
@@ -134,11 +134,11 @@ def _recorded_and_copied(
         raise
 
 
-def _finish_shipping(background: BackgroundShipper) -> str | None:
+def _send_the_rest(background: BackgroundSync) -> str | None:
     """Have the rest sent and the sweep's run closed; what went wrong, if it did."""
     if background.close():
         return background.error
-    return f"{background.shipper.lack()} ({background.error})"
+    return f"{background.sync.lack()} ({background.error})"
 
 
 def _on_this_machine() -> Executor:
@@ -160,11 +160,11 @@ class _Clock:
         self._last = now
 
 
-def shipper_for(folder: Path, uri: str | None) -> Shipper:
-    """The shipper of a recorded sweep, to its own tracking server or to another one."""
+def sync_of(folder: Path, uri: str | None) -> Sync:
+    """The sync of a recorded sweep, to its own tracking server or to another one."""
     paths = SweepPaths(folder)
     record = read_record(paths)
     assert record is not None, f"{folder} holds no sweep"
     tracking = record["spec"]["tracking"]
     experiment = tracking["experiment"] or record["name"]
-    return Shipper(paths, tracking_uri(uri or tracking["uri"], paths), experiment, record)
+    return Sync(paths, tracking_uri(uri or tracking["uri"], paths), experiment, record)

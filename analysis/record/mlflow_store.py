@@ -8,13 +8,15 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.record.frames import EPOCHS, MACHINE, STEPS, Part, Points, Series, Trial, build, latest
+from analysis.record.mlflow_errors import explain
+from analysis.record.mlflow_internals import Tables, engine, histories_at_once, tables
+from analysis.record.mlflow_settings import READING, held
 from analysis.record.sweep_info import RecordError, SweepInfo
 from analysis.record.uri import without_password
 
@@ -30,14 +32,6 @@ BULK_RUNS, BULK_POINTS = 100, 25_000
 
 LARGEST = 1.7976931348623157e308
 """What MLflow's database keeps of an infinity."""
-
-ENVIRONMENT = {
-    # MLflow's own values take minutes to find that nobody answers.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
-"""What holds while MLflow is read, where the environment does not say."""
 
 Point = tuple[int, int, float]
 """Time in milliseconds, step, value."""
@@ -59,31 +53,22 @@ def read_mlflow(
     shown = without_password(uri)
     if uri.startswith("sqlite:///") and not Path(file := uri.removeprefix("sqlite:///").partition("?")[0]).is_file():
         raise RecordError(f"{shown}: there is no file {file}")
-    with _environment():
+    with held(READING):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
             client = MlflowClient(uri)
-            store = (_Store if _engine(client) is None else _Database)(client, shown)
+            opened, columns = engine(client), tables()
+            store = _Store(client, shown)
+            if opened is not None and columns is not None:
+                store = _Database(client, shown, opened, columns)
             parents = store.parents(experiment)
             chosen = [run for name, run in parents.items() if wanted is None or name in wanted]
             return list(parents), [store.sweep(parent) for parent in chosen]
         except (MlflowException, SQLAlchemyError) as error:
-            text = " ".join(str(error).split()).replace(uri, shown)
-            raise RecordError(f"{shown}: cannot be read ({text[:300]})") from None
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    unset = [name for name in ENVIRONMENT if name not in os.environ]
-    os.environ.update({name: ENVIRONMENT[name] for name in unset})
-    try:
-        yield
-    finally:
-        for name in unset:
-            del os.environ[name]
+            raise RecordError(f"{shown}: cannot be read ({explain(error, uri)})") from None
 
 
 @dataclass(frozen=True)
@@ -175,27 +160,16 @@ class _Store:
         return found
 
     def _points(self, runs: Sequence[str], key: str) -> Iterator[tuple[str, Point]]:
-        """The points of a metric, with their runs.
-
-        MLflow's public client asks for one metric of one run at a time: for a sweep that is minutes.
-        """
-        store: Any = self.client._tracking_client.store
-        if not hasattr(store, "get_host_creds"):  # a folder
+        """The points of a metric, with their runs."""
+        answer = histories_at_once(self.client, runs, key, BULK_POINTS)
+        if answer is None:  # a folder
             for run in runs:
                 for metric in self.client.get_metric_history(run, key):
                     yield run, (metric.timestamp, metric.step, _value(metric.value))
             return
-        from mlflow.utils.rest_utils import http_request_safe
-
-        answer = http_request_safe(  # type: ignore[no-untyped-call]
-            store.get_host_creds(),
-            "/ajax-api/2.0/mlflow/metrics/get-history-bulk",
-            "GET",
-            params={"run_id": list(runs), "metric_key": key, "max_results": BULK_POINTS},
-        ).json()["metrics"]
         if len(answer) < BULK_POINTS:
-            for entry in answer:
-                yield entry["run_id"], (int(entry["timestamp"]), int(entry["step"]), _value(entry["value"]))
+            for run, time, step, value in answer:
+                yield run, (time, step, _value(value))
         elif len(runs) > 1:
             # There may be more than it answers with.
             yield from self._points(runs[: len(runs) // 2], key)
@@ -211,11 +185,15 @@ class _Database(_Store):
     MLflow makes an object of each parameter, tag and point, several times: its rows are read as they are instead.
     """
 
+    def __init__(self, client: MlflowClient, shown: str, opened: Any, tables: Tables) -> None:
+        super().__init__(client, shown)
+        self.engine = opened
+        self.tables = tables
+
     def _recorded(self, experiment: str, sweep_id: str) -> Iterator[_Run]:
-        from mlflow.store.tracking.dbmodels.models import SqlMetric, SqlParam, SqlRun, SqlTag
         from sqlalchemy import select
 
-        runs, tags, params, metrics = (model.__table__.c for model in (SqlRun, SqlTag, SqlParam, SqlMetric))
+        runs, tags, params, metrics = self.tables
         mine = select(tags.run_uuid).where(tags.key == "sweep.id", tags.value == sweep_id)
         chosen = (
             select(runs.run_uuid)
@@ -224,7 +202,7 @@ class _Database(_Store):
         )
         point = (metrics.run_uuid, metrics.key, metrics.timestamp, metrics.step, metrics.value, metrics.is_nan)
         state = (runs.run_uuid, runs.status, runs.start_time, runs.end_time)
-        with _engine(self.client).connect() as connection:
+        with self.engine.connect() as connection:
             # First: of a run that is made meanwhile the rest may not be there.
             states = connection.execute(select(*state).where(runs.run_uuid.in_(chosen))).all()
             tagged, configured = (
@@ -235,7 +213,7 @@ class _Database(_Store):
             chunk = states[start : start + BULK_RUNS]
             some = select(*point).where(metrics.run_uuid.in_([row[0] for row in chunk]))
             # All at once, and no longer connected than that: who reads keeps SQLite from being written to.
-            with _engine(self.client).connect() as connection:
+            with self.engine.connect() as connection:
                 found = connection.execute(some.where(metrics.key.not_like(f"{MACHINE}%"))).all()
             histories: dict[str, dict[str, list[Point]]] = {}
             for run, key, time, step, value, is_nan in found:
@@ -253,11 +231,6 @@ def _words(rows: Iterable[Sequence[str]]) -> dict[str, dict[str, str]]:
     for run, key, text in rows:
         found.setdefault(run, {})[key] = text
     return found
-
-
-def _engine(client: MlflowClient) -> Any:
-    """SQLAlchemy's engine of the store that a client has opened; None where that is no database."""
-    return getattr(client._tracking_client.store, "engine", None)
 
 
 def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:

@@ -18,7 +18,7 @@ class LaunchResult:
     """How a launch ended.
 
     ``state`` and ``reason`` are as in sweep.json, ``trials`` counts them by state, of which ``reused`` have the results
-    of identical ones, ``failure`` is why the first that failed did, ``seconds`` is wall time by phase. ``not_shipped``
+    of identical ones, ``failure`` is why the first that failed did, ``seconds`` is wall time by phase. ``not_sent``
     says why MLflow lacks something, if it does, and ``not_copied`` why the study's database does.
     """
 
@@ -30,7 +30,7 @@ class LaunchResult:
     reused: int
     failure: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    not_shipped: str | None = None
+    not_sent: str | None = None
     not_copied: str | None = None
 
 

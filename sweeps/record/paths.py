@@ -36,11 +36,11 @@ class SweepPaths:
         return self.root / "study.log"
 
     @property
-    def shipped(self) -> Path:
+    def cursors(self) -> Path:
         return self.root / "shipped.json"
 
-    def shipped_to(self, uri: str) -> Path:
-        """The positions of a tracking server other than the sweep's own."""
+    def cursors_of(self, uri: str) -> Path:
+        """The cursors of a tracking server other than the sweep's own."""
         return self.root / f"shipped-{hashlib.sha256(uri.encode()).hexdigest()[:12]}.json"
 
     @property

@@ -13,7 +13,7 @@ from sweeps.record.paths import SweepPaths
 
 
 @dataclass
-class Position:
+class Cursor:
     """How far a journal has been sent, to which run; ``epoch`` is the last epoch whose metrics are there."""
 
     run: str
@@ -21,45 +21,43 @@ class Position:
     epoch: int = 0
 
 
-Positions = dict[str, Position]
+Cursors = dict[str, Cursor]
 """By trial."""
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
-    """The ``uri``, ``experiment`` id and ``parent`` run that positions are of, and these as ``runs``; None without."""
+    """The ``uri``, ``experiment`` id and ``parent`` run that cursors are of, and these as ``runs``; None without."""
     if not path.exists():
         return None
     note: dict[str, Any] = json.loads(path.read_text())
     return note
 
 
-def load_positions(path: Path, parent: str, known: Mapping[str, str]) -> Positions:
-    """The noted positions of the ``known`` runs (trial → run id).
+def load_cursors(path: Path, parent: str, known: Mapping[str, str]) -> Cursors:
+    """The noted cursors of the ``known`` runs (trial → run id).
 
     None of them where the note is of another server, or of a store that has been emptied since.
     """
     note = read_note(path)
     if note is None or note["parent"] != parent:
         return {}
-    return {
-        trial: Position(**position) for trial, position in note["runs"].items() if known.get(trial) == position["run"]
-    }
+    return {trial: Cursor(**cursor) for trial, cursor in note["runs"].items() if known.get(trial) == cursor["run"]}
 
 
-def save_positions(path: Path, uri: str, experiment: str, parent: str, positions: Positions) -> None:
-    """Note positions; ``uri`` without its password."""
-    runs = {trial: vars(position) for trial, position in positions.items()}
-    note = {"uri": uri, "experiment": experiment, "parent": parent, "runs": runs}
+def save_cursors(path: Path, uri: str, experiment: str, name: str, parent: str, cursors: Cursors) -> None:
+    """Note cursors; ``uri`` without its password, ``experiment`` by its id, ``name`` as it was asked for."""
+    runs = {trial: vars(cursor) for trial, cursor in cursors.items()}
+    note = {"uri": uri, "experiment": experiment, "name": name, "parent": parent, "runs": runs}
     write_whole(path, json.dumps(note, indent=1) + "\n")
 
 
 def offsets(path: Path) -> dict[str, int]:
     """How many bytes of each trial's journal have been sent, by the note alone."""
     note = read_note(path)
-    return {trial: position["offset"] for trial, position in note["runs"].items()} if note else {}
+    return {trial: cursor["offset"] for trial, cursor in note["runs"].items()} if note else {}
 
 
 def unsent(paths: SweepPaths) -> int:
     """How many bytes of the journals the sweep's own tracking server has not been sent."""
-    sent = offsets(paths.shipped)
+    sent = offsets(paths.cursors)
     return sum(max(0, path.stat().st_size - sent.get(path.stem, 0)) for path in paths.journals.glob("*.jsonl"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from platform import python_version
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
+from analysis.record.mlflow_settings import WRITING, held
 from linearizer_core.experiment.checkpoint import CONFIG
 from linearizer_core.experiment.journal import read
 from sweeps.record.paths import SweepPaths
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
-    from sweeps.tracking.sync import Connection, Shipper
+    from sweeps.tracking.connection import Connection
 
 LOADER = "sweeps.tracking.pyfunc"
 CHECKPOINT = "checkpoint"
@@ -53,7 +55,7 @@ def write_model(folder: Path, checkpoint: Path, packages: dict[str, str], model:
 
 def log_model(connection: Connection, paths: SweepPaths, trial: str) -> str:
     """Keep a trial's model as an output of its run, once; the id of the model."""
-    client, run = connection.client, connection.positions[trial].run
+    client, run = connection.client, connection.cursors[trial].run
     condition = f"source_run_id = '{run}'"
     found = client.search_logged_models([connection.experiment], condition)
     for model in found:
@@ -72,25 +74,29 @@ def log_model(connection: Connection, paths: SweepPaths, trial: str) -> str:
     return str(model.model_id)
 
 
-def promote(shipper: Shipper, name: str, trial: str) -> str:
-    """Register a trial's model under the sweep's name, once; the version that it is.
+def promote(connect: Callable[[], Connection], paths: SweepPaths, trial: str) -> str:
+    """Register a trial's model under the name of its sweep's folder, once; the version that it is.
 
     Raises ``InputError`` for a trial that has no model to keep, or has not been sent.
     """
-    source, paths = f"{name}/{trial}", shipper.paths
+    name = paths.root.resolve().name
+    source = f"{name}/{trial}"
     if not (paths.artifacts(trial) / "checkpoint" / CONFIG).exists():
         raise InputError(source, [Problem("", "has no checkpoint; only trials that finished keep one")])
-    connection = shipper.connect()
-    if trial not in connection.positions:
+    connection = connect()
+    if trial not in connection.cursors:
         raise InputError(source, [Problem("", f"is not in MLflow yet; send it first: linsweep sync {name}")])
-    model = log_model(connection, paths, trial)
-    client, run = connection.client, connection.positions[trial].run
-    _ensure_registered(client, name)
-    for version in client.search_model_versions(f"name = '{name}'"):
-        if version.run_id == run:
-            return str(version.version)
-    made = client.create_model_version(name, f"models:/{model}", run_id=run, model_id=model, tags={"trial": trial})
-    return str(made.version)
+    with held(WRITING):
+        model = log_model(connection, paths, trial)
+        client, run = connection.client, connection.cursors[trial].run
+        _ensure_registered(client, name)
+        for version in client.search_model_versions(f"name = '{name}'"):
+            if version.run_id == run:
+                return str(version.version)
+        # Its folder, and not models:/ID, which MLflow would look up at its own, global, tracking URI.
+        place = str(client.get_logged_model(model).artifact_location)
+        made = client.create_model_version(name, place, run_id=run, model_id=model, tags={"trial": trial})
+        return str(made.version)
 
 
 def _ensure_registered(client: MlflowClient, name: str) -> None:

@@ -12,21 +12,33 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from mlflow.entities import Metric, RunTag
 
+from analysis.record.mlflow_settings import WRITING, held
 from linearizer_core.experiment.checkpoint import CONFIG
 from sweeps.record.ledger import Ledger
 from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import read_record
 from sweeps.tracking.model import log_model
 
 if TYPE_CHECKING:
     from analysis.record.runs import Record
     from analysis.render.table import Table
-    from sweeps.tracking.sync import Connection
+    from sweeps.tracking.connection import Connection
 
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
-def finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any]) -> None:
-    """Put what a sweep that has ended came to into its run, and close it; may be done again."""
+def finish(connection: Connection, paths: SweepPaths) -> None:
+    """Put what a sweep that has ended came to into its run, and close it; may be done again.
+
+    Nothing while the sweep runs.
+    """
+    sweep = read_record(paths)
+    if sweep is not None and sweep["ended"] is not None:
+        with held(WRITING):
+            _finish(connection, paths, sweep)
+
+
+def _finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any]) -> None:
     # pandas is a second of imports: not before a sweep has ended.
     from analysis.record.runs import load
 

@@ -17,10 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from analysis.record.uri import describe
+from analysis.record.mlflow_errors import explain
 from sweeps.children import environment, module
 from sweeps.record.paths import SweepPaths
-from sweeps.tracking.sync import Shipper
+from sweeps.tracking.sync import Sync
 
 CLOSE = "close"
 LONGEST_WAIT = 30.0
@@ -32,15 +32,15 @@ NICENESS = 19
 """Sending may wait for what the sweep itself has to do, also in Ray's workers, which are at 15 by default."""
 
 
-class BackgroundShipper:
+class BackgroundSync:
     """Has a sweep's journals sent until closed; ``error`` says why nothing can be sent now, if so.
 
     A process that dies before it was told to end is started again, less and less often: what it has noted is not sent
     twice.
     """
 
-    def __init__(self, shipper: Shipper, period: float = 1.0) -> None:
-        self.shipper = shipper
+    def __init__(self, sync: Sync, period: float = 1.0) -> None:
+        self.sync = sync
         self.error: str | None = None
         self._period = period
         self._sent = False
@@ -49,7 +49,7 @@ class BackgroundShipper:
         self._killed = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._thread = threading.Thread(target=self._keep, name="mlflow-shipper", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="mlflow-sync", daemon=True)
         self._thread.start()
 
     def _keep(self) -> None:
@@ -61,7 +61,7 @@ class BackgroundShipper:
                 if self._carried_out():
                     return
             except OSError as error:
-                self.error = describe(error, self.shipper.uri)
+                self.error = explain(error, self.sync.uri)
             if last:
                 return
             self._closing.wait(wait)
@@ -70,10 +70,10 @@ class BackgroundShipper:
     def _carried_out(self) -> bool:
         """Whether a process, from its start to its death, came to its end; raises ``OSError`` where none starts."""
         told = {
-            "root": str(self.shipper.paths.root.resolve()),
-            "uri": self.shipper.uri,
-            "experiment": self.shipper.experiment,
-            "sweep": self.shipper.sweep,
+            "root": str(self.sync.paths.root.resolve()),
+            "uri": self.sync.uri,
+            "experiment": self.sync.experiment,
+            "sweep": self.sync.sweep,
             "period": self._period,
         }
         with self._lock:
@@ -137,33 +137,36 @@ class BackgroundShipper:
 
 def _run(told: dict[str, Any], closing: threading.Event) -> Iterator[dict[str, Any]]:
     """Send until told to close; what goes wrong, and that it no longer does, as it changes, and the end."""
-    shipper = Shipper(SweepPaths(Path(told["root"])), told["uri"], told["experiment"], told["sweep"])
+    sync = Sync(SweepPaths(Path(told["root"])), told["uri"], told["experiment"], told["sweep"])
     wait, last = told["period"], None
     while not closing.wait(wait):
         began = time.monotonic()
-        error = _attempt(shipper, everything=False)
+        error = _attempt(sync, everything=False)
         taken = time.monotonic() - began
         wait = min(2 * wait, LONGEST_WAIT) if error else max(told["period"], min(REST * taken, LONGEST_WAIT))
         if error != last:
             last = error
             yield {"error": error}
-    error = _attempt(shipper, everything=True)
+    error = _attempt(sync, everything=True)
     sent = error is None
     if sent:
+        # pandas and MLflow's models are seconds of imports: not before a sweep has ended.
+        from sweeps.tracking.parent_run import finish
+
         try:
-            shipper.finish()
+            finish(sync.connect(), sync.paths)
         except Exception as failure:  # noqa: BLE001 - the sweep is complete in its journals, whatever MLflow says
-            error = describe(failure, shipper.uri)
+            error = explain(failure, sync.uri)
     yield {"sent": sent, "error": error}
 
 
-def _attempt(shipper: Shipper, everything: bool) -> str | None:
+def _attempt(sync: Sync, everything: bool) -> str | None:
     """Send what is new; what went wrong."""
     try:
-        shipper.ship(everything)
+        sync.send(everything)
     # Whatever the server or the network does, the sweep goes on: the journals have everything.
     except Exception as error:  # noqa: BLE001
-        return describe(error, shipper.uri)
+        return explain(error, sync.uri)
     return None
 
 

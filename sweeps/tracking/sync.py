@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -12,23 +11,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from analysis.record.uri import describe, without_password
+from analysis.record.mlflow_errors import explain
+from analysis.record.mlflow_settings import WRITING, held
+from analysis.record.uri import without_password
 from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.journal import JournalError
 from sweeps.record.paths import SweepPaths
-from sweeps.record.sweep_json import read_record
 from sweeps.tracking.committed import settled
-from sweeps.tracking.cursors import Position, Positions, load_positions, offsets, save_positions
-from sweeps.tracking.views import view_tag
+from sweeps.tracking.connection import Connection, connect, identity_tags
+from sweeps.tracking.cursors import Cursor, offsets, save_cursors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import RunInfo
 
     from sweeps.tracking.run import Update
-
-PAGE = 1000
-"""Runs a request."""
 
 NOTED_EVERY = 1.0
 """Seconds of sending that may be repeated after a crash: MLflow keeps what is sent again once."""
@@ -38,16 +34,6 @@ DRAWN = {"curves.csv", "spectra.csv"}
 
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """MLflow's codes for errors that are of one run, and not of the server."""
-
-ENVIRONMENT = {
-    # The shipper itself waits and tries again: a request must not block it for minutes.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    # The link to each run, printed as it ends, and bars would break up the sweep's own progress.
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
-"""What holds while MLflow is written, where the environment does not say."""
 
 
 class Refused(LinsweepError, RuntimeError):
@@ -60,32 +46,8 @@ def tracking_uri(uri: str | None, paths: SweepPaths) -> str:
 
 
 @dataclass
-class Connection:
-    """A server, the sweep's experiment and parent run there, and how far each journal has been sent."""
-
-    client: MlflowClient
-    experiment: str
-    parent: str
-    positions: Positions
-    places: dict[str, Any] = field(default_factory=dict)
-    """MLflow's (untyped) artifact repositories of the runs that go on."""
-
-    def place(self, run: str) -> Any:
-        """The artifact repository of a run."""
-        if run not in self.places:
-            self.remember_place(self.client.get_run(run).info)
-        return self.places[run]
-
-    def remember_place(self, run: RunInfo) -> None:
-        """Take the artifact repository of a run from what the server has told."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        self.places[run.run_id] = get_artifact_repository(run.artifact_uri, tracking_uri=self.client.tracking_uri)
-
-
-@dataclass
-class Shipper:
-    """Sends a sweep's journals to MLflow; ``ship`` can be called at any time and goes on where it stopped.
+class Sync:
+    """Sends a sweep's journals to MLflow; ``send`` can be called at any time and goes on where it stopped.
 
     What was sent but not noted (a crash in between) is sent again with the same time stamps, which MLflow keeps once.
     """
@@ -101,49 +63,57 @@ class Shipper:
     """Trials that do not go on while the sweep runs."""
     _noted: float = 0.0
     _unsaved: bool = False
-    """Whether positions have changed since they were noted."""
+    """Whether cursors have changed since they were noted."""
 
     @property
     def _note(self) -> Path:
-        """Where the positions of this server are kept: each server has its own."""
+        """Where the cursors of this server are kept: each server has its own."""
         own = without_password(tracking_uri(self.sweep["spec"]["tracking"]["uri"], self.paths))
         shown = without_password(self.uri)
-        return self.paths.shipped if shown == own else self.paths.shipped_to(shown)
+        return self.paths.cursors if shown == own else self.paths.cursors_of(shown)
 
-    def ship(self, everything: bool = True) -> int:
+    def send(self, everything: bool = True) -> int:
         """Send what is new; the number of events sent. Any error of the server comes out as it is.
 
         Without ``everything`` trials that have finished or were stopped early are not looked at again. Raises
         ``Refused`` after all others where journals cannot be sent.
         """
-        from mlflow.exceptions import MlflowException
-
-        sent = 0
-        refused: list[str] = []
         try:
             connection = self.connect()
-            try:
-                for trial, size in self._grown(everything):
-                    try:
-                        sent += self._ship_journal(connection, trial)
-                        self._sizes[trial] = size
-                    except (JournalError, MlflowException) as error:
-                        if isinstance(error, MlflowException) and error.error_code not in REFUSALS:
-                            raise
-                        refused.append(f"{trial}: {describe(error, self.uri)}")
-                if everything:
-                    self._withdraw(connection)
-            finally:
-                if self._unsaved:
-                    self._save(connection)
+            with held(WRITING):
+                sent, refused = self._send_grown(connection, everything)
         except Exception:
             # Whether the last request was carried out is not known: the server is asked anew what it has.
             self._connection = None
             raise
         if refused:
+            # It may be the experiment that has gone: the server is asked anew here as well.
+            self._connection = None
             more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
             raise Refused(refused[0] + more)
         return sent
+
+    def _send_grown(self, connection: Connection, everything: bool) -> tuple[int, list[str]]:
+        """The number of events sent, and what was refused of which trials."""
+        from mlflow.exceptions import MlflowException
+
+        sent = 0
+        refused: list[str] = []
+        try:
+            for trial, size in self._grown(everything):
+                try:
+                    sent += self._send_journal(connection, trial)
+                    self._sizes[trial] = size
+                except (JournalError, MlflowException) as error:
+                    if isinstance(error, MlflowException) and error.error_code not in REFUSALS:
+                        raise
+                    refused.append(f"{trial}: {explain(error, self.uri)}")
+            if everything:
+                self._withdraw(connection)
+        finally:
+            if self._unsaved:
+                self._save(connection)
+        return sent, refused
 
     def pending(self) -> int:
         """How many bytes of the journals have not been sent."""
@@ -157,87 +127,26 @@ class Shipper:
 
     def _lacking(self) -> dict[str, int]:
         if self._connection is not None:
-            sent = {trial: position.offset for trial, position in self._connection.positions.items()}
+            sent = {trial: cursor.offset for trial, cursor in self._connection.cursors.items()}
         else:
             sent = offsets(self._note)
         sizes = {path.stem: path.stat().st_size for path in self.paths.journals.glob("*.jsonl")}
         return {trial: size - sent.get(trial, 0) for trial, size in sizes.items() if size > sent.get(trial, 0)}
 
-    def finish(self) -> None:
-        """Put what the sweep came to into its own run and close that; nothing while the sweep runs."""
-        record = read_record(self.paths)
-        if record is None or record["ended"] is None:
-            return
-        from sweeps.tracking.parent_run import finish
-
-        finish(self.connect(), self.paths, record)
-
     def connect(self) -> Connection:
-        """The server, with the sweep's experiment and run made where they are missing."""
-        if self._connection is not None:
-            return self._connection
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
+        """The server, with the sweep's experiment and run made where they are missing.
 
-        # MLflow sets its loggers up as it is imported.
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-
-        client = MlflowClient(self.uri)
-        experiment = self._experiment_of(client)
-        known = self._runs_of(client, experiment)
-        parent = known.get("parent")
-        if parent is None:
-            parent = self._create_parent(client, experiment)
-        elif self.sweep["state"] == "running":
-            client.update_run(parent, status="RUNNING")
-        client.set_experiment_tag(experiment, *view_tag(self.sweep))
-        positions = load_positions(self._note, parent, known)
-        # A run that is there without a position is gone through from the beginning.
-        lost = {trial: Position(run) for trial, run in known.items() if trial != "parent" and trial not in positions}
-        self._sizes.clear()
-        self._over.clear()
-        self._connection = Connection(client, experiment, parent, positions | lost)
+        Raises ``ExperimentError`` where the experiment cannot be used; any error of the server comes out as it is.
+        """
+        if self._connection is None:
+            self._sizes.clear()
+            self._over.clear()
+            self._connection = connect(self.paths, self.uri, self.experiment, self.sweep, self._note)
         return self._connection
-
-    def _experiment_of(self, client: MlflowClient) -> str:
-        found = client.get_experiment_by_name(self.experiment)
-        if found is not None:
-            return str(found.experiment_id)
-        local = not self.uri.startswith(("http://", "https://"))
-        location = self.paths.mlflow_artifacts.resolve().as_uri() if local else None
-        return str(client.create_experiment(self.experiment, artifact_location=location))
-
-    def _runs_of(self, client: MlflowClient, experiment: str) -> dict[str, str]:
-        """Trial to run id of everything that the server has of this sweep; the sweep's own run is ``parent``."""
-        found: dict[str, str] = {}
-        token: str | None = None
-        while True:
-            condition = f"tags.`sweep.id` = '{self.sweep['id']}'"
-            page = client.search_runs([experiment], condition, max_results=PAGE, page_token=token)
-            found |= {run.data.tags["sweep.trial_id"]: run.info.run_id for run in page}
-            token = page.token or None
-            if token is None:
-                return found
-
-    def _create_parent(self, client: MlflowClient, experiment: str) -> str:
-        tags = self._tags("parent", "sweep") | {"mlflow.runName": str(self.sweep["name"])}
-        run: str = client.create_run(experiment, tags=tags, start_time=int(self.sweep["started"] * 1000)).info.run_id
-        client.log_artifact(run, str(self.paths.sweep_json))
-        return run
-
-    def _tags(self, trial: str, kind: str) -> dict[str, str]:
-        return {
-            "sweep.id": str(self.sweep["id"]),
-            "sweep.name": str(self.sweep["name"]),
-            "sweep.trial_id": trial,
-            "sweep.kind": kind,
-        }
 
     def _save(self, connection: Connection) -> None:
         shown = without_password(self.uri)
-        save_positions(self._note, shown, connection.experiment, connection.parent, connection.positions)
+        save_cursors(self._note, shown, connection.experiment, self.experiment, connection.parent, connection.cursors)
         self._noted = time.monotonic()
         self._unsaved = False
 
@@ -255,26 +164,26 @@ class Shipper:
 
     def _withdraw(self, connection: Connection) -> None:
         """Delete the runs of trials that were set aside: MLflow keeps deleted runs where they can be restored."""
-        for trial in list(connection.positions):
+        for trial in list(connection.cursors):
             if not self.paths.journal(trial).exists() and (self.paths.superseded / f"{trial}.jsonl").exists():
-                connection.client.delete_run(connection.positions.pop(trial).run)
+                connection.client.delete_run(connection.cursors.pop(trial).run)
                 self._unsaved = True
                 self._sizes.pop(trial, None)
                 self._over.discard(trial)
 
-    def _ship_journal(self, connection: Connection, trial: str) -> int:
+    def _send_journal(self, connection: Connection, trial: str) -> int:
         from sweeps.tracking.run import update_of
 
-        position = connection.positions.get(trial)
+        cursor = connection.cursors.get(trial)
         sent = 0
-        for piece in settled(self.paths.journal(trial), position.offset if position else 0):
-            update = update_of(piece.events, position.epoch if position else 0)
-            if position is None:
+        for piece in settled(self.paths.journal(trial), cursor.offset if cursor else 0):
+            update = update_of(piece.events, cursor.epoch if cursor else 0)
+            if cursor is None:
                 run = self._create_run(connection, trial, piece.events[0], update)
-                position = connection.positions[trial] = Position(run)
+                cursor = connection.cursors[trial] = Cursor(run)
             elif update.again or update.warnings:
-                self._merge(connection.client, position.run, update)
-            self._ship_update(connection, trial, position, piece.end, update)
+                self._merge(connection.client, cursor.run, update)
+            self._send_update(connection, trial, cursor, piece.end, update)
             sent += len(piece.events)
             if time.monotonic() - self._noted > NOTED_EVERY:
                 self._save(connection)
@@ -287,7 +196,9 @@ class Shipper:
         """
         from sweeps.tracking.run import tags_of, warnings_tag
 
-        tags = self._tags(trial, event["kind"]) | {"mlflow.parentRunId": connection.parent} | tags_of(event)
+        tags = (
+            identity_tags(self.sweep, trial, event["kind"]) | {"mlflow.parentRunId": connection.parent} | tags_of(event)
+        )
         if update.warnings:
             tags["sweep.warnings"] = warnings_tag(update.warnings)
         tags |= update.tags
@@ -298,7 +209,7 @@ class Shipper:
         connection.remember_place(made)
         return str(made.run_id)
 
-    def _ship_update(self, connection: Connection, trial: str, position: Position, end: int, update: Update) -> None:
+    def _send_update(self, connection: Connection, trial: str, cursor: Cursor, end: int, update: Update) -> None:
         """Send what an update adds to a run, which then has the journal up to ``end``."""
         from mlflow.entities import RunTag
 
@@ -306,38 +217,38 @@ class Shipper:
 
         client = connection.client
         tags = [RunTag(key, value) for key, value in update.tags.items()]
-        client.log_batch(position.run, metrics=update.metrics, params=update.params, tags=tags)
+        client.log_batch(cursor.run, metrics=update.metrics, params=update.params, tags=tags)
         if update.first is not None:
             dataset = data_set(update.first)
             if dataset is not None:
-                client.log_inputs(position.run, [dataset])
+                client.log_inputs(cursor.run, [dataset])
             # The resolved configuration and what it ran with, whole.
             with TemporaryDirectory() as folder:
                 path = Path(folder) / "trial.json"
                 path.write_text(json.dumps(update.first, indent=2, ensure_ascii=False) + "\n", "utf-8")
-                connection.place(position.run).log_artifact(str(path))
+                connection.place(cursor.run).log_artifact(str(path))
         for name in update.artifacts:
             path = self.paths.artifacts(trial) / name
             if path.is_dir():
-                connection.place(position.run).log_artifacts(str(path), name)
+                connection.place(cursor.run).log_artifacts(str(path), name)
             elif path.exists():
-                connection.place(position.run).log_artifact(str(path))
+                connection.place(cursor.run).log_artifact(str(path))
         if DRAWN & set(update.artifacts):
-            self._ship_figures(connection, position.run, self.paths.artifacts(trial))
+            self._send_figures(connection, cursor.run, self.paths.artifacts(trial))
         if update.end is not None:
             ended = int(update.end["time"] * 1000)
-            client.set_terminated(position.run, STATUS[update.end["state"]], end_time=ended)
+            client.set_terminated(cursor.run, STATUS[update.end["state"]], end_time=ended)
         elif update.again:
-            client.update_run(position.run, status="RUNNING")
-        position.offset, position.epoch = end, update.epoch
+            client.update_run(cursor.run, status="RUNNING")
+        cursor.offset, cursor.epoch = end, update.epoch
         self._unsaved = True
         if update.end is not None and update.end["state"] in ("finished", "stopped"):
             self._over.add(trial)
-            connection.places.pop(position.run, None)
+            connection.places.pop(cursor.run, None)
         else:
             self._over.discard(trial)
 
-    def _ship_figures(self, connection: Connection, run: str, folder: Path) -> None:
+    def _send_figures(self, connection: Connection, run: str, folder: Path) -> None:
         """Draw what a trial's artifacts have the numbers of, and send that with them."""
         # Matplotlib and pandas are seconds of imports, which wait for the first trial that has something to draw.
         from analysis.figures.trial_figures import trial_figures

@@ -111,7 +111,7 @@ def comparison_link(paths: SweepPaths, local: str | None = None) -> str | None:
     ``local`` is where a server for the storage folder's own database listens, if one does. None where the sweep has
     not been sent anywhere, or nowhere that a browser reaches.
     """
-    note, record = read_note(paths.shipped), read_record(paths)
+    note, record = read_note(paths.cursors), read_record(paths)
     if note is None or record is None:
         return None
     served = str(note["uri"]).startswith(("http://", "https://"))

@@ -23,11 +23,12 @@ from analysis import load
 from analysis.report.list_of_tables import ablation_tables
 from linearizer_core.experiment.evaluation import Curve
 from linearizer_core.experiment.journal import Journal, TrialIdentity
-from sweeps.launch import shipper_for
+from sweeps.launch import sync_of
 from sweeps.record.paths import SweepPaths
 from sweeps.search.study_copy import StudyCopy
 from sweeps.tracking.cursors import offsets
-from sweeps.tracking.process import BackgroundShipper
+from sweeps.tracking.parent_run import finish
+from sweeps.tracking.process import BackgroundSync
 from tests.end_to_end import lab
 from tests.end_to_end.lab import Linsweep, MlflowServer, PostgresServer, free_port, wait_until
 
@@ -171,20 +172,20 @@ def test_two_hundred_trials_arrive_once_though_the_server_is_killed_twice(
     server = MlflowServer(tmp_path, store)
     server.start()
     written = write_sweep(tmp_path / "runs", "killed", 200, server.uri)
-    shipper = shipper_for(written.paths.root, None)
-    background = BackgroundShipper(shipper, period=0.1)
+    sync = sync_of(written.paths.root, None)
+    background = BackgroundSync(sync, period=0.1)
     try:
         for trials in (40, 120):
-            wait_until(f"{trials} trials are noted", lambda n=trials: len(offsets(written.paths.shipped)) >= n, 240)
+            wait_until(f"{trials} trials are noted", lambda n=trials: len(offsets(written.paths.cursors)) >= n, 240)
             server.kill()
-            wait_until("the shipper has found out", lambda: background.error is not None, 60)
-            noted = len(offsets(written.paths.shipped))
+            wait_until("the sync has found out", lambda: background.error is not None, 60)
+            noted = len(offsets(written.paths.cursors))
             assert trials <= noted < 200
-            assert f" of the journals of {200 - noted} trials" in shipper.lack()
+            assert f" of the journals of {200 - noted} trials" in sync.lack()
             server.start()
-            wait_until("the shipper goes on", lambda n=noted: len(offsets(written.paths.shipped)) > n, 120)
+            wait_until("the sync goes on", lambda n=noted: len(offsets(written.paths.cursors)) > n, 120)
         assert background.close(), background.error
-        assert shipper.lack() == "0 KiB of the journals of 0 trials"
+        assert sync.lack() == "0 KiB of the journals of 0 trials"
 
         per_run = "SELECT value, count(*) FROM tags JOIN runs USING (run_uuid) WHERE key = 'sweep.trial_id' GROUP BY 1"
         trials = [f"t{number:03d}-s0" for number in range(200)]
@@ -199,9 +200,9 @@ def test_two_hundred_trials_arrive_once_though_the_server_is_killed_twice(
 
         # From the journals alone into an empty store.
         anew = f"sqlite:///{tmp_path}/anew.db"
-        again = shipper_for(written.paths.root, anew)
-        again.ship()
-        again.finish()
+        again = sync_of(written.paths.root, anew)
+        again.send()
+        finish(again.connect(), again.paths)
         assert tables(anew, "killed") == exported
     finally:
         background.kill()
@@ -273,7 +274,7 @@ def test_no_credential_is_left_anywhere(
     )  # fmt: skip
     assert name.encode() in dump.stdout
     assert SECRET.encode() not in dump.stdout
-    assert written.paths.shipped_to(re.sub("://.*@", "://", uri)).exists()
+    assert written.paths.cursors_of(re.sub("://.*@", "://", uri)).exists()
 
 
 def documented(start: str) -> str:

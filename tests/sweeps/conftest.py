@@ -28,7 +28,7 @@ from sweeps.search.schedule import PlannedTrial, Schedule, make_study
 from sweeps.spec.load import load
 from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError
-from sweeps.tracking.sync import Shipper
+from sweeps.tracking.sync import Sync
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -283,9 +283,9 @@ class Record:
         )
         return journal
 
-    def shipper(self, uri: str) -> Shipper:
+    def sync(self, uri: str) -> Sync:
         tracking = {"uri": uri, "experiment": None}
-        return Shipper(self.paths, uri, "demo", self.sweep | {"spec": {"name": "demo", "tracking": tracking}})
+        return Sync(self.paths, uri, "demo", self.sweep | {"spec": {"name": "demo", "tracking": tracking}})
 
 
 @pytest.fixture

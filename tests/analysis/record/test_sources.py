@@ -18,7 +18,8 @@ from mlflow import MlflowClient
 from analysis import Record, RecordError, load
 from analysis.record.mlflow_store import literal
 from sweeps.record.paths import SweepPaths
-from sweeps.tracking.sync import Shipper
+from sweeps.tracking.parent_run import finish
+from sweeps.tracking.sync import Sync
 from tests.analysis.record_factory import DEPTH, FD, LR, RANK, START, SweepFiles, assert_same
 
 POINT = {DEPTH: 3, RANK: 16, LR: 2e-3}
@@ -99,14 +100,14 @@ def shipped(empty_store: Path, tmp_path: Path) -> Callable[..., str]:
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
 
-    def ship(*sweeps: SweepFiles, finish: bool = True) -> str:
+    def ship(*sweeps: SweepFiles, ended: bool = True) -> str:
         for files in sweeps:
             tracking = {"tracking": {"uri": uri, "experiment": None}}
             sweep: dict[str, Any] = files.sweep | {"spec": files.sweep["spec"] | tracking}
-            shipper = Shipper(SweepPaths(files.path), uri, files.name, sweep)
-            shipper.ship()
-            if finish:
-                shipper.finish()
+            sync = Sync(SweepPaths(files.path), uri, files.name, sweep)
+            sync.send()
+            if ended:
+                finish(sync.connect(), sync.paths)
         return uri
 
     return ship
@@ -144,7 +145,7 @@ def test_a_journal_sent_line_by_line_reads_the_same(tmp_path: Path, shipped: Cal
         for line in lines:
             with path.open("ab") as file:
                 file.write(line)
-            uri = shipped(files, finish=False)
+            uri = shipped(files, ended=False)
     assert_same(load(uri), load(files.path))
 
 

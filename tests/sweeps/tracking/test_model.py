@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pytest
 import torch
@@ -25,6 +26,7 @@ from linearizer_core.experiment.families import family_of
 from linearizer_core.models.base import Model
 from sweeps.spec.validation import InputError
 from sweeps.tracking.model import promote
+from sweeps.tracking.parent_run import finish
 
 Record = Any
 Store = Any
@@ -45,12 +47,8 @@ def model() -> Model:
 
 
 @pytest.fixture
-def uri(store: Store) -> Iterator[str]:
-    """The store, where ``mlflow`` itself looks for models."""
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(store.uri)
-    yield store.uri
-    mlflow.set_tracking_uri(before)
+def uri(store: Store) -> str:
+    return str(store.uri)
 
 
 def finished(record: Record, model: Model, trial: str, **identity: Any) -> None:
@@ -64,10 +62,10 @@ def finished(record: Record, model: Model, trial: str, **identity: Any) -> None:
 def shipped(record: Record, uri: str, best: list[str]) -> Any:
     record.sweep["best"] = best
     record.paths.sweep_json.write_text(json.dumps(record.sweep))
-    shipper = record.shipper(uri)
-    shipper.ship()
-    shipper.finish()
-    return shipper
+    sync = record.sync(uri)
+    sync.send()
+    finish(sync.connect(), sync.paths)
+    return sync
 
 
 def test_the_best_and_the_confirmed_models_are_kept_once(record: Record, store: Store, uri: str, model: Model) -> None:
@@ -90,36 +88,74 @@ def test_the_best_and_the_confirmed_models_are_kept_once(record: Record, store: 
     ]
 
 
-@pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")  # of MLflow's own types, as mlflow.pyfunc is imported
-def test_a_registered_model_samples_what_the_trial_does(record: Record, store: Store, uri: str, model: Model) -> None:
+LOAD = """
+import json, sys
+import numpy as np
+unpickled, watching = [], [True]
+def watch(event, arguments):
+    if watching[0] and event == "pickle.find_class":
+        unpickled.append(str(arguments))
+sys.addaudithook(watch)
+"""
+
+CHECK = """
+watching[0] = False
+assert unpickled == [], unpickled
+signature = model.metadata.signature
+print(json.dumps([signature.inputs.input_names(), signature.outputs.inputs[0].shape]))
+np.save(sys.argv[1], images)
+"""
+
+
+def test_a_promoted_model_is_loaded_as_printed_from_any_folder_and_samples_what_the_trial_does(
+    record: Record,
+    model: Model,
+    run_cli: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On the default storage, with another tracking URI in the environment than that of the sweep."""
+    folder, elsewhere = tmp_path / "a folder", tmp_path / "elsewhere"
+    for place in (folder, elsewhere):
+        place.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{elsewhere}/other.db")
     finished(record, model, "t000-s0")
     finished(record, model, "t001-s0")
-    shipper = shipped(record, uri, ["t000-s0"])
-    versions = [promote(shipper, "demo", t) for t in ("t000-s0", "t001-s0", "t000-s0")]
-    assert versions == ["1", "2", "1"]
-    unpickled: list[str] = []
-    watching = [True]
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if watching[0] and event == "pickle.find_class":
-            unpickled.append(str(arguments))
-
-    sys.addaudithook(watch)
-    try:
-        loaded = mlflow.pyfunc.load_model("models:/demo/1")
-        images = loaded.predict({"count": [5, 2], "seed": [7, 8]})
-    finally:
-        watching[0] = False
-    assert unpickled == []
-    assert images.shape == (7, 1, 4, 4)
+    record.sweep["best"] = ["t000-s0"]
+    record.paths.sweep_json.write_text(json.dumps(record.sweep))
+    storage = ("--storage", str(record.paths.storage))
+    assert run_cli("sync", "demo", *storage) == 0
+    capsys.readouterr()
+    said = []
+    for trial in ("t001-s0", "t000-s0", "t001-s0"):
+        assert run_cli("promote", f"demo/{trial}", *storage) == 0
+        said.append(capsys.readouterr().out.splitlines())
+    assert [lines[0] for lines in said] == [
+        f"demo version {version} is the model of {trial}. In Python:"
+        for version, trial in ((1, "t001-s0"), (2, "t000-s0"), (1, "t001-s0"))
+    ]
+    assert list(folder.iterdir()) == list(elsewhere.iterdir()) == []
+    printed = "\n".join(line.strip() for line in said[0][1:]).replace("[16]", "[5, 2]").replace("[0]", "[7, 8]")
+    images = tmp_path / "images.npy"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LOAD + printed + CHECK, str(images)],
+        cwd=elsewhere,
+        env=clean | {"PYTHONPATH": str(Path(__file__).parents[3])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [["count", "seed"], [-1, 1, 4, 4]]
+    assert list(elsewhere.iterdir()) == []
     family = family_of(CONFIG)
     expected = torch.cat([
         family.sample(model, count, CONFIG, torch.Generator().manual_seed(seed)) for count, seed in ((5, 7), (2, 8))
     ]).clamp(-1, 1)  # fmt: skip
-    np.testing.assert_array_equal(images, expected.detach().numpy())
-    signature = loaded.metadata.signature
-    assert signature.inputs.input_names() == ["count", "seed"]
-    assert signature.outputs.inputs[0].shape == (-1, 1, 4, 4)
+    np.testing.assert_array_equal(np.load(images), expected.detach().numpy())
 
 
 def test_a_models_files_are_numbers_and_text(record: Record, uri: str, model: Model, tmp_path: Path) -> None:
@@ -143,10 +179,10 @@ def test_counts_that_are_no_counts(model: Model, tmp_path: Path, count: int, sai
 
 def test_what_cannot_be_promoted_is_told(record: Record, uri: str, model: Model) -> None:
     record.begin("t000-s0").end("stopped", 1, "asha")
-    shipper = record.shipper(uri)
-    shipper.ship()
+    sync = record.sync(uri)
+    sync.send()
     with pytest.raises(InputError, match="demo/t000-s0: has no checkpoint; only trials that finished keep one"):
-        promote(shipper, "demo", "t000-s0")
+        promote(sync.connect, sync.paths, "t000-s0")
     finished(record, model, "t001-s0")
     with pytest.raises(InputError, match="demo/t001-s0: is not in MLflow yet; send it first: linsweep sync demo"):
-        promote(shipper, "demo", "t001-s0")
+        promote(sync.connect, sync.paths, "t001-s0")

@@ -28,9 +28,10 @@ from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
 from sweeps.spec.model import Sweep
 from sweeps.tracking.committed import settled
-from sweeps.tracking.process import BackgroundShipper
+from sweeps.tracking.parent_run import finish
+from sweeps.tracking.process import BackgroundSync
 from sweeps.tracking.run import run_name
-from sweeps.tracking.sync import Refused, Shipper, tracking_uri
+from sweeps.tracking.sync import Refused, Sync, tracking_uri
 from sweeps.tracking.views import comparison_link, view_of
 
 FD = "quality/classifier_fd_collapsed"
@@ -85,7 +86,7 @@ def closed_port() -> int:
 
 def test_a_sweep_is_a_parent_run_and_a_trial_a_child(record: Record, store: Store) -> None:
     write_all(record)
-    assert record.shipper(store.uri).ship() == 9
+    assert record.sync(store.uri).send() == 9
     check_all(store)
     runs = store.runs()
     assert set(runs) == {"parent", "t000-s0"}
@@ -116,7 +117,7 @@ def test_a_sweep_is_a_parent_run_and_a_trial_a_child(record: Record, store: Stor
 def test_times_are_those_of_the_journal(record: Record, store: Store) -> None:
     write_all(record)
     times = [int(json.loads(line)["time"] * 1000) for line in record.paths.journal("t000-s0").read_text().splitlines()]
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     info = store.runs()["t000-s0"].info
     assert (info.start_time, info.end_time) == (times[0], times[-1])
     assert [m.timestamp for m in store.client.get_metric_history(info.run_id, "train/loss")] == times[1:3]
@@ -133,14 +134,14 @@ def test_times_are_those_of_the_journal(record: Record, store: Store) -> None:
 )
 def test_states(record: Record, store: Store, state: Any, reason: str | None, status: str) -> None:
     record.begin().end(state, 2, reason)
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     run = store.runs()["t000-s0"]
     assert (run.info.status, run.data.tags["sweep.state"], run.data.tags.get("stop_reason")) == (status, state, reason)
 
 
 def test_labels_take_the_place_of_the_point_and_seeds_may_be_absent(record: Record, store: Store) -> None:
     record.begin("r000", kind="reference", label="noise", seed=None, overrides={})
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     tags = store.runs()["r000"].data.tags
     assert (tags["sweep.label"], tags["sweep.kind"], tags["mlflow.runName"]) == ("noise", "reference", "r000 noise")
     assert "sweep.seed" not in tags
@@ -162,10 +163,10 @@ def test_values_that_are_not_finite(record: Record, store: Store) -> None:
     journal = record.begin()
     journal.epoch(1, {FD: math.nan})
     journal.epoch(2, {FD: math.inf})
-    shipper = record.shipper(store.uri)
-    shipper.ship()
-    record.paths.shipped.unlink()
-    record.shipper(store.uri).ship()
+    sync = record.sync(store.uri)
+    sync.send()
+    record.paths.cursors.unlink()
+    record.sync(store.uri).send()
     (first, second) = store.history("t000-s0", FD)
     assert first[0] == 1
     assert math.isnan(first[1])
@@ -176,7 +177,7 @@ def test_more_metrics_than_a_request_takes(record: Record, store: Store) -> None
     journal = record.begin()
     for epoch in range(1, 4):
         journal.epoch(epoch, {f"train/{i}": float(i) for i in range(400)})
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     assert len(store.runs()["t000-s0"].data.metrics) == 400
     assert store.history("t000-s0", "train/399") == [(1, 399.0), (2, 399.0), (3, 399.0)]
 
@@ -185,7 +186,7 @@ def test_more_params_than_a_request_takes_and_long_ones(record: Record, store: S
     config = {"a": {f"x{i}": i for i in range(150)}, "long": "y" * 5000}
     identity = TrialIdentity("demo", "t000-s0", "search", None, 0, "0", 0)
     Journal(record.paths.journal("t000-s0")).trial(identity, config, {})
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     params = store.runs()["t000-s0"].data.params
     assert (len(params), params["a.x149"], params["long"]) == (151, "149", "y" * 5000)
 
@@ -195,30 +196,30 @@ def test_more_params_than_a_request_takes_and_long_ones(record: Record, store: S
 
 def test_shipping_again_sends_nothing(record: Record, store: Store) -> None:
     write_all(record)
-    shipper = record.shipper(store.uri)
-    assert [shipper.ship() for _ in range(3)] == [9, 0, 0]
-    assert record.shipper(store.uri).ship() == 0
-    assert shipper.pending() == 0
+    sync = record.sync(store.uri)
+    assert [sync.send() for _ in range(3)] == [9, 0, 0]
+    assert record.sync(store.uri).send() == 0
+    assert sync.pending() == 0
     check_all(store)
 
 
 @pytest.mark.parametrize("restart", [False, True])
 @pytest.mark.parametrize("loss", ["none", "lost", "stale"])
 def test_journals_that_grow_between_shipments(record: Record, store: Store, restart: bool, loss: str) -> None:
-    """Each event is shipped by itself: by a new shipper each time, or after the positions were lost or put back."""
+    """Each event is shipped by itself: by a new sync each time, or after the cursors were lost or put back."""
     write_all(record)
     path = record.paths.journal("t000-s0")
     lines = path.read_bytes().splitlines(keepends=True)
     path.unlink()
-    shipper, stale = record.shipper(store.uri), None
+    sync, stale = record.sync(store.uri), None
     for line in lines:
         # Half of the line first: what is not whole yet is not sent.
         with path.open("ab") as file:
             file.write(line[: len(line) // 2])
         if restart or loss != "none":
-            shipper = record.shipper(store.uri)
-        shipper.ship()
-        noted = record.paths.shipped
+            sync = record.sync(store.uri)
+        sync.send()
+        noted = record.paths.cursors
         if loss == "lost":
             noted.unlink(missing_ok=True)
         elif loss == "stale":
@@ -227,19 +228,19 @@ def test_journals_that_grow_between_shipments(record: Record, store: Store, rest
             stale = noted.read_bytes() if noted.exists() else None
         with path.open("ab") as file:
             file.write(line[len(line) // 2 :])
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     assert path.read_bytes() == b"".join(lines)
     check_all(store)
 
 
 @pytest.mark.parametrize("table", ["metrics", "latest_metrics", "tags", "params"])
 def test_a_store_that_fails_in_between_loses_and_repeats_nothing(record: Record, store: Store, table: str) -> None:
-    shipper = record.shipper(store.uri)
-    shipper.ship()
+    sync = record.sync(store.uri)
+    sync.send()
     write_all(record)
     with store.without(table), pytest.raises(Exception, match=f"no such table: {table}"):
-        shipper.ship()
-    shipper.ship()
+        sync.send()
+    sync.send()
     check_all(store)
     assert store.runs()["t000-s0"].data.params["train.lr"] == "0.003"
 
@@ -249,16 +250,16 @@ def test_a_retried_trial_goes_on_in_its_run(record: Record, store: Store) -> Non
     for epoch in (1, 2, 3):
         journal.epoch(epoch, {"train/loss": 4.0 - epoch})
     journal.end("interrupted", 3, "budget.hours = 1 spent")
-    shipper = record.shipper(store.uri)
-    shipper.ship()
+    sync = record.sync(store.uri)
+    sync.send()
     assert store.runs()["t000-s0"].info.status == "KILLED"
     again = record.begin()
-    shipper.ship()
+    sync.send()
     assert store.runs()["t000-s0"].info.status == "RUNNING"
     for epoch in (1, 2, 3, 4):
         again.epoch(epoch, {"train/loss": 4.0 - epoch})
     again.end("finished", 4)
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     run = store.runs()["t000-s0"]
     assert store.history("t000-s0", "train/loss") == [(1, 3.0), (2, 2.0), (3, 1.0), (4, 0.0)]
     assert (run.info.status, run.data.tags["sweep.state"]) == ("FINISHED", "finished")
@@ -269,28 +270,28 @@ def test_positions_of_another_store_are_not_used(record: Record, new_store: Call
     write_all(record)
     first, second = new_store("first"), new_store("second")
     for store in (first, second, first):
-        record.shipper(store.uri).ship()
+        record.sync(store.uri).send()
         check_all(store)
 
 
 def test_positions_of_an_emptied_store_are_not_used(record: Record, new_store: Callable[[str], Store]) -> None:
     write_all(record)
-    record.shipper(new_store("mlflow").uri).ship()
+    record.sync(new_store("mlflow").uri).send()
     emptied = new_store("mlflow")
-    record.shipper(emptied.uri).ship()
+    record.sync(emptied.uri).send()
     check_all(emptied)
 
 
 def test_two_sweeps_of_one_name_do_not_share_runs(record: Record, store: Store) -> None:
     write_all(record)
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     # The folder was removed, and the sweep launched again.
     shutil.rmtree(record.paths.root)
     record.sweep["id"] = "e" * 32
     record.paths.root.mkdir()
     record.paths.sweep_json.write_text("{}")
     record.begin()
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     experiment = store.client.get_experiment_by_name("demo")
     runs = store.client.search_runs([experiment.experiment_id])
     assert sorted((run.data.tags["sweep.id"][0], run.data.tags["sweep.trial_id"]) for run in runs) == [
@@ -300,18 +301,18 @@ def test_two_sweeps_of_one_name_do_not_share_runs(record: Record, store: Store) 
 
 def test_artifacts_are_beside_a_local_store(record: Record, store: Store) -> None:
     write_all(record)
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     assert (record.paths.storage / "mlartifacts").is_dir()
     assert [path.name for path in record.paths.mlflow_artifacts.rglob("config.json")] == ["config.json"]
 
 
 def test_finishing_closes_the_parent_once(record: Record, store: Store) -> None:
-    shipper = record.shipper(store.uri)
-    shipper.ship()
+    sync = record.sync(store.uri)
+    sync.send()
     for state, status in (("interrupted", "KILLED"), ("finished", "FINISHED"), ("finished", "FINISHED")):
         sweep = json.loads(record.paths.sweep_json.read_text())
         record.paths.sweep_json.write_text(json.dumps(sweep | {"state": state}))
-        shipper.finish()
+        finish(sync.connect(), sync.paths)
         parent = store.runs()["parent"]
         assert (parent.info.status, parent.data.tags["sweep.state"]) == (status, state)
     assert store.history("parent", f"best/{FD}") == [(0, 1.0)]
@@ -319,13 +320,13 @@ def test_finishing_closes_the_parent_once(record: Record, store: Store) -> None:
 
 def test_pending_counts_the_bytes_that_were_not_sent(record: Record, store: Store) -> None:
     journal = record.begin()
-    shipper = record.shipper(store.uri)
-    assert shipper.pending() == record.paths.journal("t000-s0").stat().st_size
-    shipper.ship()
-    assert shipper.pending() == 0
+    sync = record.sync(store.uri)
+    assert sync.pending() == record.paths.journal("t000-s0").stat().st_size
+    sync.send()
+    assert sync.pending() == 0
     before = record.paths.journal("t000-s0").stat().st_size
     journal.epoch(1, {})
-    assert shipper.pending() == record.paths.journal("t000-s0").stat().st_size - before
+    assert sync.pending() == record.paths.journal("t000-s0").stat().st_size - before
 
 
 # In the background
@@ -336,7 +337,7 @@ def test_the_background_ships_what_comes(
 ) -> None:
     (tmp_path / "mlflow.py").write_text("raise ImportError('a file of the user was taken for a package')")
     monkeypatch.chdir(tmp_path)
-    background = BackgroundShipper(record.shipper(store.uri), period=0.02)
+    background = BackgroundSync(record.sync(store.uri), period=0.02)
     write_all(record)
     assert background.close()
     assert background.error is None
@@ -344,7 +345,7 @@ def test_the_background_ships_what_comes(
 
 
 def test_a_shipping_process_that_dies_is_started_again(record: Record, store: Store) -> None:
-    background = BackgroundShipper(record.shipper(store.uri), period=0.02)
+    background = BackgroundSync(record.sync(store.uri), period=0.02)
     for _ in range(2):
         while background._process is None or background._process.poll() is not None:
             time.sleep(0.01)
@@ -357,12 +358,12 @@ def test_a_shipping_process_that_dies_is_started_again(record: Record, store: St
 
 
 def test_a_shipping_process_can_be_ended_at_once(record: Record, store: Store) -> None:
-    background = BackgroundShipper(record.shipper(store.uri))
+    background = BackgroundSync(record.sync(store.uri))
     background.kill()
     assert background._process is None or background._process.poll() is not None
     write_all(record)
     assert background.close() is False
-    assert record.shipper(store.uri).ship() == 9
+    assert record.sync(store.uri).send() == 9
     check_all(store)
 
 
@@ -376,16 +377,16 @@ def within(seconds: float) -> Iterator[None]:
 def test_an_unreachable_server_costs_nothing_but_the_shipping(record: Record, store: Store, closed_port: int) -> None:
     uri = f"http://ann:{SECRET}@127.0.0.1:{closed_port}"
     with within(30):
-        background = BackgroundShipper(record.shipper(uri), period=0.02)
+        background = BackgroundSync(record.sync(uri), period=0.02)
         write_all(record)
         before = record.paths.journal("t000-s0").read_bytes()
         assert background.close() is False
     assert background.error is not None
     assert "127.0.0.1" in background.error
     assert SECRET not in background.error
-    assert not record.paths.shipped.exists()
+    assert not record.paths.cursors.exists()
     assert record.paths.journal("t000-s0").read_bytes() == before
-    assert record.shipper(store.uri).ship() == 9
+    assert record.sync(store.uri).send() == 9
     check_all(store)
 
 
@@ -434,7 +435,7 @@ def test_errors_are_told_in_one_short_line() -> None:
 def test_what_an_http_client_says_holds_no_credentials(record: Record, closed_port: int, user: str) -> None:
     uri = f"http://{user}@127.0.0.1:{closed_port}/"
     with pytest.raises(Exception, match=r"127\.0\.0\.1") as caught:
-        record.shipper(uri).ship()
+        record.sync(uri).send()
     assert SECRET not in describe(caught.value, uri)
 
 
@@ -444,15 +445,15 @@ def test_nothing_stored_holds_credentials(sweep: Callable[..., Sweep], store: St
     paths = SweepPaths(made.folder)
     record = opened(made, 2, None, False, Console(quiet=True))
     write_record(paths, record)
-    shipper = Shipper(paths, store.uri, "demo", record)
-    shipper.ship()
-    connection = shipper.connect()
-    shipper.uri = uri
-    shipper._save(connection)
+    sync = Sync(paths, store.uri, "demo", record)
+    sync.send()
+    connection = sync.connect()
+    sync.uri = uri
+    sync._save(connection)
     written = [path.name for path in paths.storage.rglob("*.json")]
     assert sorted(written) == ["shipped.json", "sweep.json", "sweep.json"]  # one is the parent run's artifact
     assert [path for path in paths.storage.rglob("*.json") if SECRET in path.read_text()] == []
-    assert json.loads(paths.shipped.read_text())["uri"] == "http://h:1"
+    assert json.loads(paths.cursors.read_text())["uri"] == "http://h:1"
     assert json.loads(paths.sweep_json.read_text())["spec"]["tracking"]["uri"] == "http://h:1"
     assert [run for run in store.runs().values() if SECRET in str(run.to_dictionary())] == []
 
@@ -467,7 +468,7 @@ def test_the_link_opens_the_view_of_this_sweep(record: Record, new_store: Callab
     store = new_store("runs/mlflow")
     assert comparison_link(record.paths, "http://127.0.0.1:5000") is None
     record.begin()
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     experiment = store.client.get_experiment_by_name("demo")
     assert experiment is not None
     page = f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs"
@@ -482,7 +483,7 @@ def test_the_link_opens_the_view_of_this_sweep(record: Record, new_store: Callab
 
 def test_the_link_to_a_team_server_is_known_without_one_of_our_own(record: Record) -> None:
     note = {"uri": "https://mlflow.example/base", "experiment": "7", "parent": "p", "runs": {}}
-    record.paths.shipped.write_text(json.dumps(note))
+    record.paths.cursors.write_text(json.dumps(note))
     record.sweep["spec"]["tracking"]["uri"] = note["uri"]
     record.paths.sweep_json.write_text(json.dumps(record.sweep))
     link = comparison_link(record.paths)
@@ -512,12 +513,12 @@ def test_a_view_shows_axes_objectives_and_curves_best_first(record: Record) -> N
 def test_another_server_has_positions_of_its_own(record: Record, new_store: Callable[..., Store]) -> None:
     record.begin().end("finished", 0)
     own, other = new_store("own"), new_store("other")
-    shipper = record.shipper(own.uri)
-    assert shipper.ship() == 2
-    before = record.paths.shipped.read_bytes()
-    shipper = Shipper(record.paths, other.uri, "demo", shipper.sweep)
-    assert [shipper.ship(), shipper.ship()] == [2, 0]
-    assert record.paths.shipped.read_bytes() == before
+    sync = record.sync(own.uri)
+    assert sync.send() == 2
+    before = record.paths.cursors.read_bytes()
+    sync = Sync(record.paths, other.uri, "demo", sync.sweep)
+    assert [sync.send(), sync.send()] == [2, 0]
+    assert record.paths.cursors.read_bytes() == before
     assert set(other.runs()) == set(own.runs()) == {"parent", "t000-s0"}
 
 
@@ -525,7 +526,7 @@ def test_every_run_says_where_it_comes_from(record: Record, store: Store) -> Non
     identity = TrialIdentity("demo", "t000-s0", "search", None, 0, "0" * 12, 0)
     origin = {"packages": {"torch": "2.15.0"}, "hardware": {"cpus": 2}, "data_checksum": "ab", "git": {"commit": None}}
     Journal(record.paths.journal("t000-s0")).trial(identity, {"seed": 0}, origin)
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     tags = store.runs()["t000-s0"].data.tags
     assert json.loads(tags["sweep.packages"]) == {"torch": "2.15.0"}
     assert json.loads(tags["sweep.hardware"]) == {"cpus": 2}
@@ -537,8 +538,8 @@ def test_the_data_set_is_an_input_of_the_run(record: Record, store: Store) -> No
     data = {"name": "digits", "root": "/somewhere", "size": 8}
     Journal(record.paths.journal("t000-s0")).trial(identity, {"data": data}, {"data_checksum": "a1" * 32})
     for _ in range(2):
-        record.shipper(store.uri).ship()
-        record.paths.shipped.unlink()
+        record.sync(store.uri).send()
+        record.paths.cursors.unlink()
     (found,) = store.runs()["t000-s0"].inputs.dataset_inputs
     assert (found.dataset.name, found.dataset.digest) == ("digits", "a1" * 18)
     assert json.loads(found.dataset.source) == {"name": "digits", "size": 8}
@@ -551,9 +552,9 @@ def test_a_journal_that_cannot_be_read_does_not_keep_the_others(record: Record, 
     record.begin("t000-s0")
     record.paths.journal("t001-s0").write_text("not JSON\n")
     write_all(record, "t002-s0")
-    shipper = record.shipper(store.uri)
+    sync = record.sync(store.uri)
     with pytest.raises(Refused, match=r"t001-s0: .*t001-s0.jsonl: a line is not JSON"):
-        shipper.ship()
+        sync.send()
     assert set(store.runs()) == {"parent", "t000-s0", "t002-s0"}
     check_all(store, "t002-s0")
 
@@ -562,31 +563,31 @@ def test_an_attempt_in_another_folder_goes_on_in_its_run(record: Record, store: 
     identity = TrialIdentity("demo", "t000-s0", "search", None, 0, "0" * 12, 0)
     for root in ("/first", "/second"):
         Journal(record.paths.journal("t000-s0")).trial(identity, {"data": {"root": root}}, {})
-        record.shipper(store.uri).ship()
+        record.sync(store.uri).send()
     assert store.runs()["t000-s0"].data.params == {"data.root": "/first"}
     assert store.runs()["t000-s0"].data.tags["sweep.attempt"] == "2"
 
 
 def test_a_run_that_was_deleted_is_made_again(record: Record, store: Store) -> None:
     write_all(record)
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     store.client.delete_run(store.runs()["t000-s0"].info.run_id)
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     check_all(store)
 
 
 def test_a_trial_that_was_set_aside_loses_its_run(record: Record, store: Store) -> None:
     write_all(record, "k000-s1", kind="confirm")
-    shipper = record.shipper(store.uri)
-    shipper.ship()
+    sync = record.sync(store.uri)
+    sync.send()
     record.paths.superseded.mkdir()
     record.paths.journal("k000-s1").rename(record.paths.superseded / "k000-s1.jsonl")
-    shipper.ship(everything=False)
+    sync.send(everything=False)
     assert set(store.runs()) == {"parent", "k000-s1"}
-    shipper.ship()
+    sync.send()
     assert set(store.runs()) == {"parent"}
     write_all(record, "k000-s1", kind="confirm")
-    shipper.ship()
+    sync.send()
     check_all(store, "k000-s1")
 
 
@@ -595,7 +596,7 @@ def test_a_warning_among_results_is_kept(record: Record, store: Store) -> None:
     journal.summary({FD: 1.0})
     journal.warning("the disk is nearly full")
     journal.end("finished", 1)
-    record.shipper(store.uri).ship()
+    record.sync(store.uri).send()
     assert store.runs()["t000-s0"].data.tags["sweep.warnings"] == "the disk is nearly full"
 
 
@@ -662,16 +663,16 @@ def test_what_has_not_grown_is_not_opened(record: Record, store: Store) -> None:
 
     write_all(record, "t000-s0")
     running = record.begin("t001-s0")
-    shipper = record.shipper(store.uri)
-    shipper.ship()
+    sync = record.sync(store.uri)
+    sync.send()
     sys.addaudithook(watch)
     try:
-        shipper.ship(everything=False)
-        shipper.ship()
+        sync.send(everything=False)
+        sync.send()
         assert opened == []
         running.epoch(1, {"train/loss": 1.0})
         opened.clear()
-        shipper.ship(everything=False)
+        sync.send(everything=False)
         assert opened == ["t001-s0"]
     finally:
         watching[0] = False
@@ -679,22 +680,22 @@ def test_what_has_not_grown_is_not_opened(record: Record, store: Store) -> None:
 
 def test_an_ended_trial_is_looked_at_again_only_with_everything(record: Record, store: Store) -> None:
     write_all(record)
-    shipper = record.shipper(store.uri)
-    shipper.ship()
+    sync = record.sync(store.uri)
+    sync.send()
     record.begin()
-    assert [shipper.ship(everything=False), shipper.ship()] == [0, 1]
+    assert [sync.send(everything=False), sync.send()] == [0, 1]
 
 
 def test_what_is_lacking_is_told_in_words(record: Record, store: Store) -> None:
-    shipper = record.shipper(store.uri)
+    sync = record.sync(store.uri)
     write_all(record)
     record.begin("t001-s0")
-    assert shipper.lack().endswith(" KiB of the journals of 2 trials")
-    shipper.ship()
-    assert shipper.lack() == "0 KiB of the journals of 0 trials"
+    assert sync.lack().endswith(" KiB of the journals of 2 trials")
+    sync.send()
+    assert sync.lack() == "0 KiB of the journals of 0 trials"
     record.begin("t002-s0")
     # Another process knows from the note.
-    assert record.shipper(store.uri).lack() == "1 KiB of the journals of 1 trial"
+    assert record.sync(store.uri).lack() == "1 KiB of the journals of 1 trial"
 
 
 # The sweep's own run
@@ -707,9 +708,9 @@ def test_the_parent_holds_what_the_sweep_came_to(record: Record, store: Store) -
     for folder in (record.paths.tables, record.paths.report):
         folder.mkdir()
         (folder / "index.html").write_text(folder.name)
-    shipper = record.shipper(store.uri)
-    shipper.ship()
-    shipper.finish()
+    sync = record.sync(store.uri)
+    sync.send()
+    finish(sync.connect(), sync.paths)
     parent = store.runs()["parent"]
     files = {entry.path for entry in store.client.list_artifacts(parent.info.run_id)}
     assert files == {"sweep.json", "spec.yaml", "environment.json", "summary.json", "tables", "report"}
@@ -728,9 +729,9 @@ def test_the_parent_tells_what_each_axis_matters(record: Record, store: Store) -
         journal.epoch(3, {"train/loss": lr})
         journal.summary({FD: (lr - 0.5) ** 2})
         journal.end("finished", 3)
-    shipper = record.shipper(store.uri)
-    shipper.ship()
-    shipper.finish()
+    sync = record.sync(store.uri)
+    sync.send()
+    finish(sync.connect(), sync.paths)
     metrics = store.runs()["parent"].data.metrics
     assert metrics["importance/lr"] > 0.8
     assert metrics["importance/lr"] + metrics["importance/depth"] == pytest.approx(1)

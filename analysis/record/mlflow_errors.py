@@ -1,0 +1,45 @@
+"""What MLflow, its database or its server says when something is wrong, as one line that tells what to do."""
+
+from __future__ import annotations
+
+import re
+import sys
+from urllib.parse import urlsplit
+
+from analysis.record.uri import describe, without_password
+
+SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+), but expected (\w+)\)")
+SILENT = re.compile(r"Read timed out|ConnectTimeout|timed out\.")
+ABSENT = re.compile(r"NewConnectionError|Connection refused|NameResolutionError|Name or service not known")
+ANSWER = re.compile(r"(?:error code|too many) (5\d\d)\b|\b(5\d\d) error responses")
+READ_ONLY = "attempt to write a readonly database"
+
+
+def explain(error: Exception, uri: str) -> str:
+    """An error in one line, without the credentials that the URI of its server may hold.
+
+    >>> explain(ValueError("attempt to write a readonly database [SQL: INSERT ...]"), "sqlite:///a.db")
+    'sqlite:///a.db cannot be written: it is read-only'
+    """
+    text, shown = " ".join(str(error).split()), without_password(uri)
+    schema = SCHEMA.search(text)
+    if schema is not None:
+        found, expected = schema.groups()
+        return (
+            f"the database is of another version of MLflow (schema {found}, and the installed one has {expected}): "
+            f"bring an older one up to date, after copying it, by: {sys.executable} -m mlflow db upgrade {shown} "
+            "- for a newer one, install the MLflow that wrote it"
+        )
+    if READ_ONLY in text:
+        return f"{shown} cannot be written: it is read-only"
+    if uri.startswith(("http://", "https://")):
+        host = urlsplit(shown).netloc
+        answered = ANSWER.search(text)
+        if answered is not None:
+            return f"{host} answers with error {answered[1] or answered[2]}"
+        if SILENT.search(text):
+            return f"{host} does not answer"
+        if ABSENT.search(text):
+            return f"{host} cannot be reached"
+    # SQLAlchemy adds the statement and a link to its manual.
+    return describe(RuntimeError(text.partition(" [SQL:")[0]) if " [SQL:" in text else error, uri)

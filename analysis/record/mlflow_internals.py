@@ -1,0 +1,91 @@
+"""All that is used of MLflow beyond its public interface, with the reason, and what is done where an upgrade took it.
+
+Everything here answers None where MLflow no longer has it; who asks then goes the public way, which gives the same and
+takes longer. ``tests/analysis/record/test_mlflow_internals.py`` names what is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
+
+
+class Tables(NamedTuple):
+    """The columns of MLflow's tables that a sweep is read from."""
+
+    runs: Any
+    tags: Any
+    params: Any
+    metrics: Any
+
+
+def engine(client: MlflowClient) -> Any:
+    """SQLAlchemy's engine of the database that a client has opened; None where that is a server or a folder.
+
+    The public client makes an object of each parameter, tag and point, several times: reading 1,000 runs takes minutes.
+    """
+    return getattr(_store(client), "engine", None)
+
+
+def tables() -> Tables | None:
+    """The tables behind ``engine``, which are read as they are."""
+    try:
+        from mlflow.store.tracking.dbmodels.models import SqlMetric, SqlParam, SqlRun, SqlTag
+
+        return Tables(*(model.__table__.c for model in (SqlRun, SqlTag, SqlParam, SqlMetric)))
+    except (ImportError, AttributeError):
+        return None
+
+
+def histories_at_once(
+    client: MlflowClient, runs: Sequence[str], key: str, most: int
+) -> list[tuple[str, int, int, float]] | None:
+    """Run id, time, step and value of up to ``most`` points of a metric of several runs of a server.
+
+    The public client asks for one metric of one run at a time. Raises ``MlflowException`` where the server refuses.
+    """
+    store = _store(client)
+    if not hasattr(store, "get_host_creds"):
+        return None
+    try:
+        from mlflow.utils.rest_utils import http_request_safe
+    except ImportError:
+        return None
+    answer = http_request_safe(  # type: ignore[no-untyped-call]
+        store.get_host_creds(),
+        "/ajax-api/2.0/mlflow/metrics/get-history-bulk",
+        "GET",
+        params={"run_id": list(runs), "metric_key": key, "max_results": most},
+    ).json()["metrics"]
+    return [(entry["run_id"], int(entry["timestamp"]), int(entry["step"]), entry["value"]) for entry in answer]
+
+
+def artifact_repository(client: MlflowClient, run: RunInfo) -> Any:
+    """Where a run's artifacts go, with ``log_artifact`` and ``log_artifacts``.
+
+    The public client asks the server for the run before each file.
+    """
+    try:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(run.artifact_uri, tracking_uri=client.tracking_uri)
+    except (ImportError, TypeError):
+        return None
+
+
+def longest_experiment_name() -> int:
+    """The most characters that the installed MLflow takes in an experiment's name; 500 where it does not say."""
+    try:
+        from mlflow.utils.validation import MAX_EXPERIMENT_NAME_LENGTH
+
+        return int(MAX_EXPERIMENT_NAME_LENGTH)
+    except ImportError:
+        return 500
+
+
+def _store(client: MlflowClient) -> Any:
+    return getattr(getattr(client, "_tracking_client", None), "store", None)
