@@ -17,3 +17,11 @@ class LinsweepError(Exception):
     ...     print(error)
     data.root: no folder /images
     """
+
+
+class InputValueError(LinsweepError, ValueError):
+    """A tensor or a number for which what is asked has no answer, such as samples too few or of another shape."""
+
+
+class NotFiniteError(InputValueError, ArithmeticError):
+    """NaN or an infinite entry where a result would be a plausible wrong number; of a training, it has diverged."""

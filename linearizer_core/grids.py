@@ -4,23 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from linearizer_core.errors import InputValueError
+
 Grid = Callable[[int, float], list[float]]
-"""From a number of steps and the end of sampling to the ``steps + 1`` ascending times from 0 to the end."""
+"""From a number of steps and the end of sampling to the ``steps + 1`` ascending times from 0 to the end.
+
+All raise ``ValueError`` for less than one step and for an end outside (0, 1].
+"""
 
 
 def uniform(steps: int, end: float) -> list[float]:
     """Equal steps."""
+    _check(steps, end)
     return [end * i / steps for i in range(steps)] + [end]
 
 
 def quadratic(steps: int, end: float) -> list[float]:
     """t_i = end (1 - (1 - i/steps)²): steps shrink linearly towards the data."""
+    _check(steps, end)
     return [end * (1 - (1 - i / steps) ** 2) for i in range(steps)] + [end]
 
 
 def geometric(steps: int, end: float) -> list[float]:
-    """1 - t_i = (1 - end)^(i/steps): each step removes the same share of what is left of the noise."""
+    """1 - t_i = (1 - end)^(i/steps): each step removes the same share of what is left of the noise.
+
+    Raises ``ValueError`` for the end 1 too, which no number of such steps reaches.
+    """
+    _check(steps, end)
+    if end == 1:
+        raise InputValueError("geometric steps never end at 1: use another grid, or an end below 1")
     return [1 - (1 - end) ** (i / steps) for i in range(steps)] + [end]
+
+
+def _check(steps: int, end: float) -> None:
+    if steps < 1:
+        raise InputValueError(f"sampling takes at least one step, got {steps}")
+    if not 0 < end <= 1:
+        raise InputValueError(f"sampling ends at a time in (0, 1], got {end}")
 
 
 GRIDS: dict[str, Grid] = {"uniform": uniform, "quadratic": quadratic, "geometric": geometric}

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Invertible
 
 
@@ -42,8 +43,13 @@ class ActNorm(Invertible):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Make the batch's channels zero-mean and of unit variance, the first time that it is called."""
+        """Make the batch's channels zero-mean and of unit variance, the first time that it is called.
+
+        Raises ``ValueError`` for an empty batch then.
+        """
         if not self.initialised:
+            if not x.numel():
+                raise InputValueError(f"actnorm is fitted to at least one input, got a batch of shape {tuple(x.shape)}")
             dims = [d for d in range(x.ndim) if d != 1]
             deviation = x.std(dims, correction=int(x.numel() > x.shape[1]))  # a single value has no spread
             self.mean.copy_(x.mean(dims))

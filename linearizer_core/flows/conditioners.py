@@ -41,7 +41,7 @@ class Modulation(nn.Module):
         self.linear = nn.Linear(EMBEDDING, 2 * channels)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        gamma, beta = self.linear(embedding).view(len(x), -1, *[1] * (x.ndim - 2)).chunk(2, 1)
+        gamma, beta = self.linear(embedding).view(len(x), self.linear.out_features, *[1] * (x.ndim - 2)).chunk(2, 1)
         return torch.addcmul(beta, x, 1 + gamma)
 
 

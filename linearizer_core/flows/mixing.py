@@ -60,7 +60,9 @@ class LUMixing(Invertible):
             return mix(self._solve(self.permutation.T), y), -self._log_det(y)
         columns = y.flatten(2).transpose(0, 1).flatten(1) if y.ndim > 2 else y.T
         solved = self._solve(self.permutation.T @ columns)
-        x = solved.view(channels, len(y), -1).transpose(0, 1).reshape(y.shape) if y.ndim > 2 else solved.T
+        if y.ndim == 2:
+            return solved.T, -self._log_det(y)
+        x = solved.view(channels, len(y), math.prod(y.shape[2:])).transpose(0, 1).reshape(y.shape)
         return x, -self._log_det(y)
 
     def _solve(self, columns: Tensor) -> Tensor:

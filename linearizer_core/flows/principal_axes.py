@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Invertible
 
 
@@ -34,6 +35,8 @@ class PrincipalAxes(Invertible):
     @torch.no_grad()
     def initialise(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         if not self.initialised:
+            if not x.numel():
+                raise InputValueError(f"principal axes are those of at least one input, got shape {tuple(x.shape)}")
             values = x.double()
             self.mean.copy_(values.mean(0))
             centred = values - values.mean(0)

@@ -12,9 +12,13 @@ class Squeeze(Invertible):
     """``(batch, c, h, w)`` to ``(batch, 4c, h/2, w/2)``: each 2×2 block becomes four channels."""
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if not len(x):  # which torch gives another shape
+            return x.reshape(0, 4 * x.shape[1], x.shape[2] // 2, x.shape[3] // 2), x.new_zeros(0)
         return pixel_unshuffle(x, 2), x.new_zeros(len(x))
 
     def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if not len(y):
+            return y.reshape(0, y.shape[1] // 4, 2 * y.shape[2], 2 * y.shape[3]), y.new_zeros(0)
         return pixel_shuffle(y, 2), y.new_zeros(len(y))
 
 

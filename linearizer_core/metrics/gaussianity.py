@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linearizer_core.errors import InputValueError
+
 
 @dataclass(frozen=True)
 class Gaussianity:
@@ -36,12 +38,16 @@ class Gaussianity:
 def gaussianity(x0: Tensor) -> Gaussianity:
     """The statistics of samples ``(n, *event)`` that tell them from N(0, I), in float64.
 
-    Raises ``ValueError`` for less than two samples, which have no spread.
+    Entries that are all equal have no skewness and no kurtosis: both are NaN.
+
+    Raises ``ValueError`` for less than two samples, which have no spread, and for samples without entries.
     """
     if len(x0) < 2:
-        raise ValueError(f"the spread of samples needs at least two of them, got {len(x0)}")
+        raise InputValueError(f"the spread of samples needs at least two of them, got {len(x0)}")
     x = x0.detach().flatten(1).double()
     dim = x.shape[1]
+    if not dim:
+        raise InputValueError("samples need at least one entry each, got none")
     squares = x.square().sum(1)
     pooled = x.flatten()
     centred = pooled - pooled.mean()

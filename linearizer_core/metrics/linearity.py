@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Invertible
 from linearizer_core.space import InducedSpace
 
@@ -42,43 +44,65 @@ class Penrose:
     fourth: float
 
 
-def relative_error(value: Tensor, expected: Tensor) -> float:
-    """‖value - expected‖ / ‖expected‖ over all entries, in float64."""
-    value, expected = value.double(), expected.double()
-    return float((value - expected).norm() / expected.norm())
+def relative_error(value: Tensor, expected: Tensor, *inputs: Tensor) -> float:
+    """‖value - expected‖ / ‖expected‖ over all entries, in float64; 0 where the two are equal.
+
+    ``inputs`` are what both were computed from: where ‖expected‖ is no more than the root of the dtype's epsilon of
+    their norms, what is left of it is largely their rounding, and the error is taken relative to them.
+
+    Raises ``ValueError`` for tensors of different shapes.
+    """
+    if value.shape != expected.shape:
+        raise InputValueError(
+            f"tensors of one shape are compared, got {tuple(value.shape)} and {tuple(expected.shape)}"
+        )
+    precision = torch.finfo(expected.dtype).eps if expected.is_floating_point() else 0.0
+    difference, scale = float(_norm(value.double() - expected.double())), float(_norm(expected))
+    size = sum(float(_norm(each)) for each in inputs)
+    if scale <= precision**0.5 * size:
+        scale = size
+    if difference == 0:
+        return 0.0
+    return difference / scale if scale else math.inf
+
+
+def _norm(x: Tensor) -> Tensor:
+    return x.double().norm()
 
 
 @torch.no_grad()
 def additivity(f: InducedMap, u: Tensor, v: Tensor) -> float:
     """The relative residual of f(u ⊕ v) = f(u) ⊕ f(v), taken in output pixels."""
-    return relative_error(f(f.domain.add(u, v)), f.codomain.add(f(u), f(v)))
+    return relative_error(f(f.domain.add(u, v)), f.codomain.add(f(u), f(v)), u, v)
 
 
 @torch.no_grad()
 def additivity_induced(f: InducedMap, u: Tensor, v: Tensor) -> float:
     """The relative residual of g_y(f(u ⊕ v)) = g_y(f(u)) + g_y(f(v)), in the norm in which f is linear."""
-    encode = f.codomain.encode
-    return relative_error(encode(f(f.domain.add(u, v))), encode(f(u)) + encode(f(v)))
+    encode, domain = f.codomain.encode, f.domain
+    z_u, z_v = domain.encode(u), domain.encode(v)
+    return relative_error(encode(f(domain.decode(z_u + z_v))), encode(f(u)) + encode(f(v)), z_u, z_v)
 
 
 @torch.no_grad()
 def homogeneity(f: InducedMap, v: Tensor, factor: float = 0.5) -> float:
     """The relative residual of f(a ⊙ v) = a ⊙ f(v), taken in output pixels."""
-    return relative_error(f(f.domain.scale(factor, v)), f.codomain.scale(factor, f(v)))
+    return relative_error(f(f.domain.scale(factor, v)), f.codomain.scale(factor, f(v)), v)
 
 
 @torch.no_grad()
 def homogeneity_induced(f: InducedMap, v: Tensor, factor: float = 0.5) -> float:
     """The relative residual of g_y(f(a ⊙ v)) = a g_y(f(v)), in the norm in which f is linear."""
-    encode = f.codomain.encode
-    return relative_error(encode(f(f.domain.scale(factor, v))), factor * encode(f(v)))
+    encode, domain = f.codomain.encode, f.domain
+    z = domain.encode(v)
+    return relative_error(encode(f(domain.decode(factor * z))), factor * encode(f(v)), z)
 
 
 @torch.no_grad()
 def idempotency(f: Callable[[Tensor], Tensor], x: Tensor) -> float:
     """The relative residual of f(f(x)) = f(x), taken in pixels: zero for a projection."""
     once = f(x)
-    return relative_error(f(once), once)
+    return relative_error(f(once), once, x)
 
 
 @torch.no_grad()
@@ -89,12 +113,12 @@ def penrose(f: InducedMap, pinv: Callable[[Tensor], Tensor], x: Tensor, y: Tenso
     next one. Raises ``ValueError`` for a single row of either: every map is symmetric on one vector.
     """
     if min(len(x), len(y)) < 2:
-        raise ValueError(f"symmetry needs at least two rows on both sides, got {len(x)} of x and {len(y)} of y")
+        raise InputValueError(f"symmetry needs at least two rows on both sides, got {len(x)} of x and {len(y)} of y")
     image, back = f(x), pinv(y)
     around, across = pinv(image), f(back)
     return Penrose(
-        first=relative_error(f(around), image),
-        second=relative_error(pinv(across), back),
+        first=relative_error(f(around), image, x),
+        second=relative_error(pinv(across), back, y),
         third=_asymmetry(f.codomain, y, across),
         fourth=_asymmetry(f.domain, x, around),
     )
@@ -105,10 +129,13 @@ def _asymmetry(space: InducedSpace, x: Tensor, image: Tensor) -> float:
     z, p = space.encode(x).double(), space.encode(image).double()
     z_next, p_next = z.roll(-1, 0), p.roll(-1, 0)
     difference = (p * z_next).sum(1) - (z * p_next).sum(1)
-    return float(difference.norm() / (z.norm(dim=1) * z_next.norm(dim=1)).norm())
+    scale = float((z.norm(dim=1) * z_next.norm(dim=1)).norm())
+    found = float(difference.norm())
+    return found / scale if scale else (math.inf if found else found)
 
 
 @torch.no_grad()
 def roundtrip(g: Invertible, x: Tensor) -> float:
     """The relative error of g⁻¹(g(x)) = x."""
-    return relative_error(g.inverse(g(x)[0])[0], x)
+    z = g(x)[0]
+    return relative_error(g.inverse(z)[0], x, z)

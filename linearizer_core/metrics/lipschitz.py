@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Chain
 
 
@@ -22,7 +23,7 @@ def local_lipschitz(function: Callable[[Tensor], Tensor], x: Tensor, iterations:
     Raises ``ValueError`` for less than one iteration.
     """
     if iterations < 1:
-        raise ValueError(f"power iteration needs at least one iteration, got {iterations}")
+        raise InputValueError(f"power iteration needs at least one iteration, got {iterations}")
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         y = function(x)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linearizer_core.errors import InputValueError, NotFiniteError
+
 NEIGHBOURS = 5
 """Of a point, up to which its ball reaches."""
 
@@ -34,11 +36,17 @@ class Neighbourhood:
 def neighbourhood(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Neighbourhood:
     """The four scores of ``fake`` against ``real``, both feature sets ``(count, features)``, in float64.
 
-    Raises ``ValueError`` for ``k`` below 1 and for a set of ``k`` or fewer.
+    Raises ``ValueError`` for ``k`` below 1, for a set of ``k`` or fewer, for sets of different dimensions or of none,
+    and where an entry is not finite.
     """
     real, fake = real.flatten(1).double(), fake.flatten(1).double()
     if not 1 <= k < min(len(real), len(fake)):
-        raise ValueError(f"k must be at least 1 and less than either set's size, got {k} of {len(real)}, {len(fake)}")
+        message = f"k must be at least 1 and less than either set's size, got {k} of {len(real)}, {len(fake)}"
+        raise InputValueError(message)
+    if real.shape[1] != fake.shape[1] or not real.shape[1]:
+        raise InputValueError(f"both sets must have as many features, got {real.shape[1]} and {fake.shape[1]}")
+    if not bool(real.isfinite().all() and fake.isfinite().all()):
+        raise NotFiniteError("neighbours need features that are finite: a distance to any other is none")
     real_radii, fake_radii = _radii(real, k), _radii(fake, k)
     balls = torch.zeros(len(fake), dtype=torch.int64, device=real.device)
     recalled = covered = 0

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from linearizer_core.errors import InputValueError, NotFiniteError
+
 PROJECTIONS = 512
 PROJECTION_SEED = 7
 
@@ -16,9 +18,11 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = PROJECTIONS, see
 
     The root of the mean over random unit directions of the squared one-dimensional W2. Sets of different
     sizes are compared at the quantiles of the smaller one. The directions depend on ``seed`` and the
-    dimension only.
+    dimension only. NaN where an entry is not finite.
+
+    Raises ``ValueError`` for an empty set, and for sets of different dimensions or of none.
     """
-    a, b = a.flatten(1).double(), b.flatten(1).double()
+    a, b = _two_sets(a, b, 1)
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(a.shape[1], projections, generator=generator, dtype=torch.float64).to(a.device)
     directions = directions / directions.norm(dim=0)
@@ -44,8 +48,14 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
     The squared 2-Wasserstein distance of the Gaussians fitted to both (Dowson & Landau, 1982), with unbiased
     covariances. tr (Σa Σb)^½ is the sum of the root eigenvalues of Σa^½ Σb Σa^½, which is symmetric.
+
+    Raises ``ValueError`` for a set of less than two, which has no covariance, for sets of different dimensions or of
+    none, and where an entry is not finite.
     """
-    a, b = a.double(), b.double()
+    a, b = _two_sets(a, b, 2)
+    for each in (a, b):
+        if not bool(each.isfinite().all()):
+            raise NotFiniteError("the Fréchet distance needs features that are finite")
     mean = (a.mean(0) - b.mean(0)).square().sum()
     cov_a, cov_b = torch.atleast_2d(torch.cov(a.T)), torch.atleast_2d(torch.cov(b.T))
     values, vectors = torch.linalg.eigh(cov_a)
@@ -55,7 +65,12 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def psnr(a: Tensor, b: Tensor, peak: float = 2.0) -> float:
-    """Peak signal-to-noise ratio in dB of images with values over a range of ``peak`` (2 for [-1, 1])."""
+    """Peak signal-to-noise ratio in dB of images with values over a range of ``peak`` (2 for [-1, 1]).
+
+    Raises ``ValueError`` for images of different shapes and where there are none.
+    """
+    if a.shape != b.shape or not a.numel():
+        raise InputValueError(f"images of one shape are compared, got {tuple(a.shape)} and {tuple(b.shape)}")
     error = (a.double() - b.double()).square().mean()
     return float("inf") if error == 0 else float(10 * torch.log10(peak**2 / error))
 
@@ -67,16 +82,25 @@ def kernel_distance(a: Tensor, b: Tensor, degree: int = 3, block: int = 2048) ->
     for sets of one distribution, whatever their sizes, and so can be negative. At most ``block`` × ``block`` values
     of the kernel are held at once.
 
-    Raises ``ValueError`` for a set of less than two.
+    Raises ``ValueError`` for a set of less than two, and for sets of different dimensions or of none.
     """
-    a, b = a.flatten(1), b.flatten(1)
-    if min(len(a), len(b)) < 2:
-        raise ValueError(f"the kernel distance needs two or more of each set, got {len(a)} and {len(b)}")
+    a, b = _two_sets(a, b, 2)
     within_a = _kernel_sum(a, a, degree, block) - _kernel_diagonal(a, degree, block)
     within_b = _kernel_sum(b, b, degree, block) - _kernel_diagonal(b, degree, block)
     across = _kernel_sum(a, b, degree, block)
     m, n = len(a), len(b)
     return float(within_a / (m * (m - 1)) + within_b / (n * (n - 1)) - 2 * across / (m * n))
+
+
+def _two_sets(a: Tensor, b: Tensor, least: int) -> tuple[Tensor, Tensor]:
+    """Both sets as ``(count, dim)`` in float64; raises ``ValueError`` where they cannot be compared."""
+    words = "one" if least == 1 else "two"
+    if min(len(a), len(b)) < least:
+        raise InputValueError(f"a distance needs {words} or more of each set, got {len(a)} and {len(b)}")
+    a, b = a.flatten(1).double(), b.flatten(1).double()
+    if a.shape[1] != b.shape[1] or not a.shape[1]:
+        raise InputValueError(f"both sets must have as many values each, got {a.shape[1]} and {b.shape[1]}")
+    return a, b
 
 
 def _kernel_sum(a: Tensor, b: Tensor, degree: int, block: int) -> Tensor:
@@ -115,12 +139,14 @@ def bits_per_dimension(log_likelihood: Tensor, dim: int, levels: int) -> Tensor:
     over the dequantisation it is at least -log2 P(q) / dim, P(q) being p's mass in the cells of the grey values q
     (Theis et al., 2016). log2(levels) is what the uniform density over all cells has.
 
-    Raises ``ValueError`` for less than two levels.
+    Raises ``ValueError`` for less than two levels and for images without pixels.
     """
+    if dim < 1:
+        raise InputValueError(f"an image has at least one value, got {dim}")
     return -(log_likelihood.double() / dim + math.log(_cell(levels))) / math.log(2)
 
 
 def _cell(levels: int) -> float:
     if levels < 2:
-        raise ValueError(f"images have two grey levels or more, got {levels}")
+        raise InputValueError(f"images have two grey levels or more, got {levels}")
     return 2 / (levels - 1)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
+
+from linearizer_core.errors import InputValueError
 
 WINDOW = 11
 SIGMA = 1.5
@@ -17,10 +21,12 @@ def ssim(a: Tensor, b: Tensor, peak: float = 2.0) -> Tensor:
     image; where the image is smaller, the largest odd window that fits. Pixels are in ±``peak`` / 2 and are shifted
     to [0, ``peak``] first, as the luminance term counts from black. Differentiable; 1 for equal images, its most.
 
-    Raises ``ValueError`` for images of different shapes.
+    Raises ``ValueError`` for images of different shapes, or without pixels.
     """
     if a.shape != b.shape:
-        raise ValueError(f"images of one shape are compared, got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise InputValueError(f"images of one shape are compared, got {tuple(a.shape)} and {tuple(b.shape)}")
+    if 0 in a.shape[1:]:
+        raise InputValueError(f"images need pixels, got {tuple(a.shape)}")
     height, width = a.shape[-2:]
     window = _gaussian(min(WINDOW, height - 1 + height % 2, width - 1 + width % 2), a)
     x, y = (image.reshape(-1, 1, height, width) + peak / 2 for image in (a, b))
@@ -31,7 +37,8 @@ def ssim(a: Tensor, b: Tensor, peak: float = 2.0) -> Tensor:
     c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x.square() + mean_y.square() + c1)
     structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
-    return (luminance * structure).reshape(len(a), -1).mean(1)
+    per_image = a.shape[1] * math.prod(mean_x.shape[1:])
+    return (luminance * structure).reshape(len(a), per_image).mean(1)
 
 
 def _gaussian(size: int, like: Tensor) -> Tensor:

@@ -5,24 +5,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from linearizer_core.operators.base import cutoff
+from linearizer_core.operators.base import cutoff, finite
 
 
 def effective_rank(singular_values: Tensor) -> float:
-    """exp of the entropy of the normalised singular values (Roy & Vetterli, 2007): 1 … their count."""
-    share = singular_values.double() / singular_values.double().sum()
+    """exp of the entropy of the normalised singular values (Roy & Vetterli, 2007): 1 … their count, 0 if all are 0.
+
+    Raises ``NotFiniteError`` for values that are not finite, as all functions here do.
+    """
+    values = finite(singular_values).double()
+    if not values.any():
+        return 0.0
+    share = values / values.sum()
     return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
 
 
 def energy_rank(singular_values: Tensor, fraction: float = 0.99) -> int:
-    """The fewest singular values whose squares hold ``fraction`` of the sum of all squares."""
-    energy = singular_values.double().square().sort(descending=True).values.cumsum(0)
+    """The fewest singular values whose squares hold ``fraction`` of the sum of all squares: 0 if all are 0."""
+    values = finite(singular_values).double()
+    if not values.any():
+        return 0
+    energy = (values / values.max()).square().sort(descending=True).values.cumsum(0)
     return int((energy < fraction * energy[-1]).sum()) + 1
 
 
 def stable_rank(singular_values: Tensor) -> float:
-    """‖A‖_F² / ‖A‖², the sum of the squares over the largest (Rudelson & Vershynin, 2007): 1 … their count."""
-    values = singular_values.double()
+    """‖A‖_F² / ‖A‖², the sum of the squares over the largest (Rudelson & Vershynin, 2007), 0 if all are 0."""
+    values = finite(singular_values).double()
+    if not values.any():
+        return 0.0
     return float((values / values.max()).square().sum())
 
 

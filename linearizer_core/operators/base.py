@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
@@ -9,6 +10,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+from linearizer_core.errors import InputValueError, NotFiniteError
 
 Result = TypeVar("Result")
 
@@ -113,7 +116,7 @@ class LinearOperator(ABC):
         total = self._plus(other)
         if total is None:
             total = other._plus(self)
-        return DenseOperator(self.to_dense() + other.to_dense()) if total is None else total
+        return _sum(self.to_dense(), other.to_dense(), self._terms(), other._terms()) if total is None else total
 
     def _plus(self, other: LinearOperator) -> LinearOperator | None:
         """A + other where A knows a structure for it."""
@@ -125,7 +128,7 @@ class LinearOperator(ABC):
     def shift(self, alpha: float) -> LinearOperator:
         """A + αI, for a square A."""
         dim = self._square("shifted by the identity")
-        return DenseOperator(self.to_dense() + alpha * self._eye(dim))
+        return _sum(self.to_dense(), alpha * self._eye(dim), self._terms())
 
     def power(self, n: int) -> LinearOperator:
         """Aⁿ for a square A by repeated squaring; a negative n takes powers of the inverse.
@@ -157,12 +160,12 @@ class LinearOperator(ABC):
     def svd(self, k: int | None = None) -> SVD:
         """The k leading singular triples; all ``min(out_dim, in_dim)`` when k is None."""
         k = self._count(k, min(self.shape))
-        u, s, vh = torch.linalg.svd(self.to_dense(), full_matrices=False)
+        u, s, vh = torch.linalg.svd(finite(self.to_dense()), full_matrices=False)
         return SVD(u[:, :k], s[:k], vh[:k].T)
 
     def singular_values(self) -> Tensor:
         """All ``min(out_dim, in_dim)`` singular values, descending."""
-        return torch.linalg.svdvals(self.to_dense())
+        return torch.linalg.svdvals(finite(self.to_dense()))
 
     def eig(self, k: int | None = None) -> Eigen:
         """The k eigenpairs of largest magnitude, all ``dim`` when k is None; orthonormal where A is symmetric.
@@ -170,7 +173,7 @@ class LinearOperator(ABC):
         Raises ``ValueError`` where A has not that many independent eigenvectors to working precision.
         """
         k = self._count(k, self._square("decomposed into eigenvectors"))
-        found = eigenpairs(self.to_dense())
+        found = eigenpairs(finite(self.to_dense()))
         return leading(found.values, found.vectors, k)
 
     def pinv(self, rcond: float | None = None) -> LinearOperator:
@@ -182,7 +185,7 @@ class LinearOperator(ABC):
 
     def row_projection(self, rcond: float | None = None) -> LinearOperator:
         """A⁺A, the orthogonal projection onto the row space, which A does not annihilate."""
-        _, s, vh = torch.linalg.svd(self.to_dense(), full_matrices=False)
+        _, s, vh = torch.linalg.svd(finite(self.to_dense()), full_matrices=False)
         kept = vh[s > self._cutoff(rcond)]
         return DenseOperator(kept.T @ kept)
 
@@ -192,7 +195,9 @@ class LinearOperator(ABC):
 
     def null_projection(self, rcond: float | None = None) -> LinearOperator:
         """I - A⁺A, the orthogonal projection onto the null space."""
-        return self.row_projection(rcond).scale(-1.0).shift(1.0)
+        _, s, vh = torch.linalg.svd(finite(self.to_dense()))
+        kept = vh[int((s > self._cutoff(rcond)).sum()) :]
+        return DenseOperator(kept.T @ kept)
 
     def solve(self, y: Tensor) -> Tensor:
         """A⁻¹ y for each row of ``(batch, dim)``, A square.
@@ -218,21 +223,32 @@ class LinearOperator(ABC):
         return self.to_dense().trace()
 
     def logdet(self) -> Tensor:
-        """log|det A| of a square A, -∞ where it is singular."""
-        self._square("given a determinant")
+        """log|det A| of a square A, -∞ where it is singular, also where nothing but rounding is left of its terms."""
+        dim = self._square("given a determinant")
+        if self._terms() is not None and self.rank() < dim:
+            return self.like.new_full((), -math.inf)
         return torch.linalg.slogdet(self.to_dense()).logabsdet
 
     def rank(self, rcond: float | None = None) -> int:
-        """The numerical rank: how many singular values exceed ``rcond`` times the largest."""
+        """The numerical rank: how many singular values exceed ``rcond`` times the largest, or ``cutoff``."""
         return int((self.singular_values() > self._cutoff(rcond)).sum())
 
     def _cutoff(self, rcond: float | None) -> float:
         """The threshold under which a singular value counts as zero."""
-        return float(cutoff(self.singular_values().detach(), max(self.shape), rcond))
+        return float(cutoff(self.singular_values().detach(), max(self.shape), rcond, self._terms()))
+
+    def _terms(self) -> Tensor | None:
+        """The size of the terms that the operator is a sum of, where they may be larger than it is."""
+        return None
 
     def condition(self) -> float:
-        """The ratio of the largest to the smallest singular value (infinite when singular)."""
+        """The ratio of the largest to the smallest singular value (infinite when singular).
+
+        Raises ``ValueError`` for an operator without singular values.
+        """
         values = self.singular_values().detach()
+        if not len(values):
+            raise InputValueError(f"an operator of shape {self.shape} has no singular values to compare")
         return float(values[0] / values[-1]) if values[-1] > 0 else float("inf")
 
     def _square(self, use: str) -> int:
@@ -251,10 +267,46 @@ class LinearOperator(ABC):
         return torch.eye(dim, dtype=self.like.dtype, device=self.like.device)
 
 
-def cutoff(values: Tensor, dim: int, rcond: float | None) -> Tensor:
-    """The absolute threshold under which a singular value counts as zero, numpy's and LAPACK's convention."""
-    relative = dim * torch.finfo(values.dtype).eps if rcond is None else rcond
-    return relative * (values.max() if len(values) else values.new_zeros(()))
+def cutoff(values: Tensor, dim: int, rcond: float | None = None, terms: Tensor | None = None) -> Tensor:
+    """The absolute threshold up to which singular ``values`` ``(count,)`` count as zero: the one rule of all ranks.
+
+    ``rcond`` times the largest value; without it, what rounding can leave: ``dim``, the larger side of the operator,
+    times the dtype's epsilon times the size of what was added up. That is the largest value (numpy's and LAPACK's
+    convention), or the size of the ``terms`` where these were larger and have cancelled.
+
+    Raises ``NotFiniteError`` for values that are not finite.
+    """
+    largest = finite(values).max() if len(values) else values.new_zeros(())
+    if rcond is not None:
+        return rcond * largest
+    size = largest if terms is None else torch.maximum(largest, terms.to(largest))
+    return dim * torch.finfo(values.dtype).eps * size
+
+
+def finite(matrix: Tensor) -> Tensor:
+    """The matrix, unless an entry is not finite: raises ``NotFiniteError``, where a solver may give anything."""
+    broken = int((~matrix.detach().isfinite()).sum())
+    if broken:
+        raise NotFiniteError(f"the operator has {broken} entries that are not finite, of {matrix.numel()}")
+    return matrix
+
+
+def size(matrix: Tensor) -> Tensor:
+    """√(‖A‖₁‖A‖_∞), a bound of the largest singular value of ``(…, m, n)`` that costs no decomposition, the largest.
+
+    Of a matrix of absolute values it is near that value, and it is 1 of the identity.
+    """
+    entries = matrix.detach().abs()
+    if not entries.numel():
+        return entries.new_zeros(())
+    # Root by root: the product of two sums could overflow.
+    return (entries.sum(-1).amax(-1).sqrt() * entries.sum(-2).amax(-1).sqrt()).max()
+
+
+def _sum(a: Tensor, b: Tensor, *terms: Tensor | None) -> DenseOperator:
+    """a + b, which knows the sizes of both and of what these are sums of."""
+    known = [size(a), size(b), *(each for each in terms if each is not None)]
+    return DenseOperator(a + b, torch.stack(known).sum())
 
 
 def pseudo_inverse(matrix: Tensor, threshold: float) -> Tensor:
@@ -292,16 +344,21 @@ def leading(values: Tensor, vectors: Tensor, k: int) -> Eigen:
     if values.is_complex() and not bool(values.imag.any()):
         values, vectors = values.real, vectors.real
     tolerance = torch.finfo(vectors.dtype).eps ** 0.5
-    if len(values) < k or float(torch.linalg.svdvals(vectors.detach())[-1]) < tolerance:
+    if len(values) < k or (k and float(torch.linalg.svdvals(vectors.detach())[-1]) < tolerance):
         raise ValueError(f"the operator has not {k} independent eigenvectors to working precision")
     return Eigen(values, vectors)
 
 
 @dataclass(frozen=True, eq=False)
 class DenseOperator(LinearOperator):
-    """An operator held as its matrix ``(out_dim, in_dim)``."""
+    """An operator held as its matrix ``(out_dim, in_dim)``.
+
+    ``terms`` is the ``size`` of what it was added up from, None where it is no sum: what is left of terms that cancel
+    is their rounding, and counts as zero.
+    """
 
     matrix: Tensor
+    terms: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -315,10 +372,13 @@ class DenseOperator(LinearOperator):
         return z @ self.matrix.T
 
     def adjoint(self) -> DenseOperator:
-        return DenseOperator(self.matrix.T)
+        return DenseOperator(self.matrix.T, self.terms)
 
     def scale(self, factor: float) -> DenseOperator:
-        return DenseOperator(factor * self.matrix)
+        return DenseOperator(factor * self.matrix, None if self.terms is None else abs(factor) * self.terms)
+
+    def _terms(self) -> Tensor | None:
+        return self.terms
 
     def to_dense(self) -> Tensor:
         return self.matrix

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linearizer_core.operators.base import SVD, Eigen, LinearOperator, leading, pseudo_inverse
+from linearizer_core.operators.base import SVD, Eigen, LinearOperator, finite, leading, pseudo_inverse, size
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,14 @@ class ConvolutionalOperator(LinearOperator):
     rfft2, which act independently of each other. Every method works on those matrices; none but ``to_dense`` and a
     full ``svd`` or ``eig``, whose results are dim×dim, forms anything of that size.
 
+    ``terms`` is the size of what the spectrum was added up from, as a dense operator has it.
+
     Raises ``ValueError`` where the spectrum is not that of images of this width.
     """
 
     spectrum: Tensor
     width: int
+    terms: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.spectrum.ndim != 4 or not self.spectrum.is_complex() or self.spectrum.shape[1] != self.width // 2 + 1:
@@ -107,20 +110,30 @@ class ConvolutionalOperator(LinearOperator):
         return images.flatten(1)
 
     def adjoint(self) -> ConvolutionalOperator:
-        return ConvolutionalOperator(self.spectrum.mH, self.width)
+        return ConvolutionalOperator(self.spectrum.mH, self.width, self.terms)
 
     def scale(self, factor: float) -> ConvolutionalOperator:
-        return ConvolutionalOperator(factor * self.spectrum, self.width)
+        terms = None if self.terms is None else abs(factor) * self.terms
+        return ConvolutionalOperator(factor * self.spectrum, self.width, terms)
 
     def shift(self, alpha: float) -> ConvolutionalOperator:
         self._square("shifted by the identity")
-        return ConvolutionalOperator(self.spectrum + alpha * self._eye(self.spectrum.shape[3]), self.width)
+        shifted = self.spectrum + alpha * self._eye(self.spectrum.shape[3])
+        return ConvolutionalOperator(shifted, self.width, self._size() + abs(alpha))
+
+    def _terms(self) -> Tensor | None:
+        return self.terms
+
+    def _size(self) -> Tensor:
+        return size(self.spectrum) if self.terms is None else torch.maximum(size(self.spectrum), self.terms)
 
     def _after(self, first: LinearOperator) -> ConvolutionalOperator | None:
         return ConvolutionalOperator(self.spectrum @ first.spectrum, self.width) if self._same_images(first) else None
 
     def _plus(self, other: LinearOperator) -> ConvolutionalOperator | None:
-        return ConvolutionalOperator(self.spectrum + other.spectrum, self.width) if self._same_images(other) else None
+        if not self._same_images(other):
+            return None
+        return ConvolutionalOperator(self.spectrum + other.spectrum, self.width, self._size() + other._size())
 
     def _same_images(self, other: LinearOperator) -> TypeGuard[ConvolutionalOperator]:
         return isinstance(other, ConvolutionalOperator) and (other.height, other.width) == (self.height, self.width)
@@ -139,12 +152,12 @@ class ConvolutionalOperator(LinearOperator):
     @property
     def _own(self) -> Tensor:
         """The real matrices at the frequencies that are their own conjugates."""
-        return self.spectrum.flatten(0, 1)[self._half.own].real
+        return finite(self.spectrum).flatten(0, 1)[self._half.own].real
 
     @property
     def _pairs(self) -> Tensor:
         """The complex matrices at one frequency of each conjugate pair."""
-        return self.spectrum.flatten(0, 1)[self._half.pairs]
+        return finite(self.spectrum).flatten(0, 1)[self._half.pairs]
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> ConvolutionalOperator:
         """A function of the matrix at each frequency, evaluated once a conjugate pair: the result is exactly real."""
@@ -177,6 +190,18 @@ class ConvolutionalOperator(LinearOperator):
 
         return self._each(project)
 
+    def null_projection(self, rcond: float | None = None) -> ConvolutionalOperator:
+        threshold = self._cutoff(rcond)
+
+        def project(matrices: Tensor) -> Tensor:
+            _, s, vh = torch.linalg.svd(matrices)
+            rows = vh.shape[-1]
+            null = torch.arange(rows, device=s.device) >= (s > threshold).sum(-1, keepdim=True)
+            kept = vh * null[..., None]
+            return kept.mH @ kept
+
+        return self._each(project)
+
     def _solve(self, y: Tensor) -> Tensor:
         return self._filter(y, lambda spectra: torch.linalg.solve(self.spectrum, spectra))
 
@@ -185,6 +210,8 @@ class ConvolutionalOperator(LinearOperator):
         return self._sum(lambda matrices: matrices.diagonal(dim1=1, dim2=2).real)
 
     def logdet(self) -> Tensor:
+        if self._terms() is not None and self.rank() < self._square("given a determinant"):
+            return self.like.new_full((), -math.inf)
         self._square("given a determinant")
         return self._sum(lambda matrices: torch.linalg.slogdet(matrices).logabsdet)
 

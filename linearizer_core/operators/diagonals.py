@@ -7,14 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linearizer_core.operators.base import SVD, Eigen, LinearOperator
+from linearizer_core.operators.base import SVD, Eigen, LinearOperator, finite
 
 
 @dataclass(frozen=True, eq=False)
 class DiagonalOperator(LinearOperator):
-    """diag(``values``) with values ``(dim,)``, stored and applied in O(dim)."""
+    """diag(``values``) with values ``(dim,)``, stored and applied in O(dim).
+
+    ``terms`` is the size of what they were added up from, as a dense operator has it.
+    """
 
     values: Tensor
+    terms: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -31,33 +35,43 @@ class DiagonalOperator(LinearOperator):
         return self
 
     def scale(self, factor: float) -> DiagonalOperator:
-        return DiagonalOperator(factor * self.values)
+        return DiagonalOperator(factor * self.values, None if self.terms is None else abs(factor) * self.terms)
 
     def shift(self, alpha: float) -> DiagonalOperator:
-        return DiagonalOperator(self.values + alpha)
+        return DiagonalOperator(self.values + alpha, self._size() + abs(alpha))
+
+    def _terms(self) -> Tensor | None:
+        return self.terms
+
+    def _size(self) -> Tensor:
+        values = self.values.detach().abs()
+        largest = values.max() if len(values) else values.new_zeros(())
+        return largest if self.terms is None else torch.maximum(largest, self.terms)
 
     def _after(self, first: LinearOperator) -> LinearOperator | None:
         return DiagonalOperator(self.values * first.values) if isinstance(first, DiagonalOperator) else None
 
     def _plus(self, other: LinearOperator) -> LinearOperator | None:
-        return DiagonalOperator(self.values + other.values) if isinstance(other, DiagonalOperator) else None
+        if not isinstance(other, DiagonalOperator):
+            return None
+        return DiagonalOperator(self.values + other.values, self._size() + other._size())
 
     def exp(self, t: float = 1.0) -> DiagonalOperator:
         return DiagonalOperator((t * self.values).exp())
 
     def singular_values(self) -> Tensor:
-        return self.values.abs().sort(descending=True).values
+        return finite(self.values).abs().sort(descending=True).values
 
     def svd(self, k: int | None = None) -> SVD:
         k = self._count(k, len(self.values))
-        order = self.values.abs().argsort(descending=True, stable=True)[:k]
+        order = finite(self.values).abs().argsort(descending=True, stable=True)[:k]
         v = self._axes(order)
         chosen = self.values[order]
         return SVD(v * torch.where(chosen < 0, -1.0, 1.0).to(v.dtype), chosen.abs(), v)
 
     def eig(self, k: int | None = None) -> Eigen:
         k = self._count(k, len(self.values))
-        order = self.values.abs().argsort(descending=True, stable=True)[:k]
+        order = finite(self.values).abs().argsort(descending=True, stable=True)[:k]
         return Eigen(self.values[order], self._axes(order))
 
     def _axes(self, order: Tensor) -> Tensor:
@@ -72,6 +86,9 @@ class DiagonalOperator(LinearOperator):
 
     def row_projection(self, rcond: float | None = None) -> DiagonalOperator:
         return DiagonalOperator((self.values.abs() > self._cutoff(rcond)).to(self.values.dtype))
+
+    def null_projection(self, rcond: float | None = None) -> DiagonalOperator:
+        return DiagonalOperator((self.values.abs() <= self._cutoff(rcond)).to(self.values.dtype))
 
     def _solve(self, y: Tensor) -> Tensor:
         return y / self.values

@@ -10,15 +10,16 @@ from torch import Tensor
 
 from linearizer_core.operators.base import (
     SVD,
-    DenseOperator,
     Eigen,
     LinearOperator,
     cached,
     cutoff,
     eigenpairs,
+    finite,
     is_symmetric,
     leading,
     pseudo_inverse,
+    size,
 )
 
 
@@ -96,7 +97,7 @@ class LowRankOperator(LinearOperator):
             return LowRankOperator(self.core + other.core, self.factors)
         core = torch.block_diag(self.core, other.core)
         if max(core.shape) >= max(self.shape):
-            return DenseOperator(self.to_dense() + other.to_dense())
+            return None
         return LowRankOperator(core, self.factors.beside(other.factors))
 
     def exp(self, t: float = 1.0) -> LinearOperator:
@@ -107,7 +108,13 @@ class LowRankOperator(LinearOperator):
         """The operator as Q_u K Q_vᵀ with orthonormal bases Q_u and Q_v of its factors: Q_u, K and Q_v."""
         q_u, r_u = torch.linalg.qr(self.factors.u)
         q_v, r_v = torch.linalg.qr(self.factors.v)
-        return q_u, r_u @ self.core @ r_v.T, q_v
+        return q_u, finite(r_u @ self.core @ r_v.T), q_v
+
+    def _terms(self) -> Tensor:
+        """The size of the products that U C Vᵀ adds up: with stacked factors they can cancel."""
+        q_u, _, q_v = self._orthonormal
+        left, right = (q.T @ factor for q, factor in ((q_u, self.factors.u), (q_v, self.factors.v)))
+        return size(left.abs() @ self.core.abs() @ right.abs().T)
 
     @cached
     def _triples(self) -> SVD:
@@ -145,13 +152,17 @@ class LowRankOperator(LinearOperator):
         s, v = self._triples.s, self._triples.v
         return OrthogonalProjection.of(v[:, s > self._cutoff(rcond)])
 
+    def null_projection(self, rcond: float | None = None) -> LinearOperator:
+        return self.row_projection(rcond).complement()
+
     def trace(self) -> Tensor:
         self._square("traced")
         return (self.core @ self.factors.gram).trace()
 
     def logdet(self) -> Tensor:
         """log|det A|: -∞ unless the factors span the whole space."""
-        self._square("given a determinant")
+        if self.rank() < self._square("given a determinant"):
+            return self.core.new_full((), -math.inf)
         return self.singular_values().log().sum()
 
     def to_dense(self) -> Tensor:
@@ -170,7 +181,7 @@ class OrthogonalProjection(LowRankOperator):
     @classmethod
     def onto(cls, vectors: Tensor, rcond: float | None = None) -> OrthogonalProjection:
         """The projection onto the span of the columns of ``vectors`` ``(dim, count)``, which may be dependent."""
-        _, s, vh = torch.linalg.svd(vectors.detach(), full_matrices=False)
+        _, s, vh = torch.linalg.svd(finite(vectors.detach()), full_matrices=False)
         keep = s > cutoff(s, max(vectors.shape), rcond)
         # As many independent combinations of the vectors as they have dimensions: unlike singular vectors, they have
         # gradients where singular values are repeated.
@@ -283,7 +294,7 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         u, v = self.factors.u, self.factors.v
         w, _ = torch.linalg.qr(u if u is v else torch.cat([u, v], 1))
         left = w.T @ u
-        k = left @ self.core @ (left if u is v else w.T @ v).T
+        k = finite(left @ self.core @ (left if u is v else w.T @ v).T)
         if u is v and is_symmetric(self.core):
             k = (k + k.T) / 2  # exactly symmetric, as the operator is
         return w, k + self.alpha * self._eye(w.shape[1])
@@ -333,7 +344,7 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         w, k = self._span
         threshold = self._cutoff(rcond)
         # Where U and V span everything there is no outside: adding 1/α and taking it away again would cost digits.
-        outside = 1 / self.alpha if self._outside() and abs(self.alpha) > threshold else 0.0
+        outside = 1 / self.alpha if self._outside() and self._alpha_counts(rcond) else 0.0
         core = pseudo_inverse(k, threshold) - outside * self._eye(len(k))
         return ScaledIdentityPlusLowRank(outside, core, Factors(w, w))
 
@@ -341,13 +352,32 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         w, k = self._span
         threshold = self._cutoff(rcond)
         _, s, qh = torch.linalg.svd(k)
-        if not self._outside() or abs(self.alpha) <= threshold:
+        if not self._outside() or not self._alpha_counts(rcond):
             return OrthogonalProjection.of(w @ qh[s > threshold].T)
         return OrthogonalProjection.of(w @ qh[s <= threshold].T).complement()
 
-    def _cutoff(self, rcond: float | None) -> float:
-        # α is exact: rounding is that of K, whose size decides what it can hide.
-        return float(cutoff(self.singular_values().detach(), self._span[0].shape[1], rcond))
+    def rank(self, rcond: float | None = None) -> int:
+        _, k = self._span
+        inside = int((torch.linalg.svdvals(k) > self._cutoff(rcond)).sum())
+        return inside + self._outside() * self._alpha_counts(rcond)
+
+    def null_projection(self, rcond: float | None = None) -> LinearOperator:
+        w, k = self._span
+        _, s, qh = torch.linalg.svd(k)
+        null = OrthogonalProjection.of(w @ qh[s <= self._cutoff(rcond)].T)
+        if self._alpha_counts(rcond) or not self._outside():
+            return null
+        return OrthogonalProjection.of(w @ qh[s > self._cutoff(rcond)].T).complement()
+
+    def _terms(self) -> Tensor:
+        """|α| and the size of U C Vᵀ, which can cancel."""
+        w, _ = self._span
+        left, right = (w.T @ factor for factor in (self.factors.u, self.factors.v))
+        return abs(self.alpha) + size(left.abs() @ self.core.abs() @ right.abs().T)
+
+    def _alpha_counts(self, rcond: float | None) -> bool:
+        """Whether α is more than rounding. It is one number: no sum over the dimension stands behind it."""
+        return abs(self.alpha) > float(cutoff(self.singular_values().detach(), 1, rcond, self._terms()))
 
     def _solve(self, y: Tensor) -> Tensor:
         w, k = self._span
@@ -360,6 +390,8 @@ class ScaledIdentityPlusLowRank(LinearOperator):
 
     def logdet(self) -> Tensor:
         """log|det(αI + UCVᵀ)| = (dim - r) log|α| + log|det(αI + CVᵀU)| (Sylvester's determinant theorem)."""
+        if self.rank() < self.shape[0]:
+            return self.core.new_full((), -math.inf)
         outside = self.shape[0] - len(self.core)
         if outside < 0:
             return torch.linalg.slogdet(self.to_dense()).logabsdet

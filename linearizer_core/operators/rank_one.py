@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from linearizer_core.operators.base import DenseOperator, LinearOperator, cached
+from linearizer_core.operators.base import DenseOperator, LinearOperator, cached, finite, size
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +78,14 @@ class RankOnePerturbed(LinearOperator):
         )
 
     def inverse(self) -> RankOnePerturbed:
-        """W⁻¹ = A⁻¹ - δ⁻¹ (A⁻¹u)(A⁻ᵀv)ᵀ; not finite where δ is 0."""
+        """W⁻¹ = A⁻¹ - δ⁻¹ (A⁻¹u)(A⁻ᵀv)ᵀ; not finite where δ is 0 or overflows."""
+        # An infinite δ would take the second term away, which is of the size of A⁻¹.
+        delta = torch.where(self.delta.isinf(), math.nan, self.delta)
         return RankOnePerturbed(
             self.matrix_inverse,
             self.matrix,
             -self.log_abs_det,
-            -self._solved / self.delta,
+            -self._solved / delta,
             self.v @ self.matrix_inverse,
         )
 
@@ -102,8 +104,13 @@ class RankOnePerturbed(LinearOperator):
 
     def _singular(self) -> bool:
         """Whether 1 and vᵀA⁻¹u cancel to rounding."""
-        size = 1 + self.v.norm() * self._solved.norm()
-        return bool(self.delta.abs() <= len(self.u) * torch.finfo(self.u.dtype).eps * size)
+        delta = finite(self.delta[None])[0].double()
+        terms = 1 + self.v.double().norm() * self._solved.double().norm()
+        return bool(delta.abs() <= len(self.u) * torch.finfo(self.u.dtype).eps * terms)
+
+    def _terms(self) -> Tensor:
+        """The sizes of A and of u vᵀ, which can cancel."""
+        return size(self.matrix) + size(self.u[:, None]) * size(self.v[:, None])
 
     def trace(self) -> Tensor:
         return self.matrix.trace() + self.u @ self.v
