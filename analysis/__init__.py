@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from analysis.configuration.configurations import best, by_configuration
+    from analysis.configuration.configurations import Configurations, best, by_configuration
     from analysis.configuration.ranking import Best
     from analysis.figures.maps import axes_versus_objective, heat_map
     from analysis.figures.parallel import parallel_coordinates
@@ -17,12 +17,22 @@ if TYPE_CHECKING:
     from analysis.figures.rank_curves import rank_curves
     from analysis.figures.steps import steps_versus_quality
     from analysis.figures.style import save
+    from analysis.record.example import example
     from analysis.record.runs import Counts, Record, RecordError, SweepInfo, load
     from analysis.render.cells import Cell, Column, Row
     from analysis.render.table import Table
+    from analysis.report.write import export, write_report, write_tables
+    from analysis.tables.anytime import anytime, best_so_far
     from analysis.tables.configurations import configurations
+    from analysis.tables.cost import cost, failures, provenance
+    from analysis.tables.importance import importance
+    from analysis.tables.interaction import interaction
     from analysis.tables.marginal import marginal
-    from analysis.tables.pairs import pivot
+    from analysis.tables.one_factor import one_factor
+    from analysis.tables.pairs import comparisons, pivot
+    from analysis.tables.pareto import front
+    from analysis.tables.scaling import scaling
+    from analysis.tables.steps import steps_to_quality
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
@@ -36,12 +46,22 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "figures.rank_curves": ["rank_curves"],
         "figures.steps": ["steps_versus_quality"],
         "figures.style": ["save"],
+        "record.example": ["example"],
         "record.runs": ["Counts", "Record", "RecordError", "SweepInfo", "load"],
         "render.cells": ["Cell", "Column", "Row"],
         "render.table": ["Table"],
+        "report.write": ["export", "write_report", "write_tables"],
+        "tables.anytime": ["anytime", "best_so_far"],
         "tables.configurations": ["configurations"],
+        "tables.cost": ["cost", "failures", "provenance"],
+        "tables.importance": ["importance"],
+        "tables.interaction": ["interaction"],
         "tables.marginal": ["marginal"],
-        "tables.pairs": ["pivot"],
+        "tables.one_factor": ["one_factor"],
+        "tables.pairs": ["comparisons", "pivot"],
+        "tables.pareto": ["front"],
+        "tables.scaling": ["scaling"],
+        "tables.steps": ["steps_to_quality"],
     },
 )
 
@@ -49,25 +69,42 @@ __all__ = [
     "Best",
     "Cell",
     "Column",
+    "Configurations",
     "Counts",
     "Record",
     "RecordError",
     "Row",
     "SweepInfo",
     "Table",
+    "anytime",
     "axes_versus_objective",
     "best",
+    "best_so_far",
     "by_configuration",
+    "comparisons",
     "configurations",
+    "cost",
+    "example",
+    "export",
+    "failures",
+    "front",
     "heat_map",
+    "importance",
+    "interaction",
     "load",
     "marginal",
+    "one_factor",
     "parallel_coordinates",
     "pareto",
     "pivot",
+    "provenance",
     "rank_curves",
     "samples",
     "save",
+    "scaling",
     "spectrum",
+    "steps_to_quality",
     "steps_versus_quality",
+    "write_report",
+    "write_tables",
 ]

@@ -18,10 +18,22 @@ class Configurations:
 
     Whatever is made of a record takes one of these in its place, so that several tables of one record share the
     work. Its frames are to be read: a copy may be changed.
+
+    >>> import analysis
+    >>> configurations = analysis.Configurations(analysis.example())
+    >>> configurations.best.name
+    't011'
+    >>> configurations.ranked["name"].head(3).tolist()
+    ['t011', 't007', 't010']
+    >>> analysis.marginal(configurations, "model.flow.depth")
+    <Table marginal-depth, 3 × 6>
     """
 
     def __init__(self, record: Record) -> None:
         self.record = record
+
+    def __repr__(self) -> str:
+        return f"<Configurations of {self.record.names}; {self.record.counts}>"
 
     @classmethod
     def of(cls, source: Recorded) -> Configurations:
@@ -83,6 +95,13 @@ def by_configuration(record: Recorded, kinds: Sequence[str] = KINDS) -> pd.DataF
     ``seeds`` (how many have a part in the means, missing for references) and ``used`` (their trials), then one
     column an axis, and for each metric its mean, and in ``"<metric> ci95"`` half the width of the mean's 95 %
     confidence interval (Student t), NaN for one seed.
+
+    >>> import analysis
+    >>> frame = analysis.by_configuration(analysis.example(), ["search"])
+    >>> frame[["name", "model.flow.depth", "seeds", "state"]].head(2)
+       name  model.flow.depth  seeds     state
+    0  t000                 1      2  finished
+    1  t001                 1      2  finished
     """
     return Configurations.of(record).of_kinds(kinds)
 
@@ -92,5 +111,10 @@ def best(record: Recorded) -> Best | None:
 
     Those that keep to the constraints come first; None while no configuration has finished. Raises ``RecordError``
     where nobody has the first objective.
+
+    >>> import analysis
+    >>> top = analysis.best(analysis.example())
+    >>> top.name, top.overrides, round(top.mean, 2)
+    ('t011', {'model.flow.depth': 4, 'model.operator.rank': 32}, 42.16)
     """
     return Configurations.of(record).best

@@ -16,7 +16,13 @@ from analysis.record.runs import KINDS, Direction, Record
 
 @dataclass(frozen=True)
 class Best:
-    """The best configuration: its place in the space, the mean of its first objective, and its trials."""
+    """The best configuration: its place in the space, the mean of its first objective, and its trials.
+
+    >>> import analysis
+    >>> top = analysis.best(analysis.example())
+    >>> top.metric, top.direction, top.trials
+    ('quality/classifier_fd_collapsed', 'min', ('t011-s0', 't011-s1'))
+    """
 
     sweep: str
     name: str

@@ -55,6 +55,11 @@ def axes_versus_objective(record: Recorded, x: str, y: str, metric: str | None =
 
     Stopped ones are hollow, failed ones crosses; the best is ringed. Raises ``RecordError`` for an unknown
     axis or metric, and where no configuration has a value.
+
+    >>> import analysis
+    >>> figure = analysis.axes_versus_objective(analysis.example(), "model.flow.depth", "model.operator.rank")
+    >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+    ('depth', 'rank')
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -103,6 +108,11 @@ def heat_map(
 
     Depth across and rank upwards by default. The best pair is framed, ``≈`` marks what is not significantly
     different from it, hatched pairs have no value. Raises ``RecordError`` as ``pivot`` does.
+
+    >>> import analysis
+    >>> figure = analysis.heat_map(analysis.example())
+    >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+    ('depth', 'rank')
     """
     configurations = Configurations.of(record)
     record = configurations.record

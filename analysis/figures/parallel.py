@@ -39,6 +39,11 @@ def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None)
 
     Coloured by the first objective; the best is thick, what did not finish is grey. ``metrics`` are the vertical
     lines behind those of the axes. Raises ``RecordError`` for an unknown metric and where nothing finished.
+
+    >>> import analysis
+    >>> figure = analysis.parallel_coordinates(analysis.example())
+    >>> len(figure.marks)
+    12
     """
     configurations = Configurations.of(record)
     record = configurations.record

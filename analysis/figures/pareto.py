@@ -38,6 +38,11 @@ def pareto(record: Recorded, x: str | None = None, y: str | None = None, *, uneq
     ``y`` is the first objective by default, ``x`` the second or, of a sweep with one, the size or cost of sampling.
     Bars are 95 % Student t intervals over seeds. Raises ``RecordError`` for an unknown metric, where there is no
     second one or nothing finished, and for unequal training, unless ``unequal``.
+
+    >>> import analysis
+    >>> figure = analysis.pareto(analysis.example())
+    >>> figure.axes[0].get_xlabel()
+    'cost/params (lower is better)'
     """
     configurations = Configurations.of(record)
     record = configurations.record

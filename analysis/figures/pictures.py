@@ -39,6 +39,13 @@ def spectrum(record: Recorded) -> Chart:
 
     Above is the best configuration, by its first seed; where nothing is best, the first one that has spectra. Raises
     ``RecordError`` where no finished trial of the search has a ``spectra.csv``.
+
+    >>> import analysis
+    >>> try:
+    ...     analysis.spectrum(analysis.example())
+    ... except analysis.RecordError as error:
+    ...     print(error)
+    digits: no finished trial of the search has a spectra.csv beside its journal
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -81,6 +88,13 @@ def samples(record: Recorded, name: str | None = None, most: int = MOST_GRIDS) -
     Of the search's configurations in the order of a table, ``most`` at most, of the first seed that left pictures. By
     default these are of the collapsed operator or, of a family without one, the first that there are. Raises
     ``RecordError`` where nobody left the picture.
+
+    >>> import analysis
+    >>> try:
+    ...     analysis.samples(analysis.example())
+    ... except analysis.RecordError as error:
+    ...     print(error)
+    digits: the trials of the search left no picture
     """
     configurations = Configurations.of(record)
     record = configurations.record

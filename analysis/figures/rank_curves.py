@@ -41,6 +41,11 @@ def rank_curves(
     Lines go through means of the finished configurations of the search; small dots are the replicates (seeds, or
     configurations where these differ in something else), bars 95 % Student t intervals. References are dotted.
     Raises ``RecordError`` for unknown names, where nothing has a value, and for unequal training, unless ``unequal``.
+
+    >>> import analysis
+    >>> figure = analysis.rank_curves(analysis.example())
+    >>> figure.axes[0].get_xlabel()
+    'rank'
     """
     configurations = Configurations.of(record)
     record = configurations.record

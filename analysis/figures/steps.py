@@ -54,6 +54,11 @@ def steps_versus_quality(record: Recorded, metric: str | None = None) -> Chart:
     images, dotted. Bands are 95 % Student t intervals over seeds: of every line up to six, otherwise of the best and
     of what was confirmed. ``metric`` is a curve (``nfe/<quality metric>``, or what is behind the slash), by default
     that of the first objective. Raises ``RecordError`` where nobody has it.
+
+    >>> import analysis
+    >>> figure = analysis.steps_versus_quality(analysis.example())
+    >>> figure.axes[0].get_xlabel()
+    'solver steps k'
     """
     configurations = Configurations.of(record)
     record = configurations.record

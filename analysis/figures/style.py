@@ -121,7 +121,14 @@ def rendered(figure: Figure, format: Format) -> bytes:
 
 
 def save(figure: Figure, path: Path, formats: Sequence[Format] = ("png", "svg")) -> list[Path]:
-    """Write ``path`` (without ending) in each format, the same bytes each time; clears the figure."""
+    """Write ``path`` (without ending) in each format, the same bytes each time; clears the figure.
+
+    >>> from pathlib import Path
+    >>> import analysis
+    >>> figure = analysis.pareto(analysis.example())
+    >>> [path.name for path in analysis.save(figure, Path("front"), ["svg"])]
+    ['front.svg']
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for format in formats:

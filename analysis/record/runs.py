@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import html
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -28,6 +29,12 @@ class Counts:
 
     ``resumed`` took more than one attempt; ``reused`` took over the result of an identical finished trial;
     ``duplicated`` ran although another of the sweep has their kind, configuration and seed; ``warned`` have warnings.
+
+    >>> import analysis
+    >>> print(analysis.example().counts)
+    32 trials: 32 finished
+    >>> analysis.example().counts.finished
+    32
     """
 
     trials: int
@@ -53,7 +60,7 @@ class Counts:
         return (f"{total}: {states}" if states else total) + (f"; {notes}" if notes else "")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Record:
     """One or more sweeps, read.
 
@@ -70,11 +77,39 @@ class Record:
 
     Both are ordinary frames. ``sweep``, ``kind``, ``state``, and what identifies a row of ``curves``, are
     categorical; whole numbers and truth values are nullable.
+
+    >>> import analysis
+    >>> record = analysis.example()
+    >>> record.runs.shape, record.curves.columns.tolist()
+    ((32, 167), ['sweep', 'trial', 'metric', 'step', 'value'])
+    >>> record.axes
+    ['model.flow.depth', 'model.operator.rank']
     """
 
     sweeps: list[SweepInfo]
     runs: pd.DataFrame
     curves: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return f"<Record of {self.names}; {self.counts}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: a row a sweep."""
+        trials = self.runs["sweep"].value_counts()
+        rows = [
+            (
+                sweep.name,
+                sweep.family,
+                sweep.state,
+                ", ".join(sweep.axes),
+                ", ".join(sweep.objective),
+                trials[sweep.name],
+            )
+            for sweep in self.sweeps
+        ]
+        head = "".join(f"<th>{name}</th>" for name in ("sweep", "family", "state", "axes", "objective", "trials"))
+        body = "".join(f"<tr>{''.join(f'<td>{html.escape(str(value))}</td>' for value in row)}</tr>" for row in rows)
+        return f"<table><caption>{html.escape(str(self.counts))}</caption><tr>{head}</tr>{body}</table>"
 
     @property
     def axes(self) -> list[str]:
@@ -155,6 +190,11 @@ def load(
     docs/analysis.md says what MLflow cannot know.
 
     Raises ``RecordError`` naming the path, server or line that cannot be read, and what would be right.
+
+    >>> import analysis
+    >>> record = analysis.load("runs")
+    >>> record.names, len(record.runs)
+    ('demo', 2)
     """
     sources = [source] if isinstance(source, str | os.PathLike) else list(source)
     parts: list[Part] = []

@@ -15,14 +15,27 @@ STATES = ("finished", "stopped", "failed", "interrupted", "running")
 
 
 class RecordError(LinsweepError, ValueError):
-    """A record that cannot be read or cannot answer; the message names the file or the key."""
+    """A record that cannot be read or cannot answer; the message names the file or the key.
+
+    >>> import analysis
+    >>> try:
+    ...     analysis.marginal(analysis.example(), "depht")
+    ... except analysis.RecordError as error:
+    ...     print(error)
+    digits: no axis 'depht'; known: model.flow.depth, model.operator.rank
+    """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SweepInfo:
     """A sweep: times in UNIX seconds, ``best`` the trial ids of the best configuration.
 
     ``source`` names the file or the server that it was read from, ``document`` is all of ``sweep.json``.
+
+    >>> import analysis
+    >>> sweep = analysis.example().sweep("digits")
+    >>> sweep.seeds, sweep.dimension("model.flow.depth")
+    (2, {'grid': [1, 2, 4]})
     """
 
     name: str
@@ -37,6 +50,9 @@ class SweepInfo:
     provenance: Mapping[str, Any]
     best: tuple[str, ...] | None
     document: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<SweepInfo {self.name}: {self.family or 'of no family'}, {self.state}, over {', '.join(self.axes)}>"
 
     @classmethod
     def parse(cls, text: str | bytes, source: str) -> SweepInfo:

@@ -23,6 +23,11 @@ class Cell:
     ``half_width`` is of a symmetric 95 % confidence interval, ``interval`` the ends of another one; ``count`` says
     how many the value is the mean of and ``of`` how many there should have been. ``marker`` stands behind the
     value, ``reason`` in the place of one that is missing.
+
+    >>> import analysis
+    >>> cell = analysis.Cell(12.345, half_width=0.67, count=3)
+    >>> analysis.Column("mean", "mean").text(cell)
+    '12.35 ± 0.67 (3)'
     """
 
     value: Value = None
@@ -72,7 +77,12 @@ class Digits(NamedTuple):
 
 @dataclass(frozen=True)
 class Column:
-    """``header`` as it is shown, ``key`` as CSV names it, ``spec`` the format of its numbers without an error."""
+    """``header`` as it is shown, ``key`` as CSV names it, ``spec`` the format of its numbers without an error.
+
+    >>> import analysis
+    >>> analysis.Column("mean", "mean", spec=".1f").text(analysis.Cell(0.25))
+    '0.2'
+    """
 
     header: str
     key: str
@@ -114,7 +124,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells in the order of the columns; rows of one ``block`` stand together below its name."""
+    """Cells in the order of the columns; rows of one ``block`` stand together below its name.
+
+    >>> import analysis
+    >>> row = analysis.Row((analysis.Cell("flat"), analysis.Cell(0.5)), marker="†")
+    >>> [cell.value for cell in row.cells]
+    ['flat', 0.5]
+    """
 
     cells: tuple[Cell, ...]
     block: str = ""

@@ -16,7 +16,25 @@ from analysis.render.terminal import terminal
 
 
 class Table(Content):
-    """Columns and rows with a title and notes; ``name`` is for file names and LaTeX labels."""
+    """Columns and rows with a title and notes; ``name`` is for file names and LaTeX labels.
+
+    >>> import analysis
+    >>> columns = (analysis.Column("name", "name", "left"), analysis.Column("loss", "loss", spec=".2f"))
+    >>> rows = (analysis.Row((analysis.Cell("flat"), analysis.Cell(0.5))),)
+    >>> table = analysis.Table("losses", "Losses", columns, rows)
+    >>> table
+    <Table losses, 1 × 2>
+    >>> print(table.to_csv(), end="")
+    name,loss
+    flat,0.5
+    """
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name}, {len(self.rows)} × {len(self.columns)}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        return self.to_html()
 
     def to_rich(self, width: int | None = None) -> rich.table.Table:
         """The table for a terminal of ``width`` cells; the last columns are left out, and named, where it is narrow."""

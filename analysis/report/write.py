@@ -45,6 +45,14 @@ def write_tables(
 
     Raises ``RecordError`` for a folder that cannot be read, for an unknown metric or axis, and for a comparison of
     unequal training that was asked for by name without ``unequal``.
+
+    >>> from pathlib import Path
+    >>> import analysis
+    >>> written = analysis.write_tables([Path("runs/demo")])
+    >>> [table.name for table in written.tables]
+    ['configurations', 'marginal-depth', 'marginal-rank', 'marginal-lr']
+    >>> sorted(path.suffix for path in written.files[:4])
+    ['.csv', '.html', '.md', '.tex']
     """
     configurations = Configurations(load(folders))
     record = configurations.record
@@ -65,6 +73,12 @@ def write_report(
     not support is left out, and said in ``refused``.
 
     Raises ``RecordError`` for a folder that cannot be read and for an unknown metric.
+
+    >>> from pathlib import Path
+    >>> import analysis
+    >>> written = analysis.write_report([Path("runs/demo")])
+    >>> str(written.files[0])
+    'runs/demo/report/report.html'
     """
     configurations = Configurations(load(folders))
     record = configurations.record
@@ -87,7 +101,13 @@ def write_report(
 
 
 def export(folders: Sequence[Path], path: Path | None = None) -> Path:
-    """Write sweeps to one Parquet file that ``load`` reads; by default ``<names>.parquet`` beside their folders."""
+    """Write sweeps to one Parquet file that ``load`` reads; by default ``<names>.parquet`` beside their folders.
+
+    >>> from pathlib import Path
+    >>> import analysis
+    >>> str(analysis.export([Path("runs/demo")]))
+    'runs/demo.parquet'
+    """
     record = load(folders)
     names = "+".join(sweep.name for sweep in record.sweeps)
     return record.export(path or folders[0].parent / f"{names}.parquet")

@@ -31,6 +31,13 @@ def best_so_far(
     trial, or ``trials``. A configuration has its value, the mean over its seeds, when its last seed ends; one that
     was stopped early or failed spends without finding (``unequal``: its last value counts). Raises ``RecordError``
     for an unknown metric, ``gpu_hours`` without GPUs, and for unequal training, unless ``unequal``.
+
+    >>> import analysis
+    >>> curve = analysis.best_so_far(analysis.example(), unit="trials")
+    >>> curve[["spent", "best"]].round(1).tail(2)
+        spent  best
+    10   22.0  45.5
+    11   24.0  42.2
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -81,6 +88,10 @@ def anytime(record: Recorded, metric: str | None = None, unit: Unit = "seconds",
     to there, and the spending until the value is reached that every sweep reaches. With two replicates or more of
     each the best method is tested against the others (Welch's t, Holm for all pairs). Raises ``RecordError`` as
     ``best_so_far`` does, and where a sweep has found nothing.
+
+    >>> import analysis
+    >>> analysis.anytime(analysis.example())
+    <Table anytime, 1 × 9>
     """
     configurations = Configurations.of(record)
     record = configurations.record

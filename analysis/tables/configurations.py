@@ -26,6 +26,10 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
     ``metrics`` are the metric columns; by default objectives, test scores, the quality at the fewest and the
     most steps, linearity and size, without timings. ``ci`` is how intervals over seeds are made. Raises
     ``RecordError`` for a metric that nobody recorded.
+
+    >>> import analysis
+    >>> analysis.configurations(analysis.example(), ["quality/swd_collapsed", "cost/params"])
+    <Table configurations, 17 × 7>
     """
     configurations = Configurations.of(record)
     record = configurations.record

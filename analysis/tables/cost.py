@@ -20,7 +20,13 @@ LONGEST = 300
 
 
 def cost(record: Record) -> Table:
-    """Trials and hours by what they were for and what they came to: what was spent on nothing is a row like others."""
+    """Trials and hours by what they were for and what they came to: what was spent on nothing is a row like others.
+
+    >>> import analysis
+    >>> table = analysis.cost(analysis.example())
+    >>> [row.cells[1].value for row in table.rows]
+    [24, 3, 2, 3, 32]
+    """
     runs = record.runs
     total = float(runs["seconds"].sum()) / 3600
     rows = []
@@ -64,7 +70,12 @@ def _wall(sweep: SweepInfo) -> str:
 
 
 def failures(record: Record) -> Table:
-    """The trials that failed or were interrupted, where, and why, and those that have warnings."""
+    """The trials that failed or were interrupted, where, and why, and those that have warnings.
+
+    >>> import analysis
+    >>> analysis.failures(analysis.example()).notes
+    ('0 of 32 trials failed, 0 were interrupted.',)
+    """
     runs = record.runs
     odd = runs["state"].isin(["failed", "interrupted"]) | runs["warnings"].notna()
     rows = []
@@ -92,7 +103,13 @@ def _short(text: str) -> str:
 
 
 def provenance(record: Record) -> Table:
-    """Each sweep's search, code, packages, machine and data, a column a sweep."""
+    """Each sweep's search, code, packages, machine and data, a column a sweep.
+
+    >>> import analysis
+    >>> table = analysis.provenance(analysis.example())
+    >>> [row.cells[0].value for row in table.rows][:4]
+    ['state', 'id', 'started', 'family']
+    """
     told = [_provenance(sweep) for sweep in record.sweeps]
     names = list(dict.fromkeys(name for each in told for name in each))
     rows = [Row((Cell(name), *(Cell(each.get(name, "")) for each in told))) for name in names]

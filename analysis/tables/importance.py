@@ -126,6 +126,11 @@ def importance(record: Recorded, metric: str | None = None, *, resamples: int = 
     have three or more, otherwise over ``resamples`` bootstraps of the configurations. ``metric`` is the first
     objective by default. Raises ``RecordError`` for an unknown metric, one of which neither more nor less is better,
     fewer than ten configurations with a value, one value of them all, and for unequal training, unless ``unequal``.
+
+    >>> import analysis
+    >>> table = analysis.importance(analysis.example(), resamples=3)
+    >>> [row.cells[0].value for row in table.rows]
+    ['rank', 'depth']
     """
     configurations = Configurations.of(record)
     record = configurations.record

@@ -35,6 +35,11 @@ def interaction(
     where the spec or the values have them so (``linear``). ``metric`` is the first objective by default. Raises
     ``RecordError`` for an unknown axis or metric, where there are too few values, and for unequal training, unless
     ``unequal``.
+
+    >>> import analysis
+    >>> table = analysis.interaction(analysis.example(), "model.flow.depth", "model.operator.rank")
+    >>> [(row.cells[0].value, row.cells[2].value) for row in table.rows]
+    [('depth', 2), ('rank', 3), ('depth × rank', 6), ('residual', 12)]
     """
     configurations = Configurations.of(record)
     record = configurations.record

@@ -27,6 +27,11 @@ def marginal(
     interval; then how many were stopped early or failed there, which have no part in the mean (with ``unequal``,
     stopped ones have). ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or
     metric, and where finished configurations were not trained alike, unless ``unequal``.
+
+    >>> import analysis
+    >>> table = analysis.marginal(analysis.example(), "model.flow.depth")
+    >>> [(row.cells[0].value, round(row.cells[3].value, 1)) for row in table.rows]
+    [('1', 91.4), ('2', 69.5), ('4', 70.7)]
     """
     configurations = Configurations.of(record)
     record = configurations.record

@@ -36,6 +36,10 @@ def one_factor(
     across the table, and effect sizes. ``metric`` is the first objective by default. Raises ``RecordError`` for an
     unknown name or metric, where nothing differs from the base in one axis, and for unequal training, unless
     ``unequal``.
+
+    >>> import analysis
+    >>> analysis.one_factor(analysis.example(), base="t011")
+    <Table one-factor, 7 × 8>
     """
     configurations = Configurations.of(record)
     record = configurations.record

@@ -32,6 +32,10 @@ def pivot(
     significantly different from it is marked. Controls and references stand below, in a column of their own.
     ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or metric, and where
     configurations were stopped early or not trained alike, unless ``unequal``.
+
+    >>> import analysis
+    >>> analysis.pivot(analysis.example(), "model.operator.rank", "model.flow.depth")
+    <Table pivot-rank-depth, 8 × 5>
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -79,6 +83,10 @@ def comparisons(
     Difference of means with its interval, p after Holm's correction for all pairs and before, Wilcoxon's p where
     there are six pairs or more, and effect sizes. Raises ``RecordError`` as ``pivot`` does, and where nothing is
     the best.
+
+    >>> import analysis
+    >>> analysis.comparisons(analysis.example(), "model.flow.depth")
+    <Table comparisons-depth, 3 × 8>
     """
     configurations = Configurations.of(record)
     record = configurations.record

@@ -39,6 +39,11 @@ def front(
     notes have the share of the box between the best values and the ``reference`` (by default the worst values of
     all finished configurations) that the front dominates, for up to three objectives. Raises ``RecordError`` for an
     unknown metric, fewer than two objectives, nothing finished, and for unequal training, unless ``unequal``.
+
+    >>> import analysis
+    >>> table = analysis.front(analysis.example())
+    >>> [row.cells[0].value for row in table.rows]
+    ['t011', 't007', 't006', 't003', 't002', 't001', 't000']
     """
     configurations = Configurations.of(record)
     record = configurations.record

@@ -27,6 +27,10 @@ def scaling(record: Recorded, metric: str | None = None, *, unequal: bool = Fals
     all configurations. Every line says plainly where the data do not support it. ``metric`` is the first objective
     by default. Raises ``RecordError`` for an unknown metric, where no axis has three values, and for unequal
     training, unless ``unequal``.
+
+    >>> import analysis
+    >>> analysis.scaling(analysis.example())
+    <Table scaling, 14 × 10>
     """
     configurations = Configurations.of(record)
     record = configurations.record

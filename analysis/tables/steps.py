@@ -28,6 +28,10 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
     ``target`` the quality to be reached, by default 5 % worse than the best curve's last value. Means over seeds with
     95 % Student t intervals; steps only over the seeds that reach it, and how many do. Raises ``RecordError`` where
     nobody has the curve.
+
+    >>> import analysis
+    >>> analysis.steps_to_quality(analysis.example(), "classifier_fd", target=60.0)
+    <Table steps, 14 × 6>
     """
     configurations = Configurations.of(record)
     record = configurations.record

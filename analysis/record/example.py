@@ -1,0 +1,18 @@
+"""The record that ships with the package, to try things on."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from analysis.record.runs import Record, load
+
+
+def example() -> Record:
+    """The record of a sweep over depth and rank on 8×8 digits: 12 configurations at two seeds, controls, references.
+
+    >>> import analysis
+    >>> analysis.example()
+    <Record of digits; 32 trials: 32 finished>
+    """
+    with resources.as_file(resources.files("analysis").joinpath("examples", "digits.parquet")) as path:
+        return load(path)
