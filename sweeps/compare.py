@@ -15,6 +15,7 @@ from rich.text import Text
 
 from linearizer_core.experiment.journal import outcome, read
 from linearizer_core.experiment.nested import flatten
+from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.spec.validation import InputError, Problem, suggestion
@@ -28,6 +29,19 @@ class Side:
     state: str
     leaves: Mapping[str, Any]
     metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """Trials or sweeps side by side, in the order in which they were named."""
+
+    sides: Sequence[Side]
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(side.name for side in self.sides)})"
+
+    def _repr_html_(self) -> str:
+        return html(render(self.sides))
 
 
 def side_of(text: str, find: Callable[[str], Path]) -> Side:

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from sweeps.execution.bridge import Bridge
-from sweeps.execution.close import LaunchResult, close
+from sweeps.execution.close import close
 from sweeps.execution.executor import Executor, run_trials
 from sweeps.execution.plan import Plan, make_plan
 from sweeps.execution.references import reference_trials
@@ -23,6 +23,7 @@ from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record, write_record
 from sweeps.record.writers import await_writers, only_launch
+from sweeps.result import LaunchResult
 from sweeps.search.study_copy import StudyCopy
 from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from linearizer_core.experiment.journal import ENDED, outcome
 from sweeps.execution.stop import stop_reason
+from sweeps.notebook import html
 from sweeps.record.ledger import Ledger
 from sweeps.record.lock import taken
 from sweeps.record.paths import SweepPaths
@@ -24,7 +25,7 @@ from sweeps.tracking.cursors import unsent
 from sweeps.tracking.views import comparison_link
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Status:
     """Trials by state, of how many, of which ``reused``; what is spent, in hours, and what would be at the end.
 
@@ -44,6 +45,12 @@ class Status:
     seen: float | None
     best: tuple[list[str], float] | None
     unsent: int
+
+    def __repr__(self) -> str:
+        return f"Status({self.sweep.name}: {self.state}, {sum(self.trials.values())} of {self.total} trials begun)"
+
+    def _repr_html_(self) -> str:
+        return html(render(self))
 
 
 def running(paths: SweepPaths) -> bool:

@@ -65,7 +65,7 @@ def _launch(words: Sequence[str], paths: SweepPaths, stall: float) -> tuple[int,
     """One launch, to its end: its exit code, and whether it was asked to end by a signal."""
     asked: list[int] = []
     with handled(lambda number, *_: asked.append(number), *SIGNALS):
-        command = module("sweeps.cli", "launch", *words)
+        command = module("linsweep", "launch", *words)
         process = subprocess.Popen(command, env=environment(), start_new_session=True)
         passed = 0
         begun = time.time()

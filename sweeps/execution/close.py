@@ -7,31 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from linearizer_core.experiment.journal import Journal, TrialIdentity, outcome
+from linearizer_core.experiment.journal import Journal, outcome
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
+from sweeps.result import LaunchResult
 from sweeps.search.schedule import Schedule
-
-
-@dataclass(frozen=True)
-class LaunchResult:
-    """How a launch ended.
-
-    ``state`` and ``reason`` are as in sweep.json, ``trials`` counts them by state, of which ``reused`` have the results
-    of identical ones, ``failure`` is why the first that failed did, ``seconds`` is wall time by phase. ``not_sent``
-    says why MLflow lacks something, if it does, and ``not_copied`` why the study's database does.
-    """
-
-    state: str
-    reason: str | None
-    best: list[TrialIdentity]
-    best_value: float | None
-    trials: dict[str, int]
-    reused: int
-    failure: str | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-    not_sent: str | None = None
-    not_copied: str | None = None
 
 
 def close(
@@ -54,7 +34,9 @@ def close(
     if schedule.complete:
         _set_aside(schedule, paths)
     counts = _end_open_trials(paths, reason)
-    return LaunchResult(state, reason, best, schedule.best_value(), counts.states, counts.reused, counts.failure)
+    return LaunchResult(
+        schedule.sweep, state, reason, best, schedule.best_value(), counts.states, counts.reused, counts.failure
+    )
 
 
 def _set_aside(schedule: Schedule, paths: SweepPaths) -> None:

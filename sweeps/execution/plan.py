@@ -14,6 +14,7 @@ from linearizer_core.experiment.evaluation import step_keys
 from linearizer_core.experiment.families import family_of
 from linearizer_core.flows.conditioners import parameters
 from sweeps.execution.cluster import Capacity
+from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
 from sweeps.search.halving import decision_epochs
 from sweeps.spec.model import Resources, Sweep
@@ -21,7 +22,7 @@ from sweeps.spec.validation import InputError, Problem
 from sweeps.tracking.sync import tracking_uri
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """A valid sweep on a machine that can carry it out."""
 
@@ -34,6 +35,12 @@ class Plan:
     def trials(self) -> int:
         """How many trials there will be: searched configurations and controls × seeds, and confirmations."""
         return self.sweep.trials
+
+    def __repr__(self) -> str:
+        return f"Plan({self.sweep.name}: {self.trials} trials, {self.concurrency} at a time)"
+
+    def _repr_html_(self) -> str:
+        return html(render(self))
 
 
 def make_plan(sweep: Sweep, capacity: Capacity) -> Plan:

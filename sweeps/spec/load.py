@@ -20,14 +20,17 @@ from sweeps.spec.validation import InputError, Problem, problems_of, suggestion,
 MERGE = "tag:yaml.org,2002:merge"
 """YAML's tag of ``<<``."""
 
+Overrides = Mapping[str, Any] | Sequence[str]
+"""Dotted leaf → its value, or texts ``key=value`` with a value in YAML, as ``--set`` takes them."""
+
 
 def shipped() -> dict[str, Path]:
     """The specs that come with the package, by name."""
     return {path.stem: path for path in sorted(Path(str(files("sweeps") / "specs")).glob("*.yaml"))}
 
 
-def load(spec: str, overrides: Sequence[str] = (), profile: str | None = None) -> Sweep:
-    """The sweep of a file, or of a shipped spec's name, under one of its profiles and ``key=value`` overrides.
+def load(spec: str, overrides: Overrides = (), profile: str | None = None) -> Sweep:
+    """The sweep of a file, or of a shipped spec's name, under one of its profiles and overrides.
 
     Raises ``InputError`` with every problem that can be found at once.
     """
@@ -45,8 +48,8 @@ def load(spec: str, overrides: Sequence[str] = (), profile: str | None = None) -
     return _sweep(values, source, overrides, found, of_profile)
 
 
-def recorded(record: Mapping[str, Any], folder: Path, overrides: Sequence[str] = ()) -> Sweep:
-    """The sweep of a sweep.json, in the folder that it is in now, under ``key=value`` overrides.
+def recorded(record: Mapping[str, Any], folder: Path, overrides: Overrides = ()) -> Sweep:
+    """The sweep of a sweep.json, in the folder that it is in now, under overrides.
 
     Raises ``InputError`` with every problem that can be found at once.
     """
@@ -55,7 +58,7 @@ def recorded(record: Mapping[str, Any], folder: Path, overrides: Sequence[str] =
 
 
 def _sweep(
-    values: dict[str, Any], source: str, overrides: Sequence[str], found: list[Problem], of_profile: list[Problem]
+    values: dict[str, Any], source: str, overrides: Overrides, found: list[Problem], of_profile: list[Problem]
 ) -> Sweep:
     """The validated sweep of a spec's values; ``found`` is what is wrong with its text, ``of_profile`` beyond that."""
     values, more = _apply(values, overrides)
@@ -137,8 +140,12 @@ def _repeated(node: yaml.Node | None, prefix: str) -> list[Problem]:
     return found
 
 
-def _apply(values: dict[str, Any], overrides: Sequence[str]) -> tuple[dict[str, Any], list[Problem]]:
-    """The values with ``--set key=value`` applied; a key of the space may itself hold dots."""
+def _apply(values: dict[str, Any], overrides: Overrides) -> tuple[dict[str, Any], list[Problem]]:
+    """The values with overrides applied; a key of the space may itself hold dots."""
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            values = _with(values, key, value)
+        return values, []
     found = []
     for text in overrides:
         key, equals, value = text.partition("=")

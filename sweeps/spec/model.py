@@ -124,12 +124,15 @@ class SweepModel(ConfigurationModel):
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep:
     """A valid spec: ``model`` as read, ``source`` the name of its file."""
 
     model: SweepModel
     source: str
+
+    def __repr__(self) -> str:
+        return f"Sweep({self.name}: {self.search.sampler} over {', '.join(self.search.space)}; {self.trials} trials)"
 
     @property
     def name(self) -> str:

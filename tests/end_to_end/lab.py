@@ -45,7 +45,7 @@ class Linsweep:
     ) -> subprocess.Popen[str]:
         """Start the command; in the ``background`` it ignores SIGINT at first, as what a script starts there does."""
         return subprocess.Popen(
-            [sys.executable, "-m", "sweeps.cli", *arguments],
+            [sys.executable, "-m", "linsweep", *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

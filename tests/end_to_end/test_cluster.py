@@ -158,7 +158,7 @@ def test_a_supervised_launch_that_is_killed_is_launched_again(linsweep: Linsweep
         return _epoch(linsweep.events(name, "t000-s0")) > 3
 
     linsweep.wait_for("a trial trains", trains, process, 240)
-    (launch,) = [child for child in psutil.Process(process.pid).children() if "sweeps.cli" in " ".join(child.cmdline())]
+    (launch,) = [child for child in psutil.Process(process.pid).children() if "linsweep" in " ".join(child.cmdline())]
     launch.kill()
     output = linsweep.ended(process)
     assert "the launch was killed by SIGKILL; starting again from the record in " in output

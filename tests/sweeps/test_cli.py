@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.cli import find_sweep
 from sweeps.record.changes import check_folder
+from sweeps.record.lookup import find_sweep
 from sweeps.spec.load import load
 from sweeps.spec.model import Sweep, json_schema
 from sweeps.spec.validation import InputError

@@ -18,7 +18,7 @@ import typer.main
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from sweeps import cli
+from sweeps.cli import command
 from sweeps.execution.autoscaler import potential_nodes
 from sweeps.spec.load import load
 
@@ -102,7 +102,7 @@ def test_nothing_is_left_to_fill_in_but_what_the_file_says(name: str) -> None:
     # `ray up` copies these: a file that is not there fails it halfway.
     local = [path for path in launcher_file(name)["file_mounts"].values() if not path.startswith("~")]
     assert [path for path in local if not (ROOT / path).exists()] == []
-    assert {"linearizer_core", "sweeps", "analysis", "requirements.lock"} <= set(local)
+    assert {"linearizer_core", "sweeps", "analysis", "linsweep", "requirements.lock"} <= set(local)
 
 
 @pytest.mark.parametrize("name", LAUNCHER)
@@ -256,16 +256,16 @@ def scalars(value: Any) -> Iterator[str]:
 
 def parse(words: list[str]) -> dict[str, Any]:
     """What the command line makes of the words; raises its usage error."""
-    group = typer.main.get_command(cli.app)
+    group = typer.main.get_command(command.app)
     with group.make_context("linsweep", list(words)) as context:
-        name, command, rest = group.resolve_command(context, words)  # type: ignore[attr-defined]
-        parsed: dict[str, Any] = command.make_context(name, rest, parent=context).params
+        name, chosen, rest = group.resolve_command(context, words)  # type: ignore[attr-defined]
+        parsed: dict[str, Any] = chosen.make_context(name, rest, parent=context).params
         return parsed
 
 
 @pytest.mark.parametrize("name", WITH_COMMANDS)
 def test_every_linsweep_command_is_one_that_there_is(name: str) -> None:
-    known = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+    known = typer.main.get_command(command.app).commands  # type: ignore[attr-defined]
     for words in command_lines(name):
         assert words[0] in known
         # A command's name alone is one that the text speaks of.

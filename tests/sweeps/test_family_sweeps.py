@@ -20,7 +20,6 @@ from analysis.record import runs
 from analysis.report.write import Written, write_tables
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.families import family_of
-from sweeps.execution.close import LaunchResult
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.executor import Work
 from sweeps.execution.in_process import InProcess
@@ -28,6 +27,7 @@ from sweeps.execution.replay import replayed
 from sweeps.launch import launch
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
+from sweeps.result import LaunchResult
 from sweeps.search.schedule import Schedule
 from sweeps.spec.load import load
 from sweeps.spec.model import Sweep

@@ -470,7 +470,7 @@ def test_the_command_line_says_everything_and_writes_nothing(
     before = path.read_text()
     root = str(Path(__file__).parents[3])
     done = subprocess.run(
-        [sys.executable, "-m", "sweeps.cli", command, path.name, "--set", "foo"],
+        [sys.executable, "-m", "linsweep", command, path.name, "--set", "foo"],
         cwd=tmp_path, env={"PATH": "", "PYTHONPATH": root, "HOME": str(tmp_path)}, capture_output=True, text=True,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")

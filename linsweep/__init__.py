@@ -1,0 +1,56 @@
+"""Sweeps over Linearizers: the Python API, with the names of the commands.
+
+>>> import linsweep as ls
+>>> record = ls.load("runs")
+>>> record.names
+'before, cut'
+
+Nothing is imported before it is asked for: neither torch nor Ray nor pandas.
+"""
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+from linsweep.siblings import SiblingFinder
+
+SiblingFinder.install()
+
+if TYPE_CHECKING:
+    from sweeps.api.classes import Comparison, LaunchResult, LinsweepError, Plan, Record, Status, Sweep
+    from sweeps.api.records import compare, export, load, report, table
+    from sweeps.api.running import launch, plan, resume, schema, status, stop
+    from sweeps.api.tracking import promote, sync
+
+__getattr__, __dir__, _ = lazy_loader.attach(
+    "sweeps.api",
+    submod_attrs={
+        "classes": ["Comparison", "LaunchResult", "LinsweepError", "Plan", "Record", "Status", "Sweep"],
+        "records": ["compare", "export", "load", "report", "table"],
+        "running": ["launch", "plan", "resume", "schema", "status", "stop"],
+        "tracking": ["promote", "sync"],
+    },
+)
+
+__all__ = [
+    "Comparison",
+    "LaunchResult",
+    "LinsweepError",
+    "Plan",
+    "Record",
+    "Status",
+    "Sweep",
+    "compare",
+    "export",
+    "launch",
+    "load",
+    "plan",
+    "promote",
+    "report",
+    "resume",
+    "schema",
+    "status",
+    "stop",
+    "sync",
+    "table",
+]

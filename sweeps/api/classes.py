@@ -1,0 +1,11 @@
+"""The classes that the functions return and raise."""
+
+from analysis.record.runs import Record
+from linearizer_core.errors import LinsweepError
+from sweeps.compare import Comparison
+from sweeps.execution.plan import Plan
+from sweeps.result import LaunchResult
+from sweeps.spec.model import Sweep
+from sweeps.status import Status
+
+__all__ = ["Comparison", "LaunchResult", "LinsweepError", "Plan", "Record", "Status", "Sweep"]

@@ -1,0 +1,108 @@
+"""Sweeps that are recorded: read, tabulated, reported, exported and compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from analysis.record.runs import load
+from analysis.report.write import Written, write_report, write_tables
+from analysis.report.write import export as write_export
+from sweeps.compare import Comparison, side_of
+from sweeps.record.lookup import find_sweep
+from sweeps.spec.validation import InputError, Problem
+
+__all__ = ["compare", "export", "load", "report", "table"]
+
+Interval = Literal["t", "bootstrap"]
+Names = str | Sequence[str]
+
+
+def table(
+    sweeps: Names,
+    *,
+    storage: str | os.PathLike[str] = "runs",
+    metrics: Sequence[str] | None = None,
+    rows: str | None = None,
+    cols: str | None = None,
+    ci: Interval = "t",
+    unequal: bool = False,
+) -> Written:
+    """Make the ablation tables of sweeps and write them as CSV, Markdown, LaTeX and HTML, with their figures.
+
+    ``sweeps`` are names in ``storage`` or folders. ``metrics`` replace the default columns, ``rows`` and ``cols`` ask
+    for a grid of two axes, ``ci`` says how 95 % intervals are made, and ``unequal`` compares trials that were trained
+    unequally long as well. The files go to ``tables/`` of the sweep, or beside the sweeps where there are several.
+
+    Raises ``LinsweepError`` for a sweep that is not there or cannot be read, for an unknown metric or axis, and for a
+    comparison of unequal training that was asked for by name without ``unequal``.
+
+    >>> import linsweep as ls
+    >>> made = ls.table("before")
+    >>> made.files[0].name
+    'configurations.csv'
+    """
+    return write_tables(_folders(sweeps, storage), metrics, rows, cols, ci=ci, unequal=unequal)
+
+
+def report(
+    sweeps: Names,
+    *,
+    storage: str | os.PathLike[str] = "runs",
+    metric: str | None = None,
+    ci: Interval = "t",
+    unequal: bool = False,
+) -> Written:
+    """Write the report: one HTML page that works offline, and an appendix for a paper in LaTeX and Markdown.
+
+    ``metric`` is what it is about, instead of the first objective; the other arguments are those of ``table``. The page
+    is the first of the files that are returned.
+
+    Raises ``LinsweepError`` for a sweep that is not there or cannot be read, and for an unknown metric.
+
+    >>> import linsweep as ls
+    >>> ls.report("before").files[0].name
+    'report.html'
+    """
+    return write_report(_folders(sweeps, storage), metric, ci=ci, unequal=unequal)
+
+
+def export(
+    sweeps: Names, *, storage: str | os.PathLike[str] = "runs", to: str | os.PathLike[str] | None = None
+) -> Path:
+    """Write sweeps to one Parquet file, which any program reads and ``load`` takes for the sweeps themselves.
+
+    ``to`` is the file, instead of ``NAME.parquet`` in the storage folder.
+
+    Raises ``LinsweepError`` for a sweep that is not there or cannot be read, and where the file cannot be written.
+
+    >>> import linsweep as ls
+    >>> ls.load(ls.export("before", to="before.parquet")).names
+    'before'
+    """
+    try:
+        return write_export(_folders(sweeps, storage), None if to is None else Path(to))
+    except OSError as error:
+        raise InputError("--to", [Problem("", f"{to} cannot be written: {error.strerror}")]) from None
+
+
+def compare(*names: str, storage: str | os.PathLike[str] = "runs") -> Comparison:
+    """Where the configurations of trials (``"SWEEP/TRIAL"``) or sweeps differ, and their metrics side by side.
+
+    Raises ``LinsweepError`` for fewer than two names, and for a sweep or trial that is not there.
+
+    >>> import linsweep as ls
+    >>> both = ls.compare("before/t000-s0", "before/t001-s0")
+    >>> [side.name for side in both.sides]
+    ['before/t000-s0', 'before/t001-s0']
+    """
+    sides = [side_of(name, lambda sweep: find_sweep(sweep, Path(storage))) for name in names]
+    if len(sides) < 2:
+        raise InputError(names[0] if names else "compare", [Problem("", "give something to compare it with")])
+    return Comparison(sides)
+
+
+def _folders(sweeps: Names, storage: str | os.PathLike[str]) -> list[Path]:
+    return [find_sweep(name, Path(storage)) for name in ([sweeps] if isinstance(sweeps, str) else sweeps)]

@@ -1,0 +1,190 @@
+"""Sweeps that are planned, launched, looked at and stopped."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from sweeps.execution.plan import Plan, make_plan
+from sweeps.record.changes import check_folder
+from sweeps.record.lookup import find_sweep
+from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import read_record
+from sweeps.result import LaunchResult
+from sweeps.spec.load import Overrides, load, recorded
+from sweeps.spec.model import Sweep, json_schema
+from sweeps.spec.validation import InputError, Problem
+from sweeps.status import Status, running, status_of
+
+if TYPE_CHECKING:
+    from sweeps.execution.executor import Executor
+
+Spec = str | os.PathLike[str] | Sweep
+
+
+def plan(
+    spec: Spec,
+    *,
+    set: Overrides = (),
+    profile: str | None = None,
+    address: str | None = None,
+    cluster: str | os.PathLike[str] | None = None,
+) -> Plan:
+    """Validate a spec and say what it would do, starting nothing.
+
+    ``spec`` is a file, the name of a shipped one such as ``"quickstart"``, or a ``Sweep``. ``set`` overrides leaves of
+    it and ``profile`` chooses one of its profiles. ``address`` is a Ray cluster that this machine is a node of, and
+    ``cluster`` the file that says what its autoscaler may add.
+
+    Raises ``LinsweepError`` with everything that is wrong with the spec, where no machine could run one of its trials,
+    or where its folder holds another sweep.
+
+    >>> import linsweep as ls
+    >>> plan = ls.plan("quickstart", set={"search.trials": 4, "search.confirm": None})
+    >>> plan.sweep.configurations, plan.trials
+    (4, 5)
+    """
+    sweep = sweep_of(spec, set, profile)
+    check_folder(sweep)
+    with _executor(address, cluster).reached() as capacity:
+        return make_plan(sweep, capacity)
+
+
+def launch(
+    spec: Spec,
+    *,
+    set: Overrides = (),
+    profile: str | None = None,
+    address: str | None = None,
+    cluster: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    debug: bool = False,
+    progress: bool | Console = False,
+) -> LaunchResult:
+    """Carry a sweep out; one that was cut short goes on where it stopped. Returns when it has ended.
+
+    The arguments are those of ``plan``. Finished identical trials of other sweeps are reused unless ``fresh``. With
+    ``debug`` the trials run in this process, one after the other, without Ray, and a breakpoint stops there.
+    ``progress`` prints how the sweep goes, to a console of your own where one is given.
+
+    Raises ``LinsweepError`` as ``plan`` does, and where the sweep is running already. A trial that fails raises
+    nothing: its journal says why. Interrupted by Ctrl-C, it saves the trials' states and raises ``KeyboardInterrupt``.
+
+    >>> import linsweep as ls
+    >>> result = ls.launch("tiny.yaml", set={"train.lr": 1e-3}, debug=True)
+    >>> result.state
+    'finished'
+    >>> len(result.record.runs.query("kind == 'search'"))
+    1
+    """
+    from sweeps.launch import launch as run
+
+    sweep = sweep_of(spec, set, profile)
+    console = progress if isinstance(progress, Console) else Console(quiet=not progress)
+    return run(sweep, console, _executor(address, cluster, debug), fresh)
+
+
+def resume(
+    sweep: str,
+    *,
+    storage: str | os.PathLike[str] = "runs",
+    set: Overrides = (),
+    address: str | None = None,
+    cluster: str | os.PathLike[str] | None = None,
+    debug: bool = False,
+    progress: bool | Console = False,
+) -> LaunchResult:
+    """Go on with a sweep, by its name or its folder, from its record; ``set`` can raise its budget.
+
+    Raises ``LinsweepError`` where ``storage`` has no such sweep, and as ``launch`` does.
+
+    >>> import linsweep as ls
+    >>> try:
+    ...     ls.resume("befor")
+    ... except ls.LinsweepError as error:
+    ...     print(error)
+    befor: no sweep of this name in runs; did you mean before?
+    """
+    return launch(recorded_sweep(sweep, storage, set), address=address, cluster=cluster, debug=debug, progress=progress)
+
+
+def status(sweep: str, *, storage: str | os.PathLike[str] = "runs") -> Status:
+    """How a sweep stands: its trials by state, what is spent and what is to come, and what MLflow still lacks.
+
+    Raises ``LinsweepError`` where ``storage`` has no such sweep or its record cannot be read.
+
+    >>> import linsweep as ls
+    >>> ls.status("cut").state
+    'interrupted'
+    """
+    return status_of(find_sweep(sweep, Path(storage)))
+
+
+def stop(sweep: str, *, storage: str | os.PathLike[str] = "runs") -> Status:
+    """Ask a running sweep, wherever it runs, to save its trials' states and stop; returns once it has.
+
+    Raises ``LinsweepError`` where ``storage`` has no such sweep, or it is not running.
+
+    >>> import linsweep as ls
+    >>> try:
+    ...     ls.stop("before")
+    ... except ls.LinsweepError as error:
+    ...     print(error)
+    before: is not running
+    """
+    from sweeps.execution.stop import request_stop
+
+    folder = find_sweep(sweep, Path(storage))
+    paths = SweepPaths(folder)
+    if not running(paths):
+        raise InputError(sweep, [Problem("", "is not running")])
+    request_stop(paths, "linsweep stop")
+    while running(paths):
+        time.sleep(0.5)
+    return status_of(folder)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a spec: every key with its type, default, bounds and meaning.
+
+    >>> import linsweep as ls
+    >>> ls.schema()["properties"]["name"]["type"]
+    'string'
+    """
+    return json_schema()
+
+
+def sweep_of(spec: Spec, set: Overrides = (), profile: str | None = None) -> Sweep:
+    """The sweep that a launch is of; raises ``InputError`` with everything that is wrong with the spec."""
+    if not isinstance(spec, Sweep):
+        return load(os.fspath(spec), set, profile)
+    if set or profile:
+        raise InputError(spec.source, [Problem("", "set and profile go with the file of a spec, not with a Sweep")])
+    return spec
+
+
+def recorded_sweep(sweep: str, storage: str | os.PathLike[str], set: Overrides = ()) -> Sweep:
+    """The sweep of a record; raises ``InputError`` where there is none, or ``set`` does not go with it."""
+    folder = find_sweep(sweep, Path(storage))
+    record = read_record(SweepPaths(folder))
+    assert record is not None, f"{folder} holds no sweep"
+    return recorded(record, folder, set)
+
+
+def _executor(address: str | None, cluster: str | os.PathLike[str] | None, debug: bool = False) -> Executor:
+    """What carries the trials out: Ray, here or on a cluster, or this process."""
+    if debug:
+        if address or cluster:
+            message = "runs the trials in this process: leave out --address and --cluster"
+            raise InputError("--debug", [Problem("", message)])
+        from sweeps.execution.in_process import InProcess
+
+        return InProcess()
+    from sweeps.execution.autoscaler import potential_nodes
+    from sweeps.execution.ray_tune import RayTune
+
+    return RayTune(address, potential_nodes(Path(cluster)) if cluster else ())

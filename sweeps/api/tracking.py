@@ -1,0 +1,97 @@
+"""Recorded sweeps that are sent to MLflow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.record.mlflow_errors import explain
+from analysis.record.uri import without_password
+from sweeps.launch import sync_of
+from sweeps.record.lookup import find_sweep
+from sweeps.record.paths import SweepPaths
+from sweeps.record.writers import only_launch
+from sweeps.spec.validation import InputError, Problem
+from sweeps.tracking.model import promote as register
+from sweeps.tracking.parent_run import finish
+from sweeps.tracking.sync import Sync
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What MLflow was sent: of which sweep, how many events, and the server (its password left out)."""
+
+    sweep: str
+    events: int
+    uri: str
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A registered model: the name of its sweep, its version there, the trial that it is of, and the server."""
+
+    name: str
+    version: str
+    trial: str
+    uri: str
+
+
+def sync(sweep: str, *, storage: str | os.PathLike[str] = "runs", to: str | None = None) -> Synced:
+    """Send to MLflow what it lacks of a sweep's journals, with the tables and the report that have been made.
+
+    ``to`` is a tracking URI other than the sweep's own.
+
+    Raises ``LinsweepError`` for a sweep that is not there, that is running (it is sent as it goes), or that the server
+    does not take.
+
+    >>> import linsweep as ls
+    >>> ls.sync("cut", to="sqlite:///mlflow.db").events > 0
+    True
+    >>> ls.sync("cut", to="sqlite:///mlflow.db").events
+    0
+    """
+    folder = find_sweep(sweep, Path(storage))
+    with _syncing(sweep, folder, to) as sending:
+        sent = sending.send()
+        finish(sending.connect(), sending.paths)
+    return Synced(folder.name, sent, without_password(sending.uri))
+
+
+def promote(trial: str, *, storage: str | os.PathLike[str] = "runs", to: str | None = None) -> ModelVersion:
+    """Register the model of a finished trial, ``"SWEEP/TRIAL"``, in MLflow under the name of its sweep.
+
+    Raises ``LinsweepError`` for a trial that is not there, keeps no model or has not been sent, and for a server that
+    cannot be reached.
+
+    >>> import linsweep as ls
+    >>> try:
+    ...     ls.promote("before")
+    ... except ls.LinsweepError as error:
+    ...     print(error)
+    before: give the sweep and the trial, as SWEEP/TRIAL
+    """
+    name, _, label = trial.rstrip("/").rpartition("/")
+    if not name:
+        raise InputError(trial, [Problem("", "give the sweep and the trial, as SWEEP/TRIAL")])
+    folder = find_sweep(name, Path(storage))
+    with _syncing(name, folder, to) as sending:
+        version = register(sending.connect, sending.paths, label)
+    return ModelVersion(folder.resolve().name, version, label, without_password(sending.uri))
+
+
+@contextmanager
+def _syncing(name: str, folder: Path, to: str | None) -> Iterator[Sync]:
+    """What sends a sweep that is not running, whatever goes wrong with its server being told in one line."""
+    sending = sync_of(folder, to)
+    # A running launch sends by itself, and two writers would make every run twice.
+    with only_launch(name, SweepPaths(folder)):
+        try:
+            yield sending
+        except InputError:
+            raise
+        # The journals stay complete, whatever keeps the server from taking them.
+        except Exception as error:
+            raise InputError(without_password(sending.uri), [Problem("", explain(error, sending.uri))]) from error

@@ -1,0 +1,49 @@
+"""The command `linsweep`: its commands in the order in which help lists them, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import typer
+
+from sweeps.cli import records, running, tracking
+from sweeps.cli.errors import ended_in_order
+
+
+def schema() -> None:
+    """Print the JSON schema of a spec."""
+    from sweeps.api.running import schema
+
+    sys.stdout.write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
+
+
+app = typer.Typer(
+    name="linsweep",
+    help="Sweeps over Linearizers: how flow depth and the rank of A decide what a model can do.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (
+    running.plan,
+    running.launch,
+    running.resume,
+    running.stop,
+    running.status,
+    running.supervise,
+    records.table,
+    records.compare,
+    records.report,
+    records.export,
+    tracking.sync,
+    tracking.promote,
+    tracking.ui,
+    schema,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command of ``sys.argv``, and exit: 0, 1 where it failed, 2 for wrong input, 130 where interrupted."""
+    raise SystemExit(ended_in_order(app))

@@ -1,0 +1,191 @@
+"""How a command ends, whatever happens: one line a problem, an exit code, and a log of what nobody foresaw."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import platform
+import shlex
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from analysis.record.uri import without_passwords
+from linearizer_core.errors import LinsweepError
+from sweeps.spec.validation import InputError
+
+DEBUG = "LINSWEEP_DEBUG"
+"""The variable of the environment that asks for tracebacks."""
+
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+OF_THE_MACHINE = {
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EIO", "EBADF", "EPIPE")
+    if hasattr(errno, name)
+}
+"""Errors of the system that need no more explanation than their own words."""
+
+PACKAGES = ("linearizer-sweeps", "torch", "numpy", "pandas", "ray", "optuna", "mlflow")
+
+
+class Unforeseen(Exception):
+    """An ``error`` that nobody foresaw happened to the sweep in ``folder``."""
+
+    def __init__(self, error: Exception, folder: Path) -> None:
+        super().__init__(f"{folder}: {error}")
+        self.error = error
+        self.folder = folder
+
+
+@contextmanager
+def logged_in(folder: Path) -> Iterator[None]:
+    """Have the log of what nobody foresaw kept in a sweep's folder."""
+    try:
+        yield
+    except LinsweepError:
+        raise
+    except Exception as error:
+        if _of_the_machine(error):
+            raise
+        raise Unforeseen(error, folder) from error
+
+
+def ended_in_order(run: Callable[[], Any]) -> int:
+    """The exit code of a command, after everything that a user has to know was printed.
+
+    Errors that a user can cause are one line a problem; of any other the traceback goes into a log, and the line names
+    it. With LINSWEEP_DEBUG set the traceback is printed as well.
+    """
+    _prepare_streams()
+    return _ended(run) or _flushed()
+
+
+def _ended(run: Callable[[], Any]) -> int:
+    try:
+        run()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except InputError as error:
+        _debug(error)
+        for problem in error.problems:
+            _say(error.source, str(problem))
+        return WRONG_INPUT
+    except LinsweepError as error:
+        _debug(error)
+        _say(_command(), str(error))
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Unforeseen as error:
+        return _unforeseen(error.error, error.folder)
+    except Exception as error:  # noqa: BLE001 - here it ends
+        if isinstance(error, BrokenPipeError):
+            return FAILED  # whoever read has seen enough
+        if _of_the_machine(error):
+            _debug(error)
+            _say(_command(), _told(error))
+            return FAILED
+        return _unforeseen(error, None)
+    return 0
+
+
+def _unforeseen(error: Exception, folder: Path | None) -> int:
+    _debug(error)
+    log = _write_log(error, folder)
+    what = " ".join(without_passwords(f"{type(error).__name__}: {error}").split())[:300]
+    where = f"with the log {log}" if log else f"with what it prints with {DEBUG}=1"
+    _say(_command(), f"failed in a way that nobody foresaw ({what}); please report it {where}")
+    return FAILED
+
+
+def _write_log(error: Exception, folder: Path | None) -> Path | None:
+    """Write the traceback, the versions and the command into a file; None where no folder takes it."""
+    name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    lines = [
+        f"command: {shlex.join(['linsweep', *sys.argv[1:]])}",
+        f"folder: {Path.cwd()}",
+        f"python: {platform.python_version()} on {platform.platform()}",
+        *(f"{package}: {_version(package)}" for package in PACKAGES),
+        "",
+        *traceback.format_exception(error),
+    ]
+    text = without_passwords("\n".join(lines))
+    for place in (folder, Path(tempfile.gettempdir())):
+        if place is not None and place.is_dir():
+            try:
+                (place / name).write_text(text, encoding="utf-8")
+            except OSError:
+                continue
+            return place / name
+    return None
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _command() -> str:
+    """The command as messages name it."""
+    return sys.argv[1] if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "linsweep"
+
+
+def _debug(error: Exception) -> None:
+    if os.environ.get(DEBUG, "") not in ("", "0"):
+        sys.stderr.write(without_passwords("".join(traceback.format_exception(error))))
+
+
+def _of_the_machine(error: Exception) -> bool:
+    """Whether the system says plainly what is in the way: a full disk, a file that may not be written."""
+    return isinstance(error, OSError) and error.errno in OF_THE_MACHINE
+
+
+def _told(error: Exception) -> str:
+    """``runs/demo/tables: Permission denied``."""
+    assert isinstance(error, OSError)
+    return f"{error.filename or 'the output'}: {error.strerror}"
+
+
+def _say(source: str, problem: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    # Where nobody listens, the exit code says it.
+    with suppress(OSError):
+        console.print(Text.assemble((f"{source}: ", "bold red"), problem))
+
+
+def _prepare_streams() -> None:
+    """Streams that take every text: what their encoding lacks becomes a question mark, what is closed takes nothing."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _flushed() -> int:
+    """What a command that went well exits with once its output is out."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):
+            _say(_command(), _told(error))
+        # Python flushes once more at its end, and would complain.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        return FAILED
+    return 0

@@ -1,0 +1,48 @@
+"""Arguments and options that several commands have, and the consoles that they print to."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+SpecArgument = Annotated[str, typer.Argument(help="A spec file, or the name of a shipped one such as quickstart.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a leaf of the spec.")]
+AddressOption = Annotated[
+    str | None, typer.Option(help="A Ray cluster that this machine is a node of: auto, or HEAD:6379.")
+]
+ClusterOption = Annotated[
+    Path | None, typer.Option(help="The cluster's file for `ray up` or KubeRay: what its autoscaler may add.")
+]
+ProfileOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A profile of the spec, such as mnist: the leaves that it changes.")
+]
+NamesArgument = Annotated[list[str], typer.Argument(help="Sweeps, by name or by folder.")]
+NameArgument = Annotated[str, typer.Argument(help="A sweep, by name or by folder.")]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Run every trial, also where another sweep has an identical finished one.")
+]
+DebugOption = Annotated[
+    bool,
+    typer.Option(
+        "--debug", help="Run the trials in this process, one after the other, without Ray: a breakpoint() stops there."
+    ),
+]
+StorageOption = Annotated[Path, typer.Option(help="Where the sweeps are recorded.")]
+ToOption = Annotated[str | None, typer.Option(help="A tracking URI other than the sweep's own.")]
+
+Interval = Literal["t", "bootstrap"]
+IntervalOption = Annotated[Interval, typer.Option(help="95 % intervals by Student's t, or by the bootstrap.")]
+UnequalOption = Annotated[
+    bool, typer.Option("--unequal", help="Compare trials that were trained unequally long as well.")
+]
+
+WIDE = 200
+
+
+def wide_console() -> Console:
+    """For tables: into a file or a pipe, whole rows, since whoever reads it there can scroll."""
+    return Console(width=None if sys.stdout.isatty() else WIDE)

@@ -1,0 +1,91 @@
+"""Commands for sweeps that are recorded: table, report, export, compare."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from sweeps.cli.options import IntervalOption, NamesArgument, StorageOption, UnequalOption, wide_console
+from sweeps.cli.words import comparison
+from sweeps.record.lookup import find_sweep
+
+
+def table(
+    names: NamesArgument,
+    storage: StorageOption = Path("runs"),
+    metric: Annotated[list[str] | None, typer.Option(help="Metric columns instead of the default ones.")] = None,
+    rows: Annotated[str | None, typer.Option(help="An axis: with --cols, a grid of two axes.")] = None,
+    cols: Annotated[str | None, typer.Option(help="The other axis.")] = None,
+    ci: IntervalOption = "t",
+    unequal: UnequalOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Print the ablation tables and write them as CSV, Markdown, LaTeX and HTML, with their figures."""
+    from sweeps.api.records import table
+
+    made = table(names, storage=storage, metrics=metric, rows=rows, cols=cols, ci=ci, unequal=unequal)
+    console = wide_console()
+    for each in made.tables:
+        if markdown:
+            sys.stdout.write(each.to_markdown() + "\n")
+        else:
+            console.print(each.to_rich(console.width))
+            console.print()
+    _print_refused(made.refused)
+    if not markdown:
+        console.print("written:", soft_wrap=True)
+        for path in made.files:
+            console.print(Text(f"  {path}"), soft_wrap=True)
+        links = dict.fromkeys(comparison(find_sweep(name, storage)) for name in names)
+        console.print(Text.assemble("compare in MLflow: ", ("  ".join(links), "bold")), soft_wrap=True)
+
+
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Trials, as SWEEP/TRIAL, or sweeps.")],
+    storage: StorageOption = Path("runs"),
+) -> None:
+    """Print where the configurations of trials or sweeps differ, and their metrics side by side."""
+    from sweeps.api.records import compare
+    from sweeps.compare import render
+
+    wide_console().print(render(compare(*names, storage=storage).sides))
+
+
+def report(
+    names: NamesArgument,
+    storage: StorageOption = Path("runs"),
+    metric: Annotated[str | None, typer.Option(help="What it is about, instead of the first objective.")] = None,
+    ci: IntervalOption = "t",
+    unequal: UnequalOption = False,
+) -> None:
+    """Write the report: one HTML page that works offline, and an appendix for a paper in LaTeX and Markdown."""
+    from sweeps.api.records import report
+
+    made = report(names, storage=storage, metric=metric, ci=ci, unequal=unequal)
+    _print_refused(made.refused)
+    page, *_, appendix = made.files
+    console = Console(soft_wrap=True)
+    console.print(Text.assemble("open in a browser: ", (str(page), "bold")))
+    console.print(Text(f"for a paper: {appendix.parent} ({len(made.files) - 1} files)"))
+
+
+def export(
+    names: NamesArgument,
+    storage: StorageOption = Path("runs"),
+    to: Annotated[Path | None, typer.Option(help="The file, instead of NAME.parquet in the storage folder.")] = None,
+) -> None:
+    """Write sweeps to one Parquet file, which any program reads and analysis.load takes for the sweeps themselves."""
+    from sweeps.api.records import export
+
+    Console(soft_wrap=True).print(Text(f"written: {export(names, storage=storage, to=to)}"))
+
+
+def _print_refused(reasons: Iterable[str]) -> None:
+    for reason in reasons:
+        Console(stderr=True, soft_wrap=True).print(Text.assemble(("left out: ", "yellow"), reason))

@@ -1,0 +1,167 @@
+"""Commands for sweeps that are to run or that do: plan, launch, resume, stop, status, supervise."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from analysis.record.uri import without_passwords
+from sweeps.cli.errors import logged_in
+from sweeps.cli.options import (
+    AddressOption,
+    ClusterOption,
+    DebugOption,
+    FreshOption,
+    NameArgument,
+    ProfileOption,
+    SetOption,
+    SpecArgument,
+    StorageOption,
+    wide_console,
+)
+from sweeps.cli.words import comparison, launch_words, resume_command, storage_option
+from sweeps.spec.validation import InputError, Problem
+
+if TYPE_CHECKING:
+    from sweeps.spec.model import Sweep
+
+INTERRUPTED = 130
+
+
+def plan(
+    spec: SpecArgument,
+    profile: ProfileOption = None,
+    set_: SetOption = None,
+    address: AddressOption = None,
+    cluster: ClusterOption = None,
+) -> None:
+    """Validate a spec and print what it would do, starting nothing."""
+    from sweeps.api.running import plan
+    from sweeps.execution.plan import render
+
+    made = plan(spec, set=set_ or (), profile=profile, address=address, cluster=cluster)
+    console = Console()
+    console.print(render(made))
+    console.print()
+    words = launch_words(spec, profile, [without_passwords(text) for text in set_ or ()], address, cluster)
+    console.print("Nothing was started. Next:", Text(f"linsweep launch {shlex.join(words)}", style="bold"))
+
+
+def launch(
+    spec: SpecArgument,
+    profile: ProfileOption = None,
+    set_: SetOption = None,
+    address: AddressOption = None,
+    cluster: ClusterOption = None,
+    fresh: FreshOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Carry a sweep out; one that was cut short goes on where it stopped."""
+    from sweeps.api.running import sweep_of
+
+    _carry_out(sweep_of(spec, set_ or (), profile), address, cluster, fresh, debug)
+
+
+def resume(
+    name: NameArgument,
+    storage: StorageOption = Path("runs"),
+    set_: SetOption = None,
+    address: AddressOption = None,
+    cluster: ClusterOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Go on with a sweep from its record; --set can raise its budget."""
+    from sweeps.api.running import recorded_sweep
+
+    _carry_out(recorded_sweep(name, storage, set_ or ()), address, cluster, False, debug)
+
+
+def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: bool, debug: bool) -> None:
+    """Launch a sweep, and say how it ended and what comes next."""
+    from sweeps.api.running import launch
+    from sweeps.result import render
+
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    storage = storage_option(Path(sweep.model.storage))
+    again = resume_command(sweep.folder, address, cluster, debug)
+    try:
+        with logged_in(sweep.folder):
+            result = launch(sweep, address=address, cluster=cluster, fresh=fresh, debug=debug, progress=console)
+    except KeyboardInterrupt:
+        console.print(Text.assemble(("interrupted", "yellow"), "; what is recorded stays. To go on: ", (again, "bold")))
+        raise typer.Exit(INTERRUPTED) from None
+    console.print(render(result))
+    if result.not_sent:
+        console.print(
+            Text.assemble(
+                ("not everything is in MLflow: ", "yellow"), result.not_sent, "\nThe journals are complete; later: ",
+                (f"linsweep sync {sweep.name}{storage}", "bold"),
+            )
+        )  # fmt: skip
+    if result.not_copied:
+        console.print(Text.assemble(("the study's copy is not complete: ", "yellow"), result.not_copied))
+    if result.state == "interrupted":
+        console.print(Text.assemble("To go on: ", (again, "bold")))
+        if result.reason and result.reason.startswith("budget."):
+            console.print("with more of it: --set " + result.reason.split(" ")[0] + "=…")
+        raise typer.Exit(INTERRUPTED)
+    if result.state == "failed":
+        why = f"the first that failed, {result.failure}" if result.failure else "the reasons are in the journals"
+        console.print(Text.assemble(("no configuration of the search finished", "red"), f"; {why}"))
+        raise typer.Exit(1)
+    console.print(Text.assemble("Next: ", (f"linsweep table {sweep.name}{storage}", "bold")))
+    console.print(Text.assemble("compare in MLflow: ", (comparison(sweep.folder), "bold")))
+
+
+def stop(name: NameArgument, storage: StorageOption = Path("runs")) -> None:
+    """Ask a running sweep, wherever it runs, to save its trials' states and stop; waits until it has."""
+    from sweeps.api.running import stop
+
+    console = Console(soft_wrap=True)
+    with console.status(f"waiting for {name} to stop"):
+        folder = stop(name, storage=storage).sweep.folder
+    console.print(Text.assemble((folder.name, "bold"), " has stopped. To go on: ", resume_command(folder)))
+
+
+def status(
+    names: Annotated[list[str] | None, typer.Argument(help="Sweeps; none: all of the storage folder.")] = None,
+    storage: StorageOption = Path("runs"),
+) -> None:
+    """Say how sweeps stand: trials by state, what is spent and what is to come, and what MLflow still lacks."""
+    from sweeps.api.running import status
+    from sweeps.status import render
+
+    wanted = names or sorted(path.parent.name for path in storage.glob("*/sweep.json"))
+    if not wanted:
+        raise InputError(str(storage), [Problem("", "holds no sweep; launch one or give --storage")])
+    found = [status(name, storage=storage) for name in wanted]
+    console = wide_console()
+    for each in found:
+        console.print(render(each))
+
+
+def supervise(
+    spec: SpecArgument,
+    profile: ProfileOption = None,
+    set_: SetOption = None,
+    address: AddressOption = None,
+    cluster: ClusterOption = None,
+    fresh: FreshOption = False,
+    stall: Annotated[
+        float, typer.Option(min=30, help="Seconds without a sign of life after which a launch is ended.")
+    ] = 300,
+) -> None:
+    """Launch a sweep, and launch it again from its record whenever it dies: with its process, or with Ray's head."""
+    from sweeps.api.running import sweep_of
+    from sweeps.record.paths import SweepPaths
+    from sweeps.supervise import supervise
+
+    sweep = sweep_of(spec, set_ or (), profile)
+    words = [*launch_words(spec, profile, set_ or (), address, cluster), *(["--fresh"] if fresh else [])]
+    raise typer.Exit(supervise(words, SweepPaths(sweep.folder), stall, Console(soft_wrap=True)))

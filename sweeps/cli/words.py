@@ -1,0 +1,39 @@
+"""Commands that a user is told to run next, as they can be pasted."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweeps.record.paths import SweepPaths
+
+
+def launch_words(
+    spec: str, profile: str | None, overrides: Sequence[str], address: str | None, cluster: Path | None
+) -> list[str]:
+    """The arguments of a launch as they can be given again."""
+    words = [spec, *(["--profile", profile] if profile else [])]
+    words += [word for text in overrides for word in ("--set", text)]
+    words += ["--address", address] if address else []
+    return words + (["--cluster", str(cluster)] if cluster else [])
+
+
+def resume_command(folder: Path, address: str | None = None, cluster: Path | None = None, debug: bool = False) -> str:
+    """How to go on with the sweep of a folder."""
+    words = f"linsweep resume {folder.name}{storage_option(folder.parent)}"
+    words += f" --address {shlex.quote(address)}" if address else ""
+    words += f" --cluster {shlex.quote(str(cluster))}" if cluster else ""
+    return words + (" --debug" if debug else "")
+
+
+def comparison(folder: Path) -> str:
+    """Where a sweep's trials are side by side: its page on the team's server, or the command that serves it."""
+    from sweeps.tracking.views import comparison_link
+
+    return comparison_link(SweepPaths(folder)) or f"linsweep ui{storage_option(folder.parent)}"
+
+
+def storage_option(storage: Path) -> str:
+    """The option that names a storage folder; nothing for the one that is taken without it."""
+    return "" if storage.resolve() == Path("runs").resolve() else f" --storage {shlex.quote(str(storage))}"

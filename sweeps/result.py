@@ -1,0 +1,77 @@
+"""How a launch ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from linearizer_core.experiment.journal import TrialIdentity
+from sweeps.notebook import html
+from sweeps.spec.model import Sweep
+from sweeps.spec.space import describe_point
+
+if TYPE_CHECKING:
+    from analysis.record.runs import Record
+
+
+@dataclass(frozen=True, repr=False)
+class LaunchResult:
+    """How a launch ended.
+
+    ``state`` and ``reason`` are as in sweep.json, ``trials`` counts them by state, of which ``reused`` have the results
+    of identical ones, ``failure`` is why the first that failed did, ``seconds`` is wall time by phase. ``not_sent``
+    says why MLflow lacks something, if it does, and ``not_copied`` why the study's database does.
+    """
+
+    sweep: Sweep
+    state: str
+    reason: str | None
+    best: list[TrialIdentity]
+    best_value: float | None
+    trials: dict[str, int]
+    reused: int
+    failure: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    not_sent: str | None = None
+    not_copied: str | None = None
+
+    @property
+    def record(self) -> Record:
+        """The sweep's record, read now; raises ``RecordError`` where its folder has been changed since."""
+        from analysis.record.runs import load
+
+        return load(self.sweep.folder)
+
+    def __repr__(self) -> str:
+        return f"LaunchResult({self.sweep.name}: {_how(self)})"
+
+    def _repr_html_(self) -> str:
+        return html(render(self))
+
+
+def render(result: LaunchResult) -> RenderableType:
+    """A result as it is printed: what the trials came to, the time that it took, and the best configuration."""
+    lines = [
+        Text.assemble((result.sweep.name, "bold"), f" {_how(result)}; record in {result.sweep.folder}"),
+        Text("seconds: " + ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items()), style="dim"),
+    ]
+    if result.best:
+        objective = next(iter(result.sweep.search.objective))
+        lines.append(
+            Text.assemble(
+                "best: ", (describe_point(result.best[0].overrides), "bold"),
+                f"  {objective} = {result.best_value:.4g}",
+                f"  (trial {', '.join(each.trial for each in result.best)})",
+            )
+        )  # fmt: skip
+    return Group(*lines)
+
+
+def _how(result: LaunchResult) -> str:
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(result.trials.items())) or "no trial"
+    reused = f" ({result.reused} reused from identical trials)" if result.reused else ""
+    state = f"{result.state} ({result.reason})" if result.reason else result.state
+    return f"{state}: {counts}{reused}"
