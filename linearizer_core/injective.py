@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from linearizer_core.flows.injective import Injective
 from linearizer_core.operators.base import LinearOperator
+from linearizer_core.operators.module import OperatorModule, as_module
+from linearizer_core.short import Short
 
 
-@dataclass(frozen=True)
-class InjectiveLinearizer:
+class InjectiveLinearizer(Short):
     """A Linearizer (arXiv 2510.08570) in which injective networks (arXiv 2006.08464) and left inverses stand for g.
 
     Both networks end in vectors, ``(batch, latent)``. A g_x(x) need not lie in the range of g_y, which is not a linear
     space; where it does, g_y(f(x)) = A g_x(x), and elsewhere ``residual`` says how far this fails. The core of two of
     them in succession is therefore not the product of their operators.
+
+    With ``g_x`` alone g_y = g_x; the ``operator`` is learned or fixed, as that of a ``Linearizer``.
+
+    Raises ``TypeError`` for an operator that is neither.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.InjectiveNetwork([lc.flows.Flatten((1, 2, 2)), lc.flows.InjectiveDense(4, 10)])
+    >>> f = lc.InjectiveLinearizer(g, lc.operators.DenseOperator(torch.eye(10)))
+    >>> f
+    InjectiveLinearizer(g_x=InjectiveNetwork(2 layers), A=DenseOperator(10 → 10))
+    >>> x = torch.randn(3, 1, 2, 2)
+    >>> torch.allclose(f(x), x, atol=1e-4), bool((f.residual(x) < 1e-5).all())
+    (True, True)
     """
 
-    g_x: Injective
-    g_y: Injective
-    operator: LinearOperator
+    def __init__(self, g_x: Injective, operator: LinearOperator | OperatorModule, g_y: Injective | None = None) -> None:
+        super().__init__()
+        self.g_x = g_x
+        self.g_y = g_x if g_y is None else g_y
+        self.core = as_module(operator)
+
+    @property
+    def operator(self) -> LinearOperator:
+        """A as it is now, with its gradients."""
+        return self.core.operator()
+
+    def extra_repr(self) -> str:
+        other = "" if self.g_y is self.g_x else f", g_y={self.g_y!r}"
+        return f"g_x={self.g_x!r}{other}, A={self.core!r}"
 
     def encode(self, x: Tensor) -> Tensor:
         """g_x(x): ``(batch, *event)`` to ``(batch, in_dim)``.
@@ -30,10 +53,9 @@ class InjectiveLinearizer:
         Raises ``ValueError`` unless g_x ends in vectors of the operator's input dimension.
         """
         z = self.g_x(x)
-        if z.shape[1:] != self.operator.shape[1:]:
-            raise ValueError(
-                f"g_x must end in vectors of the operator's {self.operator.shape[1]} dimensions, got {tuple(z.shape)}"
-            )
+        dim = self.operator.shape[1]
+        if z.shape[1:] != (dim,):
+            raise ValueError(f"g_x must end in vectors of the operator's {dim} dimensions, got {tuple(z.shape)}")
         return z
 
     def latent(self, x: Tensor) -> Tensor:
@@ -44,7 +66,7 @@ class InjectiveLinearizer:
         """g_y†(z): ``(batch, out_dim)`` to ``(batch, *event)``, the inverse of g_y on its range alone."""
         return self.g_y.left_inverse(z)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """f(x): ``(batch, *event)`` of g_x to ``(batch, *event)`` of g_y."""
         return self.decode(self.latent(x))
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from linearizer_core.flows.base import Invertible
 from linearizer_core.operators.base import LinearOperator
+from linearizer_core.operators.module import OperatorModule, as_module
+from linearizer_core.short import Short
 from linearizer_core.space import InducedSpace
 
 
@@ -35,13 +39,49 @@ class EigenElements:
     elements: Tensor
 
 
-@dataclass(frozen=True)
-class Linearizer:
-    """A map that is exactly linear from the induced space of ``g_x`` to that of ``g_y``."""
+class Linearizer(Short):
+    """f(x) = g_y⁻¹(A g_x(x)), exactly linear from the induced space of ``g_x`` to that of ``g_y``.
 
-    g_x: Invertible
-    g_y: Invertible
-    operator: LinearOperator
+    ``g_x`` takes ``(batch, *event)`` to ``(batch, in_dim)``. With it alone g_y = g_x: f maps a space to itself. The
+    ``operator`` A is a learned one, an ``OperatorModule`` such as ``operators.low_rank`` makes, or a fixed one, any
+    ``LinearOperator``. Networks and a learned operator are parameters of this module, the tensors of a fixed operator
+    buffers. ``adjoint``, ``pinv`` and the others give a Linearizer of the operator as it is now.
+
+    Raises ``TypeError`` for an operator that is neither, and ``ValueError`` where its dimensions are not those of the
+    networks' latents.
+
+    >>> import torch, linearizer_core as lc
+    >>> f = lc.Linearizer(lc.flows.coupling((1, 4, 4), depth=2, width=8), lc.operators.low_rank(16, 3))
+    >>> f
+    Linearizer(g_x=Chain(7 layers, 1×4×4 → 16), A=LearnedLowRank(16 → 16, rank 3))
+    >>> x = torch.randn(8, 1, 4, 4)
+    >>> loss = (f(x) - x).square().mean()
+    >>> loss.backward()
+    >>> all(p.grad is not None for p in f.core.parameters())
+    True
+    """
+
+    def __init__(
+        self, g_x: Invertible, operator: LinearOperator | OperatorModule, g_y: Invertible | None = None
+    ) -> None:
+        super().__init__()
+        self.g_x = g_x
+        self.g_y = g_x if g_y is None else g_y
+        self.core = as_module(operator)
+        out_dim, in_dim = self.operator.shape
+        for name, g, dim in (("g_x", self.g_x, in_dim), ("g_y", self.g_y, out_dim)):
+            latent = g.out_shape(g.in_shape)
+            if latent is not None and math.prod(latent) != dim:
+                raise ValueError(f"{self.core!r} has {dim} dimensions where {name} has {math.prod(latent)}")
+
+    @property
+    def operator(self) -> LinearOperator:
+        """A as it is now, with its gradients."""
+        return self.core.operator()
+
+    def extra_repr(self) -> str:
+        other = "" if self.g_y is self.g_x else f", g_y={self.g_y!r}"
+        return f"g_x={self.g_x!r}{other}, A={self.core!r}"
 
     @property
     def domain(self) -> InducedSpace:
@@ -53,17 +93,29 @@ class Linearizer:
         """The induced vector space of the outputs."""
         return InducedSpace(self.g_y)
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """f(x): ``(batch, *event)`` of g_x to ``(batch, *event)`` of g_y."""
-        return self.codomain.decode(self.operator.apply(self.domain.encode(x)))
+        return self.codomain.decode(self.core(self.domain.encode(x)))
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor, y: Tensor | None = None) -> None:
+        """Fit what starts from data to inputs ``(count, *event)``, and g_y, where it is another, to outputs ``y``.
+
+        Raises ``ValueError`` for outputs that are missing, or that nothing is fitted to.
+        """
+        if (y is None) != (self.g_y is self.g_x):
+            raise ValueError("outputs y are to be given where g_y is another network than g_x, and only there")
+        self.core.initialise(self.g_x.initialise(x))
+        if y is not None:
+            self.g_y.initialise(y)
 
     def adjoint(self) -> Linearizer:
         """f*(y) = g_x⁻¹(Aᵀ g_y(y)): ⟨f(x), y⟩ in the codomain equals ⟨x, f*(y)⟩ in the domain."""
-        return Linearizer(self.g_y, self.g_x, self.operator.adjoint())
+        return Linearizer(self.g_y, self.operator.adjoint(), self.g_x)
 
     def pinv(self, rcond: float | None = None) -> Linearizer:
         """f⁺(y) = g_x⁻¹(A⁺ g_y(y)), the Moore-Penrose inverse in the induced inner products."""
-        return Linearizer(self.g_y, self.g_x, self.operator.pinv(rcond))
+        return Linearizer(self.g_y, self.operator.pinv(rcond), self.g_x)
 
     def compose(self, other: Linearizer) -> Linearizer:
         """f ∘ other, with core A_f A_other.
@@ -75,22 +127,22 @@ class Linearizer:
             raise ValueError(
                 "Linearizers compose only over a shared network: the inner one's g_y must be this one's g_x"
             )
-        return Linearizer(other.g_x, self.g_y, self.operator.compose(other.operator))
+        return Linearizer(other.g_x, self.operator.compose(other.operator), self.g_y)
 
     def add(self, other: Linearizer) -> Linearizer:
         """x ↦ f(x) ⊕ other(x), with core A_f + A_other; raises ``ValueError`` unless both networks are shared."""
         if other.g_x is not self.g_x or other.g_y is not self.g_y:
             raise ValueError("Linearizers add only over shared networks: both must have the same g_x and the same g_y")
-        return Linearizer(self.g_x, self.g_y, self.operator.add(other.operator))
+        return Linearizer(self.g_x, self.operator.add(other.operator), self.g_y)
 
     def scale(self, factor: float) -> Linearizer:
         """x ↦ factor ⊙ f(x)."""
-        return Linearizer(self.g_x, self.g_y, self.operator.scale(factor))
+        return Linearizer(self.g_x, self.operator.scale(factor), self.g_y)
 
     def power(self, n: int) -> Linearizer:
         """fⁿ = g⁻¹ Aⁿ g, f applied n times in one application; raises ``ValueError`` unless g_x and g_y are one."""
         self._check_endomorphism("has powers")
-        return Linearizer(self.g_x, self.g_y, self.operator.power(n))
+        return Linearizer(self.g_x, self.operator.power(n), self.g_y)
 
     def exp(self, t: float = 1.0) -> Linearizer:
         """g⁻¹ exp(tA) g, the flow of ẋ = f(x) in the induced space.
@@ -98,7 +150,7 @@ class Linearizer:
         Raises ``ValueError`` unless g_x and g_y are one.
         """
         self._check_endomorphism("has an exponential")
-        return Linearizer(self.g_x, self.g_y, self.operator.exp(t))
+        return Linearizer(self.g_x, self.operator.exp(t), self.g_y)
 
     def svd(self, k: int | None = None) -> SingularElements:
         """The k leading singular triples, with the singular vectors g_x⁻¹(v_i) and g_y⁻¹(u_i) as images."""
@@ -119,15 +171,15 @@ class Linearizer:
 
     def row_projection(self, rcond: float | None = None) -> Linearizer:
         """f⁺f, the orthogonal projection of the domain onto what f does not annihilate."""
-        return Linearizer(self.g_x, self.g_x, self.operator.row_projection(rcond))
+        return Linearizer(self.g_x, self.operator.row_projection(rcond))
 
     def range_projection(self, rcond: float | None = None) -> Linearizer:
         """f f⁺, the orthogonal projection of the codomain onto the range of f."""
-        return Linearizer(self.g_y, self.g_y, self.operator.range_projection(rcond))
+        return Linearizer(self.g_y, self.operator.range_projection(rcond))
 
     def null_projection(self, rcond: float | None = None) -> Linearizer:
         """The orthogonal projection of the domain onto the null space, what f takes to the codomain's zero."""
-        return Linearizer(self.g_x, self.g_x, self.operator.null_projection(rcond))
+        return Linearizer(self.g_x, self.operator.null_projection(rcond))
 
     def _check_endomorphism(self, use: str) -> None:
         if self.g_x is not self.g_y:

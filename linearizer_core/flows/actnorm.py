@@ -18,6 +18,8 @@ class ActNorm(Invertible):
     ``(batch, channels)`` or ``(batch, channels, height, width)``.
     """
 
+    keeps_shape = True
+
     initialised: Tensor
 
     def __init__(self, channels: int) -> None:
@@ -32,6 +34,9 @@ class ActNorm(Invertible):
     def _log_det(self, x: Tensor) -> Tensor:
         positions = math.prod(x.shape[2:])
         return (self.log_scale.sum() * positions).expand(len(x))
+
+    def extra_repr(self) -> str:
+        return f"{len(self.mean)}"
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         y = (x - self._broadcast(self.mean, x)) * self._broadcast(self.log_scale, x).exp()

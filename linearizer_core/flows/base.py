@@ -10,17 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from linearizer_core.flows.recompute import Step, recompute, run
+from linearizer_core.short import Short, by
+
+Shape = tuple[int, ...]
 
 
-class Invertible(nn.Module, ABC):
+class Invertible(Short, ABC):
     """An invertible map between tensors of shape ``(batch, *event)``.
 
     Implementations MUST return from both directions the mapped tensor and the log of the absolute Jacobian
     determinant of the direction that was taken, ``(batch,)``; the two directions' values are each other's
     negatives. They MUST hold no randomness, so that g and g⁻¹ are inverses at every call. They MUST hand
     ``label``, ``(batch,)``, to the networks inside that take one, and otherwise ignore it. They CAN be
-    data-dependent at the start through ``initialise``.
+    data-dependent at the start through ``initialise``, and say by ``keeps_shape``, ``in_shape`` and ``out_shape`` what
+    they know of shapes.
     """
+
+    keeps_shape = False
+    """Whether an output has the shape of its input."""
 
     @abstractmethod
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -34,9 +41,25 @@ class Invertible(nn.Module, ABC):
         """Fit data-dependent parameters to a batch of inputs and return its image."""
         return self(x, label)[0]
 
+    @property
+    def in_shape(self) -> Shape | None:
+        """The shape of one input, None where the map does not know it."""
+        return None
+
+    def out_shape(self, shape: Shape | None) -> Shape | None:
+        """The shape that an input of the given one is mapped to, None where that is not known."""
+        return shape if self.keeps_shape else None
+
+    def extra_repr(self) -> str:
+        into = self.in_shape
+        out = self.out_shape(into)
+        return f"{by(into)} → {by(out)}" if into and out else ""
+
 
 class Identity(Invertible):
     """g(x) = x: the control in which a Linearizer is an ordinary linear map."""
+
+    keeps_shape = True
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x, x.new_zeros(len(x))
@@ -74,6 +97,20 @@ class Chain(Invertible):
     def _run(self, steps: list[Step], x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
         return recompute(steps, x, label) if self.memory == "recompute" else run(steps, x, label)
 
+    @property
+    def in_shape(self) -> Shape | None:
+        return self._maps()[0].in_shape if len(self.maps) else None
+
+    def out_shape(self, shape: Shape | None) -> Shape | None:
+        for step in self._maps():
+            shape = step.out_shape(shape)
+        return shape
+
+    def extra_repr(self) -> str:
+        shapes = super().extra_repr()
+        layers = f"{len(self.maps)} layer{'s' * (len(self.maps) != 1)}"
+        return f"{layers}, {shapes}" if shapes else layers
+
     @torch.no_grad()
     def initialise(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         for step in self._maps():
@@ -88,6 +125,16 @@ class Labelled(Invertible):
         super().__init__()
         self.network = network
         self.label = label
+
+    @property
+    def in_shape(self) -> Shape | None:
+        return self.network.in_shape
+
+    def out_shape(self, shape: Shape | None) -> Shape | None:
+        return self.network.out_shape(shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.network!r}, label {self.label:g}"
 
     def _labels(self, x: Tensor) -> Tensor:
         return x.new_full((len(x),), self.label)

@@ -23,6 +23,8 @@ class Coupling(Invertible):
     Raises ``ValueError`` for a single channel.
     """
 
+    keeps_shape = True
+
     def __init__(self, channels: int, conditioner: Callable[[int, int], nn.Module], parameters: int) -> None:
         super().__init__()
         if channels < 2:
@@ -31,6 +33,10 @@ class Coupling(Invertible):
         rest = channels - self.split
         self.first = conditioner(self.split, parameters * rest)
         self.second = conditioner(rest, parameters * self.split)
+        self.channels = channels
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, {type(self.first).__name__}"
 
     @abstractmethod
     def transform(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,9 +15,10 @@ from linearizer_core.flows.base import Identity, Invertible
 from linearizer_core.flows.mixing import LUMixing
 from linearizer_core.flows.squeeze import Flatten, Squeeze
 from linearizer_core.operators.convolutional import ConvolutionalOperator
+from linearizer_core.short import Short, by
 
 
-class Injective(nn.Module, ABC):
+class Injective(Short, ABC):
     """An injective map of tensors ``(batch, *event)``, with a left inverse.
 
     Implementations MUST have ``left_inverse(forward(x)) = x`` for every x and hold no randomness. ``left_inverse``
@@ -62,6 +63,9 @@ class PairedReLU(Injective):
         self.log_d = nn.Parameter(torch.zeros(inputs, *[1] * spatial))
         rest = outputs - 2 * inputs
         self.extra = extra(inputs, rest) if rest else None
+
+    def extra_repr(self) -> str:
+        return f"{self.inputs} → {self.outputs}"
 
     @abstractmethod
     def linear(self, x: Tensor) -> Tensor:
@@ -149,6 +153,9 @@ class InjectiveConv(PairedReLU):
         weights[:, :, kernel // 2, kernel // 2] += torch.eye(channels_in)
         self.kernel = nn.Parameter(weights)
 
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()} channels of {by(self.size)}"
+
     def blocks(self) -> Tensor:
         """The frequency response, ``(h, w // 2 + 1, channels, channels)``; the other half is its conjugate."""
         side = self.kernel.shape[-1]
@@ -188,6 +195,9 @@ class InjectiveNetwork(Injective):
     def __init__(self, layers: Iterable[Injective | Invertible]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.layers)} layers"
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:

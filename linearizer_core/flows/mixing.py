@@ -20,6 +20,8 @@ class LUMixing(Invertible):
     directly, many are multiplied by the inverse map's matrix: the two agree to rounding.
     """
 
+    keeps_shape = True
+
     permutation: Tensor
     sign: Tensor
 
@@ -43,6 +45,9 @@ class LUMixing(Invertible):
     def _log_det(self, x: Tensor) -> Tensor:
         positions = math.prod(x.shape[2:])
         return (self.log_diagonal.sum() * positions).expand(len(x))
+
+    def extra_repr(self) -> str:
+        return f"{len(self.lower)}"
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         channels = len(self.lower)
@@ -82,12 +87,18 @@ class HouseholderMixing(Invertible):
     Raises ``ValueError`` for less than one reflection.
     """
 
+    keeps_shape = True
+
     def __init__(self, channels: int, reflections: int | None = None) -> None:
         super().__init__()
         count = channels if reflections is None else reflections
         if count < 1:
             raise ValueError(f"a product of reflections needs at least one, got {count}")
         self.vectors = nn.Parameter(torch.randn(count, channels))
+
+    def extra_repr(self) -> str:
+        count, channels = self.vectors.shape
+        return f"{channels}, {count} reflections"
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._reflect(x, self.vectors.flip(0)), x.new_zeros(len(x))
@@ -113,11 +124,16 @@ class HouseholderMixing(Invertible):
 class Permutation(Invertible):
     """A random permutation of the channels, fixed for ever: ``order`` is a buffer, so it is saved with the network."""
 
+    keeps_shape = True
+
     order: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("order", torch.randperm(channels))
+
+    def extra_repr(self) -> str:
+        return f"{len(self.order)}"
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x[:, self.order], x.new_zeros(len(x))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from linearizer_core.flows.base import Invertible
+from linearizer_core.flows.base import Invertible, Shape
 
 Event = tuple[int, int, int]
 
@@ -38,6 +38,16 @@ class MultiScale(Invertible):
             if number < len(self.shapes) and shape[0] % 2:
                 raise ValueError(f"level {number} must end with an even number of channels to halve, got {shape[0]}")
             entering //= 2
+
+    @property
+    def in_shape(self) -> Shape:
+        return self.event
+
+    def out_shape(self, shape: Shape | None) -> Shape:
+        return (math.prod(self.event),)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.levels)} levels, {super().extra_repr()}"
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         _check("the input", x, self.event)

@@ -22,9 +22,14 @@ class P4Mixing(Invertible):
     from where it started.
     """
 
+    keeps_shape = True
+
     def __init__(self, channels: int, orthogonal: bool = False) -> None:
         super().__init__()
         self.p4: P4 | OrthogonalP4 = OrthogonalP4(channels) if orthogonal else P4(channels)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.p4.u)}, {type(self.p4).__name__}"
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         operator = self.p4.operator()

@@ -16,6 +16,8 @@ class PrincipalAxes(Invertible):
     actnorm behind it, it makes a Gaussian set of inputs standard normal (Hotelling, 1933).
     """
 
+    keeps_shape = True
+
     mean: Tensor
     axes: Tensor
     initialised: Tensor
@@ -25,6 +27,9 @@ class PrincipalAxes(Invertible):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("axes", torch.eye(dim))
         self.register_buffer("initialised", torch.tensor(False))
+
+    def extra_repr(self) -> str:
+        return f"{len(self.mean)}"
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return (x - self.mean) @ self.axes, x.new_zeros(len(x))
@@ -55,12 +60,17 @@ class Leading(Invertible):
     ``(batch, dim)`` to the same. Raises ``ValueError`` for a count below 1.
     """
 
+    keeps_shape = True
+
     def __init__(self, inner: Invertible, count: int) -> None:
         super().__init__()
         if count < 1:
             raise ValueError(f"a flow needs at least one coordinate, got {count}")
         self.inner = inner
         self.count = count
+
+    def extra_repr(self) -> str:
+        return f"{self.count}, {self.inner!r}"
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         leading, log_det = self.inner(x[:, : self.count], label)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from linearizer_core.flows.base import Invertible
+from linearizer_core.flows.base import Invertible, Shape
 
 
 class Squeeze(Invertible):
     """``(batch, c, h, w)`` to ``(batch, 4c, h/2, w/2)``: each 2×2 block becomes four channels."""
+
+    def out_shape(self, shape: Shape | None) -> Shape | None:
+        if shape is None or len(shape) != 3:
+            return None
+        channels, height, width = shape
+        return 4 * channels, height // 2, width // 2
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if not len(x):  # which torch gives another shape
@@ -28,6 +36,13 @@ class Flatten(Invertible):
     def __init__(self, event: tuple[int, ...]) -> None:
         super().__init__()
         self.event = event
+
+    @property
+    def in_shape(self) -> Shape:
+        return self.event
+
+    def out_shape(self, shape: Shape | None) -> Shape:
+        return (math.prod(self.event),)
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x.flatten(1), x.new_zeros(len(x))

@@ -104,7 +104,7 @@ class LinearDiffusion(Model):
 
     def generator(self, operator: LinearOperator) -> Linearizer:
         """x0 ↦ g_x⁻¹(B g_y(x0)) for a collapsed B: a Linearizer from noise to images."""
-        return Linearizer(self.g_y, self.g_x, operator)
+        return Linearizer(self.g_y, operator, self.g_x)
 
     @torch.no_grad()
     def invert(self, images: Tensor, operator: LinearOperator, rcond: float | None = None) -> Inversion:

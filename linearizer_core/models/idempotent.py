@@ -46,11 +46,16 @@ class Rotation(Invertible):
     Q is a buffer, which ``axes`` holds by columns: it is saved with the network and not trained.
     """
 
+    keeps_shape = True
+
     axes: Tensor
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.register_buffer("axes", torch.eye(dim))
+
+    def extra_repr(self) -> str:
+        return f"{len(self.axes)}"
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return x @ self.axes, x.new_zeros(len(x))
@@ -112,7 +117,7 @@ class IdempotentLinearizer(Model):
 
     def projector(self) -> Linearizer:
         """f as a Linearizer from the space of g to itself."""
-        return Linearizer(self.g, self.g, self.projection.operator())
+        return Linearizer(self.g, self.projection.operator())
 
     def forward(self, x: Tensor) -> Tensor:
         """f(x) for ``(batch, *event)``."""

@@ -1,6 +1,15 @@
 """Linear maps A, the cores of Linearizers."""
 
 from linearizer_core.operators.base import SVD, DenseOperator, Eigen, LinearOperator
+from linearizer_core.operators.build import (
+    convolution,
+    dense,
+    diagonal,
+    identity_plus_low_rank,
+    low_rank,
+    projection,
+    selection,
+)
 from linearizer_core.operators.convolutional import ConvolutionalOperator
 from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.factored import (
@@ -9,6 +18,14 @@ from linearizer_core.operators.factored import (
     OrthogonalProjection,
     ScaledIdentityPlusLowRank,
 )
+from linearizer_core.operators.learned import (
+    LearnedDense,
+    LearnedDiagonal,
+    LearnedIdentityPlusLowRank,
+    LearnedKernels,
+    LearnedLowRank,
+)
+from linearizer_core.operators.module import FixedOperator, OperatorModule
 from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
 from linearizer_core.operators.rank_one import P4, RankOnePerturbed
 from linearizer_core.operators.rank_one_orthogonal import OrthogonalP4, ReflectedOrthogonal
@@ -22,9 +39,16 @@ __all__ = [
     "DiagonalOperator",
     "Eigen",
     "Factors",
+    "FixedOperator",
     "FrameProjection",
+    "LearnedDense",
+    "LearnedDiagonal",
+    "LearnedIdentityPlusLowRank",
+    "LearnedKernels",
+    "LearnedLowRank",
     "LinearOperator",
     "LowRankOperator",
+    "OperatorModule",
     "OrthogonalP4",
     "OrthogonalProjection",
     "RankOnePerturbed",
@@ -36,4 +60,11 @@ __all__ = [
     "TimeFactors",
     "TimeLowRank",
     "TimeOperator",
+    "convolution",
+    "dense",
+    "diagonal",
+    "identity_plus_low_rank",
+    "low_rank",
+    "projection",
+    "selection",
 ]

@@ -122,6 +122,14 @@ class LinearOperator(ABC):
         """A + other where A knows a structure for it."""
         return None
 
+    def __repr__(self) -> str:
+        detail = self._detail()
+        return f"{type(self).__name__}({self.shape[1]} → {self.shape[0]}{', ' * bool(detail)}{detail})"
+
+    def _detail(self) -> str:
+        """What ``repr`` says besides the dimensions."""
+        return ""
+
     def __matmul__(self, other: LinearOperator) -> LinearOperator:
         return self.compose(other)
 
@@ -349,7 +357,7 @@ def leading(values: Tensor, vectors: Tensor, k: int) -> Eigen:
     return Eigen(values, vectors)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DenseOperator(LinearOperator):
     """An operator held as its matrix ``(out_dim, in_dim)``.
 

@@ -41,7 +41,7 @@ class _Chosen:
     second: Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ConvolutionalOperator(LinearOperator):
     """A circular convolution of ``(in_channels, height, width)`` images, flattened to rows of ``(batch, dim)``.
 
@@ -99,6 +99,10 @@ class ConvolutionalOperator(LinearOperator):
     @property
     def like(self) -> Tensor:
         return self.spectrum.real
+
+    def _detail(self) -> str:
+        out, into = self.spectrum.shape[2:]
+        return f"{into} → {out} channels of {self.height}×{self.width}"
 
     def apply(self, z: Tensor) -> Tensor:
         return self._filter(z, lambda x: self.spectrum @ x)

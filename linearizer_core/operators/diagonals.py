@@ -10,7 +10,7 @@ from torch import Tensor
 from linearizer_core.operators.base import SVD, Eigen, LinearOperator, finite
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DiagonalOperator(LinearOperator):
     """diag(``values``) with values ``(dim,)``, stored and applied in O(dim).
 

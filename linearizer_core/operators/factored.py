@@ -21,14 +21,18 @@ from linearizer_core.operators.base import (
     pseudo_inverse,
     size,
 )
+from linearizer_core.short import by
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Factors:
     """The outer factors U ``(out_dim, r)`` and V ``(in_dim, s)``; operators on the same tensors combine in r×s work."""
 
     u: Tensor
     v: Tensor
+
+    def __repr__(self) -> str:
+        return f"Factors(U {by(self.u.shape)}, V {by(self.v.shape)})"
 
     @cached
     def gram(self) -> Tensor:
@@ -44,7 +48,7 @@ class Factors:
         return Factors(torch.cat([self.u, other.u], 1), torch.cat([self.v, other.v], 1))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LowRankOperator(LinearOperator):
     """U C Vᵀ with ``core`` C ``(r, s)``.
 
@@ -61,6 +65,9 @@ class LowRankOperator(LinearOperator):
     @property
     def like(self) -> Tensor:
         return self.core
+
+    def _detail(self) -> str:
+        return f"rank {min(self.core.shape)}"
 
     def apply(self, z: Tensor) -> Tensor:
         return ((z @ self.factors.v) @ self.core.T) @ self.factors.u.T
@@ -169,7 +176,7 @@ class LowRankOperator(LinearOperator):
         return self.factors.u @ self.core @ self.factors.v.T
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class OrthogonalProjection(LowRankOperator):
     """P = Q Qᵀ of a frame Q ``(dim, r)`` with orthonormal columns: P = Pᵀ = P², its own adjoint and pseudo-inverse."""
 
@@ -208,7 +215,7 @@ class OrthogonalProjection(LowRankOperator):
         return self.scale(-1.0).shift(1.0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ScaledIdentityPlusLowRank(LinearOperator):
     """The square operator αI + U C Vᵀ with ``core`` C ``(r, s)``.
 
@@ -227,6 +234,9 @@ class ScaledIdentityPlusLowRank(LinearOperator):
     @property
     def like(self) -> Tensor:
         return self.core
+
+    def _detail(self) -> str:
+        return f"{self.alpha:.4g} I + rank {min(self.core.shape)}"
 
     def apply(self, z: Tensor) -> Tensor:
         return self.alpha * z + ((z @ self.factors.v) @ self.core.T) @ self.factors.u.T

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.factored import OrthogonalProjection
+from linearizer_core.operators.module import OperatorModule
 
 
-class FrameProjection(nn.Module):
+class FrameProjection(OperatorModule):
     """An orthogonal projection of fixed rank whose frame is the Q factor of a learned ``(dim, rank)`` matrix.
 
     Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
@@ -25,12 +26,8 @@ class FrameProjection(nn.Module):
         """The projection with its gradients."""
         return OrthogonalProjection.of(torch.linalg.qr(self.weight)[0])
 
-    def forward(self, z: Tensor) -> Tensor:
-        """P z for ``(batch, dim)``."""
-        return self.operator().apply(z)
 
-
-class SpectrumProjection(nn.Module):
+class SpectrumProjection(OperatorModule):
     """diag(λ) with λ in {0, 1}: forward λ = round(sigmoid(logit)), backward straight through the rounding.
 
     The frame is left to the network around it, so which coordinates survive, and with them the rank, are what is
@@ -49,6 +46,9 @@ class SpectrumProjection(nn.Module):
     def operator(self) -> DiagonalOperator:
         """The projection with its gradients."""
         return DiagonalOperator(self.spectrum())
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rank {self.rank()}"
 
     def rank(self) -> int:
         """How many coordinates survive."""

@@ -6,16 +6,17 @@ Krämer, Köhler & Noé, Training Invertible Linear Layers through Rank-One Pert
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from linearizer_core.operators.base import DenseOperator, LinearOperator, cached, finite, size
+from linearizer_core.operators.module import OperatorModule
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RankOnePerturbed(LinearOperator):
     """W = A + u vᵀ with the ``matrix`` A ``(dim, dim)``, its ``matrix_inverse`` and its ``log_abs_det`` given.
 
@@ -131,7 +132,7 @@ class RankOnePerturbed(LinearOperator):
         return replace(self, matrix_inverse=inverse)
 
 
-class RankOneLayer(nn.Module, ABC):
+class RankOneLayer(OperatorModule):
     """A square matrix trained through a perturbation by two vectors, which is merged into it every so often.
 
     Only ``u`` and ``v`` are parameters; all else that training needs to go on is in buffers. ``v`` is drawn in float64

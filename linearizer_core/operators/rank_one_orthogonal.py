@@ -15,7 +15,7 @@ from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.rank_one import RankOneLayer, all_finite, dyadic_rotation
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ReflectedOrthogonal(LinearOperator):
     """W = A H(u) H(v), the orthogonal ``matrix`` A ``(dim, dim)`` after two reflections H(w) = I - 2wwᵀ/‖w‖².
 

@@ -12,14 +12,19 @@ from torch.nn.functional import pad
 from linearizer_core.operators.base import DenseOperator, LinearOperator
 from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.factored import Factors, LowRankOperator, complement_of
+from linearizer_core.short import Short
 
 
-class TimeOperator(nn.Module, ABC):
+class TimeOperator(Short, ABC):
     """A linear operator A(t) for each t in [0, 1], with learned parameters."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
+
+    def extra_repr(self) -> str:
+        rank = getattr(self, "rank", None)
+        return f"{self.dim} → {self.dim}" + (f", rank {rank}" if rank is not None else "")
 
     @abstractmethod
     def forward(self, t: Tensor, z: Tensor) -> Tensor:

@@ -62,7 +62,7 @@ def plain(dim: int) -> InjectiveDense:
 def test_the_identity_reproduces_its_input(g: Injective, event: tuple[int, ...]) -> None:
     x = 10 * normal(6, *event)
     latent = g(x).shape[1]
-    f = InjectiveLinearizer(g, g, DenseOperator(eye(latent)))
+    f = InjectiveLinearizer(g, DenseOperator(eye(latent)))
     close(f(x), x)
     close(f.residual(x), torch.zeros(6, dtype=torch.float64))
     assert torch.equal(f.encode(x), g(x))
@@ -72,7 +72,7 @@ def test_the_identity_reproduces_its_input(g: Injective, event: tuple[int, ...])
 def test_is_encode_apply_decode() -> None:
     g_x, g_y = dense(1), images(2)
     matrix, x = normal(24, 14), normal(5, 3)
-    f = InjectiveLinearizer(g_x, g_y, DenseOperator(matrix))
+    f = InjectiveLinearizer(g_x, DenseOperator(matrix), g_y)
     close(f.latent(x), g_x(x) @ matrix.T)
     assert f(x).shape == (5, 1, 3, 4)
     close(f(x), g_y.left_inverse(g_x(x) @ matrix.T))
@@ -86,7 +86,7 @@ def test_on_the_range_outputs_are_exact() -> None:
     targets = g_y(x)
     # Seven pairs of latents are met exactly by a least-squares operator.
     matrix = (torch.linalg.pinv(g_x(x)) @ targets).T.detach()
-    f = InjectiveLinearizer(g_x, g_y, DenseOperator(matrix))
+    f = InjectiveLinearizer(g_x, DenseOperator(matrix), g_y)
     close(f.latent(x), targets)
     close(f(x), x)
     close(g_y(f(x)), f.latent(x))
@@ -109,18 +109,18 @@ def test_closed_form() -> None:
         # Both halves y = |x|: the left inverse gives 0, which is g(0) = 0, at the distance ‖y‖.
         (eye(6) + swap, 0 * x, 1.0),
     ):
-        f = InjectiveLinearizer(g, g, DenseOperator(matrix))
+        f = InjectiveLinearizer(g, DenseOperator(matrix))
         close(f(x), expected)
         close(f.residual(x), torch.full((6,), residual, dtype=torch.float64))
 
 
 def test_residual_is_positive_off_the_range() -> None:
-    f = InjectiveLinearizer(dense(1), dense(2), DenseOperator(normal(14, 14)))
+    f = InjectiveLinearizer(dense(1), DenseOperator(normal(14, 14)), dense(2))
     residual = f.residual(normal(20, 3))
     assert residual.shape == (20,)
     assert number(residual.min()) > 1e-2
     # It does not depend on the size of what it is measured against, but for the bias.
-    plain_f = InjectiveLinearizer(plain(3), plain(3), DenseOperator(normal(6, 6)))
+    plain_f = InjectiveLinearizer(plain(3), DenseOperator(normal(6, 6)))
     x = normal(5, 3)
     torch.testing.assert_close(plain_f.residual(100 * x), plain_f.residual(x))
 
@@ -128,7 +128,7 @@ def test_residual_is_positive_off_the_range() -> None:
 def test_residual_bounds_the_distance_to_the_range() -> None:
     """The range of x ↦ (x₊, x₋) in one dimension is the two half-axes: distances to it are known."""
     g = plain(1)
-    f = InjectiveLinearizer(g, g, DenseOperator(torch.tensor([[1.0, 0.0], [0.5, 0.0]], dtype=torch.float64)))
+    f = InjectiveLinearizer(g, DenseOperator(torch.tensor([[1.0, 0.0], [0.5, 0.0]], dtype=torch.float64)))
     residual = f.residual(torch.tensor([[2.0]], dtype=torch.float64))
     # z = (2, 1): the nearest point is (2, 0), the one found g(2 - 1) = (1, 0).
     close(residual, torch.tensor([2**0.5 / 5**0.5], dtype=torch.float64))
@@ -138,25 +138,25 @@ def test_residual_bounds_the_distance_to_the_range() -> None:
 def test_residual_at_zero() -> None:
     x, operator = normal(2, 1), DenseOperator(torch.zeros(2, 2, dtype=torch.float64))
     g = plain(1)
-    assert InjectiveLinearizer(g, g, operator).residual(x).tolist() == [0, 0]
+    assert InjectiveLinearizer(g, operator).residual(x).tolist() == [0, 0]
     moved = plain(1)
     with torch.no_grad():
         moved.bias.fill_(1)
     # The left inverse -1 of zero has the image 0 again; with a third row, free to be 1 there, it has not.
-    assert InjectiveLinearizer(g, moved, operator).residual(x).tolist() == [0, 0]
+    assert InjectiveLinearizer(g, operator, moved).residual(x).tolist() == [0, 0]
     extra = InjectiveDense(1, 3).double()
     with torch.no_grad():
         extra.extra.bias.fill_(9)  # type: ignore[union-attr, operator]
         extra.extra.weight.zero_()  # type: ignore[union-attr, operator]
     operator = DenseOperator(torch.zeros(3, 2, dtype=torch.float64))
-    assert (InjectiveLinearizer(g, extra, operator).residual(x) > 1e300).all()
+    assert (InjectiveLinearizer(g, operator, extra).residual(x) > 1e300).all()
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_an_operator_of_small_rank(rank: int) -> None:
     """Left inverses of ReLU layers are affine, so outputs fill an affine space of the operator's rank."""
     matrix = normal(24, rank, seed=1) @ normal(rank, 14, seed=2)
-    f = InjectiveLinearizer(dense(1), images(2), DenseOperator(matrix))
+    f = InjectiveLinearizer(dense(1), DenseOperator(matrix), images(2))
     y = f(normal(40, 3)).flatten(1)
     origin = f.decode(torch.zeros(1, 24, dtype=torch.float64)).flatten(1)
     assert int(torch.linalg.matrix_rank(y - origin, rtol=1e-10)) == rank
@@ -169,16 +169,16 @@ def test_couplings_bend_what_a_small_rank_spans() -> None:
         for parameter in coupling.parameters():
             parameter.add_(normal(*parameter.shape).float())
     g_y = InjectiveNetwork([Identity(), coupling, InjectiveDense(3, 6)]).double()
-    f = InjectiveLinearizer(dense(1), g_y, DenseOperator(normal(6, 1, seed=1) @ normal(1, 14, seed=2)))
+    f = InjectiveLinearizer(dense(1), DenseOperator(normal(6, 1, seed=1) @ normal(1, 14, seed=2)), g_y)
     y = f(normal(40, 3))
     assert int(torch.linalg.matrix_rank(y - y.mean(0), rtol=1e-3)) == 3
-    f = InjectiveLinearizer(g_y, g_y, DenseOperator(eye(6)))
+    f = InjectiveLinearizer(g_y, DenseOperator(eye(6)))
     close(f(y), y)
 
 
 def test_gradients_reach_all_parts() -> None:
     g_x, g_y, matrix = dense(1), images(2), normal(24, 14).requires_grad_()
-    f = InjectiveLinearizer(g_x, g_y, DenseOperator(matrix))
+    f = InjectiveLinearizer(g_x, DenseOperator(matrix), g_y)
     x = normal(4, 3)
     (f(x).square().sum() + f.residual(x).sum()).backward()
     for parameter in (matrix, *g_x.parameters(), *g_y.parameters()):
@@ -189,8 +189,8 @@ def test_gradients_reach_all_parts() -> None:
 def test_dimensions_must_fit() -> None:
     x = normal(2, 3)
     with pytest.raises(ValueError, match=r"g_x must end in vectors of the operator's 13 dimensions, got \(2, 14\)"):
-        InjectiveLinearizer(dense(1), dense(1), DenseOperator(normal(14, 13)))(x)
+        InjectiveLinearizer(dense(1), DenseOperator(normal(14, 13)))(x)
     with pytest.raises(ValueError, match=r"the operator's 14 dimensions, got \(2, 2, 3, 4\)"):
-        InjectiveLinearizer(images(1).layers[0], dense(1), DenseOperator(normal(14, 14)))(normal(2, 1, 3, 4))  # type: ignore[arg-type]
+        InjectiveLinearizer(images(1).layers[0], DenseOperator(normal(14, 14)), dense(1))(normal(2, 1, 3, 4))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"the layer's outputs are 14, got \(2, 13\) to invert"):
-        InjectiveLinearizer(dense(1), dense(1), DenseOperator(normal(13, 14)))(x)
+        InjectiveLinearizer(dense(1), DenseOperator(normal(13, 14)))(x)

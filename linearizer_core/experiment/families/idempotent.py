@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from linearizer_core import operators
 from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.draws import Draws
@@ -48,8 +49,8 @@ class Idempotent(Family):
         """The model for images ``event``; raises ``ValueError`` for an operator that is not of this family."""
         core, weights, dim = config.model.operator, config.train.loss, math.prod(event)
         kinds: dict[str, Callable[[], FrameProjection | SpectrumProjection]] = {
-            "projection": lambda: FrameProjection(dim, core.rank),
-            "learned_projection": lambda: SpectrumProjection(dim),
+            "projection": lambda: operators.projection(dim, core.rank),
+            "learned_projection": lambda: operators.selection(dim),
         }
         if core.kind not in kinds:
             raise ValueError(f"the operator of an idempotent is one of {', '.join(kinds)}, got {core.kind}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from linearizer_core import operators
 from linearizer_core.experiment.configuration import FlowConfig, Metric, TrialConfig
 from linearizer_core.experiment.data import ImageData, load
 from linearizer_core.experiment.data.stylise import STYLES
@@ -30,14 +31,7 @@ from linearizer_core.metrics.perceptual import distance
 from linearizer_core.metrics.similarity import ssim
 from linearizer_core.metrics.spectrum import effective_rank
 from linearizer_core.models.base import Event
-from linearizer_core.models.style import (
-    LearnedDense,
-    LearnedDiagonal,
-    LearnedKernels,
-    LearnedLowRank,
-    LearnedOperator,
-    StyleTransfer,
-)
+from linearizer_core.models.style import StyleTransfer
 from linearizer_core.space import InducedSpace
 
 TRIANGLE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.5, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5),
@@ -54,19 +48,19 @@ class Style(Family):
         Raises ``ValueError`` for an operator that is not of this family, and for ``conv`` where latents are no images.
         """
         core, dim = config.model.operator, math.prod(event)
-        kinds: dict[str, Callable[[], LearnedOperator]] = {
-            "diagonal": lambda: LearnedDiagonal(dim),
-            "lowrank": lambda: LearnedLowRank(dim, core.rank),
-            "dense": lambda: LearnedDense(dim),
-            "conv": lambda: LearnedKernels(_latent_shape(config.model.flow, event)),
+        kinds: dict[str, Callable[[], operators.OperatorModule]] = {
+            "diagonal": lambda: operators.diagonal(dim),
+            "lowrank": lambda: operators.identity_plus_low_rank(dim, core.rank),
+            "dense": lambda: operators.dense(dim),
+            "conv": lambda: operators.convolution(_latent_shape(config.model.flow, event)),
         }
         if core.kind not in kinds:
             raise ValueError(f"the operator of a style is one of {', '.join(kinds)}, got {core.kind}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             g = build_flow(config.model.flow, event)
-            operators = {style: kinds[core.kind]() for style in STYLES}
-        return StyleTransfer(g, operators, event)
+            learned = {style: kinds[core.kind]() for style in STYLES}
+        return StyleTransfer(g, learned, event)
 
     def initialise(self, model: StyleTransfer, images: Tensor, generator: torch.Generator) -> None:
         model.initialise(images)

@@ -505,7 +505,7 @@ def test_lipschitz_constants_of_a_scaling() -> None:
 
 def test_shared_measures_of_linearity(diffusion: Callable[..., LinearDiffusion]) -> None:
     model = diffusion()
-    f = Linearizer(model.g_y, model.g_x, DenseOperator(normal(16, 7) @ normal(7, 16, seed=1)))
+    f = Linearizer(model.g_y, DenseOperator(normal(16, 7) @ normal(7, 16, seed=1)), model.g_x)
     found = linearity(f, normal(21, 1, 4, 4), normal(30, 1, 4, 4, seed=1))
     assert list(found) == linearity_keys()
     assert all(0 <= value < 1e-9 for value in found.values())

@@ -163,7 +163,7 @@ def test_residuals_of_a_map_whose_output_is_rounding_are_rounding(
     g = build_flow(FlowConfig(frame="pixels", depth=2, width=8), (1, 4, 4)).requires_grad_(False)
     randomise(g, 3)
     x, y = torch.randn(2, 8, 1, 4, 4)
-    f = Linearizer(g, g, DiagonalOperator(torch.full((16,), size)))
+    f = Linearizer(g, DiagonalOperator(torch.full((16,), size)))
     rest = penrose(f, f.pinv(), x, y)
     for residual in (
         additivity(f, x, y),

@@ -26,11 +26,14 @@ from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.evaluation import Evaluation, Quality
 from linearizer_core.experiment.families.style import Style
 from linearizer_core.models.base import Event
-from linearizer_core.models.style import LearnedDense, LearnedKernels, LearnedLowRank, StyleTransfer
+from linearizer_core.models.style import StyleTransfer
 from linearizer_core.operators import (
     ConvolutionalOperator,
     DenseOperator,
     DiagonalOperator,
+    LearnedDense,
+    LearnedIdentityPlusLowRank,
+    LearnedKernels,
     LinearOperator,
     ScaledIdentityPlusLowRank,
 )
@@ -123,7 +126,7 @@ def test_every_style_starts_at_the_identity(kind: str) -> None:
 
 
 def test_low_rank_starts_from_the_latents_principal_directions() -> None:
-    learned = LearnedLowRank(6, 2).double()
+    learned = LearnedIdentityPlusLowRank(6, 2).double()
     learned.initialise(torch.diag(torch.tensor([0.1, 5.0, 0.2, 0.1, -9.0, 0.1], dtype=torch.float64)))
     for frame in (learned.u, learned.v):
         close(frame.detach().abs(), torch.eye(6, dtype=torch.float64)[:, [4, 1]])

@@ -1,0 +1,89 @@
+"""Short ways to a learned operator, from plain arguments; fixed ones are the operators themselves."""
+
+from __future__ import annotations
+
+from linearizer_core.operators.learned import (
+    LearnedDense,
+    LearnedDiagonal,
+    LearnedIdentityPlusLowRank,
+    LearnedKernels,
+    LearnedLowRank,
+)
+from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
+
+
+def diagonal(dim: int) -> LearnedDiagonal:
+    """A learned diagonal on latents ``(batch, dim)``, at first the identity.
+
+    >>> import linearizer_core as lc
+    >>> lc.operators.diagonal(16)
+    LearnedDiagonal(16 → 16)
+    """
+    return LearnedDiagonal(dim)
+
+
+def low_rank(dim: int, rank: int, out_dim: int | None = None) -> LearnedLowRank:
+    """A learned U Vᵀ of a rank, ``(batch, dim)`` to ``(batch, out_dim)``, where nothing else is said a square one.
+
+    It starts as the projection on a random subspace, or by ``initialise`` on the latents' leading principal directions.
+    Raises ``ValueError`` when ``rank`` is not in 1 … the smaller dimension.
+
+    >>> import linearizer_core as lc
+    >>> lc.operators.low_rank(64, 16)
+    LearnedLowRank(64 → 64, rank 16)
+    """
+    return LearnedLowRank(dim, rank, out_dim)
+
+
+def identity_plus_low_rank(dim: int, rank: int) -> LearnedIdentityPlusLowRank:
+    """A learned I + U C Vᵀ on latents ``(batch, dim)``, at first the identity, invertible close to it.
+
+    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+
+    >>> import linearizer_core as lc
+    >>> lc.operators.identity_plus_low_rank(64, 4)
+    LearnedIdentityPlusLowRank(64 → 64, 1 I + rank 4)
+    """
+    return LearnedIdentityPlusLowRank(dim, rank)
+
+
+def dense(dim: int, out_dim: int | None = None) -> LearnedDense:
+    """A learned matrix, ``(batch, dim)`` to ``(batch, out_dim)``, at first the identity.
+
+    >>> import linearizer_core as lc
+    >>> lc.operators.dense(16), lc.operators.dense(16, out_dim=10)
+    (LearnedDense(16 → 16), LearnedDense(16 → 10))
+    """
+    return LearnedDense(dim, out_dim)
+
+
+def convolution(shape: tuple[int, int, int]) -> LearnedKernels:
+    """A learned 3×3 kernel for each channel of latents that are flattened images ``(channels, height, width)``.
+
+    >>> import linearizer_core as lc
+    >>> lc.operators.convolution((4, 8, 8))
+    LearnedKernels(256 → 256, 4 → 4 channels of 8×8)
+    """
+    return LearnedKernels(shape)
+
+
+def projection(dim: int, rank: int) -> FrameProjection:
+    """A learned orthogonal projection of a fixed rank on latents ``(batch, dim)`` (arXiv 2510.08570, section 4.3).
+
+    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+
+    >>> import linearizer_core as lc
+    >>> lc.operators.projection(64, 16)
+    FrameProjection(64 → 64, rank 16)
+    """
+    return FrameProjection(dim, rank)
+
+
+def selection(dim: int) -> SpectrumProjection:
+    """A diagonal of zeros and ones that learns which coordinates of latents ``(batch, dim)`` to keep, at first all.
+
+    >>> import linearizer_core as lc
+    >>> lc.operators.selection(64)
+    SpectrumProjection(64 → 64, rank 64)
+    """
+    return SpectrumProjection(dim)

@@ -1,0 +1,110 @@
+"""Learned linear operators: what training changes of a Linearizer's core."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from linearizer_core.operators.base import DenseOperator
+from linearizer_core.operators.convolutional import ConvolutionalOperator
+from linearizer_core.operators.diagonals import DiagonalOperator
+from linearizer_core.operators.factored import Factors, LowRankOperator, ScaledIdentityPlusLowRank
+from linearizer_core.operators.module import OperatorModule
+from linearizer_core.operators.time_dependent import principal
+
+KERNEL = 3
+
+
+class LearnedDiagonal(OperatorModule):
+    """diag(λ) with λ ``(dim,)`` learned."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.ones(dim))
+
+    def operator(self) -> DiagonalOperator:
+        return DiagonalOperator(self.values)
+
+
+class LearnedIdentityPlusLowRank(OperatorModule):
+    """I + U C Vᵀ with U and V ``(dim, rank)`` and C ``(rank, rank)`` learned, C from zero.
+
+    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+    """
+
+    def __init__(self, dim: int, rank: int) -> None:
+        super().__init__()
+        if not 1 <= rank <= dim:
+            raise ValueError(f"rank must be between 1 and the dimension {dim}, got {rank}")
+        frame, _ = torch.linalg.qr(torch.randn(dim, rank))
+        self.u = nn.Parameter(frame.clone())
+        self.v = nn.Parameter(frame.clone())
+        self.core = nn.Parameter(torch.zeros(rank, rank))
+
+    def operator(self) -> ScaledIdentityPlusLowRank:
+        return ScaledIdentityPlusLowRank(1.0, self.core, Factors(self.u, self.v))
+
+    @torch.no_grad()
+    def initialise(self, z: Tensor) -> None:
+        """Start U and V from the leading principal directions of the latents."""
+        frame, _ = principal(z, self.u.shape[1])
+        self.u.copy_(frame)
+        self.v.copy_(frame)
+
+
+class LearnedLowRank(OperatorModule):
+    """U Vᵀ with U ``(out_dim, rank)`` and V ``(in_dim, rank)`` learned, at first the projection on a random subspace.
+
+    Where the dimensions differ, U and V start as frames drawn apart. Raises ``ValueError`` when ``rank`` is not in
+    1 … the smaller dimension.
+    """
+
+    def __init__(self, dim: int, rank: int, out_dim: int | None = None) -> None:
+        super().__init__()
+        out = dim if out_dim is None else out_dim
+        if not 1 <= rank <= min(dim, out):
+            raise ValueError(f"rank must be between 1 and the dimension {min(dim, out)}, got {rank}")
+        frame, _ = torch.linalg.qr(torch.randn(dim, rank))
+        self.v = nn.Parameter(frame.clone())
+        self.u = nn.Parameter(frame.clone() if out == dim else torch.linalg.qr(torch.randn(out, rank))[0])
+
+    def operator(self) -> LowRankOperator:
+        rank = self.v.shape[1]
+        return LowRankOperator(torch.eye(rank, dtype=self.v.dtype, device=self.v.device), Factors(self.u, self.v))
+
+    @torch.no_grad()
+    def initialise(self, z: Tensor) -> None:
+        """Start V, and U where it is of the same dimension, from the leading principal directions of the latents."""
+        frame, _ = principal(z, self.v.shape[1])
+        self.v.copy_(frame)
+        if self.u.shape == self.v.shape:
+            self.u.copy_(frame)
+
+
+class LearnedDense(OperatorModule):
+    """A matrix ``(out_dim, in_dim)``, learned, at first the identity, cut or filled up with zeros where they differ."""
+
+    def __init__(self, dim: int, out_dim: int | None = None) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.eye(dim if out_dim is None else out_dim, dim))
+
+    def operator(self) -> DenseOperator:
+        return DenseOperator(self.matrix)
+
+
+class LearnedKernels(OperatorModule):
+    """A 3×3 kernel for each channel of latents that are ``shape`` = ``(channels, height, width)``, flattened.
+
+    The convolutions are circular, and channels do not meet.
+    """
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels, self.height, self.width = shape
+        kernels = torch.zeros(channels, KERNEL, KERNEL)
+        kernels[:, KERNEL // 2, KERNEL // 2] = 1.0
+        self.kernels = nn.Parameter(kernels)
+
+    def operator(self) -> ConvolutionalOperator:
+        apart = torch.diag_embed(self.kernels.permute(1, 2, 0)).permute(2, 3, 0, 1)
+        return ConvolutionalOperator.from_kernel(apart, self.height, self.width)
