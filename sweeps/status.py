@@ -68,7 +68,7 @@ def status_of(folder: Path) -> Status:
     record = read_record(paths)
     if record is None:
         raise InputError(str(folder), [Problem("", "holds no sweep")])
-    sweep = recorded(record, folder)
+    sweep = recorded(record, folder, to_run=False)
     alive = running(paths)
     trials: Counter[str] = Counter()
     reused = 0

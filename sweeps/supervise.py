@@ -16,6 +16,7 @@ from sweeps.execution.stop import handled
 from sweeps.record.ledger import Ledger
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
+from sweeps.spec.validation import InputError
 from sweeps.status import running
 
 SHORTEST_WAIT = 1.0
@@ -68,14 +69,14 @@ def _launch(words: Sequence[str], paths: SweepPaths, stall: float) -> tuple[int,
         command = module("linsweep", "launch", *words)
         process = subprocess.Popen(command, env=environment(), start_new_session=True)
         passed = 0
-        begun = time.time()
+        pulse = _Pulse(paths, stall)
         try:
             while process.poll() is None:
                 time.sleep(0.2)
                 for number in asked[passed:]:
                     process.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
                 passed = len(asked)
-                if _stalled(Ledger.read(paths), begun, stall):
+                if pulse.lost():
                     _end(process)
             return process.wait(), bool(asked)
         finally:
@@ -83,12 +84,38 @@ def _launch(words: Sequence[str], paths: SweepPaths, stall: float) -> tuple[int,
                 _end(process)
 
 
-def _stalled(ledger: Ledger, begun: float, stall: float) -> bool:
-    """Whether a launch that began then shows no sign of life; one that is past its trials sends MLflow the rest."""
-    now = time.time()
-    if ledger.seen is None or ledger.seen < begun:
-        return now - begun > 4 * stall
-    return not ledger.launches[-1].ended and now - ledger.seen > stall
+class _Pulse:
+    """Tells a launch that lives from one that does not, by what it does to its ledger.
+
+    One that is past its trials sends MLflow the rest, and shows no more signs.
+    """
+
+    def __init__(self, paths: SweepPaths, stall: float) -> None:
+        self._paths = paths
+        self._stall = stall
+        self._sign = self._now()
+        self._heard = time.monotonic()
+        self._begun = False
+
+    def _now(self) -> tuple[int, int] | None:
+        try:
+            status = self._paths.ledger.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+    def lost(self) -> bool:
+        """Whether there has been no sign for the time that is given, or four times that before the first."""
+        sign = self._now()
+        if sign != self._sign:
+            self._sign, self._heard, self._begun = sign, time.monotonic(), True
+        if time.monotonic() - self._heard <= (self._stall if self._begun else 4 * self._stall):
+            return False
+        try:
+            launches = Ledger.read(self._paths).launches
+        except InputError:
+            return True
+        return not (self._begun and launches and launches[-1].ended)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

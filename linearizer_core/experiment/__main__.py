@@ -18,7 +18,7 @@ import yaml
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.checks import problems, worker_problems
 from linearizer_core.experiment.configuration import TrialConfig, config_hash, from_mapping, to_mapping
-from linearizer_core.experiment.journal import JournalError, TrialIdentity, outcome
+from linearizer_core.experiment.journal import JournalError, TrialIdentity, outcome, state_of
 from linearizer_core.experiment.nested import with_leaves
 from linearizer_core.experiment.recipes import expand
 from linearizer_core.experiment.trial import TrialFiles, run
@@ -96,6 +96,12 @@ def _train(source: Path, config: TrialConfig, out: Path, device: str, checksum: 
         out / "journal" / f"{name}.jsonl", out / "artifacts" / name, out / "training" / f"{name}.pt", out / "cache"
     )
     said = sys.stdout if workers.leads else None
+    if workers.led(lambda: _other_images(files.journal, checksum)):
+        _say(
+            f"{files.journal}: is of a run on other images, by their checksum; give this one another --out",
+            sys.stderr if workers.leads else None,
+        )
+        return 2
     if workers.led(lambda: outcome(files.journal).state == "finished"):
         _say(f"{files.journal}: has finished already", said)
         return 0
@@ -110,6 +116,12 @@ def _train(source: Path, config: TrialConfig, out: Path, device: str, checksum: 
         values_shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in list(shown.items())[:6])
         _say(f"epoch {result['epoch']}/{config.train.epochs}  {values_shown or result.get('reason', '')}", said)
     return 0 if state == "finished" else 1
+
+
+def _other_images(journal: Path, checksum: str) -> bool:
+    """Whether a journal is of a run on other images than those of a checksum."""
+    origins = [attempt.event["provenance"] for attempt in state_of(journal).attempts]
+    return any(origin.get("data_checksum", checksum) != checksum for origin in origins)
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:

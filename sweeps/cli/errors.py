@@ -76,14 +76,8 @@ def _ended(run: Callable[[], Any]) -> int:
         run()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    except InputError as error:
-        _debug(error)
-        for problem in error.problems:
-            _say(error.source, str(problem))
-        return WRONG_INPUT
     except LinsweepError as error:
-        _debug(error)
-        _say(_command(), str(error))
+        tell(error)
         return WRONG_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -98,6 +92,16 @@ def _ended(run: Callable[[], Any]) -> int:
             return FAILED
         return _unforeseen(error, None)
     return 0
+
+
+def tell(error: LinsweepError) -> None:
+    """Say what a user can put right, one line a problem."""
+    _debug(error)
+    if isinstance(error, InputError):
+        for problem in error.problems:
+            _say(error.source, str(problem))
+    else:
+        _say(_command(), str(error))
 
 
 def _unforeseen(error: Exception, folder: Path | None) -> int:

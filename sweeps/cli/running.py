@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.record.uri import without_passwords
-from sweeps.cli.errors import logged_in
+from linearizer_core.errors import LinsweepError
+from sweeps.cli.errors import WRONG_INPUT, logged_in, tell
 from sweeps.cli.options import (
     AddressOption,
     ClusterOption,
@@ -101,7 +102,7 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
         console.print(
             Text.assemble(
                 ("not everything is in MLflow: ", "yellow"), result.not_sent, "\nThe journals are complete; later: ",
-                (f"linsweep sync {sweep.name}{storage}", "bold"),
+                (f"linsweep sync {sweep.folder.name}{storage}", "bold"),
             )
         )  # fmt: skip
     if result.not_copied:
@@ -115,7 +116,7 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
         why = f"the first that failed, {result.failure}" if result.failure else "the reasons are in the journals"
         console.print(Text.assemble(("no configuration of the search finished", "red"), f"; {why}"))
         raise typer.Exit(1)
-    console.print(Text.assemble("Next: ", (f"linsweep table {sweep.name}{storage}", "bold")))
+    console.print(Text.assemble("Next: ", (f"linsweep table {sweep.folder.name}{storage}", "bold")))
     console.print(Text.assemble("compare in MLflow: ", (comparison(sweep.folder), "bold")))
 
 
@@ -140,10 +141,16 @@ def status(
     wanted = names or sorted(path.parent.name for path in storage.glob("*/sweep.json"))
     if not wanted:
         raise InputError(str(storage), [Problem("", "holds no sweep; launch one or give --storage")])
-    found = [status(name, storage=storage) for name in wanted]
     console = wide_console()
-    for each in found:
-        console.print(render(each))
+    broken = False
+    for name in wanted:
+        try:
+            console.print(render(status(name, storage=storage)))
+        except LinsweepError as error:  # what is wrong with one must not hide the others
+            tell(error)
+            broken = True
+    if broken:
+        raise typer.Exit(WRONG_INPUT)
 
 
 def supervise(

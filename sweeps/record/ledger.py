@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from linearizer_core.files import write_whole
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.model import Budget, Resources
+from sweeps.spec.validation import InputError, Problem
 
 PERIOD = 5.0
 """Seconds between two writes: a reader takes a launch that has written nothing for much longer for dead."""
@@ -36,12 +41,21 @@ class Ledger:
 
     @classmethod
     def read(cls, paths: SweepPaths) -> Ledger:
-        """The ledger of a sweep, empty where there is none or none that can be read."""
+        """The ledger of a sweep, empty where there is none; fields that later versions have added are left out.
+
+        Raises ``InputError`` naming the file where it cannot be read: what is spent must not start again at nothing.
+        """
         try:
-            rows = json.loads(paths.ledger.read_text())["launches"]
-            return cls(paths, [Spent(**row) for row in rows])
-        except (OSError, ValueError, KeyError, TypeError):
+            rows = json.loads(paths.ledger.read_text(encoding="utf-8"))["launches"]
+            return cls(paths, [_spent(row) for row in rows])
+        except FileNotFoundError:
             return cls(paths)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            message = (
+                f"the hours that are spent cannot be read ({type(error).__name__}: {error}); put the file back, "
+                "or remove it, and they are counted from nothing"
+            )
+            raise InputError(str(paths.ledger), [Problem("", message)]) from None
 
     @property
     def hours(self) -> float:
@@ -78,6 +92,16 @@ class Ledger:
         return None
 
 
+def _spent(row: Mapping[str, Any]) -> Spent:
+    """A launch from its row; raises ``KeyError`` or ``TypeError`` for one that lacks what it needs."""
+    times = {name: row[name] for name in ("started", "seen")}
+    counts = {name: row.get(name, 0.0) for name in ("seconds", "trial_seconds", "gpu_seconds")}
+    for name, value in (times | counts).items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise TypeError(f"{name} is {value!r}, which is no number")
+    return Spent(**times, **counts, ended=bool(row.get("ended", False)))
+
+
 class Meter:
     """Counts what a launch spends while it runs."""
 
@@ -100,8 +124,13 @@ class Meter:
         self._spent.gpu_seconds += passed * running * self._gpus
         self._spent.seen = time.time()
         if now - self._written > PERIOD:
-            with suppress(OSError):  # a full disk must not end what runs: the next write has it all
+            try:
                 self.ledger.write()
+            except OSError:
+                # A full disk must not end what runs: the next write has it all. The time of the file tells meanwhile,
+                # without a byte more, that the launch lives.
+                with suppress(OSError):
+                    os.utime(self.ledger.paths.ledger)
             self._written = now
 
     def close(self, running: int) -> None:

@@ -38,6 +38,9 @@ def only_launch(source: str, paths: SweepPaths) -> Iterator[None]:
         except TimeoutError:
             message = f"{paths.root.name} is being carried out already"
             raise InputError(source, [Problem("name", message)]) from None
+        except OSError as error:
+            message = f"{paths.lock} cannot be locked: {error.strerror}; its file system must have locks (flock)"
+            raise InputError(source, [Problem("storage", message)]) from None
         yield
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from analysis.record.mlflow_internals import longest_experiment_name
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.checks import problems, worker_problems
 from linearizer_core.experiment.families import family_of
@@ -35,6 +36,13 @@ def check(sweep: Sweep) -> list[Problem]:
     ):
         if uri is not None and not uri.startswith(schemes):
             found.append(Problem(key, f"must begin with one of {', '.join(schemes)}"))
+    experiment = sweep.model.tracking.experiment
+    if experiment is not None and not experiment.strip():
+        found.append(Problem("tracking.experiment", "must not be blank; null takes the sweep's name"))
+    # MLflow is a second of imports: its limit is asked for where it may matter.
+    elif experiment is not None and len(experiment) > 100 and len(experiment) > (most := longest_experiment_name()):
+        message = f"has {len(experiment)} characters; MLflow takes {most} at most"
+        found.append(Problem("tracking.experiment", message))
     return found
 
 

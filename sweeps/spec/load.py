@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -48,17 +49,26 @@ def load(spec: str, overrides: Overrides = (), profile: str | None = None) -> Sw
     return _sweep(values, source, overrides, found, of_profile)
 
 
-def recorded(record: Mapping[str, Any], folder: Path, overrides: Overrides = ()) -> Sweep:
+def recorded(record: Mapping[str, Any], folder: Path, overrides: Overrides = (), *, to_run: bool = True) -> Sweep:
     """The sweep of a sweep.json, in the folder that it is in now, under overrides.
 
+    Without ``to_run`` it is not asked whether it could be run here: it is looked at, maybe where its data are not.
     Raises ``InputError`` with every problem that can be found at once.
     """
     values = {**record["spec"], "storage": str(folder.parent)}
-    return _sweep(values, str(folder / "sweep.json"), overrides, [], [])
+    sweep = _sweep(values, str(folder / "sweep.json"), overrides, [], [], to_run=to_run)
+    elsewhere = any(text.partition("=")[0] in ("storage", "name") for text in overrides)
+    return sweep if elsewhere else replace(sweep, place=folder)
 
 
 def _sweep(
-    values: dict[str, Any], source: str, overrides: Overrides, found: list[Problem], of_profile: list[Problem]
+    values: dict[str, Any],
+    source: str,
+    overrides: Overrides,
+    found: list[Problem],
+    of_profile: list[Problem],
+    *,
+    to_run: bool = True,
 ) -> Sweep:
     """The validated sweep of a spec's values; ``found`` is what is wrong with its text, ``of_profile`` beyond that."""
     values, more = _apply(values, overrides)
@@ -73,7 +83,7 @@ def _sweep(
         found += more + problems_of(error, SweepModel)
         raise InputError(source, found + _beyond(values, error, found)) from None
     sweep = Sweep(model, source)
-    found += more + check(sweep)
+    found += more + (check(sweep) if to_run else [])
     if found:
         raise InputError(source, found)
     return _typed(sweep)

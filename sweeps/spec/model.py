@@ -27,6 +27,10 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names become folders: nothing in them may lead out of the storage."""
 
 
+SQLITE = "sqlite:///"
+"""What the URI of a database in a file begins with; its path follows."""
+
+
 class Control(Strict):
     """A configuration trained beside the search, for comparison: not seen by the study, never stopped early."""
 
@@ -106,6 +110,15 @@ class Tracking(Strict):
     uri: str | None = Field(None, description="null: sqlite in <storage>/mlflow.db")
     experiment: str | None = Field(None, description="null: the sweep's name")
 
+    @field_validator("uri")
+    @classmethod
+    def _absolute(cls, uri: str | None) -> str | None:
+        """A database by its whole path: later commands may be given in another folder."""
+        path, mark, options = (uri or "").removeprefix(SQLITE).partition("?")
+        if uri is None or not uri.startswith(SQLITE) or not path or path.startswith(("/", ":", "file:")):
+            return uri
+        return f"{SQLITE}{Path(path).absolute()}{mark}{options}"
+
 
 class SweepModel(ConfigurationModel):
     """A sweep, as in its file: a base configuration, a space over its leaves, and how to carry it out."""
@@ -126,10 +139,14 @@ class SweepModel(ConfigurationModel):
 
 @dataclass(frozen=True, repr=False)
 class Sweep:
-    """A valid spec: ``model`` as read, ``source`` the name of its file."""
+    """A valid spec: ``model`` as read, ``source`` the name of its file.
+
+    ``place`` is the folder that its record is in, where that is not the one of its name: it may have been renamed.
+    """
 
     model: SweepModel
     source: str
+    place: Path | None = None
 
     def __repr__(self) -> str:
         return f"Sweep({self.name}: {self.search.sampler} over {', '.join(self.search.space)}; {self.trials} trials)"
@@ -164,7 +181,7 @@ class Sweep:
     @property
     def folder(self) -> Path:
         """Where everything that the sweep writes is."""
-        return Path(self.model.storage) / self.name
+        return self.place or Path(self.model.storage) / self.name
 
     @property
     def configurations(self) -> int:

@@ -110,6 +110,42 @@ def test_a_launch_that_runs_and_one_that_stops(paths: SweepPaths) -> None:
     assert not running(paths)
 
 
+def test_a_sweep_is_looked_at_where_its_data_are_not(paths: SweepPaths) -> None:
+    record = read_record(paths)
+    assert record is not None
+    record["spec"]["data"] |= {"name": "folder", "root": "/gone"}
+    write_record(paths, record)
+    assert status_of(paths.root).total == 4
+
+
+def test_a_broken_sweep_does_not_hide_the_others(
+    paths: SweepPaths, run_cli: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    broken = paths.storage / "aaa"
+    broken.mkdir()
+    (broken / "sweep.json").write_text("{")
+    assert run_cli("status", "--storage", str(paths.storage)) == 2
+    said = capsys.readouterr()
+    assert "its launch died" in said.out
+    assert said.err.startswith(f"{broken}/sweep.json: is not a sweep's record")
+    assert said.err.count("\n") == 1
+
+
+def test_a_record_that_was_renamed_is_gone_on_with_in_its_folder(
+    paths: SweepPaths, run_cli: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = paths.root.rename(paths.storage / "demo-old")
+    folders: list[Path] = []
+
+    def launch(sweep: Sweep, *_: object) -> None:
+        folders.append(sweep.folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweeps.launch.launch", launch)
+    assert run_cli("resume", "demo-old", "--storage", str(paths.storage)) == 130
+    assert folders == [renamed]
+
+
 def test_a_folder_without_a_sweep(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no sweep"):
         status_of(tmp_path)

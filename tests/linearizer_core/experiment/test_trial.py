@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -229,6 +230,22 @@ def test_artifacts_are_there(unbroken: Path) -> None:
     collapsed = [float(row["singular_value"]) for row in rows if row["operator"] == "collapsed"]
     assert collapsed == model.collapse(4, EULER).singular_values().tolist()
     assert list((unbroken / "training").glob("*")) == []
+
+
+def test_a_run_on_other_images_is_not_taken_for_this_one(
+    unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same configuration, with other images behind it: as when the folder of the data has changed."""
+    shutil.copytree(unbroken, tmp_path / "runs")
+    path = journal_of(tmp_path / "runs")
+    checksum = next(events(path))["provenance"]["data_checksum"]
+    path.write_text(path.read_text().replace(checksum, "0" * 64))
+    before = path.read_bytes()
+    arguments = [str(unbroken.parent / "small.yaml"), "--out", str(tmp_path / "runs"), "--device", "cpu"]
+    assert main(arguments) == 2
+    said = f"{path}: is of a run on other images, by their checksum; give this one another --out\n"
+    assert capsys.readouterr() == ("", said)
+    assert path.read_bytes() == before
 
 
 def test_a_finished_run_is_not_repeated(unbroken: Path, capsys: pytest.CaptureFixture[str]) -> None:

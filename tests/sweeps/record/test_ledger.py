@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from sweeps.record.ledger import Ledger, Meter, Spent
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.model import Budget, Resources
+from sweeps.spec.validation import InputError
+from sweeps.supervise import _Pulse
 
 
 def ledger(folder: Path, *launches: Spent) -> Ledger:
@@ -28,14 +32,60 @@ def test_launches_add_up(tmp_path: Path) -> None:
     assert (read.hours, read.trial_hours, read.gpu_hours, read.seen) == (1.25, 2.5, 5.0, 6000)
 
 
-@pytest.mark.parametrize("text", [None, "", "{", '{"launches": [{"started": 1}]}', "[]"])
-def test_a_ledger_that_is_not_there_or_damaged_is_empty(tmp_path: Path, text: str | None) -> None:
+def test_a_ledger_that_is_not_there_is_empty(tmp_path: Path) -> None:
     paths = SweepPaths(tmp_path / "demo")
-    if text is not None:
-        paths.root.mkdir()
-        paths.ledger.write_text(text)
     assert Ledger.read(paths).launches == []
     assert Ledger.read(paths).seen is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"launches": [{"started": 1}]}',
+        '{"launches": [{"started": 1, "seen": 2, "seconds": "3600"}]}',
+        '{"launches": [{"started": 1, "seen": 2, "seconds": NaN}]}',
+    ],
+)
+def test_a_damaged_ledger_is_refused_by_name_and_not_taken_for_nothing_spent(tmp_path: Path, text: str) -> None:
+    paths = SweepPaths(tmp_path / "demo")
+    paths.root.mkdir()
+    paths.ledger.write_text(text)
+    with pytest.raises(InputError, match=r"demo/ledger\.json: the hours that are spent cannot be read") as caught:
+        Ledger.read(paths)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_ledger_of_a_later_version_keeps_its_hours(tmp_path: Path) -> None:
+    paths = SweepPaths(tmp_path / "demo")
+    paths.root.mkdir()
+    paths.ledger.write_text('{"launches": [{"started": 1, "seen": 2, "seconds": 3600, "joules": 5}], "version": 2}')
+    assert Ledger.read(paths).hours == 1.0
+
+
+def test_a_launch_that_cannot_write_its_ledger_still_shows_that_it_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ledger(tmp_path)
+    meter = Meter(made, Resources())
+    os.utime(made.paths.ledger, (0, 0))
+    before = made.paths.ledger.read_bytes()
+    pulse = _Pulse(made.paths, stall=0.05)
+    monkeypatch.setattr("sweeps.record.ledger.PERIOD", 0.0)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sweeps.record.ledger.write_whole", full)
+    for _ in range(8):
+        time.sleep(0.04)
+        meter.tick(1)
+        assert not pulse.lost()
+    assert made.paths.ledger.read_bytes() == before
+    time.sleep(0.06)
+    assert pulse.lost()
 
 
 @pytest.mark.parametrize(

@@ -549,6 +549,27 @@ def test_anything_else_is_no_constraint(text: str) -> None:
 # The JSON schema
 
 
+def test_a_database_is_known_by_its_whole_path(
+    sweep: Callable[..., Sweep], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = sweep(sets=["tracking.uri=sqlite:///rel.db?timeout=5"])
+    assert made.resolved["tracking"]["uri"] == f"sqlite:///{tmp_path}/rel.db?timeout=5"
+    for uri in ("sqlite:////abs/a.db", "http://h:1", "sqlite:///file:a.db?uri=true"):
+        assert sweep(sets=[f"tracking.uri={uri}"]).model.tracking.uri == uri
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("' '", "tracking.experiment: must not be blank; null takes the sweep's name"),
+        ("e" * 501, "tracking.experiment: has 501 characters; MLflow takes 500 at most"),
+    ],
+)
+def test_an_experiment_that_mlflow_would_refuse(refusal: Callable[..., list[str]], name: str, said: str) -> None:
+    assert refusal(sets=[f"tracking.experiment={name}"]) == [said]
+
+
 def test_the_schema_is_one_and_takes_what_ships() -> None:
     schema = json_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
