@@ -6,7 +6,7 @@ their processes, have Tune's own loggers off, and take turns. MLflow itself take
 runs: ``trials_and_shipping_vs_ray_tune`` counts the time until it has them all as well.
 
 ``gang_vs_ray_train``: from a launch of trials of two workers to their first report, one trial after the other: a
-``TorchTrainer`` nested in a trainable over a gang. Both join gloo and all-reduce once.
+``TorchTrainer`` nested in a trainable over a worker group. Both join gloo and all-reduce once.
 
 ``plan_1000_seconds``: a plan of 1,000 configurations, made and printed. ``launcher_memory_growth_mb``: resident memory
 of the launching process after the last no-op trial of the first turn less that after a quarter of them;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,17 @@ def given_up(trial: Trial) -> bool:
 
 
 def error_of(trial: Trial) -> Exception | None:
-    """What ended a trial, where Tune has it; its journal says it as well, unless its process died."""
-    found = getattr(trial, "get_error", None)
-    return found() if found is not None else None
+    """What ended a trial's last attempt, None where that cannot be known; its journal says it as well, if it began.
+
+    ``get_error`` looks into the storage, where the error is not yet when a scheduler hears of it: Tune has just written
+    it into the trial's local folder, and this process reads what it wrote. Without that file a trial whose journal is
+    empty says that its process died.
+    """
+    path = getattr(trial, "pickled_error_file", None)
+    if path is None:
+        return None
+    try:
+        found = pickle.loads(Path(path).read_bytes())
+    except Exception:  # noqa: BLE001 - an exception may be one that cannot be unpickled here
+        return None
+    return found if isinstance(found, Exception) else None

@@ -168,8 +168,12 @@ class HalvingScheduler(FIFOScheduler):
 
 
 def why_failed(error: Exception | None) -> str:
-    """What ended a trial, in one line: the last one of a worker's traceback says it."""
+    """What ended a trial, in one line: the last one of a worker's traceback says it.
+
+    A process that could not even be set up, since a module is missing there, has died of an exception as well.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if error is None or isinstance(error, RayActorError) or not lines:
+    died = isinstance(error, RayActorError) and not error.actor_init_failed
+    if error is None or died or not lines:
         return "its process died"
     return lines[-1][:1000]

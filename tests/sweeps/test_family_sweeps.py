@@ -31,6 +31,7 @@ from sweeps.result import LaunchResult
 from sweeps.search.schedule import Schedule
 from sweeps.spec.load import load
 from sweeps.spec.model import Sweep
+from tests.sweeps.offline import offline
 
 SWD, PSNR, PARAMS, RANK = "quality/swd_collapsed", "quality/psnr_collapsed", "cost/params", "spectrum/rank"
 TIMES = {"cost/train_seconds", "cost/evaluate_seconds"}
@@ -95,7 +96,8 @@ def carry_out(folder: Path, spec: dict[str, Any]) -> Carried:
     file.write_text(yaml.safe_dump({**BASE, **spec, "storage": str(folder / "runs")}, sort_keys=False))
     sweep, executor = load(str(file)), Viewed()
     console = Console(file=io.StringIO(), width=200, color_system=None)
-    result = launch(sweep, console, executor, fresh=True)
+    with offline():
+        result = launch(sweep, console, executor, fresh=True)
     paths = SweepPaths(sweep.folder)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     return Carried(sweep, paths, result, shown, executor.views, write_tables([paths.root]))

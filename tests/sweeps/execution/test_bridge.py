@@ -161,6 +161,10 @@ def test_nothing_starts_once_the_sweep_is_asked_to_stop(trial: Running) -> None:
     [
         (None, "its process died"),
         (ActorDiedError(), "its process died"),
+        (
+            ActorDiedError(RayTaskError("f", "Traceback:\n  line\nImportError: no x\n", ImportError("no x"))),
+            "ImportError: no x",
+        ),
         (RayTaskError("f", "Traceback:\n  line\nValueError: no good\n", ValueError("no good")), "ValueError: no good"),
         (ValueError("no\n good "), "good"),
     ],
@@ -227,6 +231,6 @@ def test_one_whose_process_had_died_before_is_handed_out_once_more_and_not_for_e
 def test_what_tune_gives_up_while_it_waits_is_given_back(trial: Running) -> None:
     scheduler = HalvingScheduler(trial.bridge, cast(Progress, None))
     for status, again in [(Trial.RUNNING, False), (Trial.ERROR, False), (Trial.PENDING, True)]:
-        gone = cast(Trial, SimpleNamespace(trial_id="tune", status=status, get_error=lambda: None))
+        gone = cast(Trial, SimpleNamespace(trial_id="tune", status=status))
         scheduler.on_trial_error(None, gone)
         assert ("tune" not in trial.bridge.running) is again

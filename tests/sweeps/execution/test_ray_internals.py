@@ -1,0 +1,114 @@
+"""What is used of Ray that it does not promise to keep: an upgrade that takes it away fails here, by its name."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import ray
+from ray import tune
+from ray.exceptions import RayActorError
+from ray.tune.experiment import Trial
+from ray.tune.search import Searcher
+
+from sweeps.execution import ray_internals
+
+SOURCES = [Path(ray.__file__).parent / name for name in ("tune", "air", "train", "_private", "_common")]
+
+
+@pytest.fixture(scope="module")
+def source() -> str:
+    """All that Ray says in Python."""
+    return "".join(path.read_text(errors="replace") for folder in SOURCES for path in folder.rglob("*.py"))
+
+
+NAMES = [*ray_internals.ENVIRONMENT, *ray_internals.FORCED, ray_internals.PENDING_LIMIT]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ray_still_reads_the_variable(source: str, name: str) -> None:
+    assert name in source
+
+
+@pytest.mark.parametrize("name", ["_node_ip_address", "_temp_dir"])
+def test_init_still_takes_the_argument(name: str) -> None:
+    assert f'"{name}"' in inspect.getsource(ray.init)
+
+
+def test_the_constant_that_keeps_a_private_ray_to_itself_is_there() -> None:
+    from ray._private import ray_constants, services
+
+    assert isinstance(ray_constants.ENABLE_RAY_CLUSTER, bool)
+    assert "ENABLE_RAY_CLUSTER" in inspect.getsource(services)
+
+
+def test_sockets_lie_where_they_are_counted() -> None:
+    from ray._private import node
+
+    text = inspect.getsource(node)
+    assert '"sockets"' in text
+    assert "plasma_store" in text
+
+
+def test_tune_has_the_logger_that_is_silenced() -> None:
+    assert ray_internals.LOGGER in logging.Logger.manager.loggerDict
+
+
+def test_trials_have_a_status_and_an_error() -> None:
+    trial = Trial("trainable", trial_id="a", stub=True)
+    assert trial.status == Trial.PENDING
+    assert not ray_internals.placed(trial)
+    assert ray_internals.given_up(trial)
+    assert ray_internals.error_of(trial) is None
+    trial.status = Trial.RUNNING
+    assert ray_internals.placed(trial)
+    assert not ray_internals.given_up(trial)
+
+
+def test_tune_writes_down_what_ended_a_trial(tmp_path: Path) -> None:
+    assert isinstance(Trial.pickled_error_file, property)
+    assert "self.pickled_error_file" in inspect.getsource(Trial.handle_error)
+    path = tmp_path / "error.pkl"
+    failed = cast(Trial, SimpleNamespace(pickled_error_file=str(path)))
+    assert ray_internals.error_of(failed) is None
+    path.write_bytes(b"half")
+    assert ray_internals.error_of(failed) is None
+    path.write_bytes(pickle.dumps(ValueError("no good")))
+    assert str(ray_internals.error_of(failed)) == "no good"
+
+
+def test_trials_without_them_are_done_without() -> None:
+    bare = cast(Trial, SimpleNamespace())
+    assert ray_internals.placed(bare)
+    assert not ray_internals.given_up(bare)
+    assert ray_internals.error_of(bare) is None
+
+
+def test_what_the_seam_derives_from_is_there() -> None:
+    assert Searcher.FINISHED
+    assert callable(tune.Stopper.stop_all)
+    assert isinstance(RayActorError.actor_init_failed, property)
+
+
+def test_settings_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment: dict[str, Any] = dict.fromkeys(ray_internals.ENVIRONMENT, "mine")
+    with monkeypatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        for name in ray_internals.FORCED:
+            patch.setenv(name, "")
+        ray_internals.configure()
+        assert {name: os.environ[name] for name in environment} == environment
+        assert {name: os.environ[name] for name in ray_internals.FORCED} == ray_internals.FORCED
+
+
+def test_nothing_else_uses_them() -> None:
+    words = ("ray._private", "_temp_dir", "TUNE_", "RAY_AIR", "error_file", "get_error", "tune_controller.")
+    others = [path for path in Path(ray_internals.__file__).parents[1].rglob("*.py") if path.name != "ray_internals.py"]
+    assert [path.name for path in others if any(word in path.read_text() for word in words)] == []

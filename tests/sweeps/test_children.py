@@ -1,0 +1,47 @@
+"""The processes that a sweep starts take no module from the folder that they are started in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import sweeps
+from sweeps.children import environment, module
+
+HERE = str(Path(sweeps.__file__).parents[1])
+DECOYS = ("sweeps", "analysis", "linsweep", "linearizer_core", "yaml", "random", "ray", "optuna", "mlflow")
+
+
+@pytest.fixture
+def decoys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with modules and packages that raise when they are imported."""
+    folder = tmp_path / "decoys"
+    for name in DECOYS:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(f"raise RuntimeError('the {name} of the current folder')\n")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.mark.parametrize("path", [None, "", os.pathsep, f"{os.pathsep}{HERE}", f"{HERE}{os.pathsep}"])
+def test_the_current_folder_is_not_imported_from(
+    decoys: Path, monkeypatch: pytest.MonkeyPatch, path: str | None
+) -> None:
+    if path is None:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    else:
+        monkeypatch.setenv("PYTHONPATH", path)
+    done = subprocess.run(module("linsweep", "--help"), env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "launch" in done.stdout
+
+
+def test_folders_that_are_named_are_named_whole(decoys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["lib", "", "/elsewhere"]))
+    entries = environment()["PYTHONPATH"].split(os.pathsep)
+    assert entries[:2] == [str(decoys / "lib"), "/elsewhere"]
+    assert "" not in entries
+    assert set(entries[2:]) <= {HERE}
