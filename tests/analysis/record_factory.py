@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis import Record, load
+from analysis import Record, Table, load
 from analysis.figures.style import Chart
 
 FD = "quality/classifier_fd_collapsed"
@@ -21,6 +22,11 @@ SPACE = {
     LR: {"float": [1e-3, 1e-2], "log": True},
 }
 START = 1_700_000_000.0
+
+
+def point(depth: int = 3, rank: int = 16, lr: float = 2e-3) -> dict[str, object]:
+    """A place in ``SPACE``."""
+    return {DEPTH: depth, RANK: rank, LR: lr}
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,3 +236,8 @@ STUDENT = 4.302652729911275 / 3**0.5
 def told(figure: Chart) -> list[str]:
     """All that the marks of a figure tell."""
     return [text for mark in figure.marks for text in mark.told]
+
+
+def frame_of(table: Table) -> pd.DataFrame:
+    """What a table's CSV has."""
+    return pd.read_csv(io.StringIO(table.to_csv()))

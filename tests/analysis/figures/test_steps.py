@@ -1,53 +1,22 @@
-"""Figures: what is drawn where, labels that do not overlap, and the same bytes each time."""
+"""Quality against solver steps."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.text import Annotation, Text
+from matplotlib.text import Text
 
 from analysis import (
     RecordError,
     axes_versus_objective,
     load,
     pareto,
-    save,
     steps_versus_quality,
 )
-from analysis.figures.drawing import spread
-from tests.analysis.record_factory import DEPTH, FD, LR, RANK, STUDENT, SweepFiles, gridded, told
-
-
-def point(depth: int = 3, rank: int = 16, lr: float = 2e-3) -> dict[str, object]:
-    return {DEPTH: depth, RANK: rank, LR: lr}
-
-
-def small(tmp_path: Path) -> SweepFiles:
-    files = SweepFiles(tmp_path, seeds=(0, 1))
-    for seed in (0, 1):
-        files.finished(0, point(2, 8), 9.0, seed=seed, curve={1: 30.0 + 2 * seed, 10: 20.0, 100: 10.0})
-        files.finished(1, point(4, 16), 4.5, seed=seed, curve={1: 20.0, 10: "NaN" if seed else 8.0, 100: 5.0})
-        files.stopped(2, point(3, 60), 50.0, seed=seed)
-        files.failed(3, point(3, 30), "out of memory", seed=seed)
-    files.control(0, "g = identity", point(4, 64), 40.0, curve={1: 80.0, 10: 60.0, 100: 41.0})
-    files.reference(0, "real against real", 1.0)
-    files.reference(1, "Gaussian fitted to the training pixels", 40.0)
-    files.reference(2, "noise", 42.0)
-    return files
-
-
-def lines(axes: Axes, style: str) -> list[Line2D]:
-    return [line for line in axes.get_lines() if line.get_linestyle() == style]
-
-
-def annotations(figure: Figure) -> list[Annotation]:
-    return [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
+from tests.analysis.figures.drawn import annotations_of, lines, small
+from tests.analysis.record_factory import DEPTH, FD, RANK, STUDENT, SweepFiles, gridded, point, told
 
 
 def test_lines_are_means_over_seeds_and_the_best_has_a_star(tmp_path: Path) -> None:
@@ -67,7 +36,7 @@ def test_controls_are_dashed_and_references_horizontal(tmp_path: Path) -> None:
     control, *references = lines(figure.axes[0], "--")
     assert control.get_ydata().tolist() == [80.0, 60.0, 41.0]
     assert [reference.get_ydata() for reference in references] == [[1.0, 1.0], [40.0, 40.0], [42.0, 42.0]]
-    names = {text.get_text().replace("\n", " "): text for text in annotations(figure)}
+    names = {text.get_text().replace("\n", " "): text for text in annotations_of(figure)}
     assert set(names) == {"g = identity", "real against real", "Gaussian fitted to the training pixels", "noise"}
     assert names["g = identity"].xy[1] == 41.0
 
@@ -75,7 +44,7 @@ def test_controls_are_dashed_and_references_horizontal(tmp_path: Path) -> None:
 def test_labels_do_not_overlap_and_stay_in_the_figure(tmp_path: Path) -> None:
     figure = steps_versus_quality(load([small(tmp_path).path]))
     figure.draw_without_rendering()
-    boxes = [Text.get_window_extent(text) for text in annotations(figure)]
+    boxes = [Text.get_window_extent(text) for text in annotations_of(figure)]
     assert len(boxes) == 4
     for index, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[index + 1 :])
@@ -131,51 +100,6 @@ def test_without_curves_there_is_no_figure(tmp_path: Path) -> None:
         steps_versus_quality(load([files.path]))
 
 
-def test_the_scatter_shows_every_configuration(tmp_path: Path) -> None:
-    figure = axes_versus_objective(load([small(tmp_path).path]), DEPTH, RANK)
-    axes = figure.axes[0]
-    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_yscale()) == ("depth", "rank", "log")
-    drawn = [tuple(collection.get_offsets()[0]) for collection in axes.collections]
-    # The best one, at (4, 16), has a ring as well.
-    assert drawn == [(2, 8), (4, 16), (4, 16), (3, 60), (3, 30)]
-    filled = [len(collection.get_facecolor()) > 0 for collection in axes.collections]
-    assert filled == [True, True, False, False, True]
-    texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["finished", "stopped or unfinished", "failed", "best"]
-
-
-def test_words_stand_side_by_side(tmp_path: Path) -> None:
-    files = SweepFiles(tmp_path, space={"model.kind": {"choice": ["mlp", "conv"]}, RANK: {"int": [4, 64]}})
-    files.finished(0, {"model.kind": "conv", RANK: 4}, 1.0)
-    files.finished(1, {"model.kind": "mlp", RANK: 8}, 2.0)
-    figure = axes_versus_objective(load([files.path]), "model.kind", RANK)
-    figure.draw_without_rendering()
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["mlp", "conv"]
-
-
-def test_saved_files_have_the_same_bytes_each_time(tmp_path: Path) -> None:
-    path = small(tmp_path).path
-    contents = []
-    for name in ("one", "two"):
-        figure = steps_versus_quality(load([path]))
-        files = save(figure, tmp_path / name / "steps.v1")
-        assert [file.name for file in files] == ["steps.v1.png", "steps.v1.svg"]
-        assert figure.axes == []
-        contents.append([file.read_bytes() for file in files])
-    assert contents[0] == contents[1]
-    png, svg = contents[0]
-    assert png.startswith(b"\x89PNG")
-    assert int.from_bytes(png[16:20], "big") == 1020  # 3.4 inches at 300 dpi
-    assert mpl.__version__.encode() not in png + svg
-    assert b"<dc:date>" not in svg
-
-
-def test_no_global_setting_is_left_behind(tmp_path: Path) -> None:
-    before = dict(mpl.rcParams)
-    save(steps_versus_quality(load([small(tmp_path).path])), tmp_path / "steps")
-    assert dict(mpl.rcParams) == before
-
-
 def test_bands_are_student_intervals_over_seeds(tmp_path: Path) -> None:
     figure = steps_versus_quality(gridded(tmp_path))
     bands = figure.axes[0].collections
@@ -206,18 +130,3 @@ def test_every_mark_of_a_configuration_is_its_own(tmp_path: Path) -> None:
         assert {f"t{number:03d}" for number in range(6)} <= items
         assert all(text.startswith(mark.item) for mark in figure.marks if mark.item for text in mark.told)
     assert FD in told(pareto(record))[0]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "sizes", "expected"),
-    [
-        ([0.2, 0.8], [0.1, 0.1], [0.2, 0.8]),
-        ([0.5, 0.5], [0.2, 0.2], [0.4, 0.6]),
-        ([0.0, 1.0], [0.2, 0.2], [0.1, 0.9]),
-        ([0.0, 0.0], [0.2, 0.4], [0.1, 0.4]),
-        ([0.2, 0.5, 0.52], [0.1, 0.2, 0.2], [0.2, 0.41, 0.61]),
-        ([0.3, 0.5, 0.52], [0.1, 0.2, 0.2], [0.82 / 3, 1.27 / 3, 1.87 / 3]),
-    ],
-)
-def test_spread(wanted: list[float], sizes: list[float], expected: list[float]) -> None:
-    assert spread(wanted, sizes) == pytest.approx(expected)

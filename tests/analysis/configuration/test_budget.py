@@ -1,0 +1,79 @@
+"""Longer training is not compared with shorter unasked."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from analysis import (
+    RecordError,
+    load,
+    marginal,
+    pivot,
+)
+from analysis.tables.pairs import comparisons
+from tests.analysis.record_factory import DEPTH, FD, RANK, SweepFiles, frame_of, point
+from tests.analysis.tables.ablations import cells_of
+
+
+def test_early_stopped_trials_are_not_compared_with_finished_ones_unasked(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path)
+    files.finished(0, point(2, 8), 10.0)
+    files.stopped(1, point(3, 8), 4.0)
+    record = load([files.path])
+    for of in (pivot, comparisons):
+        with pytest.raises(RecordError, match=r"1 trials that were stopped early with 1 finished; .*--unequal"):
+            of(record, DEPTH, RANK)
+    cells = cells_of(pivot(record, DEPTH, RANK, unequal=True))
+    assert (cells["3 8"].value, cells["3 8"].marker, cells["3 8"].bold) == (4.0, "†", False)
+    assert cells["2 8"].bold
+    assert frame_of(marginal(record, DEPTH))[FD].tolist() == pytest.approx([10.0, math.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "epochs", "words"),
+    [
+        ({}, 40, "1 trials of 80 epochs of the data in batches of 128; 1 trials of 40 epochs"),
+        ({"train.batch_size": 64}, 80, "1 trials of 80 epochs of the data in batches of 64"),
+        ({"train.steps": 10}, 80, "1 trials of 800 steps"),
+    ],
+)
+def test_longer_training_is_not_compared_with_shorter_unasked(
+    tmp_path: Path, overrides: dict[str, int], epochs: int, words: str
+) -> None:
+    files = SweepFiles(tmp_path)
+    files.sweep["spec"]["train"] = {"batch_size": 128, "steps": 0}
+    files.write_sweep()
+    files.finished(0, point(2, 8), 10.0)
+    files.begin("t001-s0", 1, {**point(3, 8), **overrides})
+    files.add("t001-s0", "summary", metrics={FD: 12.0})
+    files.end("t001-s0", epoch=epochs)
+    record = load([files.path])
+    with pytest.raises(RecordError, match="unequal training") as caught:
+        pivot(record, DEPTH, RANK)
+    assert words in str(caught.value)
+    with pytest.raises(RecordError, match="unequal training"):
+        marginal(record, DEPTH)
+    assert cells_of(pivot(record, DEPTH, RANK, unequal=True))["3 8"].value == 12.0
+
+
+def test_batches_that_a_recipe_brings_count_as_training(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, space={DEPTH: {"grid": [2, 3]}, "recipe": {"choice": ["paper", "default"]}})
+    for number, (depth, recipe, batch) in enumerate([(2, "paper", 64), (3, "paper", 64), (2, "default", 128)]):
+        trial = f"t{number:03d}-s0"
+        files.begin(trial, number, {DEPTH: depth, "recipe": recipe}, config={"train.batch_size": batch})
+        files.complete(trial, 1.0 + number)
+    record = load([files.path])
+    with pytest.raises(RecordError, match=r"2 trials of 80 epochs of the data in batches of 64; 1 trials .* of 128"):
+        pivot(record, DEPTH, "recipe")
+
+
+def test_equal_steps_an_epoch_make_batches_of_any_size_equal(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path)
+    for number, (steps, epoch) in enumerate([(100, 10), (50, 20)]):
+        files.begin(f"t{number:03d}-s0", number, {**point(number + 1), "train.steps": steps})
+        files.add(f"t{number:03d}-s0", "summary", metrics={FD: 1.0})
+        files.end(f"t{number:03d}-s0", epoch=epoch)
+    assert len(pivot(load([files.path]), DEPTH, RANK).rows) == 2

@@ -1,0 +1,136 @@
+"""The effect of one axis against another, and the tests behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from analysis import (
+    Column,
+    RecordError,
+    configurations,
+    load,
+    marginal,
+    pivot,
+)
+from analysis.tables.pairs import comparisons
+from tests.analysis.record_factory import DEPTH, FD, RANK, SweepFiles, frame_of, point
+from tests.analysis.tables.ablations import CELLS, cells_of, gridded, half_width, small
+
+
+def test_pivot_is_a_grid_of_means(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path)
+    files.finished(0, point(2, 8), 10.0)
+    files.finished(1, point(2, 8, lr=1e-3), 14.0)
+    files.finished(2, point(3, 8), 3.0)
+    files.finished(3, point(3, 16), 5.0)
+    files.failed(4, point(2, 16), "out of memory")
+    files.finished(5, point(4, 16), 6.0)
+    table = pivot(load([files.path]), DEPTH, RANK)
+    assert (
+        table.to_markdown()
+        == """\
+### demo: mean quality/classifier_fd_collapsed by model.flow.depth (rows) and model.operator.rank (columns)
+
+| depth / rank |           8 |       16 |
+| ------------ | ----------: | -------: |
+| 2            | 12 ± 25 (2) | – failed |
+| 3            |   **3 (1)** |    5 (1) |
+| 4            |           – |    6 (1) |
+
+- ±: half width of the 95 % confidence interval over configurations (Student t).
+- In brackets: how many configurations a mean is of.
+- Bold: the best mean. No tests: a cell has too few configurations.
+- Failed and left out: 1 of 6 trials: t004-s0 (out of memory).
+"""
+    )
+    width = half_width([10.0, 14.0])
+    assert table.to_csv() == (
+        f"{DEPTH},{RANK} = 8,{RANK} = 8 ci95,{RANK} = 8 n,{RANK} = 16,{RANK} = 16 n,{RANK} = 16 note\n"
+        f"2,12.0,{width!r},2,,0,failed 0/1\n3,3.0,,1,5.0,1,\n4,,,,6.0,1,\n"
+    )
+
+
+def test_what_is_not_told_from_the_best_is_marked_by_paired_tests(tmp_path: Path) -> None:
+    record = load([gridded(tmp_path).path])
+    cells = cells_of(pivot(record, DEPTH, RANK))
+    assert [(name, cell.bold, cell.marker) for name, cell in cells.items()] == [
+        ("1 4", True, ""), ("1 8", False, "≈"), ("2 4", False, ""), ("2 8", False, ""),
+    ]  # fmt: skip
+    values = record.runs.pivot(index="seed", columns=[DEPTH, RANK], values=FD)
+    for depth, rank in CELLS:
+        cell, column = cells[f"{depth} {rank}"], values[depth, rank]
+        assert (cell.value, cell.count) == (pytest.approx(column.mean()), 6)
+        assert cell.half_width == pytest.approx(half_width(column.tolist()))
+    # Over the seeds alone, whose shifts are wide, nothing would be told from the best but the last.
+    assert stats.ttest_ind(values[1, 4], values[2, 4]).pvalue < 0.05 / 6
+    note = "≈: not significantly different from it (paired t over common seeds, p ≥ 0.05 after Holm's correction for "
+    assert any(note in text for text in pivot(record, DEPTH, RANK).notes)
+
+
+def test_comparisons_are_scipys_paired_tests(tmp_path: Path) -> None:
+    record = load([gridded(tmp_path).path])
+    frame = frame_of(comparisons(record, DEPTH, RANK))
+    values = record.runs.pivot(index="seed", columns=[DEPTH, RANK], values=FD)
+    references = [stats.ttest_rel(values[cell], values[1, 4]) for cell in ((1, 8), (2, 4), (2, 8))]
+    assert frame["p"].tolist()[1:] == pytest.approx([each.pvalue for each in references], rel=1e-6)
+    # Ordered by p from the last on, with six, five and four pairs to correct for.
+    assert frame["p holm"].tolist()[1:] == pytest.approx(
+        [min(4 * references[0].pvalue, 1), 5 * references[1].pvalue, 6 * references[2].pvalue], rel=1e-6
+    )
+    gaps = [values[cell] - values[1, 4] for cell in ((1, 8), (2, 4), (2, 8))]
+    assert frame["d_z"].tolist()[1:] == pytest.approx([gap.mean() / gap.std() for gap in gaps])
+    assert frame["p wilcoxon"].tolist()[2:] == pytest.approx([2 / 2**6] * 2)
+    assert frame["difference from the best"].tolist()[1:] == pytest.approx([gap.mean() for gap in gaps])
+
+
+def test_a_seed_that_failed_is_seen_and_not_the_best(tmp_path: Path) -> None:
+    cells = cells_of(pivot(load([gridded(tmp_path, left_out=(1, 4, 2)).path]), DEPTH, RANK))
+    column = Column("x", "x", spec=".2f")
+    assert "(5/6)" in column.text(cells["1 4"])
+    assert [name for name, cell in cells.items() if cell.bold] == ["1 8"]
+
+
+def test_intervals_by_bootstrap_are_asymmetric_and_say_so(tmp_path: Path) -> None:
+    record = load([gridded(tmp_path).path])
+    table = pivot(record, DEPTH, RANK, ci="bootstrap")
+    cell = cells_of(table)["2 8"]
+    values = record.runs.loc[(record.runs[DEPTH] == 2) & (record.runs[RANK] == 8), FD]
+    low, high = stats.bootstrap((values.to_numpy(),), np.mean, rng=np.random.default_rng(0)).confidence_interval
+    assert cell.interval == (pytest.approx(low), pytest.approx(high))
+    assert "[low, high]: 95 % confidence interval over seeds (BCa bootstrap)." in table.notes
+    assert f"{RANK} = 8 ci95 low" in frame_of(table).columns
+    assert "BCa bootstrap" in configurations(record, ci="bootstrap").to_markdown()
+
+
+def test_other_axes_are_averaged_within_a_seed_where_every_cell_has_the_same(tmp_path: Path) -> None:
+    record = load([gridded(tmp_path).path])
+    table = marginal(record, DEPTH)
+    by_seed = record.runs.pivot_table(index="seed", columns=DEPTH, values=FD, aggfunc="mean")
+    frame = frame_of(table)
+    assert frame[FD].tolist() == pytest.approx(by_seed.mean().tolist())
+    assert frame[f"{FD} ci95"].tolist() == pytest.approx([half_width(by_seed[depth].tolist()) for depth in (1, 2)])
+    assert frame[f"{FD} n"].tolist() == [6, 6]
+    assert "each over the same 2 configurations in every cell" in table.to_markdown()
+
+
+def test_controls_stand_below_in_a_column_of_their_own(tmp_path: Path) -> None:
+    files = gridded(tmp_path)
+    files.control(0, "g = identity", {DEPTH: 1, RANK: 4}, 99.0)
+    files.reference(0, "noise", 400.0)
+    table = pivot(load([files.path]), DEPTH, RANK)
+    assert [(row.block, row.cells[-1].value) for row in table.rows] == [
+        ("", ""), ("", ""), ("controls", 99.0), ("references", 400.0),
+    ]  # fmt: skip
+    assert all(cell.value == "" for row in table.rows[2:] for cell in row.cells[1:-1])
+
+
+def test_axes_are_checked(tmp_path: Path) -> None:
+    record = load([small(tmp_path).path])
+    with pytest.raises(RecordError, match=r"no axis 'model\.flow\.dept'; did you mean model\.flow\.depth"):
+        marginal(record, "model.flow.dept")
+    with pytest.raises(RecordError, match="rows and columns must be two axes"):
+        pivot(record, DEPTH, DEPTH)
