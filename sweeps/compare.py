@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linearizer_core.experiment.journal import outcome, read
+from linearizer_core.experiment.journal import state_of
 from linearizer_core.experiment.nested import flatten
 from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
@@ -62,7 +62,7 @@ def _sweep(folder: Path) -> Side:
     paths = SweepPaths(folder)
     record = read_record(paths)
     assert record is not None, f"{folder} holds no sweep"
-    best = [outcome(paths.journal(trial)).metrics for trial in record["best"] or ()]
+    best = [state_of(paths.journal(trial)).metrics for trial in record["best"] or ()]
     common = [key for key in best[0] if all(key in metrics for metrics in best)] if best else []
     means = {key: fmean(metrics[key] for metrics in best) for key in common}
     return Side(record["name"], record["state"], flatten(record["spec"]), means)
@@ -70,13 +70,12 @@ def _sweep(folder: Path) -> Side:
 
 def _trial(text: str, folder: Path, trial: str) -> Side:
     path = SweepPaths(folder).journal(trial)
-    heads = [event for event in read(path) if event["event"] == "trial"]
-    if not heads:
+    state = state_of(path)
+    if state.head is None:
         known = sorted(other.stem for other in path.parent.glob("*.jsonl"))
         hint = suggestion(trial, known) if known else "it has none yet"
         raise InputError(text, [Problem("", f"no trial {trial} in {folder}; {hint}")])
-    result = outcome(path)
-    return Side(text, result.state or "running", flatten(heads[-1]["config"]), result.metrics)
+    return Side(text, state.state or "running", flatten(state.head["config"]), state.metrics)
 
 
 def render(sides: Sequence[Side]) -> RenderableType:

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from linearizer_core.experiment.journal import ENDED, outcome
+from linearizer_core.experiment.journal import ENDED, state_of
 from sweeps.execution.stop import stop_reason
 from sweeps.notebook import html
 from sweeps.record.ledger import Ledger
@@ -75,9 +75,9 @@ def status_of(folder: Path) -> Status:
     for path in sorted(paths.journals.glob("*.jsonl")):
         if path.stem.startswith("r"):
             continue
-        result = outcome(path)
+        result = state_of(path)
         trials[result.state or ("running" if alive else "interrupted")] += 1
-        reused += result.reused
+        reused += result.reused_from is not None
     ledger = Ledger.read(paths)
     ended = sum(trials[state] for state in ENDED) - reused
     share = (sweep.trials - reused) / ended if ended else None

@@ -18,7 +18,7 @@ from analysis.record.parquet import CURVES, nested, unnested, write_table
 
 FILE = "cache.parquet"
 KEY = b"linearizer_sweeps_cache"
-VERSION = 2
+VERSION = 3
 """To be raised with any change to what is read from a journal, or how: caches of other versions are not used."""
 
 PLAIN = [part.name for part in fields(Trial) if part.name != "points"]
@@ -40,18 +40,23 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Cache:
-    """Trials by the names of their journals, None where a journal has none; ``metrics`` are keys by number."""
+    """Trials by the names of their journals, None where a journal has none; ``metrics`` are keys by number.
+
+    ``damage`` has the lines that cannot be read, of the journals that have any: their numbers, and what is wrong.
+    """
 
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
     trials: Mapping[str, Trial | None] = field(default_factory=dict)
     metrics: list[str] = field(default_factory=list)
+    damage: Mapping[str, list[tuple[int, str]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, folder: Path) -> Cache:
         """The cache of a sweep's folder; empty where there is none, it cannot be read, or is of another version."""
         try:
             table = pq.read_table(folder / FILE)
-            if json.loads((table.schema.metadata or {})[KEY]) != {"version": VERSION}:
+            about = json.loads((table.schema.metadata or {})[KEY])
+            if about["version"] != VERSION:
                 return cls()
             counts, codes, metrics, steps, values = unnested(table[CURVES])
             ends = np.cumsum(counts)
@@ -61,10 +66,11 @@ class Cache:
                 trials[name] = None if text is None else Trial(**json.loads(text), points=points)
             sizes, times = table["size"].to_pylist(), table["modified_ns"].to_pylist()
             stamps = {name: Stamp(*stamp) for name, *stamp in zip(names, sizes, times, strict=True)}
+            damage = {name: [(number, problem) for number, problem in found] for name, found in about["damage"].items()}
         # Whatever is wrong with it, the journals have everything.
         except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError):
             return cls()
-        return cls(stamps, trials, metrics)
+        return cls(stamps, trials, metrics, damage)
 
     def write(self, folder: Path) -> None:
         """Write it whole; nothing where the folder cannot be written to."""
@@ -87,7 +93,7 @@ class Cache:
             }
         )
         with contextlib.suppress(OSError):
-            write_table(table, KEY, {"version": VERSION}, folder / FILE)
+            write_table(table, KEY, {"version": VERSION, "damage": self.damage}, folder / FILE)
 
 
 def _text(trial: Trial | None) -> str | None:

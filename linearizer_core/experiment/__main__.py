@@ -18,7 +18,7 @@ import yaml
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.checks import problems, worker_problems
 from linearizer_core.experiment.configuration import TrialConfig, config_hash, from_mapping, to_mapping
-from linearizer_core.experiment.journal import JournalError, TrialIdentity, outcome, state_of
+from linearizer_core.experiment.journal import TrialIdentity, state_of
 from linearizer_core.experiment.nested import with_leaves
 from linearizer_core.experiment.recipes import expand
 from linearizer_core.experiment.trial import TrialFiles, run
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with joined(workers, None, device, MEETING_SECONDS):
             return _train(chosen.config, config, chosen.out, device, data.checksum, workers)
-    except (JournalError, NotADirectoryError, PermissionError) as error:
+    except (NotADirectoryError, PermissionError) as error:
         _say(str(error), said)
         return 2
 
@@ -102,7 +102,7 @@ def _train(source: Path, config: TrialConfig, out: Path, device: str, checksum: 
             sys.stderr if workers.leads else None,
         )
         return 2
-    if workers.led(lambda: outcome(files.journal).state == "finished"):
+    if workers.led(lambda: state_of(files.journal).state == "finished"):
         _say(f"{files.journal}: has finished already", said)
         return 0
     identity = TrialIdentity(source.stem, name, "search", None, 0, digest, config.seed)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.journal_lines import (
     ArtifactEvent,
     BadLine,
@@ -47,21 +48,17 @@ class TrialIdentity:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
-class JournalError(LinsweepError, ValueError):
-    """A journal that cannot be read."""
-
-
 class Journal:
-    """Appends a trial's events; every line is on its way to the disk when the call returns.
+    """Appends a trial's events; a line is on its way to the disk when the call returns, and what ends a trial is there.
 
-    Without a path nothing is read or written: of several workers only the one that leads keeps the journal.
+    What a crash has left of a last line is cut before the next one is written. Without a path nothing is read or
+    written: of several workers only the one that leads keeps the journal.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _drop_half_line(path)
 
     def trial(
         self,
@@ -73,7 +70,8 @@ class Journal:
         """The trial starts, or starts again."""
         if self.path is None:
             return
-        attempt = 1 + sum(1 for event in read(self.path) if event["event"] == "trial")
+        attempts = fold(lines(self.path, _content(self.path))).attempts
+        attempt = 1 + max((each.event["attempt"] for each in attempts), default=0)
         self._write(
             "trial",
             **asdict(identity),
@@ -114,19 +112,57 @@ class Journal:
     def _write(self, event: str, **values: Any) -> None:
         if self.path is None:
             return
-        line = json.dumps(_finite({"event": event, "time": time.time(), **values}), ensure_ascii=False)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        line = as_line({"event": event, "time": time.time(), **values})
+        append(self.path, line.encode(), event in FLUSHED)
 
 
-def _drop_half_line(path: Path) -> None:
-    """Cut what a crash left of a last line, so that the next line does not continue it."""
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        if content and not content.endswith(b"\n"):
-            file.truncate(content.rfind(b"\n") + 1)
+def as_line(event: Mapping[str, Any]) -> str:
+    """An event as a journal has it."""
+    return json.dumps(_finite(event), ensure_ascii=False) + "\n"
+
+
+FLUSHED = ("summary", "end")
+"""Events that are on the disk when they are written: without them a trial would be run again."""
+
+BLOCK = 1 << 16
+"""Bytes that are looked through at a time for the end of the last whole line."""
+
+
+def append(path: Path, line: bytes, flush: bool) -> None:
+    """Append a line, all of it or nothing, behind the last whole one; with ``flush`` it is on the disk afterwards.
+
+    Raises ``OSError`` where it cannot be written: what there is of it is cut, at the latest by the next call.
+    """
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        size = _whole_lines(file)
+        try:
+            written = os.write(file, line)
+            while written < len(line):  # nearly full, or interrupted: the rest says which
+                written += os.write(file, line[written:])
+            if flush:
+                os.fsync(file)
+        except BaseException:
+            with suppress(OSError):
+                os.ftruncate(file, size)
+            raise
+    finally:
+        os.close(file)
+
+
+def _whole_lines(file: int) -> int:
+    """How long an open file's whole lines are, in bytes; what is behind them, of a crash or a power cut, is cut."""
+    size = end = os.fstat(file).st_size
+    if not size or os.pread(file, 1, size - 1) == b"\n":
+        return size
+    whole = 0
+    while end and not whole:
+        begin = max(0, end - BLOCK)
+        place = os.pread(file, end - begin, begin).rfind(b"\n")
+        whole = begin + place + 1 if place >= 0 else 0
+        end = begin
+    os.ftruncate(file, whole)
+    return whole
 
 
 def _finite(value: Any) -> Any:
@@ -141,21 +177,17 @@ def _finite(value: Any) -> Any:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a journal, none where there is no file; a half-written last line is left out.
-
-    Raises ``JournalError`` naming the file for a line that is not one of a journal.
-    """
-    if path.exists():
-        yield from parse(path.read_bytes(), path)
+    """The whole events of a journal as they are written, none where there is no file."""
+    for event in lines(path, _content(path)):
+        if not isinstance(event, BadLine):
+            yield cast(dict[str, Any], event)
 
 
-def parse(content: bytes, path: Path) -> Iterator[dict[str, Any]]:
-    """The events in a journal's bytes, or in a part of them that starts with a line."""
-    for line in content[: content.rfind(b"\n") + 1].splitlines():
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise JournalError(f"{path}: a line is not JSON: {error}") from None
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 UNEVALUATED = ("train/", "system/")
@@ -164,53 +196,11 @@ UNEVALUATED = ("train/", "system/")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to: its state (None while it runs), why, its last epoch, and its latest metrics.
-
-    ``begun`` is whether there is any attempt at it; ``saved`` is the epoch that another one would go on from,
-    and ``reused`` whether it was taken over from an identical trial.
-    """
+    """What a trial came to, as a search needs it: its state, None while it runs, its last epoch and latest metrics."""
 
     state: State | None
-    reason: str | None
     epoch: int
     metrics: dict[str, float]
-    rungs: dict[int, dict[str, float]]
-    begun: bool = True
-    saved: int = 0
-    reused: bool = False
-
-
-def outcome(path: Path) -> Outcome:
-    """The outcome that a journal tells of.
-
-    ``metrics`` holds the end scalars, or those of the last evaluated epoch where there are none; ``rungs`` the
-    metrics of every evaluated epoch: what each epoch has is in neither.
-    """
-    state: State | None = None
-    reason: str | None = None
-    epoch = 0
-    summary: dict[str, float] = {}
-    rungs: dict[int, dict[str, float]] = {}
-    begun, saved, reused = False, 0, False
-    for event in read(path):
-        match event["event"]:
-            case "saved":
-                saved = event["epoch"]
-            case "trial":
-                begun, saved, reused = True, event["resumed_epoch"], "reused_from" in event
-                state, reason, epoch, summary = None, None, event["resumed_epoch"], {}
-                rungs = {e: m for e, m in rungs.items() if e <= event["resumed_epoch"]}
-            case "epoch":
-                epoch = event["epoch"]
-                measured = {k: float(v) for k, v in event["metrics"].items() if not k.startswith(UNEVALUATED)}
-                if measured:
-                    rungs[epoch] = measured
-            case "summary":
-                summary = {k: float(v) for k, v in event["metrics"].items()}
-            case "end":
-                state, reason, epoch = event["state"], event["reason"], event["epoch"]
-    last = rungs[max(rungs)] if rungs else {}
-    return Outcome(state, reason, epoch, {**last, **summary}, rungs, begun, saved, reused)
 
 
 class JournalWarning(UserWarning):
@@ -303,6 +293,11 @@ class TrialState:
         summary = self.summary["metrics"] if self.summary else {}
         return {**(rungs[max(rungs)] if rungs else {}), **{key: float(value) for key, value in summary.items()}}
 
+    @property
+    def outcome(self) -> Outcome:
+        """What a search is told of the trial, without all that it would have to keep."""
+        return Outcome(self.state, self.epoch, self.metrics)
+
 
 IDENTITY = tuple(TrialIdentity.__dataclass_fields__)
 
@@ -340,8 +335,7 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
             state.warnings.setdefault(" ".join(event["message"].split()), event["time"])
         else:
             state.end = state.last_end = event
-            state.state, state.reason = event["state"], event["reason"]
-            state.epoch = state.epoch if event["epoch"] is None else event["epoch"]
+            state.state, state.reason, state.epoch = event["state"], event["reason"], event["epoch"]
         if state.attempts:
             state.attempts[-1].last = event["time"]
     return state
@@ -373,16 +367,93 @@ def state_of(path: Path) -> TrialState:
 
     Raises ``OSError`` for a file that cannot be read at all.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return TrialState()
-    state = fold(lines(path, content))
+    state = fold(lines(path, _content(path)))
     warn(state.damage)
     return state
 
 
-def warn(damage: Iterable[BadLine | str]) -> None:
+def head_of(path: Path) -> TrialEvent | None:
+    """The line that a journal begins with, without reading on; None where it cannot be read or is no ``trial`` line."""
+    with path.open("rb") as file:
+        for event in LineReader(path).read(file.readline()):
+            if not isinstance(event, BadLine) and event["event"] == "trial":
+                return event
+    return None
+
+
+def warn(damage: Iterable[BadLine]) -> None:
     """Warn of what of a journal could not be read: a ``JournalWarning`` each."""
     for line in damage:
         warnings.warn(str(line), JournalWarning, stacklevel=3)
+
+
+RESULTS = ("curve", "summary", "artifact")
+"""Events of a trial's last evaluation."""
+
+PIECE = 1 << 20
+"""Bytes of a journal that are worked on at a time."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Events that follow each other, and where in the journal, in bytes, the next one begins."""
+
+    events: list[Event | BadLine]
+    end: int
+
+    @property
+    def whole(self) -> int:
+        """How many events there are."""
+        return sum(not isinstance(event, BadLine) for event in self.events)
+
+
+def committed(path: Path, offset: int, size: int = PIECE) -> Iterator[Piece]:
+    """The events of a journal from ``offset`` on that nothing can take back, in pieces of about ``size`` bytes.
+
+    Results wait for the end that follows them: a trial that dies between them gives them again, and who was told of
+    both would keep both. Those that were given again are left out. A line that is being written waits as well. Where no
+    line begins at ``offset``, since the journal is another one, it is read from the beginning.
+    """
+    events: list[Event | BadLine] = []
+    waiting: list[Event | BadLine] = []
+    before: int | None = None
+    with path.open("rb") as file:
+        start = begin = end = place = _line_at(file, offset)
+        reader = LineReader(path, begun=start > 0)
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            place += len(line)
+            for event in reader.read(line):
+                if isinstance(event, BadLine):
+                    before = _lines_before(path, start) if before is None else before
+                    event = replace(event, number=before + event.number)
+                elif event["event"] in ("end", "trial"):
+                    events += waiting if event["event"] == "end" else [held for held in waiting if not _result(held)]
+                    waiting = []
+                (waiting if waiting or _result(event) else events).append(event)
+            if not waiting:
+                end = place
+                if end - begin >= size:
+                    yield Piece(events, end)
+                    events, begin = [], end
+    if events:
+        yield Piece(events, end)
+
+
+def _result(event: Event | BadLine) -> bool:
+    return not isinstance(event, BadLine) and event["event"] in RESULTS
+
+
+def _line_at(file: BinaryIO, offset: int) -> int:
+    """Go to ``offset`` in a file where a line begins there, otherwise to its beginning; the place."""
+    file.seek(max(0, offset - 1))
+    if offset and file.read(1) == b"\n":
+        return offset
+    return file.seek(0)
+
+
+def _lines_before(path: Path, offset: int) -> int:
+    """How many lines there are before a place in a file."""
+    with path.open("rb") as file:
+        return sum(file.read(min(BLOCK, offset - begin)).count(b"\n") for begin in range(0, offset, BLOCK))

@@ -94,13 +94,13 @@ class ArtifactEvent(TypedDict):
 
 
 class EndEvent(TypedDict):
-    """A trial's end; without an ``epoch``, None, it is the last one trained."""
+    """A trial's end; ``epoch`` is the last one trained."""
 
     event: Literal["end"]
     time: float
     state: State
     reason: str | None
-    epoch: int | None
+    epoch: int
 
 
 Event = TrialEvent | EpochEvent | CurveEvent | SummaryEvent | WarningEvent | SavedEvent | ArtifactEvent | EndEvent
@@ -313,8 +313,7 @@ def _check_end(event: dict[str, Any]) -> None:
         raise ValueError(f"state must be one of {', '.join(states)}, got {_short(event['state'])}")
     reason = event.setdefault("reason", None)
     _need(reason is None or type(reason) is str, "reason", "text", reason)
-    if event.setdefault("epoch", None) is not None:
-        _whole("epoch", event["epoch"])
+    _whole("epoch", event["epoch"])
 
 
 CHECKS: Mapping[str, Callable[[dict[str, Any]], None]] = {

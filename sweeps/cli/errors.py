@@ -22,6 +22,7 @@ from rich.text import Text
 
 from analysis.record.uri import without_passwords
 from linearizer_core.errors import LinsweepError
+from sweeps.record.damage import damage_told
 from sweeps.spec.validation import InputError
 
 DEBUG = "LINSWEEP_DEBUG"
@@ -64,11 +65,13 @@ def logged_in(folder: Path) -> Iterator[None]:
 def ended_in_order(run: Callable[[], Any]) -> int:
     """The exit code of a command, after everything that a user has to know was printed.
 
-    Errors that a user can cause are one line a problem; of any other the traceback goes into a log, and the line names
-    it. With LINSWEEP_DEBUG set the traceback is printed as well.
+    Errors that a user can cause are one line a problem, and so is each line of a journal that cannot be read; of any
+    other error the traceback goes into a log, and the line names it. With LINSWEEP_DEBUG set the traceback is printed
+    as well.
     """
     _prepare_streams()
-    return _ended(run) or _flushed()
+    with damage_told(lambda text: _say("warning", text, "yellow")):
+        return _ended(run) or _flushed()
 
 
 def _ended(run: Callable[[], Any]) -> int:
@@ -163,11 +166,11 @@ def _told(error: Exception) -> str:
     return f"{error.filename or 'the output'}: {error.strerror}"
 
 
-def _say(source: str, problem: str) -> None:
+def _say(source: str, problem: str, style: str = "bold red") -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     # Where nobody listens, the exit code says it.
     with suppress(OSError):
-        console.print(Text.assemble((f"{source}: ", "bold red"), problem))
+        console.print(Text.assemble((f"{source}: ", style), problem))
 
 
 def _prepare_streams() -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from linearizer_core.experiment.journal import ENDED, Journal, TrialIdentity, outcome
+from linearizer_core.experiment.journal import ENDED, Journal, TrialIdentity, state_of
 from linearizer_core.experiment.state import remove_state
 from sweeps.execution.stop import INTERRUPTED, stop_reason
 from sweeps.execution.task import Task
@@ -81,7 +81,7 @@ class Bridge:
         if planned is None:
             return
         path = self.paths.journal(planned.identity.trial)
-        result = outcome(path)
+        result = state_of(path)
         if result.state not in ENDED and job in self._errors:
             journal = Journal(path)
             if not result.begun:  # it did not come as far as its first line
@@ -93,8 +93,8 @@ class Bridge:
             Journal(path).end("stopped", result.epoch, self._stops[job])
         elif result.state is None and result.begun:  # one that was still waiting for its place has written nothing
             Journal(path).end("interrupted", result.epoch, stop_reason(self.paths) or INTERRUPTED)
-        result = outcome(path)
+        result = state_of(path)
         if result.state in ENDED:
             remove_state(self.paths.training_state(planned.identity.trial))
-            self.schedule.take_outcome(planned.identity.trial, result)
+            self.schedule.take_outcome(planned.identity.trial, result.outcome)
         del self.running[job]  # last: where something raises, the executor tries the trial again

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from linearizer_core.experiment.journal import Journal, outcome
+from linearizer_core.experiment.journal import Journal, state_of
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
 from sweeps.result import LaunchResult
@@ -58,13 +58,13 @@ def _end_open_trials(paths: SweepPaths, reason: str | None) -> _Counts:
     """End the journals of trials that were running when the sweep was cut short; what all trials came to."""
     counts = _Counts()
     for path in sorted(paths.journals.glob("*.jsonl")):
-        result = outcome(path)
+        result = state_of(path)
         if result.state is None:
             Journal(path).end("interrupted", result.epoch, reason)
         if not path.stem.startswith("r"):
             state = result.state or "interrupted"
             counts.states[state] = counts.states.get(state, 0) + 1
-            counts.reused += result.reused
+            counts.reused += result.reused_from is not None
             if state == "failed" and counts.failure is None:
                 counts.failure = f"{path.stem}: {result.reason}"
     return counts

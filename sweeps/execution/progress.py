@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from linearizer_core.experiment.journal import Outcome, TrialIdentity, outcome
+from linearizer_core.experiment.journal import TrialIdentity, TrialState, state_of
 from sweeps.record.paths import SweepPaths
 from sweeps.search.schedule import Schedule
 from sweeps.spec.space import describe_point
@@ -80,7 +80,7 @@ class Progress:
     def end(self, job: str) -> None:
         """A trial is over, and its journal says how; one that has had no place, or will have another, says nothing."""
         shown = self._open.pop(job, None)
-        result = outcome(self._paths.journal(shown.identity.trial)) if shown else None
+        result = state_of(self._paths.journal(shown.identity.trial)) if shown else None
         if shown is None or result is None or result.state is None:
             return
         if result.state in self._ended:
@@ -93,7 +93,7 @@ class Progress:
         else:
             self._console.print(line)
 
-    def _line(self, identity: TrialIdentity, result: Outcome) -> Text:
+    def _line(self, identity: TrialIdentity, result: TrialState) -> Text:
         done = sum(self._ended.values()) + len(self._schedule.reused)
         style = {"finished": "green", "stopped": "yellow", "failed": "red"}.get(result.state or "", "")
         what = identity.label or describe_point(identity.overrides)

@@ -11,7 +11,7 @@ from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.artifacts import write_grids
 from linearizer_core.experiment.evaluation import Quality
 from linearizer_core.experiment.families import family_of
-from linearizer_core.experiment.journal import Journal, TrialIdentity, outcome
+from linearizer_core.experiment.journal import Journal, TrialIdentity, state_of
 from linearizer_core.metrics.features import checksum
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.model import Sweep
@@ -24,7 +24,7 @@ def reference_trials(sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any],
     with console.status("training the feature classifier, measuring the references"):
         family = family_of(config)
         quality = Quality.cached(family.metrics(config), data, paths.cache, "cpu")
-        if outcome(paths.journal("r000")).state == "finished":
+        if state_of(paths.journal("r000")).state == "finished":
             return
         features = {}
         if quality.classifier:

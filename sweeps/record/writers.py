@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from linearizer_core.experiment.journal import JournalError, outcome
+from linearizer_core.experiment.journal import state_of
 from sweeps.record.lock import take
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem
@@ -62,12 +62,12 @@ def only_writer(journal: Path) -> Iterator[None]:
 def await_writers(source: str, paths: SweepPaths, console: Console) -> None:
     """Wait for what is left of a launch that died: its processes may still be writing.
 
-    Raises ``InputError`` when they do not end, or a journal cannot be read.
+    Raises ``InputError`` when they do not end.
     """
     for path in sorted(paths.journals.glob("*.jsonl")):
         try:
-            if outcome(path).state is None:
+            if state_of(path).state is None:
                 with console.status(f"waiting for the end of an earlier {path.stem}"), only_writer(path):
                     pass
-        except (JournalError, TimeoutError) as error:
+        except TimeoutError as error:
             raise InputError(source, [Problem("name", str(error))]) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from linearizer_core.experiment.journal import ENDED, Outcome, outcome, read
+from linearizer_core.experiment.journal import ENDED, Outcome, TrialState, state_of
 from linearizer_core.experiment.nested import flatten
 from sweeps.record.paths import SweepPaths
 from sweeps.search.halving import Halving, why_stopped
@@ -30,7 +30,8 @@ class RecordedOutcomes:
         Raises ``ReplayError`` when the record is that of another configuration.
         """
         path = self.paths.journal(planned.identity.trial)
-        first = next((event for event in read(path) if event["event"] == "trial"), None)
+        result = state_of(path)
+        first = result.first
         if first is None:
             return self._reuse(planned, competitors)
         if first["config_hash"] != planned.identity.config_hash:
@@ -40,7 +41,6 @@ class RecordedOutcomes:
                 f"{path} is of another configuration than the search now gives ({changed}): it was recorded with "
                 "other versions of the packages; give the sweep a new name, or remove its folder"
             )
-        result = outcome(path)
         if self.halving is not None and planned.identity.kind == "search":
             rungs = self._measured(result)
             if result.state not in ENDED and rungs and max(rungs) > max(result.saved, result.epoch - 1):
@@ -48,16 +48,16 @@ class RecordedOutcomes:
                 # or saved its state, it was told to go on.
                 del rungs[max(rungs)]
             self.halving.record(planned.identity.trial, rungs)
-        return result
+        return result.outcome
 
     def of_duplicate(self, planned: PlannedTrial, duplicate: str) -> Outcome:
         """What a trial comes to by what a duplicate of it in the same search came to."""
-        result = outcome(self.paths.journal(planned.identity.trial))
+        result = state_of(self.paths.journal(planned.identity.trial))
         if result.state not in ENDED:
             result = reuse(self.paths, planned, self.paths.journal(duplicate))
         if self.halving is not None:
             self.halving.record(planned.identity.trial, self._measured(result))
-        return result
+        return result.outcome
 
     def _reuse(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
         source = self.finished.find(planned) if self.finished else None
@@ -66,12 +66,12 @@ class RecordedOutcomes:
         stopped = None
         if self.halving is not None and planned.identity.kind == "search":
             # As if it ran here: that it did not must not change the table.
-            for epoch, value in sorted(self._measured(outcome(source)).items()):
+            for epoch, value in sorted(self._measured(state_of(source)).items()):
                 rung = self.halving.decide(planned.identity.trial, epoch, value, competitors)
                 if rung is not None:
                     stopped = epoch, why_stopped(rung)
                     break
-        return reuse(self.paths, planned, source, stopped)
+        return reuse(self.paths, planned, source, stopped).outcome
 
-    def _measured(self, result: Outcome) -> dict[int, float]:
+    def _measured(self, result: TrialState) -> dict[int, float]:
         return {epoch: each[self.objective] for epoch, each in result.rungs.items() if self.objective in each}

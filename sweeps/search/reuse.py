@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from linearizer_core.experiment.journal import Outcome, outcome, read
+from linearizer_core.experiment.journal import TrialState, as_line, fold, head_of, lines, state_of
+from linearizer_core.experiment.journal_lines import TrialEvent
 from linearizer_core.files import write_whole
 from sweeps.record.paths import SweepPaths
 from sweeps.search.schedule import PlannedTrial
-from sweeps.tracking.committed import RESULTS
 
 SAME_PACKAGES = ("linearizer-sweeps", "torch", "numpy")
 """Packages of which other versions may give other numbers."""
@@ -41,17 +40,20 @@ class FinishedTrials:
             if folder == self._paths.root:
                 continue
             for path in sorted(SweepPaths(folder).journals.glob("*.jsonl")):
-                first = _first_event(path)
-                if first and first["kind"] != "reference" and _finished(path) and self._same(path, first):
+                first = head_of(path)
+                if first and first["kind"] != "reference" and self._alike(first) and self._finished(path):
                     found.setdefault((first["config_hash"], first["seed"]), path)
         return found
 
-    def _same(self, path: Path, first: Mapping[str, Any]) -> bool:
-        """Whether the same code made every attempt, and here: what was reused is found where it was made."""
-        if "reused_from" in first or _comparable(first["provenance"]) != self._origin:
-            return False
-        attempts = [event for event in read(path) if event["event"] == "trial"]
-        return all(_comparable(attempt["provenance"]) == self._origin for attempt in attempts)
+    def _finished(self, path: Path) -> bool:
+        """Whether a trial has finished, its journal is whole, and the same code made every attempt."""
+        state = fold(lines(path, path.read_bytes()))
+        alike = all(self._alike(attempt.event) for attempt in state.attempts)
+        return state.state == "finished" and alike and not state.damage
+
+    def _alike(self, attempt: TrialEvent) -> bool:
+        """Whether the same code made an attempt, and there: what was taken over is found where it was made."""
+        return "reused_from" not in attempt and _comparable(attempt["provenance"]) == self._origin
 
 
 def _comparable(origin: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -67,67 +69,27 @@ def _comparable(origin: Mapping[str, Any]) -> tuple[Any, ...] | None:
     )
 
 
-def _first_event(path: Path) -> dict[str, Any] | None:
-    with path.open("rb") as file:
-        line = file.readline()
-    try:
-        event: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return event if event.get("event") == "trial" else None
-
-
-def _finished(path: Path) -> bool:
-    """Whether the last line says so: a journal goes on after an end only when the trial is started anew."""
-    with path.open("rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - 4096))
-        lines = file.read().splitlines()
-    try:
-        event = json.loads(lines[-1])
-    except (IndexError, ValueError):
-        return False
-    return bool(event["event"] == "end" and event["state"] == "finished")
-
-
-def reuse(paths: SweepPaths, planned: PlannedTrial, source: Path, stopped: tuple[int, str] | None = None) -> Outcome:
+def reuse(paths: SweepPaths, planned: PlannedTrial, source: Path, stopped: tuple[int, str] | None = None) -> TrialState:
     """Write the journal of a trial from that of its duplicate, with the duplicate's artifacts; what the trial came to.
 
     ``stopped`` is the epoch at which early stopping would have ended it here, and why: nothing later is taken.
     """
-    events = list(read(source))
-    last = max(i for i, event in enumerate(events) if event["event"] == "trial")
-    first = events[last]
-    lines = [
-        {
-            **first,
-            **asdict(planned.identity),
-            "attempt": 1,
-            "resumed_epoch": 0,
-            "reused_from": f"{first['sweep']}/{first['trial']}",
-        }
-    ]
-    lines += _epochs(events, stopped[0] if stopped else None)
+    state = state_of(source)
+    first = state.head
+    assert first is not None, f"{source} tells of no trial"
+    own = {"attempt": 1, "resumed_epoch": 0, "reused_from": f"{first['sweep']}/{first['trial']}"}
+    kept: list[Mapping[str, Any]] = [{**first, **asdict(planned.identity), **own}]
+    kept += [event for epoch, event in sorted(state.epochs.items()) if stopped is None or epoch <= stopped[0]]
     if stopped:
-        end = {"event": "end", "time": lines[-1]["time"], "state": "stopped", "reason": stopped[1], "epoch": stopped[0]}
-        lines.append(end)
+        end = {"event": "end", "time": kept[-1]["time"], "state": "stopped", "reason": stopped[1], "epoch": stopped[0]}
+        kept.append(end)
     else:
-        lines += [event for event in events[last:] if event["event"] in (*RESULTS, "end")]
+        kept += [*state.artifacts.values(), *state.curves.values()]
+        kept += [event for event in (state.summary, state.end) if event]
         _link(SweepPaths(source.parents[1]).artifacts(source.stem), paths.artifacts(planned.identity.trial))
     path = paths.journal(planned.identity.trial)
-    write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return outcome(path)
-
-
-def _epochs(events: Sequence[dict[str, Any]], last: int | None) -> list[dict[str, Any]]:
-    """Each epoch once, as the attempt that counts trained it, up to ``last``."""
-    epochs: dict[int, dict[str, Any]] = {}
-    for event in events:
-        if event["event"] == "trial":
-            epochs = {epoch: kept for epoch, kept in epochs.items() if epoch <= event["resumed_epoch"]}
-        elif event["event"] == "epoch":
-            epochs[event["epoch"]] = event
-    return [event for epoch, event in sorted(epochs.items()) if last is None or epoch <= last]
+    write_whole(path, "".join(as_line(event) for event in kept))
+    return state_of(path)
 
 
 def _link(source: Path, target: Path) -> None:

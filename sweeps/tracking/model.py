@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 from analysis.record.mlflow_settings import WRITING, held
 from linearizer_core.experiment.checkpoint import CONFIG
-from linearizer_core.experiment.journal import read
+from linearizer_core.experiment.journal import state_of
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem
 
@@ -65,9 +65,10 @@ def log_model(connection: Connection, paths: SweepPaths, trial: str) -> str:
         model = found[0]
     else:
         model = client.create_logged_model(connection.experiment, name=trial, source_run_id=run, model_type=KIND)
-    (origin,) = [event for event in read(paths.journal(trial)) if event["event"] == "trial"][-1:]
+    head = state_of(paths.journal(trial)).head
+    packages = head["provenance"].get("packages", {}) if head else {}
     with tempfile.TemporaryDirectory() as place:
-        write_model(Path(place), paths.artifacts(trial) / "checkpoint", origin["provenance"].get("packages", {}), model)
+        write_model(Path(place), paths.artifacts(trial) / "checkpoint", packages, model)
         client.log_model_artifacts(model.model_id, place)
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])

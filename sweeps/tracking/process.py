@@ -12,12 +12,14 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from analysis.record.mlflow_errors import explain
+from linearizer_core.experiment.journal import JournalWarning
 from sweeps.children import environment, module
 from sweeps.record.paths import SweepPaths
 from sweeps.tracking.sync import Sync
@@ -182,6 +184,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     os.nice(NICENESS)
+    warnings.simplefilter("ignore", JournalWarning)  # the launch, which reads the journals as well, tells of them
     told = json.loads(sys.stdin.readline())
     closing = threading.Event()
     threading.Thread(target=_await_close, args=(sys.stdin, closing), daemon=True).start()

@@ -11,6 +11,8 @@ from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
+from linearizer_core.experiment.journal import TrialState
+from linearizer_core.experiment.journal_lines import EndEvent, TrialEvent
 from linearizer_core.experiment.nested import flatten
 from sweeps.spec.space import describe_point
 
@@ -29,61 +31,59 @@ class Update:
     """
 
     epoch: int
-    metrics: list[Metric] = field(default_factory=list)
+    metrics: list[Metric]
     params: list[Param] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     artifacts: list[str] = field(default_factory=list)
-    first: Mapping[str, Any] | None = None
+    first: TrialEvent | None = None
     again: bool = False
-    end: Mapping[str, Any] | None = None
+    end: EndEvent | None = None
 
 
-def update_of(events: Iterable[Mapping[str, Any]], epoch: int) -> Update:
-    """What events add to a run whose metrics go up to ``epoch``."""
-    update = Update(epoch)
-    for event in events:
-        update.metrics += _metrics(event, update.epoch)
-        match event["event"]:
-            case "trial" if event["attempt"] == 1:
-                update.first = event
-                update.params = [Param(name, _text(value)) for name, value in flatten(event["config"]).items()]
-            case "trial":
-                # Parameters stay those of the first attempt: MLflow refuses others, and only folders can differ.
-                update.again, update.end = True, None
-                update.tags |= attempt_tags(event)
-                update.tags.pop("stop_reason", None)
-            case "epoch":
-                update.epoch = max(update.epoch, event["epoch"])
-            case "artifact":
-                update.artifacts.append(event["path"])
-            case "warning":
-                update.warnings.append(" ".join(event["message"].split()))
-            case "end":
-                update.end = event
-                update.tags |= {"sweep.state": event["state"], "sweep.epoch": str(event["epoch"])}
-                if event["reason"]:
-                    update.tags["stop_reason"] = event["reason"][:LONGEST_TAG]
+def update_of(state: TrialState, epoch: int, begins: bool) -> Update:
+    """What the state that a piece of a journal comes to adds to a run whose metrics go up to ``epoch``.
+
+    ``begins`` is whether the piece is the journal's first one.
+    """
+    metrics: list[Metric] = []
+    for event in state.trained.values():
+        # An epoch that a retried trial trained again is the same epoch: it is there already.
+        if event["epoch"] > epoch:
+            epoch = event["epoch"]
+            metrics += _points(event["metrics"], event["time"], epoch)
+    for curve in state.curves.values():
+        points = zip(curve["steps"], curve["values"], strict=True)
+        metrics += [Metric(curve["metric"], float(value), _stamp(curve["time"]), step) for step, value in points]
+    if state.summary:
+        metrics += _points(state.summary["metrics"], state.summary["time"], epoch)
+    update = Update(epoch, metrics, warnings=list(state.warnings), artifacts=list(state.artifacts), end=state.end)
+    first = state.first if begins else None
+    if first:
+        # Parameters stay those of the first attempt: MLflow refuses others, and only folders can differ.
+        update.first = first
+        update.params = [Param(name, _text(value)) for name, value in flatten(first["config"]).items()]
+    if state.head and state.head is not first:
+        update.again = True
+        update.tags |= attempt_tags(state.head)
+    if state.last_end:
+        update.tags |= {"sweep.state": state.last_end["state"], "sweep.epoch": str(state.last_end["epoch"])}
+    if state.end and state.reason:
+        update.tags["stop_reason"] = state.reason[:LONGEST_TAG]
     return update
 
 
-def _metrics(event: Mapping[str, Any], epoch: int) -> Iterator[Metric]:
-    """An event's metric points; ``epoch`` is the last one that has been sent."""
-    stamp = int(event["time"] * 1000)
-    match event["event"]:
-        case "epoch" if event["epoch"] > epoch:
-            # An epoch that a retried trial trained again is the same epoch: it is there already.
-            for key, value in event["metrics"].items():
-                yield Metric(key, float(value), stamp, event["epoch"])
-        case "curve":
-            for step, value in zip(event["steps"], event["values"], strict=True):
-                yield Metric(event["metric"], float(value), stamp, step)
-        case "summary":
-            for key, value in event["metrics"].items():
-                yield Metric(key, float(value), stamp, epoch)
+def _points(metrics: Mapping[str, float], time: float, step: int) -> Iterator[Metric]:
+    stamp = _stamp(time)
+    return (Metric(key, float(value), stamp, step) for key, value in metrics.items())
 
 
-def tags_of(event: Mapping[str, Any]) -> dict[str, str]:
+def _stamp(time: float) -> int:
+    """UNIX seconds in milliseconds, as MLflow has them."""
+    return int(time * 1000)
+
+
+def tags_of(event: TrialEvent) -> dict[str, str]:
     """The tags that a run starts with, from its trial's first line."""
     tags = {
         "mlflow.runName": run_name(event),
@@ -92,9 +92,9 @@ def tags_of(event: Mapping[str, Any]) -> dict[str, str]:
         "sweep.overrides": json.dumps(event["overrides"]),
         **attempt_tags(event),
     }
-    for name in ("reused_from", "label"):
-        if event.get(name):
-            tags[f"sweep.{name}"] = event[name]
+    for name, value in (("reused_from", event.get("reused_from")), ("label", event["label"])):
+        if value:
+            tags[f"sweep.{name}"] = value
     if event["seed"] is not None:
         tags["sweep.seed"] = str(event["seed"])
     origin = event["provenance"]
@@ -110,9 +110,9 @@ def tags_of(event: Mapping[str, Any]) -> dict[str, str]:
     return tags
 
 
-def attempt_tags(event: Mapping[str, Any]) -> dict[str, str]:
+def attempt_tags(event: TrialEvent) -> dict[str, str]:
     """Which attempt of a trial a journal's line begins, and when: what came before may not count."""
-    return {"sweep.attempt": str(event["attempt"]), "sweep.attempt_started": str(int(event["time"] * 1000))}
+    return {"sweep.attempt": str(event["attempt"]), "sweep.attempt_started": str(_stamp(event["time"]))}
 
 
 def warnings_tag(warnings: Iterable[str]) -> str:
@@ -120,7 +120,7 @@ def warnings_tag(warnings: Iterable[str]) -> str:
     return "\n".join(dict.fromkeys(warnings))[:LONGEST_TAG]
 
 
-def data_set(event: Mapping[str, Any]) -> DatasetInput | None:
+def data_set(event: TrialEvent) -> DatasetInput | None:
     """The data set of a trial, by name and checksum, as MLflow lists the inputs of a run; None if it is not told."""
     data, checksum = event["config"].get("data"), event["provenance"].get("data_checksum")
     if not data or not checksum:
@@ -131,7 +131,7 @@ def data_set(event: Mapping[str, Any]) -> DatasetInput | None:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def run_name(event: Mapping[str, Any]) -> str:
+def run_name(event: TrialEvent) -> str:
     """How MLflow's UI calls a trial: its id and its point of the space, or its label."""
     if event["label"]:
         return f"{event['trial']} {event['label']}"

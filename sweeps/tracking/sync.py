@@ -15,15 +15,15 @@ from analysis.record.mlflow_errors import explain
 from analysis.record.mlflow_settings import WRITING, held
 from analysis.record.uri import without_password
 from linearizer_core.errors import LinsweepError
-from linearizer_core.experiment.journal import JournalError
+from linearizer_core.experiment.journal import TrialState, committed, fold, warn
 from sweeps.record.paths import SweepPaths
-from sweeps.tracking.committed import settled
 from sweeps.tracking.connection import Connection, connect, identity_tags
 from sweeps.tracking.cursors import Cursor, offsets, save_cursors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from linearizer_core.experiment.journal_lines import TrialEvent
     from sweeps.tracking.run import Update
 
 NOTED_EVERY = 1.0
@@ -104,8 +104,8 @@ class Sync:
                 try:
                     sent += self._send_journal(connection, trial)
                     self._sizes[trial] = size
-                except (JournalError, MlflowException) as error:
-                    if isinstance(error, MlflowException) and error.error_code not in REFUSALS:
+                except MlflowException as error:
+                    if error.error_code not in REFUSALS:
                         raise
                     refused.append(f"{trial}: {explain(error, self.uri)}")
             if everything:
@@ -176,20 +176,25 @@ class Sync:
 
         cursor = connection.cursors.get(trial)
         sent = 0
-        for piece in settled(self.paths.journal(trial), cursor.offset if cursor else 0):
-            update = update_of(piece.events, cursor.epoch if cursor else 0)
+        for piece in committed(self.paths.journal(trial), cursor.offset if cursor else 0):
+            begins = cursor is None or not cursor.offset
+            state = fold(piece.events, TrialState(begun=not begins))
+            warn(state.damage)
+            update = update_of(state, cursor.epoch if cursor else 0, begins)
             if cursor is None:
-                run = self._create_run(connection, trial, piece.events[0], update)
+                if state.first is None:  # nothing but lines that cannot be read
+                    continue
+                run = self._create_run(connection, trial, state.first, update)
                 cursor = connection.cursors[trial] = Cursor(run)
             elif update.again or update.warnings:
                 self._merge(connection.client, cursor.run, update)
             self._send_update(connection, trial, cursor, piece.end, update)
-            sent += len(piece.events)
+            sent += piece.whole
             if time.monotonic() - self._noted > NOTED_EVERY:
                 self._save(connection)
         return sent
 
-    def _create_run(self, connection: Connection, trial: str, event: Mapping[str, Any], update: Update) -> str:
+    def _create_run(self, connection: Connection, trial: str, event: TrialEvent, update: Update) -> str:
         """The run of a trial that begins with an event, made with the tags of its first update: they cost nothing here.
 
         The update has none then.

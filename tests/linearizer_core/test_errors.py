@@ -11,7 +11,6 @@ from analysis.record.sweep_info import RecordError
 from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.checkpoint import CheckpointError
 from linearizer_core.experiment.data.errors import DataError
-from linearizer_core.experiment.journal import JournalError
 from linearizer_core.experiment.training import TrainingDiverged
 from sweeps.search.schedule import ReplayError
 from sweeps.spec.validation import InputError
@@ -23,7 +22,6 @@ from sweeps.tracking.sync import Refused
     [
         (InputError, ValueError),
         (DataError, ValueError),
-        (JournalError, ValueError),
         (RecordError, ValueError),
         (CheckpointError, ValueError),
         (TrainingDiverged, ArithmeticError),

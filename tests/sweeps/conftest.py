@@ -168,7 +168,7 @@ def closed_form() -> Callable[..., float]:
 def ending(value: float | Mapping[str, float], state: str = "finished", epoch: int = 9) -> Outcome:
     """How a trial ended, with its objective or with all of its metrics."""
     metrics = dict(value) if isinstance(value, Mapping) else {FD: value}
-    return Outcome(state, None, epoch, metrics, {})  # type: ignore[arg-type]
+    return Outcome(state, epoch, metrics)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

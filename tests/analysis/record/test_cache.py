@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from analysis import load
 from analysis.record import journals
 from analysis.record.cache import FILE, KEY
+from linearizer_core.experiment.journal import JournalWarning
 from tests.analysis.record_factory import DEPTH, FD, LR, RANK, SweepFiles, assert_same
 
 POINT = {DEPTH: 3, RANK: 16, LR: 2e-3}
@@ -23,7 +25,7 @@ def files(tmp_path: Path) -> SweepFiles:
     for number in range(3):
         files.finished(number, POINT, float(number), curve={1: 2.0 + number, 2: 1.0})
         files.epoch(f"t{number:03d}-s0", 1, 5.0)
-    files.journal("t003-s0").write_text('{"event": "tri')
+    files.journal("t003-s0").write_text("")
     return files
 
 
@@ -33,7 +35,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = journals.read_journal
 
-    def spy(path: Path, numbers: dict[str, int]) -> journals.Trial | None:
+    def spy(path: Path, numbers: dict[str, int]) -> Any:
         names.append(path.stem)
         return original(path, numbers)
 
@@ -115,3 +117,14 @@ def test_a_folder_that_cannot_be_written_to_is_read_without(files: SweepFiles, r
     assert_same(load(files.path), first)
     assert len(read) == 8
     assert [path.name for path in files.path.iterdir() if path.name.endswith(".part")] == []
+
+
+def test_what_cannot_be_read_is_told_of_from_the_cache_as_well(files: SweepFiles, read: list[str]) -> None:
+    with files.journal("t001-s0").open("a") as file:
+        file.write("not json\n")
+    for opened in (4, 0):
+        with pytest.warns(JournalWarning, match=r"t001-s0\.jsonl:\d+: is not a JSON object") as told:
+            load(files.path)
+        assert len(told) == 1
+        assert len(read) == opened
+        read.clear()

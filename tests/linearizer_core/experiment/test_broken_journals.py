@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from linearizer_core.experiment.journal import JournalWarning, TrialState, fold, lines, state_of
+from linearizer_core.experiment.journal import (
+    Journal,
+    JournalWarning,
+    TrialIdentity,
+    TrialState,
+    fold,
+    lines,
+    read,
+    state_of,
+)
 from linearizer_core.experiment.journal_lines import LineReader
 
 FD = "quality/classifier_fd_collapsed"
@@ -208,3 +219,92 @@ def test_journals_are_read_without_torch() -> None:
         "import linearizer_core.experiment.journal, sys; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", command], cwd=Path(__file__).parents[3]).returncode == 0
+
+
+# The writer
+
+
+WHO = TrialIdentity("demo", "t000-s0", "search", None, 0, "0" * 12, 0)
+
+
+@pytest.mark.parametrize(
+    "left", [b'{"event": "epo', b"\0" * 200, WHOLE[1][:-20] + b"\0" * 20, b"x" * 200_000, WHOLE[1][:-1]]
+)
+@pytest.mark.parametrize("whole", [b"", WHOLE[0]])
+def test_what_a_crash_left_is_cut_before_the_next_line(tmp_path: Path, left: bytes, whole: bytes) -> None:
+    path = tmp_path / "t000-s0.jsonl"
+    path.write_bytes(whole + left)
+    journal = Journal(path)
+    journal.trial(WHO, {}, {})
+    content = path.read_bytes()
+    assert content.startswith(whole)
+    assert content.count(b"\n") == len(whole.splitlines()) + 1
+    state = state_of(path)  # and nothing is warned of
+    assert [attempt.event["attempt"] for attempt in state.attempts] == [1, 2][: content.count(b"\n")]
+
+
+@pytest.mark.parametrize("fault", ["full", "flush", "neither cut"])
+def test_a_write_that_fails_half_way_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    path = tmp_path / "t000-s0.jsonl"
+    journal = Journal(path)
+    journal.trial(WHO, {}, {})
+    before = path.read_bytes()
+    write, calls = os.write, 0
+
+    def full(file: int, line: bytes) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return write(file, line[:30])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync" if fault == "flush" else "write", refuse if fault == "flush" else full)
+        if fault == "neither cut":
+            patch.setattr(os, "ftruncate", refuse)
+        with pytest.raises(OSError, match=r"No space left|Input/output"):
+            journal.end("failed", 1, "lost")
+    assert (path.read_bytes() == before) == (fault != "neither cut")
+    journal.end("finished", 2)
+    assert path.read_bytes().startswith(before)
+    assert [event["event"] for event in read(path)] == ["trial", "end"]
+    assert state_of(path).state == "finished"
+
+
+def test_a_line_is_one_write_and_what_ends_a_trial_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+    write, flush = os.write, os.fsync
+    monkeypatch.setattr(os, "write", lambda *arguments: called.append("write") or write(*arguments))
+    monkeypatch.setattr(os, "fsync", lambda *arguments: called.append("flush") or flush(*arguments))
+    journal = Journal(tmp_path / "t000-s0.jsonl")
+    journal.trial(WHO, {"long": "x" * 100_000}, {})
+    journal.epoch(1, {FD: 1.0})
+    assert called == ["write", "write"]
+    journal.summary({FD: 1.0})
+    journal.end("finished", 1)
+    assert called[2:] == ["write", "flush"] * 2
+
+
+def test_on_a_full_disk_the_journal_stays_whole(tmp_path: Path) -> None:
+    """A file that may not grow: what the system does then, and no patch."""
+    path = tmp_path / "t000-s0.jsonl"
+    command = f"""
+import resource, signal
+from pathlib import Path
+from linearizer_core.experiment.journal import Journal, TrialIdentity
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+journal = Journal(Path({str(path)!r}))
+journal.trial(TrialIdentity("demo", "t000-s0", "search", None, 0, "0", 0), {{}}, {{}})
+resource.setrlimit(resource.RLIMIT_FSIZE, (journal.path.stat().st_size + 40, -1))
+try:
+    journal.warning("x" * 100)
+except OSError as error:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+    journal.end("failed", 0, str(error))
+"""
+    subprocess.run([sys.executable, "-c", command], cwd=Path(__file__).parents[3], check=True)
+    state = state_of(path)
+    assert (state.state, state.reason, state.warnings) == ("failed", "[Errno 27] File too large", {})

@@ -33,7 +33,7 @@ from linearizer_core.experiment.configuration import (
 )
 from linearizer_core.experiment.data import load
 from linearizer_core.experiment.families import family_of
-from linearizer_core.experiment.journal import Journal, TrialIdentity, outcome
+from linearizer_core.experiment.journal import Journal, TrialIdentity, state_of
 from linearizer_core.experiment.journal import read as events
 from linearizer_core.experiment.recipes import RECIPES
 from linearizer_core.experiment.state import load_state, save_state
@@ -116,7 +116,7 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.
     arguments = [str(write(folder, VALUES)), "--out", str(folder / "runs"), "--device", "cpu"]
     killed = run_process(["-c", KILLED, *arguments], folder / "blocked")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    found = outcome(journal_of(folder / "runs"))
+    found = state_of(journal_of(folder / "runs"))
     assert (found.state, found.epoch) == (None, 3)
     saved = sorted(path.name.partition(".")[2] for path in (folder / "runs" / "training").iterdir())
     assert saved == ["before.pt", "pt"]
@@ -354,7 +354,7 @@ def test_a_trial_yields_every_evaluated_epoch_and_its_end(files: trial.TrialFile
     assert [result["epoch"] for result in results] == [1, 2, 3]
     assert [result.keys() for result in results[:2]] == [{"epoch", SWD}] * 2
     assert results[2]["state"] == "finished"
-    found = outcome(files.journal)
+    found = state_of(files.journal)
     assert found.metrics == {key: value for key, value in results[2].items() if key not in ("epoch", "state")}
     assert found.rungs == {result["epoch"]: {SWD: result[SWD]} for result in results[:2]}
 
@@ -389,7 +389,7 @@ def test_samples_that_are_not_finite_are_a_failure(
     monkeypatch.setattr(Trainer, "train_epoch", diverge(epoch))
     results = list(trial.run(SMALL, WHO, files, {}, "cpu", save_seconds=-1.0))
     assert (results[-1]["state"], results[-1]["epoch"]) == ("failed", epoch)
-    found = outcome(files.journal)
+    found = state_of(files.journal)
     assert (found.state, found.epoch) == ("failed", epoch)
     assert found.reason is not None
     assert found.reason.startswith("diverged: ")
@@ -405,7 +405,7 @@ def test_divergence_is_a_failure_and_the_command_says_so(
     monkeypatch.setattr(Trainer, "train_epoch", diverges)
     assert main([str(write(tmp_path, VALUES)), "--out", str(tmp_path / "runs"), "--device", "cpu"]) == 1
     assert "not finite in epoch 1: train/loss" in capsys.readouterr().out
-    found = outcome(journal_of(tmp_path / "runs"))
+    found = state_of(journal_of(tmp_path / "runs"))
     assert (found.state, found.reason) == ("failed", "diverged: not finite in epoch 1: train/loss")
 
 
@@ -416,7 +416,7 @@ def test_another_error_ends_the_journal_and_is_raised(files: trial.TrialFiles, m
     monkeypatch.setattr(Trainer, "train_epoch", breaks)
     with pytest.raises(MemoryError):
         list(trial.run(SMALL, WHO, files, {}, "cpu"))
-    found = outcome(files.journal)
+    found = state_of(files.journal)
     assert (found.state, found.reason, found.epoch) == ("interrupted", "MemoryError: no more memory", 0)
 
 
@@ -437,7 +437,7 @@ def another(files: trial.TrialFiles, name: str) -> trial.TrialFiles:
 
 
 def summary_of(files: trial.TrialFiles) -> dict[str, float]:
-    return {key: value for key, value in outcome(files.journal).metrics.items() if not key.startswith("cost/")}
+    return {key: value for key, value in state_of(files.journal).metrics.items() if not key.startswith("cost/")}
 
 
 def test_a_trial_stops_on_request_and_goes_on_where_it_stopped(files: trial.TrialFiles) -> None:
@@ -445,7 +445,7 @@ def test_a_trial_stops_on_request_and_goes_on_where_it_stopped(files: trial.Tria
     first = list(trial.run(SMALL, WHO, files, {}, "cpu", stop=answers.__next__))
     assert first[-1] == {"epoch": 2, "state": "interrupted"}
     assert list(answers) == []
-    found = outcome(files.journal)
+    found = state_of(files.journal)
     assert (found.state, found.reason, found.epoch) == ("interrupted", "stopped on request", 2)
     # At the last epoch it is asked before the evaluation, and again by whoever goes on from there.
     for _ in range(2):
@@ -518,4 +518,4 @@ def test_a_journal_goes_on_behind_a_half_line(files: trial.TrialFiles) -> None:
         file.write('{"event": "epo')
     list(trial.run(SMALL, WHO, files, {}, "cpu"))
     assert [event["attempt"] for event in events(files.journal) if event["event"] == "trial"] == [1, 2]
-    assert outcome(files.journal).state == "finished"
+    assert state_of(files.journal).state == "finished"

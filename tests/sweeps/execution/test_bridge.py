@@ -11,7 +11,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.tune.experiment import Trial
 
-from linearizer_core.experiment.journal import Journal, outcome, read
+from linearizer_core.experiment.journal import Journal, read, state_of
 from sweeps.execution.bridge import Bridge
 from sweeps.execution.progress import Progress
 from sweeps.execution.ray_tune import HalvingScheduler, why_failed
@@ -77,7 +77,7 @@ def test_one_that_is_given_up_has_failed_for_its_own_reason(trial: Running) -> N
     trial.bridge.error("tune", "its process died")
     trial.bridge.end("tune")
     assert trial.over
-    assert outcome(trial.path).state == "failed"
+    assert state_of(trial.path).state == "failed"
     assert trial.ends[-1] == ("failed", "OSError: gone")
 
 
@@ -208,7 +208,7 @@ def test_early_stopping_remembers_what_it_decided(
     halving = Halving(made.search.stop_early, "min", 40)
     found = RecordedOutcomes(paths, halving, FD).look_up(planned, [])
     assert found is not None
-    assert found.saved == (saved or 0)
+    assert state_of(journal.path).saved == (saved or 0)
     assert halving._values.get(planned.identity.trial, {}) == ({10: 7.0} if kept else {})
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from linearizer_core.experiment.journal import Journal, outcome
+from linearizer_core.experiment.journal import Journal, state_of
 from sweeps.execution.close import LaunchResult
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.in_process import InProcess
@@ -93,7 +93,7 @@ def ends(folder: Path) -> dict[str, tuple[str | None, int, dict[str, float]]]:
     """How each trial ended: its state, its last epoch, and its metrics but for what depends on the machine."""
     found = {}
     for path in sorted((folder / "journal").glob("*.jsonl")):
-        result = outcome(path)
+        result = state_of(path)
         metrics = {key: value for key, value in result.metrics.items() if not key.startswith(("cost/", "system/"))}
         found[path.stem] = result.state, result.epoch, metrics
     return found
@@ -146,7 +146,8 @@ def test_one_that_raises_before_its_journal_begins_says_why(tiny: Callable[..., 
     result = launch(sweep, Console(file=io.StringIO()), InProcess(TWO_CORES, broken))
     assert (result.state, result.trials) == ("failed", {"failed": 2})
     assert result.failure == "t000-s0: ModuleNotFoundError: no module named missing"
-    assert outcome(SweepPaths(sweep.folder).journal("t001-s0")).reason == "ModuleNotFoundError: no module named missing"
+    reason = state_of(SweepPaths(sweep.folder).journal("t001-s0")).reason
+    assert reason == "ModuleNotFoundError: no module named missing"
 
 
 def test_a_signal_lets_the_trial_save_its_state_and_the_next_launch_goes_on(tiny: Callable[..., Sweep]) -> None:
@@ -169,7 +170,7 @@ def test_two_signals_end_it_there_and_then(tiny: Callable[..., Sweep]) -> None:
     sweep = tiny()
     with pytest.raises(KeyboardInterrupt):
         carried_out(sweep, Trials(happens))
-    assert outcome(SweepPaths(sweep.folder).journal("t000-s0")).state == "interrupted"
+    assert state_of(SweepPaths(sweep.folder).journal("t000-s0")).state == "interrupted"
 
 
 def test_a_spent_budget_ends_it(tiny: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from linearizer_core.experiment.evaluation import Curve
-from linearizer_core.experiment.journal import Journal, Outcome, outcome, read
+from linearizer_core.experiment.journal import Journal, Outcome, read, state_of
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
 from sweeps.search.halving import Halving
@@ -71,9 +71,9 @@ def test_a_finished_identical_trial_is_taken_over(sweep: ToSweep, tmp_path: Path
     source = other_sweep(tmp_path, planned)
     paths = SweepPaths(tmp_path / made.name)
     found = RecordedOutcomes(paths, None, FD, FinishedTrials(paths, ORIGIN)).look_up(planned, [])
-    assert found == outcome(paths.journal(planned.identity.trial))
-    assert found is not None
-    assert (found.state, found.metrics[FD], sorted(found.rungs)) == ("finished", 6.0, [1, 2, 3])
+    written = state_of(paths.journal(planned.identity.trial))
+    assert found == written.outcome
+    assert (written.state, written.metrics[FD], sorted(written.rungs)) == ("finished", 6.0, [1, 2, 3])
     events = list(read(paths.journal(planned.identity.trial)))
     assert [event["event"] for event in events] == [
         "trial", "epoch", "epoch", "epoch", "artifact", "curve", "summary", "end",
@@ -84,7 +84,7 @@ def test_a_finished_identical_trial_is_taken_over(sweep: ToSweep, tmp_path: Path
     # The third epoch as the attempt that counts trained it.
     assert events[3]["metrics"]["train/loss"] == 7.0
     assert (paths.artifacts(planned.identity.trial) / "checkpoint" / "config.json").read_text() == "{}"
-    assert outcome(source).state == "finished"
+    assert state_of(source).state == "finished"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_early_stopping_judges_what_is_taken_over_as_if_it_ran_here(sweep: ToSwe
     found = RecordedOutcomes(paths, halving, FD, FinishedTrials(paths, ORIGIN)).look_up(planned, ["better"])
     assert found is not None
     assert (found.state, found.epoch, found.metrics[FD]) == ("stopped", 2, 8.0)
-    assert found.reason == "asha: not among the best at epoch 2"
+    assert state_of(paths.journal(planned.identity.trial)).reason == "asha: not among the best at epoch 2"
     assert [event["event"] for event in read(paths.journal("t000-s0"))] == ["trial", "epoch", "epoch", "end"]
 
 
@@ -182,7 +182,7 @@ class Search:
             if state == "finished":
                 journal.summary({FD: value})
             journal.end(state, 1)
-            self.schedule.take_outcome(planned.identity.trial, outcome(journal.path))
+            self.schedule.take_outcome(planned.identity.trial, state_of(journal.path))
 
 
 def told(search: Search) -> list[Any]:
@@ -219,7 +219,7 @@ def test_the_duplicate_of_one_that_failed_is_another_try(sweep: ToSweep, tmp_pat
     assert search.schedule.complete
     depth = search.ran[0].identity.overrides["model.flow.depth"]
     same: list[Outcome] = [
-        outcome(paths.journal(f"t{number:03d}-s0"))
+        state_of(paths.journal(f"t{number:03d}-s0"))
         for number, told in enumerate(search.schedule.study.trials)
         if told.params["model.flow.depth"] == depth
     ]

@@ -12,7 +12,7 @@ from typing import Any
 import optuna
 import pytest
 
-from linearizer_core.experiment.journal import Journal, Outcome, outcome
+from linearizer_core.experiment.journal import Journal, Outcome, state_of
 from sweeps.record.paths import SweepPaths
 from sweeps.search.halving import Halving
 from sweeps.search.outcomes import RecordedOutcomes
@@ -462,7 +462,7 @@ class Launch:
             trial = draw.choice(sorted(running))
             if next(running[trial], "ended") == "ended":
                 del running[trial]
-                self.schedule.take_outcome(trial, outcome(self.paths.journal(trial)))
+                self.schedule.take_outcome(trial, state_of(self.paths.journal(trial)))
 
     def _train(self, planned: PlannedTrial) -> Iterator[None]:
         who = planned.identity
@@ -494,7 +494,7 @@ class Launch:
         told = [
             (t.params, t.state.name, t.values, t.intermediate_values) for t in self.study.get_trials(deepcopy=False)
         ]
-        ends = [(path.stem, outcome(path)) for path in sorted(self.paths.journals.glob("*.jsonl"))]
+        ends = [(path.stem, state_of(path)) for path in sorted(self.paths.journals.glob("*.jsonl"))]
         return [*told, *((name, end.state, end.reason, end.epoch, end.metrics) for name, end in ends)]
 
 
@@ -533,7 +533,7 @@ def test_with_early_stopping_a_sweep_cut_after_any_line_ends_in_the_same_trials(
         for _, name, _, line in lines[:cut]:
             with (paths.journals / name).open("a") as file:
                 file.write(line)
-        finished = {path.stem for path in paths.journals.glob("*.jsonl") if outcome(path).state}
+        finished = {path.stem for path in paths.journals.glob("*.jsonl") if state_of(path).state}
         again = Launch(made, paths, closed_form)
         again.run(2, cut)
         assert again.result == whole.result
@@ -567,6 +567,6 @@ def test_what_is_recorded_is_looked_up(sweep: ToSweep, tmp_path: Path) -> None:
     journal.epoch(1, {FD: 2.0})
     found = record.look_up(planned, [])
     assert found is not None
-    assert (found.state, found.rungs) == (None, {1: {FD: 2.0}})
+    assert (found.state, state_of(paths.journal("t000-s0")).rungs) == (None, {1: {FD: 2.0}})
     journal.end("finished", 1)
     assert Schedule(made, make_study(made), 1, record).next() is None

@@ -22,16 +22,15 @@ from rich.console import Console
 
 from analysis.record.uri import describe, without_password
 from linearizer_core.experiment.evaluation import Curve
-from linearizer_core.experiment.journal import Journal, TrialIdentity
+from linearizer_core.experiment.journal import Journal, JournalWarning, TrialIdentity, committed
 from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
 from sweeps.spec.model import Sweep
-from sweeps.tracking.committed import settled
 from sweeps.tracking.parent_run import finish
 from sweeps.tracking.process import BackgroundSync
 from sweeps.tracking.run import run_name
-from sweeps.tracking.sync import Refused, Sync, tracking_uri
+from sweeps.tracking.sync import Sync, tracking_uri
 from sweeps.tracking.views import comparison_link, view_of
 
 FD = "quality/classifier_fd_collapsed"
@@ -548,15 +547,27 @@ def test_the_data_set_is_an_input_of_the_run(record: Record, store: Store) -> No
 # What goes wrong with one of many
 
 
-def test_a_journal_that_cannot_be_read_does_not_keep_the_others(record: Record, store: Store) -> None:
-    record.begin("t000-s0")
+def test_lines_that_cannot_be_read_keep_neither_the_others_nor_other_journals(record: Record, store: Store) -> None:
+    journal = record.begin("t000-s0")
+    with journal.path.open("ab") as file:
+        file.write(b"not JSON\n")
+    journal.epoch(1, {FD: 2.0})
     record.paths.journal("t001-s0").write_text("not JSON\n")
     write_all(record, "t002-s0")
     sync = record.sync(store.uri)
-    with pytest.raises(Refused, match=r"t001-s0: .*t001-s0.jsonl: a line is not JSON"):
+    with pytest.warns(JournalWarning, match=r"t00[01]-s0.jsonl:[12]: is not a JSON object with an event") as told:
         sync.send()
+    assert len(told) == 2
     assert set(store.runs()) == {"parent", "t000-s0", "t002-s0"}
     check_all(store, "t002-s0")
+    assert store.history("t000-s0", FD) == [(1, 2.0)]
+    # Further on the line keeps its number, and what was told of is not read again.
+    record.paths.journal("t001-s0").unlink()
+    with journal.path.open("ab") as file:
+        file.write(b"\0\0\0\n")
+    with pytest.warns(JournalWarning, match=r"t000-s0.jsonl:4: NUL bytes") as told:
+        record.sync(store.uri).send(everything=False)
+    assert [str(warning.message).split("/")[-1][:15] for warning in told] == ["t000-s0.jsonl:4"]
 
 
 def test_an_attempt_in_another_folder_goes_on_in_its_run(record: Record, store: Store) -> None:
@@ -611,10 +622,10 @@ def test_a_journal_is_read_in_pieces_that_fit_into_memory(record: Record) -> Non
     journal.summary(metrics)
     journal.end("finished", 400)
     size = journal.path.stat().st_size
-    whole = list(settled(journal.path, 0, size))
+    whole = list(committed(journal.path, 0, size))
     tracemalloc.start()
     found = 0
-    for piece in settled(journal.path, 0, size // 100):
+    for piece in committed(journal.path, 0, size // 100):
         found += len(piece.events)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -623,19 +634,33 @@ def test_a_journal_is_read_in_pieces_that_fit_into_memory(record: Record) -> Non
     assert piece.end == whole[0].end == size
 
 
+FIELDS: dict[str, dict[str, Any]] = {
+    "trial": {
+        "sweep": "demo", "trial": "t", "kind": "search", "number": 0, "config_hash": "0", "seed": 0, "attempt": 1,
+        "resumed_epoch": 0, "label": None, "overrides": {}, "config": {}, "provenance": {},
+    },
+    "epoch": {"epoch": 1, "metrics": {}},
+    "curve": {"metric": "nfe/swd", "steps": [], "values": []},
+    "artifact": {"path": "a"},
+    "warning": {"message": "a"},
+    "end": {"state": "finished", "reason": None, "epoch": 1},
+}  # fmt: skip
+
+
 @given(
-    kinds=st.lists(st.sampled_from(["trial", "epoch", "curve", "artifact", "warning", "end"]), max_size=30),
+    kinds=st.lists(st.sampled_from(list(FIELDS)), max_size=30),
     size=st.integers(1, 400),
 )
 def test_pieces_are_what_nothing_can_take_back(kinds: list[str], size: int) -> None:
-    events = [{"event": kind, "time": float(number)} for number, kind in enumerate(kinds)]
+    kinds = ["trial", *kinds]
+    events = [{"event": kind, "time": float(number), **FIELDS[kind]} for number, kind in enumerate(kinds)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "t.jsonl"
         path.write_text("".join(json.dumps(event) + "\n" for event in events) + '{"event"')
-        pieces = list(settled(path, 0, size))
+        pieces = list(committed(path, 0, size))
         # Going on from the end of any piece gives the rest.
         for number, piece in enumerate(pieces):
-            assert [e for p in settled(path, piece.end, size) for e in p.events] == [
+            assert [e for p in committed(path, piece.end, size) for e in p.events] == [
                 e for p in pieces[number + 1 :] for e in p.events
             ]
     results = ("curve", "artifact")
