@@ -10,6 +10,7 @@ from rich.text import Text
 
 from analysis.record.uri import without_password
 from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.caveats import caveats
 from linearizer_core.experiment.evaluation import step_keys
 from linearizer_core.experiment.families import family_of
 from linearizer_core.flows.conditioners import parameters
@@ -129,6 +130,8 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("sweep", f"{sweep.name} ({sweep.source})"),
         ("data", f"{data.name}: {len(data.train)} / {len(data.validation)} / {len(data.test)} images of "
          f"{channels}×{height}×{width} to train / validate / test"),
+        *(("", note) for note in data.notes),
+        *(("caveat", text) for text in caveats(sweep.trial_config({}, 0), data)),
         ("model", f"{min(sizes):,} … {max(sizes):,} parameters"),
         ("objective", objective + "".join(f", subject to {k} {v}" for k, v in search.constraints.items())),
         ("search", f"{search.sampler}, {sweep.configurations} configurations × {len(search.seeds)} seeds "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +20,17 @@ CIFAR10_FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batch
 
 @dataclass(frozen=True)
 class Arrays:
-    """A whole data set: ``quanta`` ``(count, *event)`` uint8 below ``levels``, ``labels`` ``(count,)`` int64."""
+    """A whole data set: ``quanta`` ``(count, *event)`` uint8 below ``levels``, ``labels`` ``(count,)`` int64.
+
+    ``notes`` say what of the file was not used, and why.
+    """
 
     quanta: Tensor
     labels: Tensor
     classes: int
     levels: int
     splits: Splits
+    notes: tuple[str, ...] = ()
 
 
 def digits() -> Arrays:
@@ -98,13 +100,18 @@ def find_archive(path: Path) -> Path:
 def archive(path: Path) -> Arrays:
     """A NumPy archive: ``images`` uint8, ``(n, h, w)`` or with 1 or 3 channels last or first, and maybe ``labels``.
 
-    Channels are taken to be last where they could be either. ``labels`` ``(n,)`` are whole numbers from 0. Split
+    Channels are taken to be last where they could be either. ``labels`` ``(n,)`` are whole numbers from 0; where all
+    are equal they are taken as none. Split
     80 / 10 / 10 % by the fixed shuffle. Raises ``DataError`` naming the key that is missing or wrong.
     """
     find_archive(path)
+    with path.open("rb") as opened:
+        start = opened.read(6)
+    if not start.startswith((b"PK", b"\x93NUMPY")):  # which numpy would take for a pickle, and advise to trust
+        raise DataError(f"npz: {path} cannot be read as a NumPy archive: it is no zip file")
     try:
         file = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of many kinds, as what is garbled is parsed as Python's literals
         raise DataError(f"npz: {path} cannot be read as a NumPy archive: {error}") from error
     if not isinstance(file, np.lib.npyio.NpzFile):
         raise DataError(f"npz: {path} holds one array and no keys: save it with numpy.savez(path, images=…)")
@@ -125,14 +132,20 @@ def archive(path: Path) -> Arrays:
             f"npz: labels of {path} must count classes from 0, fewer than images, "
             f"and go from {labels.min()} to {labels.max()}"
         )
+    if labels.min() == labels.max():
+        note = f"labels are all {labels.min()}: taken as no labels, as there is nothing to tell apart"
+        return Arrays(quanta, torch.zeros(len(quanta), dtype=torch.int64), 0, 256, splits, (note,))
     return Arrays(quanta, torch.from_numpy(labels.astype(np.int64)), int(labels.max()) + 1, 256, splits)
 
 
 def _array(file: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
     try:
-        array: np.ndarray = file[key]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"npz: {key} of {path} cannot be read: {error}") from error
+        array = file[key]
+    except Exception as error:  # as above
+        reason = str(error).strip() or type(error).__name__
+        raise DataError(f"npz: {key} of {path} cannot be read: {reason}") from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"npz: {key} of {path} is no array: save it with numpy.savez(path, {key}=…)")
     return array
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,7 @@ from torch import Tensor
 
 from linearizer_core.experiment.data.errors import DataError
 from linearizer_core.experiment.data.order import Splits, shuffled, split_tenths
-from linearizer_core.experiment.data.pictures import is_grey
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
+from linearizer_core.experiment.data.scan import SUFFIXES, counted, headers, scan
 
 CELEBA_CROP = 148
 """Side of the centred square of CelebA's 178×218 that is kept: the face without most of the background."""
@@ -24,7 +21,8 @@ CELEBA_CROP = 148
 class Listing:
     """Image files ``names`` in ``folder`` with ``labels`` ``(count,)`` int64, to be decoded to ``channels``.
 
-    ``crop`` is the side of the centred square that is kept, 0 for the largest.
+    ``crop`` is the side of the centred square that is kept, 0 for the largest. ``notes`` say what was left out,
+    and why.
     """
 
     folder: Path
@@ -34,6 +32,7 @@ class Listing:
     splits: Splits
     channels: int
     crop: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def find_celeba(root: Path) -> list[Path]:
@@ -99,7 +98,7 @@ def _table(path: Path, lines: list[str], columns: int) -> Iterator[tuple[str, li
 
 def find_folder(folder: Path) -> Path:
     """A folder with images in it; raises ``DataError`` where there is none."""
-    if not any(_images(folder)):
+    if not scan(folder).images:
         raise DataError(
             f"folder: found no image ({', '.join(sorted(SUFFIXES))}) in {folder}: let data.root or LINEARIZER_DATA "
             f"name a folder of images"
@@ -107,28 +106,72 @@ def find_folder(folder: Path) -> Path:
     return folder
 
 
+SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+"""Names of folders that are taken as splits where they are the only ones, in any case of their letters."""
+
+
 def folder(root: Path) -> Listing:
     """All images in a folder and those below it, 80 / 10 / 10 % by the fixed shuffle of their sorted names.
 
-    The folders directly in it are the classes, by name, where every image is in one of several. Grey if all of the
-    files are, else red, green, blue. Raises ``DataError`` where there are fewer than 10 images.
+    The folders directly in it are the classes, by name, where every image is in one of several. Folders ``train`` and
+    ``val`` or ``test`` are splits instead, which are kept, and the folders in them the classes; a split that is missing
+    is a tenth of ``train``. Grey if all of the files are, else red, green, blue. Raises ``DataError`` where there are
+    fewer than 10 images, where splits and other folders of images lie side by side, and for files that are no images.
     """
-    names = sorted(_images(find_folder(root)))
-    splits = split_tenths(len(names), f"folder: images in {root}")
-    tops = [name.split("/")[0] if "/" in name else "" for name in names]
-    kinds = sorted(set(tops))
-    if "" in kinds or len(kinds) < 2:
-        kinds = []
+    found = scan(find_folder(root))
+    names, notes = found.images, found.notes()
+    parts = [name.split("/") for name in names]
+    tops = {part[0] for part in parts if len(part) > 1}
+    split_of = {top: kind for kind, known in SPLIT_FOLDERS.items() for top in tops if top.lower() in known}
+    if "train" in split_of.values() and len(set(split_of.values())) > 1:
+        beside = [name for name, part in zip(names, parts, strict=True) if part[0] not in split_of]
+        if beside:
+            raise DataError(
+                f"folder: {root} has the splits {', '.join(sorted(split_of))} and, beside them, {len(beside)} images "
+                f"such as {beside[0]}: move these into a split, or take them away"
+            )
+        splits, said = _kept(root, [split_of[part[0]] for part in parts])
+        notes += said
+        parts = [part[1:] for part in parts]
+    else:
+        splits = split_tenths(len(names), f"folder: images in {root}")
+    kinds, said = _classes(names, parts)
     place = {kind: i for i, kind in enumerate(kinds)}
-    labels = torch.tensor([place.get(top, 0) for top in tops])
-    channels = 1 if all(is_grey(root / name) for name in names) else 3
-    return Listing(root, names, labels, len(kinds), splits, channels)
+    labels = torch.tensor([place.get(part[0], 0) for part in parts])
+    seen = headers(root, names)
+    return Listing(root, names, labels, len(kinds), splits, 1 if seen.grey else 3, notes=(*notes, *said, *seen.notes))
 
 
-def _images(root: Path) -> Iterator[str]:
-    """Names relative to ``root`` of its images, with / between folders; hidden files and folders are left out."""
-    for where, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield (Path(where) / name).relative_to(root).as_posix()
+def _classes(names: list[str], parts: list[list[str]]) -> tuple[list[str], list[str]]:
+    """The classes in their order, none where not every image is in one of several, and the reason for that."""
+    kinds = sorted({part[0] for part in parts if len(part) > 1})
+    loose = [name for name, part in zip(names, parts, strict=True) if len(part) == 1]
+    if len(kinds) > 1 and loose:
+        where = ", ".join(kinds[:5]) + (" …" if len(kinds) > 5 else "")
+        return [], [f"no labels: {counted(loose)} not in one of the folders {where}"]
+    if len(kinds) == 1 and not loose:
+        return [], [f"no labels: every image is in {kinds[0]}, the only folder; classes are several folders"]
+    return ([] if loose else kinds), []
+
+
+def _kept(root: Path, where: list[str]) -> tuple[Splits, list[str]]:
+    """The splits that the folders have, each in the order of the fixed shuffle."""
+    index = {
+        kind: torch.tensor([i for i, split in enumerate(where) if split == kind], dtype=torch.int64)
+        for kind in SPLIT_FOLDERS
+    }
+    index = {kind: each[shuffled(len(each))] for kind, each in index.items()}
+    counts = ", ".join(f"{len(each)} {kind}" for kind, each in index.items() if len(each))
+    notes = [f"splits as the folders have them: {counts}"]
+    for kind in ("validation", "test"):
+        if not len(index[kind]):
+            tenth = len(index["train"]) // 10
+            if not tenth:
+                raise DataError(f"folder: {root} has no {kind} split and too few images in train to take a tenth of")
+            index[kind], index["train"] = index["train"][:tenth], index["train"][tenth:]
+            notes.append(f"no folder of the {kind} split: {tenth} images of train, by the fixed shuffle")
+    return Splits(index["train"], index["validation"], index["test"]).bounded(), notes

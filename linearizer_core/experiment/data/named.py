@@ -35,7 +35,8 @@ class ImageData:
     ``validation`` and ``test`` have at most 10,000 images each. ``classes`` is 0 and the labels are zeros where there
     are none. ``levels`` is the number of grey levels. ``checksum`` is a SHA-256 that changes with any image, label or
     split: of all images and labels, or, where training images are decoded from files while they are used, of the
-    files' names and sizes, splits and labels and the configuration.
+    files' names and sizes, splits and labels and the configuration. ``notes`` say what of the files was left out or
+    used otherwise than it may seem, with counts: ``linsweep plan`` prints them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ImageData:
     classes: int
     levels: int
     checksum: str
+    notes: tuple[str, ...] = ()
 
     @property
     def event(self) -> tuple[int, int, int]:
@@ -136,7 +138,8 @@ def _of_arrays(config: DataConfig, arrays: Arrays) -> ImageData:
             parts = {name: spread[quanta.int()] for name, quanta in parts.items()}
         parts, levels = {name: resized(quanta, config.size) for name, quanta in parts.items()}, 256
     labels = {name: arrays.labels[index] for name, index in vars(splits).items()}
-    return _of_tensors(config.name, parts, labels, arrays.classes, levels)
+    made = _of_tensors(config.name, parts, labels, arrays.classes, levels)
+    return dataclasses.replace(made, notes=arrays.notes)
 
 
 def _of_files(config: DataConfig, listing: Listing, in_memory: int) -> ImageData:
@@ -146,14 +149,16 @@ def _of_files(config: DataConfig, listing: Listing, in_memory: int) -> ImageData
     labels = {name: listing.labels[index] for name, index in vars(splits).items()}
     if len(paths["train"]) * channels * size**2 <= in_memory:
         parts = {name: decode_all(files, size, channels, crop) for name, files in paths.items()}
-        return _of_tensors(config.name, parts, labels, listing.classes, 256)
+        made = _of_tensors(config.name, parts, labels, listing.classes, 256)
+        return dataclasses.replace(made, notes=listing.notes)
     digest = hashlib.sha256(f"{config.name} {channels} {size} {crop}".encode())
     for name, index in vars(splits).items():
         for i, path, label in zip(index.tolist(), paths[name], labels[name].tolist(), strict=True):
             digest.update(f"{name} {listing.names[i]!r} {path.stat().st_size} {label}\n".encode())
     held_out = {name: decode_all(paths[name], size, channels, crop) for name in ("validation", "test")}
     train = StreamedImages(paths["train"], size, channels=channels, crop=crop)
-    return _image_data(config.name, train, held_out, labels, listing.classes, 256, digest.hexdigest())
+    made = _image_data(config.name, train, held_out, labels, listing.classes, 256, digest.hexdigest())
+    return dataclasses.replace(made, notes=listing.notes)
 
 
 def _of_tensors(name: str, parts: dict[str, Tensor], labels: dict[str, Tensor], classes: int, levels: int) -> ImageData:

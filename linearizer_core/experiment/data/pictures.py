@@ -37,7 +37,7 @@ def decode(path: Path, size: int, channels: int, crop: int = 0) -> Tensor:
     except DataError:
         raise
     except Exception as error:  # what Pillow raises on broken files is of many kinds
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     width, height = image.size
     side = min(width, height, crop or width)
     left, top = (width - side) // 2, (height - side) // 2
@@ -46,19 +46,9 @@ def decode(path: Path, size: int, channels: int, crop: int = 0) -> Tensor:
     return torch.from_numpy(pixels.reshape(size, size, channels)).permute(2, 0, 1)
 
 
-def _unreadable(path: Path, error: Exception) -> DataError:
+def unreadable(path: Path, error: Exception) -> DataError:
+    """What is raised for a file that is no whole image."""
     return DataError(f"{path} cannot be read as an image: {error}; repair it or take it away")
-
-
-def is_grey(path: Path) -> bool:
-    """Whether an image file has one channel, of black and white or grey; raises ``DataError`` if it is no image."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.mode in ("1", "L")
-    except Exception as error:
-        raise _unreadable(path, error) from error
 
 
 def decode_all(paths: Sequence[Path], size: int, channels: int, crop: int = 0, threads: int = 4) -> Tensor:

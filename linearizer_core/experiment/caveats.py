@@ -1,0 +1,42 @@
+"""What the numbers of a configuration cannot tell on a data set of its size, said before anything is trained."""
+
+from __future__ import annotations
+
+from linearizer_core.experiment.configuration import TrialConfig
+from linearizer_core.experiment.data import ImageData
+from linearizer_core.metrics import inception
+from linearizer_core.metrics.features import FEATURES
+from linearizer_core.metrics.neighbours import NEIGHBOURS
+
+FEW_NEIGHBOURS = 20 * NEIGHBOURS
+"""Below this many images a share moves by more than a hundredth with each, and balls reach across the set."""
+
+
+def caveats(config: TrialConfig, data: ImageData) -> list[str]:
+    """One sentence for each metric that the held-out images are too few for, with the numbers; none where they do.
+
+    The smaller of both held-out splits is what counts, and the samples where these are fewer.
+    """
+    if config.family == "style":  # whose metrics compare image by image
+        return []
+    held_out = min(len(data.validation), len(data.test))
+    count = min(held_out, config.evaluate.samples)
+    which = f"{held_out} held-out images" if held_out <= count else f"{count} samples"
+    found = []
+    for metric, features in (("classifier_fd", FEATURES), ("inception_fid", inception.FEATURES)):
+        if metric in config.evaluate.quality and count <= features:
+            found.append(
+                f"{metric}: {which} have a covariance of rank {count - 1} in {features} features: the distance is "
+                f"biased upwards, most where they are fewest; compare it only with its floor, real against real, or "
+                f"use {'classifier_kid' if metric == 'classifier_fd' else 'inception_kid'}, which is not biased"
+            )
+    balls = [name for name in config.evaluate.quality if name in ("precision", "recall", "density", "coverage")]
+    if balls and count < FEW_NEIGHBOURS:
+        found.append(
+            f"{', '.join(balls)}: {which} with balls up to the {NEIGHBOURS}th neighbour: each image is "
+            f"{100 / count:.1f} % of a share, and the balls cover much of the set; {FEW_NEIGHBOURS} or more are needed"
+        )
+    few = [name for name in config.evaluate.quality if name in ("swd", "classifier_kid", "inception_kid")]
+    if few and count < 30:
+        found.append(f"{', '.join(few)}: {which} leave a standard error of about {100 * count**-0.5:.0f} %")
+    return found

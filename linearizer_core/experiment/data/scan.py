@@ -1,0 +1,129 @@
+"""What lies in a folder of images: the files to use, and what was left out, by kind and with counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from linearizer_core.experiment.data.errors import DataError
+from linearizer_core.experiment.data.pictures import DEEP_MODES, unreadable
+
+SUFFIXES = {
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".tga", ".jp2", ".avif",
+}  # fmt: skip
+"""Of files that are taken for images, in any case of their letters."""
+
+SYSTEM = {"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"}
+"""Names that operating systems leave behind."""
+
+
+@dataclass
+class Scan:
+    """Names of images relative to a folder, with / between folders, and those of what is none, by kind."""
+
+    images: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    loops: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """One sentence for each kind of what was left out, with its count and an example."""
+        kinds = {
+            "no image": self.others,
+            "hidden or of the operating system": self.hidden,
+            "a link back to a folder around it": self.loops,
+            "a link to nothing": self.broken,
+        }
+        return [
+            f"left out: {names[0]} ({what})" if len(names) == 1 else f"left out: {len(names)} ({what}), as {names[0]}"
+            for what, names in kinds.items()
+            if names
+        ]
+
+
+def counted(names: Sequence[str]) -> str:
+    """How many there are, and the first."""
+    return names[0] if len(names) == 1 else f"{len(names)} images, as {names[0]},"
+
+
+def scan(root: Path) -> Scan:
+    """All that is in a folder and those below it; folders that are links are followed, but not in circles."""
+    found = Scan()
+    for where, folders, files in _walk(root, found):
+        base = Path(where).relative_to(root)
+        for name in [name for name in folders + files if name.startswith(".") or name in SYSTEM]:
+            found.hidden.append((base / name).as_posix())
+        for name in files:
+            if name.startswith(".") or name in SYSTEM:
+                continue
+            kind = found.images if Path(name).suffix.lower() in SUFFIXES else found.others
+            if not (Path(where) / name).exists():
+                kind = found.broken
+            kind.append((base / name).as_posix())
+    for names in vars(found).values():
+        names.sort()
+    return found
+
+
+def _walk(root: Path, found: Scan) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``os.walk`` through links too, but into no folder that the way there has led through."""
+    around: dict[str, frozenset[str]] = {str(root): frozenset({os.path.realpath(root)})}
+    for where, folders, files in os.walk(root, followlinks=True):
+        yield where, list(folders), files
+        entered = []
+        for name in folders:
+            if name.startswith(".") or name in SYSTEM:
+                continue
+            path = str(Path(where) / name)
+            real = os.path.realpath(path)
+            if real in around[where]:
+                found.loops.append(Path(path).relative_to(root).as_posix())
+                continue
+            around[path] = around[where] | {real}
+            entered.append(name)
+        folders[:] = entered
+
+
+@dataclass(frozen=True)
+class Headers:
+    """What the files' headers say: whether all are grey, and notes on how some of them are used."""
+
+    grey: bool
+    notes: list[str]
+
+
+def headers(root: Path, names: Sequence[str], threads: int = 4) -> Headers:
+    """Look at the header of every image; raises ``DataError`` counting and naming those that cannot be used."""
+    with ThreadPoolExecutor(threads) as pool:
+        looked = list(pool.map(lambda name: _look(root / name), names))
+    failed = [look for look in looked if isinstance(look, DataError)]
+    if failed:
+        others = f" ({len(failed)} files cannot be read in all)" if len(failed) > 1 else ""
+        raise DataError(f"{failed[0]}{others}")
+    modes = {name: look for name, look in zip(names, looked, strict=True) if not isinstance(look, DataError)}
+    deep = [name for name, (mode, _) in modes.items() if mode in DEEP_MODES]
+    if deep:
+        count = f" ({len(deep)} files have)" if len(deep) > 1 else ""
+        raise DataError(f"{root / deep[0]} has more than 8 bits a channel{count}: convert it to 8")
+    animated = [name for name, (_, frames) in modes.items() if frames > 1]
+    notes = [f"of animated images the first frame is used: {counted(animated).rstrip(',')}"] if animated else []
+    return Headers(all(mode in ("1", "L") for mode, _ in modes.values()), notes)
+
+
+def _look(path: Path) -> tuple[str, int] | DataError:
+    """An image's mode and number of frames, or what keeps it from being opened."""
+    from PIL import Image
+
+    try:
+        try:
+            with Image.open(path) as image:
+                return image.mode, int(getattr(image, "n_frames", 1))
+        except Exception as error:  # what Pillow raises on broken files is of many kinds
+            raise unreadable(path, error) from error
+    except DataError as error:
+        return error
