@@ -20,6 +20,7 @@ from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.evaluation import Evaluation, Quality, needed_classifier
 from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.journal import Journal, TrialIdentity
+from linearizer_core.experiment.precision import whole_float32
 from linearizer_core.experiment.state import load_state, remove_state, save_state
 from linearizer_core.experiment.system import Usage
 from linearizer_core.experiment.training import Trainer, TrainingDiverged, fit
@@ -90,7 +91,8 @@ def run(
         for result in fit(trainer):
             epoch = result.epoch
             if epoch % config.evaluate.every == 0 and epoch < config.train.epochs:
-                measured = workers.agreed(family.interim(trainer.averaged, config, data, quality))
+                with whole_float32():
+                    measured = workers.agreed(family.interim(trainer.averaged, config, data, quality))
                 _check_finite(measured, epoch)
                 journal.epoch(epoch, result.metrics | measured | usage.since_last())
                 yield {"epoch": epoch, **measured}
@@ -106,8 +108,9 @@ def run(
             yield {"epoch": epoch, "state": "interrupted"}
             return
         seconds = time.perf_counter() - started
-        family.settle(trainer.averaged, data)
-        evaluation = family.evaluate(trainer.averaged, config, data, quality)
+        with whole_float32():
+            family.settle(trainer.averaged, data)
+            evaluation = family.evaluate(trainer.averaged, config, data, quality)
         cost = _cost(seconds, time.perf_counter() - started - seconds, device, workers)
         summary = workers.agreed(evaluation.summary | cost)
         _check_finite({key: summary[key] for key in family.interim_keys(config)}, epoch)

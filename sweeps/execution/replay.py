@@ -55,4 +55,5 @@ def _task(planned: PlannedTrial, sweep: Sweep, paths: SweepPaths, origin: Mappin
         gpus=resources.gpus_per_worker,
         checkpoint_seconds=resources.checkpoint_seconds,
         collective_timeout=resources.collective_timeout,
+        device=resources.device,
     )

@@ -28,6 +28,7 @@ class Task:
     gpus: float
     checkpoint_seconds: float
     collective_timeout: float
+    device: str = "auto"
 
     def as_text(self) -> str:
         """For Tune, which keeps copies of each trial's ``config`` and looks into mappings for things to draw."""

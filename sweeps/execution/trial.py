@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.distributed import Store  # type: ignore[attr-defined]
 
+from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment import trial
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.workers import ALONE, Workers, joined
@@ -16,15 +17,33 @@ from sweeps.execution.task import Task
 from sweeps.record.writers import only_writer
 
 
+class DeviceError(LinsweepError, RuntimeError):
+    """A trial is to compute on a GPU, and PyTorch sees none."""
+
+
+def device_of(task: Task) -> str:
+    """``cpu`` or ``cuda``, as ``resources.device`` says; raises ``DeviceError`` where there is no such GPU."""
+    if task.device == "cpu" or (task.device == "auto" and not task.gpus):
+        return "cpu"
+    if not torch.cuda.is_available():
+        build = "" if torch.version.cuda else f", as PyTorch {torch.__version__} is built without CUDA"
+        raise DeviceError(
+            f"resources: the trial is to compute on a GPU (gpus_per_worker: {task.gpus:g}, device: {task.device}), and "
+            f"PyTorch sees none here{build}: install PyTorch with CUDA and its driver, or set device: cpu or "
+            "gpus_per_worker: 0"
+        )
+    return "cuda"
+
+
 def execute(task: Task, workers: Workers = ALONE, store: Store | None = None) -> Generator[dict[str, Any], None, None]:
     """Carry out a trial, on a GPU where the task has one: the results of ``linearizer_core.experiment.trial.run``.
 
     ``store`` is the rendezvous of several workers. Raises ``TimeoutError`` when another process keeps
-    writing the trial's journal.
+    writing the trial's journal, and ``DeviceError`` where the GPU that it is to compute on is not there.
     """
     torch.set_num_threads(task.threads)
     config: TrialConfig = from_mapping(TrialConfig, task.config)
-    device = "cuda" if task.gpus and torch.cuda.is_available() else "cpu"
+    device = device_of(task)
     with ExitStack() as stack:
         if workers.leads:
             stack.enter_context(only_writer(task.files.journal))

@@ -165,6 +165,9 @@ def _resource_problems(sweep: Sweep) -> list[Problem]:
     if gpus != int(gpus) and (gpus > 1 or workers > 1):
         why = "above 1" if gpus > 1 else "with several workers"
         found.append(Problem("resources.gpus_per_worker", f"{why} must be a whole number, got {gpus:g}"))
+    if resources.device == "cuda" and not gpus:
+        message = "cuda needs gpus_per_worker > 0: Ray hides the GPUs of a machine from trials that reserve none"
+        found.append(Problem("resources.device", message))
     if workers > 1:
         dimension = sweep.search.space.get("train.batch_size")
         points = [{}, *({"train.batch_size": value} for value in (dimension.edges() if dimension else ()))]

@@ -90,6 +90,11 @@ class Resources(Strict):
 
     workers: int = Field(1, ge=1, description="processes that train one trial together, each on its share of a batch")
     gpus_per_worker: float = Field(0, ge=0, description="a fraction lets several trials share a GPU")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="where trials compute. auto: on a GPU where gpus_per_worker > 0, and none is an error; cpu: there "
+        "although a GPU is reserved; cuda: as auto, and gpus_per_worker must not be 0",
+    )
     cpus_per_worker: int = Field(1, ge=1, description="cores, and threads of each process")
     retries: int = Field(2, ge=0, description="how often a trial that died or raised goes on from its saved state")
     checkpoint_seconds: float = Field(30, ge=0, description="training between two saved states: what a crash may cost")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import optuna
@@ -69,7 +70,7 @@ class Dimension(Strict):
             return tuple(range(self.int_[0], self.int_[1] + 1, int(self.step or 1)))
         if self.float_ and self.step:
             count = math.floor((self.float_[1] - self.float_[0]) / self.step + 1e-9) + 1
-            return tuple(min(self.float_[0] + i * self.step, self.float_[1]) for i in range(count))
+            return tuple(min(self._written(self.float_[0] + i * self.step), self.float_[1]) for i in range(count))
         return self.choice or self.grid
 
     def suggest(self, trial: optuna.Trial, name: str) -> Leaf:
@@ -79,9 +80,16 @@ class Dimension(Strict):
             return trial.suggest_int(name, low, high, step=int(self.step or 1), log=self.log)
         if self.float_:
             lowest, highest = (float(edge) for edge in self.edges())
-            return trial.suggest_float(name, lowest, highest, step=self.step, log=self.log)
+            return self._written(trial.suggest_float(name, lowest, highest, step=self.step, log=self.log))
         value: Leaf = trial.suggest_categorical(name, self.edges())  # type: ignore[assignment]
         return value
+
+    def _written(self, value: float) -> float:
+        """A value of a stepped range as one would write it: 0.3, and not the 0.30000000000000004 that sums give."""
+        if not (self.float_ and self.step):
+            return value
+        decimals = max(-int(Decimal(repr(x)).as_tuple().exponent) for x in (float(self.float_[0]), float(self.step)))
+        return round(value, decimals)
 
     def describe(self) -> str:
         """The dimension in a few words."""

@@ -20,7 +20,8 @@ from tests.end_to_end.lab import Linsweep, last, ray_workers
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 GANGS = [
-    "name=gangs", "controls=[]", "search.trials=6", "resources={workers: 2, gpus_per_worker: 1, cpus_per_worker: 1}",
+    "name=gangs", "controls=[]", "search.trials=6",
+    "resources={workers: 2, gpus_per_worker: 1, device: cpu, cpus_per_worker: 1}",
 ]  # fmt: skip
 
 
@@ -58,7 +59,7 @@ def test_gangs_of_two_on_two_nodes_of_two_gpus(linsweep: Linsweep) -> None:
 
 
 def test_two_trials_share_each_gpu(linsweep: Linsweep) -> None:
-    halves = ["name=halves", "controls=[]", "search.trials=6", "resources.gpus_per_worker=0.5"]
+    halves = ["name=halves", "controls=[]", "search.trials=6", "resources={gpus_per_worker: 0.5, device: cpu}"]
     with two_nodes("halves", cpus=4, gpus=1) as cluster:
         words = ["tiny.yaml", *sets(*halves), "--address", cluster.address]
         plan = linsweep.ended(linsweep.start("plan", *words, env=cluster.env))

@@ -202,3 +202,22 @@ def test_a_step_that_does_not_divide_the_range_draws_what_is_listed(given: dict[
 def test_dimensions_fit_the_sampler(sampler: str, given: dict[str, Any], said: str | None) -> None:
     found = [str(problem) for problem in space_problems(space(a=given), sampler)]
     assert found == ([] if said is None else [f"search.space.a: {said}"])
+
+
+@pytest.mark.parametrize(
+    ("bounds", "step", "expected"),
+    [
+        ([0.0, 0.5], 0.1, [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        ([0.05, 0.35], 0.1, [0.05, 0.15, 0.25, 0.35]),
+        ([1e-5, 5e-5], 1e-5, [1e-5, 2e-5, 3e-5, 4e-5, 5e-5]),
+        ([1, 2], 0.25, [1.0, 1.25, 1.5, 1.75, 2.0]),
+        ([-0.3, 0.3], 0.3, [-0.3, 0.0, 0.3]),
+        ([10, 30], 1e1, [10.0, 20.0, 30.0]),
+    ],
+)
+def test_values_of_a_step_are_as_one_would_write_them(bounds: list[float], step: float, expected: list[float]) -> None:
+    dimension = Dimension.model_validate({"float": bounds, "step": step})
+    assert list(dimension.values() or ()) == expected
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = {dimension.suggest(study.ask(), "x") for _ in range(60)}
+    assert drawn == set(expected)

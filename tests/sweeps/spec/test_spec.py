@@ -174,8 +174,8 @@ def test_an_unknown_name_is_told_with_the_nearest_one(
 def test_an_unknown_name_that_is_near_none_is_told_with_all(refusal: Callable[..., list[str]]) -> None:
     (said,) = refusal({"resources/zzz": 1})
     assert said == (
-        "resources.zzz: unknown key; known: resources.workers, resources.gpus_per_worker, resources.cpus_per_worker, "
-        "resources.retries, resources.checkpoint_seconds, resources.collective_timeout"
+        "resources.zzz: unknown key; known: resources.workers, resources.gpus_per_worker, resources.device, "
+        "resources.cpus_per_worker, resources.retries, resources.checkpoint_seconds, resources.collective_timeout"
     )
 
 

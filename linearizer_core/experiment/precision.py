@@ -1,0 +1,27 @@
+"""Float32 that is float32: what is measured, and what must invert, is computed without TensorFloat-32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Within it, products and convolutions of float32 keep all 24 bits on every GPU; the user's setting comes back.
+
+    TensorFloat-32 keeps 11, and PyTorch lets convolutions use it unless told otherwise.
+
+    >>> with whole_float32():
+    ...     torch.backends.cudnn.allow_tf32
+    False
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
