@@ -13,7 +13,14 @@ from linearizer_core.operators.factored import OrthogonalProjection
 
 @dataclass(frozen=True)
 class InducedSpace:
-    """Inputs ``(batch, *event)`` of an invertible g as vectors: u ⊕ v = g⁻¹(g(u) + g(v)), a ⊙ v = g⁻¹(a g(v))."""
+    """Inputs ``(batch, *event)`` of an invertible g as vectors: u ⊕ v = g⁻¹(g(u) + g(v)), a ⊙ v = g⁻¹(a g(v)).
+
+    >>> import torch, linearizer_core as lc
+    >>> space = lc.InducedSpace(lc.flows.coupling((1, 4, 4), depth=1, width=8))
+    >>> x = torch.randn(2, 1, 4, 4)
+    >>> torch.allclose(space.sub(space.add(x, x), x), x, atol=1e-4), space.inner(x, x).shape
+    (True, torch.Size([2]))
+    """
 
     g: Invertible
 

@@ -16,6 +16,15 @@ class ActNorm(Invertible):
 
     ``initialised`` is a buffer, so a loaded network is not fitted a second time. Inputs are
     ``(batch, channels)`` or ``(batch, channels, height, width)``.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.ActNorm(4)
+    >>> x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    >>> z, log_det = g(x)
+    >>> log_det.shape, torch.allclose(g.inverse(z)[0], x, atol=1e-4)
+    (torch.Size([8]), True)
+    >>> g
+    ActNorm(4)
     """
 
     keeps_shape = True

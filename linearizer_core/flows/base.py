@@ -24,6 +24,15 @@ class Invertible(Short, ABC):
     ``label``, ``(batch,)``, to the networks inside that take one, and otherwise ignore it. They CAN be
     data-dependent at the start through ``initialise``, and say by ``keeps_shape``, ``in_shape`` and ``out_shape`` what
     they know of shapes.
+
+    >>> import math, torch, linearizer_core as lc
+    >>> class Double(lc.flows.Invertible):
+    ...     def forward(self, x, label=None):
+    ...         return 2 * x, x.new_full((len(x),), x[0].numel() * math.log(2))
+    ...     def inverse(self, y, label=None):
+    ...         return y / 2, y.new_full((len(y),), -y[0].numel() * math.log(2))
+    >>> Double()(torch.ones(1, 2))
+    (tensor([[2., 2.]]), tensor([1.3863]))
     """
 
     keeps_shape = False
@@ -57,7 +66,17 @@ class Invertible(Short, ABC):
 
 
 class Identity(Invertible):
-    """g(x) = x: the control in which a Linearizer is an ordinary linear map."""
+    """g(x) = x: the control in which a Linearizer is an ordinary linear map.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.Identity()
+    >>> x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    >>> z, log_det = g(x)
+    >>> log_det.shape, torch.allclose(g.inverse(z)[0], x, atol=1e-4)
+    (torch.Size([8]), True)
+    >>> g
+    Identity()
+    """
 
     keeps_shape = True
 
@@ -76,6 +95,15 @@ class Chain(Invertible):
     ``linearizer_core.flows.recompute``. Values and log-determinants are the same.
 
     Raises ``ValueError`` for another ``memory``.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.Chain([lc.flows.ActNorm(4), lc.flows.LUMixing(4)])
+    >>> x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    >>> z, log_det = g(x)
+    >>> log_det.shape, torch.allclose(g.inverse(z)[0], x, atol=1e-4)
+    (torch.Size([8]), True)
+    >>> g
+    Chain(2 layers)
     """
 
     def __init__(self, maps: Iterable[Invertible], memory: Literal["store", "recompute"] = "store") -> None:
@@ -119,7 +147,15 @@ class Chain(Invertible):
 
 
 class Labelled(Invertible):
-    """A network at a fixed label: one labelled network serves as g_x at one value and as g_y at another."""
+    """A network at a fixed label: one labelled network serves as g_x at one value and as g_y at another.
+
+    >>> import torch, linearizer_core as lc
+    >>> network = lc.flows.coupling((4,), depth=1, width=8, labelled=True)
+    >>> g_x, g_y = lc.flows.Labelled(network, 1.0), lc.flows.Labelled(network, 0.0)
+    >>> x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    >>> g_x(x)[0].shape
+    torch.Size([8, 4])
+    """
 
     def __init__(self, network: Invertible, label: float) -> None:
         super().__init__()

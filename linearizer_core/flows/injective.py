@@ -23,6 +23,12 @@ class Injective(Short, ABC):
 
     Implementations MUST have ``left_inverse(forward(x)) = x`` for every x and hold no randomness. ``left_inverse``
     MUST be defined on all tensors of the output's shape, also away from the range, where it inverts nothing.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.InjectiveDense(3, 8)
+    >>> x = torch.ones(2, 3)
+    >>> isinstance(g, lc.flows.Injective), torch.allclose(g.left_inverse(g(x)), x, atol=1e-4)
+    (True, True)
     """
 
     @abstractmethod
@@ -109,6 +115,13 @@ class InjectiveDense(PairedReLU):
     The extra rows have a bias of their own, so the range is no cone even where the pairs' bias is 0.
 
     Raises ``ValueError`` for fewer than two outputs an input.
+
+    >>> import torch, linearizer_core as lc
+    >>> g, x = lc.flows.InjectiveDense(3, 8), torch.ones(2, 3)
+    >>> g(x).shape, torch.allclose(g.left_inverse(g(x)), x, atol=1e-4)
+    (torch.Size([2, 8]), True)
+    >>> g
+    InjectiveDense(3 → 8)
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -141,6 +154,11 @@ class InjectiveConv(PairedReLU):
 
     Raises ``ValueError`` for fewer than two output channels an input channel, for a kernel wider than the image and
     for images of another size.
+
+    >>> import torch, linearizer_core as lc
+    >>> g, x = lc.flows.InjectiveConv(1, 3, 3, (4, 4)), torch.ones(2, 1, 4, 4)
+    >>> g(x).shape, torch.allclose(g.left_inverse(g(x)), x, atol=1e-4)
+    (torch.Size([2, 3, 4, 4]), True)
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int, size: tuple[int, int]) -> None:
@@ -190,6 +208,12 @@ class InjectiveNetwork(Injective):
 
     A left inverse of ReLU layers alone is affine: it is invertible maps (couplings) that make it nonlinear. Images are
     turned into vectors by ``Flatten``.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.InjectiveNetwork([lc.flows.Flatten((1, 2, 2)), lc.flows.InjectiveDense(4, 10)])
+    >>> x = torch.ones(2, 1, 2, 2)
+    >>> g(x).shape, torch.allclose(g.left_inverse(g(x)), x, atol=1e-4)
+    (torch.Size([2, 10]), True)
     """
 
     def __init__(self, layers: Iterable[Injective | Invertible]) -> None:

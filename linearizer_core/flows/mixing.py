@@ -18,6 +18,15 @@ class LUMixing(Invertible):
     inverted. Inputs are ``(batch, channels)`` or ``(batch, channels, height, width)`` (then a 1×1 convolution). The
     signs of U's diagonal are fixed, so the matrix stays invertible throughout training. Few columns are solved for
     directly, many are multiplied by the inverse map's matrix: the two agree to rounding.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.LUMixing(4)
+    >>> x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    >>> z, log_det = g(x)
+    >>> log_det.shape, torch.allclose(g.inverse(z)[0], x, atol=1e-4)
+    (torch.Size([8]), True)
+    >>> g
+    LUMixing(4)
     """
 
     keeps_shape = True
@@ -85,6 +94,15 @@ class HouseholderMixing(Invertible):
     Accumulating Householder Transformations, Revisited, 2006): on few columns directly, on many by their matrix.
 
     Raises ``ValueError`` for less than one reflection.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.HouseholderMixing(4)
+    >>> x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    >>> z, log_det = g(x)
+    >>> log_det.shape, torch.allclose(g.inverse(z)[0], x, atol=1e-4)
+    (torch.Size([8]), True)
+    >>> g
+    HouseholderMixing(4, 4 reflections)
     """
 
     keeps_shape = True
@@ -122,7 +140,17 @@ class HouseholderMixing(Invertible):
 
 
 class Permutation(Invertible):
-    """A random permutation of the channels, fixed for ever: ``order`` is a buffer, so it is saved with the network."""
+    """A random permutation of the channels, fixed for ever: ``order`` is a buffer, so it is saved with the network.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.Permutation(4)
+    >>> x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    >>> z, log_det = g(x)
+    >>> log_det.shape, torch.allclose(g.inverse(z)[0], x, atol=1e-4)
+    (torch.Size([8]), True)
+    >>> g
+    Permutation(4)
+    """
 
     keeps_shape = True
 

@@ -49,6 +49,14 @@ class MixtureCoupling(Coupling):
     softly to ±``CLAMP``. θ = 0 is the identity.
 
     Raises ``ValueError`` for less than one component.
+
+    >>> import torch, linearizer_core as lc
+    >>> from linearizer_core.flows.conditioners import MLP
+    >>> g = lc.flows.MixtureCoupling(4, lambda inputs, outputs: MLP(inputs, outputs, width=8, activation="gelu"))
+    >>> x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    >>> z, log_det = g(x)
+    >>> log_det.shape, torch.allclose(g.inverse(z)[0], x, atol=1e-4)
+    (torch.Size([8]), True)
     """
 
     gains: Tensor

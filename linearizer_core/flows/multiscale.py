@@ -21,6 +21,11 @@ class MultiScale(Invertible):
     are the parts in the order in which they leave, the finest first, each flattened.
 
     Raises ``ValueError`` for shapes that do not fit each other at construction, and for tensors of other shapes.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.MultiScale([lc.flows.Squeeze(), lc.flows.Squeeze()], (1, 4, 4), [(4, 2, 2), (8, 1, 1)])
+    >>> g(torch.ones(3, 1, 4, 4))[0].shape
+    torch.Size([3, 16])
     """
 
     def __init__(self, levels: Iterable[Invertible], event: Event, shapes: Iterable[Event]) -> None:

@@ -20,6 +20,15 @@ class P4Mixing(Invertible):
     solved in either direction, W⁻¹ and log|det W| take O(channels²). Training has to call ``p4.merge`` every so many
     steps, and to add ``p4.penalty()`` to the loss, as ``Trainer`` does: without merges W only has a rank-one change
     from where it started.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.P4Mixing(4)
+    >>> x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    >>> z, log_det = g(x)
+    >>> log_det.shape, torch.allclose(g.inverse(z)[0], x, atol=1e-4)
+    (torch.Size([8]), True)
+    >>> g
+    P4Mixing(4, P4)
     """
 
     keeps_shape = True

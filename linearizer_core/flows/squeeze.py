@@ -11,7 +11,12 @@ from linearizer_core.flows.base import Invertible, Shape
 
 
 class Squeeze(Invertible):
-    """``(batch, c, h, w)`` to ``(batch, 4c, h/2, w/2)``: each 2×2 block becomes four channels."""
+    """``(batch, c, h, w)`` to ``(batch, 4c, h/2, w/2)``: each 2×2 block becomes four channels.
+
+    >>> import torch, linearizer_core as lc
+    >>> lc.flows.Squeeze()(torch.ones(3, 1, 4, 4))[0].shape
+    torch.Size([3, 4, 2, 2])
+    """
 
     def out_shape(self, shape: Shape | None) -> Shape | None:
         if shape is None or len(shape) != 3:
@@ -31,7 +36,12 @@ class Squeeze(Invertible):
 
 
 class Flatten(Invertible):
-    """``(batch, *event)`` to ``(batch, dim)``, back to the event shape that it was made with."""
+    """``(batch, *event)`` to ``(batch, dim)``, back to the event shape that it was made with.
+
+    >>> import torch, linearizer_core as lc
+    >>> lc.flows.Flatten((1, 2, 2))(torch.ones(3, 1, 2, 2))[0].shape
+    torch.Size([3, 4])
+    """
 
     def __init__(self, event: tuple[int, ...]) -> None:
         super().__init__()

@@ -1,1 +1,32 @@
 """Sample quality, linearity and spectra."""
+
+from linearizer_core.metrics.gaussianity import gaussianity
+from linearizer_core.metrics.linearity import additivity, homogeneity, idempotency, penrose, relative_error, roundtrip
+from linearizer_core.metrics.lipschitz import local_lipschitz
+from linearizer_core.metrics.neighbours import neighbourhood
+from linearizer_core.metrics.perceptual import gradient_ssim
+from linearizer_core.metrics.quality import frechet_distance, kernel_distance, psnr, sliced_wasserstein
+from linearizer_core.metrics.similarity import ssim
+from linearizer_core.metrics.spectrum import effective_rank, energy_rank, numerical_rank, stable_rank
+
+__all__ = [
+    "additivity",
+    "effective_rank",
+    "energy_rank",
+    "frechet_distance",
+    "gaussianity",
+    "gradient_ssim",
+    "homogeneity",
+    "idempotency",
+    "kernel_distance",
+    "local_lipschitz",
+    "neighbourhood",
+    "numerical_rank",
+    "penrose",
+    "psnr",
+    "relative_error",
+    "roundtrip",
+    "sliced_wasserstein",
+    "ssim",
+    "stable_rank",
+]

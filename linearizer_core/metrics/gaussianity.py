@@ -41,6 +41,11 @@ def gaussianity(x0: Tensor) -> Gaussianity:
     Entries that are all equal have no skewness and no kurtosis: both are NaN.
 
     Raises ``ValueError`` for less than two samples, which have no spread, and for samples without entries.
+
+    >>> import torch, linearizer_core as lc
+    >>> noise = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0))
+    >>> lc.metrics.gaussianity(noise).ks < 0.01 < lc.metrics.gaussianity(2 * noise).ks
+    True
     """
     if len(x0) < 2:
         raise InputValueError(f"the spread of samples needs at least two of them, got {len(x0)}")

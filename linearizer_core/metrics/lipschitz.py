@@ -21,6 +21,10 @@ def local_lipschitz(function: Callable[[Tensor], Tensor], x: Tensor, iterations:
     shrinks by (σ₂ / σ₁)⁴ a step.
 
     Raises ``ValueError`` for less than one iteration.
+
+    >>> import torch, linearizer_core as lc
+    >>> lc.metrics.local_lipschitz(lambda x: x * torch.tensor([3.0, 1.0]), torch.ones(2, 2))
+    tensor([3., 3.])
     """
     if iterations < 1:
         raise InputValueError(f"power iteration needs at least one iteration, got {iterations}")

@@ -38,6 +38,11 @@ def neighbourhood(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Neighbourh
 
     Raises ``ValueError`` for ``k`` below 1, for a set of ``k`` or fewer, for sets of different dimensions or of none,
     and where an entry is not finite.
+
+    >>> import torch, linearizer_core as lc
+    >>> a, b = torch.randn(2, 200, 8, generator=torch.Generator().manual_seed(0))
+    >>> lc.metrics.neighbourhood(a, a)
+    Neighbourhood(precision=1.0, recall=1.0, density=1.2, coverage=1.0)
     """
     real, fake = real.flatten(1).double(), fake.flatten(1).double()
     if not 1 <= k < min(len(real), len(fake)):

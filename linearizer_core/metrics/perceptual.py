@@ -35,6 +35,11 @@ def gradient_ssim(a: Tensor, b: Tensor) -> Tensor:
     terms have weight 1. It needs no weights, and unlike ``mse`` it does not favour a blur.
 
     Raises ``ValueError`` for images with a side below 4.
+
+    >>> import torch, linearizer_core as lc
+    >>> images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    >>> bool(lc.metrics.gradient_ssim(images, images) < lc.metrics.gradient_ssim(images, -images))
+    True
     """
     if min(a.shape[-2:]) < SMALLEST_SIDE:
         raise ValueError(f"images must be {SMALLEST_SIDE} pixels or more a side, got {tuple(a.shape[-2:])}")

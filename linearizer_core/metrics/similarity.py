@@ -22,6 +22,11 @@ def ssim(a: Tensor, b: Tensor, peak: float = 2.0) -> Tensor:
     to [0, ``peak``] first, as the luminance term counts from black. Differentiable; 1 for equal images, its most.
 
     Raises ``ValueError`` for images of different shapes, or without pixels.
+
+    >>> import torch, linearizer_core as lc
+    >>> images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    >>> lc.metrics.ssim(images, images)
+    tensor([1., 1.])
     """
     if a.shape != b.shape:
         raise InputValueError(f"images of one shape are compared, got {tuple(a.shape)} and {tuple(b.shape)}")

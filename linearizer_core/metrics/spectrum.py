@@ -12,6 +12,11 @@ def effective_rank(singular_values: Tensor) -> float:
     """exp of the entropy of the normalised singular values (Roy & Vetterli, 2007): 1 … their count, 0 if all are 0.
 
     Raises ``NotFiniteError`` for values that are not finite, as all functions here do.
+
+    >>> import torch, linearizer_core as lc
+    >>> s = torch.tensor([4.0, 2.0, 0.0])
+    >>> round(lc.metrics.effective_rank(s), 3)
+    1.89
     """
     values = finite(singular_values).double()
     if not values.any():
@@ -21,7 +26,13 @@ def effective_rank(singular_values: Tensor) -> float:
 
 
 def energy_rank(singular_values: Tensor, fraction: float = 0.99) -> int:
-    """The fewest singular values whose squares hold ``fraction`` of the sum of all squares: 0 if all are 0."""
+    """The fewest singular values whose squares hold ``fraction`` of the sum of all squares: 0 if all are 0.
+
+    >>> import torch, linearizer_core as lc
+    >>> s = torch.tensor([4.0, 2.0, 0.0])
+    >>> round(lc.metrics.energy_rank(s), 3)
+    2
+    """
     values = finite(singular_values).double()
     if not values.any():
         return 0
@@ -30,7 +41,13 @@ def energy_rank(singular_values: Tensor, fraction: float = 0.99) -> int:
 
 
 def stable_rank(singular_values: Tensor) -> float:
-    """‖A‖_F² / ‖A‖², the sum of the squares over the largest (Rudelson & Vershynin, 2007), 0 if all are 0."""
+    """‖A‖_F² / ‖A‖², the sum of the squares over the largest (Rudelson & Vershynin, 2007), 0 if all are 0.
+
+    >>> import torch, linearizer_core as lc
+    >>> s = torch.tensor([4.0, 2.0, 0.0])
+    >>> round(lc.metrics.stable_rank(s), 3)
+    1.25
+    """
     values = finite(singular_values).double()
     if not values.any():
         return 0.0
@@ -42,5 +59,10 @@ def numerical_rank(singular_values: Tensor, rcond: float | None = None) -> int:
 
     By default that is their count times their dtype's epsilon, the rounding of a square operator; of one that is not
     square, ``LinearOperator.rank`` knows the larger side.
+
+    >>> import torch, linearizer_core as lc
+    >>> s = torch.tensor([4.0, 2.0, 0.0])
+    >>> round(lc.metrics.numerical_rank(s), 3)
+    2
     """
     return int((singular_values > cutoff(singular_values, len(singular_values), rcond)).sum())

@@ -1,1 +1,17 @@
 """What each family trains: the models, without the loop that trains them."""
+
+from linearizer_core.models.base import Model
+from linearizer_core.models.diffusion import Inversion, LinearDiffusion
+from linearizer_core.models.flow_matching import FlowMatching, velocity_network
+from linearizer_core.models.idempotent import IdempotentLinearizer
+from linearizer_core.models.style import StyleTransfer
+
+__all__ = [
+    "FlowMatching",
+    "IdempotentLinearizer",
+    "Inversion",
+    "LinearDiffusion",
+    "Model",
+    "StyleTransfer",
+    "velocity_network",
+]

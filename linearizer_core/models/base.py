@@ -9,7 +9,14 @@ Event = tuple[int, int, int]
 
 
 class Model(nn.Module):
-    """What all families' models have besides their own methods."""
+    """What all families' models have besides their own methods.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.coupling((1, 4, 4), depth=1, width=8)
+    >>> model = lc.models.IdempotentLinearizer(g, lc.operators.projection(16, 4), (1, 4, 4))
+    >>> isinstance(model, lc.models.Model), model.noise(2, torch.Generator().manual_seed(0)).shape
+    (True, torch.Size([2, 1, 4, 4]))
+    """
 
     event: Event
     """``(channels, height, width)`` of the images."""

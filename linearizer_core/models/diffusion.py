@@ -29,6 +29,15 @@ class Inversion:
 
     ``condition`` of B bounds the growth of relative errors on the way back; below full ``rank`` of ``dim`` the noise is
     the one of smallest induced norm, and what B annihilates is lost.
+
+    >>> import torch, linearizer_core as lc
+    >>> from linearizer_core.solvers import EULER
+    >>> g = lc.flows.coupling((1, 4, 4), depth=1, width=8)
+    >>> model = lc.LinearDiffusion(g, lc.flows.identity((1, 4, 4)), lc.operators.TimeLowRank(16, 3), (1, 4, 4), end=0.9)
+    >>> images = torch.zeros(2, 1, 4, 4)
+    >>> found = model.invert(images, model.collapse(10, EULER))
+    >>> found.noise.shape, found.rank, found.dim
+    (torch.Size([2, 1, 4, 4]), 16, 16)
     """
 
     noise: Tensor
@@ -42,6 +51,16 @@ class LinearDiffusion(Model):
 
     ``end`` is the time at which sampling stops: the velocity is singular at 1. What A leaves alone moves on a straight
     line, so every solver multiplies it by 1 - ``end`` exactly, whatever the number of steps.
+
+    >>> import torch, linearizer_core as lc
+    >>> from linearizer_core.solvers import EULER
+    >>> g = lc.flows.coupling((1, 4, 4), depth=1, width=8)
+    >>> model = lc.LinearDiffusion(g, lc.flows.identity((1, 4, 4)), lc.operators.TimeLowRank(16, 3), (1, 4, 4), end=0.9)
+    >>> noise = model.noise(8, torch.Generator().manual_seed(0))
+    >>> b = model.collapse(10, EULER)
+    >>> images = model.generator(b)(noise)
+    >>> images.shape, torch.allclose(images, model.sample_stepping(noise, 10, EULER), atol=1e-3)
+    (torch.Size([8, 1, 4, 4]), True)
     """
 
     def __init__(self, g_x: Invertible, g_y: Invertible, operator: TimeOperator, event: Event, end: float) -> None:

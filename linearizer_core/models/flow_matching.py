@@ -50,7 +50,16 @@ class ResidualMLP(Conditioner):
 
 
 class FlowMatching(Model):
-    """x_t = (1-t) x0 + t x1 and a network v(x_t, t) ≈ x1 - x0; sampling integrates ẋ = v from noise to images."""
+    """x_t = (1-t) x0 + t x1 and a network v(x_t, t) ≈ x1 - x0; sampling integrates ẋ = v from noise to images.
+
+    >>> import torch, linearizer_core as lc
+    >>> from linearizer_core.solvers import EULER
+    >>> options = {"depth": 1, "activation": "gelu", "attention": False}
+    >>> network = lc.models.velocity_network((1, 4, 4), 2000, convolutional=False, **options)
+    >>> model = lc.models.FlowMatching(network, (1, 4, 4))
+    >>> model.sample_stepping(torch.ones(2, 1, 4, 4), 4, EULER).shape
+    torch.Size([2, 1, 4, 4])
+    """
 
     def __init__(self, network: Conditioner, event: Event) -> None:
         super().__init__()
@@ -79,6 +88,13 @@ def velocity_network(
     """The network of the width that brings it nearest to ``size`` learned values.
 
     A perceptron of ``depth`` residual blocks, or a U-Net for ``convolutional``.
+
+    >>> import linearizer_core as lc
+    >>> from linearizer_core.flows.conditioners import parameters
+    >>> options = {"depth": 1, "activation": "gelu", "attention": False}
+    >>> network = lc.models.velocity_network((1, 4, 4), 5000, convolutional=True, **options)
+    >>> abs(parameters(network) / 5000 - 1) < 0.2
+    True
     """
 
     def build(width: int) -> Conditioner:

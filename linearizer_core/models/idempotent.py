@@ -72,6 +72,16 @@ class IdempotentLinearizer(Model):
     ``latent_mean`` ``(dim,)``, ``latent_factor`` F ``(dim, m)`` and ``latent_rest`` ``(dim,)`` hold the Gaussian
     N(mean, F Fᵀ + diag(rest²)) that ``settle`` fits: buffers, zero before. m is the rank, or where that is learned the
     dimension, up to 512. F's columns are orthogonal, the longest first.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.coupling((1, 4, 4), depth=1, width=8)
+    >>> model = lc.models.IdempotentLinearizer(g, lc.operators.projection(16, 4), (1, 4, 4))
+    >>> x = torch.randn(8, 1, 4, 4)
+    >>> torch.allclose(model(model(x)), model(x), atol=1e-4)
+    True
+    >>> model.settle([x])
+    >>> model.sample(3, torch.Generator().manual_seed(0)).shape
+    torch.Size([3, 1, 4, 4])
     """
 
     latent_mean: Tensor

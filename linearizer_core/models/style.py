@@ -18,6 +18,14 @@ class StyleTransfer(Model):
     """y_s = g⁻¹(A_s g(x)): images ``(batch, *event)`` in each of the styles s that ``operators`` names.
 
     All styles share g, so that every linear combination of their operators is a Linearizer of the same space.
+
+    >>> import torch, linearizer_core as lc
+    >>> g = lc.flows.coupling((1, 4, 4), depth=1, width=8)
+    >>> styles = {"edges": lc.operators.diagonal(16), "blur": lc.operators.dense(16)}
+    >>> model = lc.models.StyleTransfer(g, styles, (1, 4, 4))
+    >>> x = torch.ones(2, 1, 4, 4)
+    >>> model(x, "blur").shape, model.mix({"edges": 0.5, "blur": 0.5})(x).shape
+    (torch.Size([2, 1, 4, 4]), torch.Size([2, 1, 4, 4]))
     """
 
     def __init__(self, g: Invertible, operators: Mapping[str, OperatorModule], event: Event) -> None:

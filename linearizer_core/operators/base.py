@@ -21,6 +21,11 @@ class SVD:
     """k singular triples, A v_i = s_i u_i: u ``(out_dim, k)``, s ``(k,)`` descending and v ``(in_dim, k)``.
 
     u and v have orthonormal columns, also where singular values are zero or repeated.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.DiagonalOperator(torch.tensor([3.0, 1.0]))
+    >>> a.svd(1).s
+    tensor([3.])
     """
 
     u: Tensor
@@ -33,6 +38,11 @@ class Eigen:
     """k eigenpairs A x_i = λ_i x_i by descending |λ|: values ``(k,)``, unit-length vectors ``(dim, k)``.
 
     Real tensors where all k eigenvalues are real, complex ones otherwise.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.DiagonalOperator(torch.tensor([3.0, 1.0]))
+    >>> a.eig().values
+    tensor([3., 1.])
     """
 
     values: Tensor
@@ -63,6 +73,12 @@ class LinearOperator(ABC):
 
     Products and sums keep whatever structure both sides share: each asks its left side first, then its right side, and
     only then falls back on matrices.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.DiagonalOperator(torch.tensor([3.0, 1.0]))
+    >>> (a @ a).to_dense(), round(float(a.logdet()), 3), a.condition()
+    (tensor([[9., 0.],
+            [0., 1.]]), 1.099, 3.0)
     """
 
     @property
@@ -363,6 +379,13 @@ class DenseOperator(LinearOperator):
 
     ``terms`` is the ``size`` of what it was added up from, None where it is no sum: what is left of terms that cancel
     is their rounding, and counts as zero.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.DenseOperator(torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 0.0]]))
+    >>> a.apply(torch.ones(1, 3)), a.rank()
+    (tensor([[3., 1.]]), 2)
+    >>> a
+    DenseOperator(3 → 2)
     """
 
     matrix: Tensor

@@ -52,6 +52,13 @@ class ConvolutionalOperator(LinearOperator):
     ``terms`` is the size of what the spectrum was added up from, as a dense operator has it.
 
     Raises ``ValueError`` where the spectrum is not that of images of this width.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.ConvolutionalOperator.from_kernel(torch.ones(2, 1, 3, 3), 4, 4)
+    >>> a.apply(torch.ones(1, 16)).shape
+    torch.Size([1, 32])
+    >>> a
+    ConvolutionalOperator(16 → 32, 1 → 2 channels of 4×4)
     """
 
     spectrum: Tensor

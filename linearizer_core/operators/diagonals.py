@@ -15,6 +15,13 @@ class DiagonalOperator(LinearOperator):
     """diag(``values``) with values ``(dim,)``, stored and applied in O(dim).
 
     ``terms`` is the size of what they were added up from, as a dense operator has it.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.DiagonalOperator(torch.tensor([3.0, 1.0]))
+    >>> a.apply(torch.ones(1, 2)), a.pinv().apply(torch.ones(1, 2))
+    (tensor([[3., 1.]]), tensor([[0.3333, 1.0000]]))
+    >>> a
+    DiagonalOperator(2 → 2)
     """
 
     values: Tensor

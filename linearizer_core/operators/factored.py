@@ -26,7 +26,14 @@ from linearizer_core.short import by
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Factors:
-    """The outer factors U ``(out_dim, r)`` and V ``(in_dim, s)``; operators on the same tensors combine in r×s work."""
+    """The outer factors U ``(out_dim, r)`` and V ``(in_dim, s)``; operators on the same tensors combine in r×s work.
+
+    >>> import torch, linearizer_core as lc
+    >>> factors = lc.operators.Factors(torch.eye(4)[:, :2], torch.eye(4)[:, :2])
+    >>> factors, factors.gram
+    (Factors(U 4×2, V 4×2), tensor([[1., 0.],
+            [0., 1.]]))
+    """
 
     u: Tensor
     v: Tensor
@@ -53,6 +60,14 @@ class LowRankOperator(LinearOperator):
     """U C Vᵀ with ``core`` C ``(r, s)``.
 
     No method but ``to_dense`` and a full ``svd`` or ``eig`` forms anything of size out_dim×in_dim.
+
+    >>> import torch, linearizer_core as lc
+    >>> factors = lc.operators.Factors(torch.eye(4)[:, :2], torch.eye(4)[:, :2])
+    >>> a = lc.operators.LowRankOperator(2 * torch.eye(2), factors)
+    >>> a.apply(torch.ones(1, 4))
+    tensor([[2., 2., 0., 0.]])
+    >>> a @ a
+    LowRankOperator(4 → 4, rank 2)
     """
 
     core: Tensor
@@ -178,7 +193,13 @@ class LowRankOperator(LinearOperator):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OrthogonalProjection(LowRankOperator):
-    """P = Q Qᵀ of a frame Q ``(dim, r)`` with orthonormal columns: P = Pᵀ = P², its own adjoint and pseudo-inverse."""
+    """P = Q Qᵀ of a frame Q ``(dim, r)`` with orthonormal columns: P = Pᵀ = P², its own adjoint and pseudo-inverse.
+
+    >>> import torch, linearizer_core as lc
+    >>> p = lc.operators.OrthogonalProjection.onto(torch.eye(4)[:, :2])
+    >>> p.apply(torch.ones(1, 4)).abs(), p.complement()
+    (tensor([[1., 1., 0., 0.]]), ScaledIdentityPlusLowRank(4 → 4, 1 I + rank 2))
+    """
 
     @classmethod
     def of(cls, frame: Tensor) -> OrthogonalProjection:
@@ -220,6 +241,14 @@ class ScaledIdentityPlusLowRank(LinearOperator):
     """The square operator αI + U C Vᵀ with ``core`` C ``(r, s)``.
 
     No method but ``to_dense`` and a full ``svd`` or ``eig``, whose results are dim×dim, forms anything of that size.
+
+    >>> import torch, linearizer_core as lc
+    >>> factors = lc.operators.Factors(torch.eye(4)[:, :2], torch.eye(4)[:, :2])
+    >>> a = lc.operators.ScaledIdentityPlusLowRank(0.5, torch.eye(2), factors)
+    >>> a.apply(torch.ones(1, 4))
+    tensor([[1.5000, 1.5000, 0.5000, 0.5000]])
+    >>> a @ a
+    ScaledIdentityPlusLowRank(4 → 4, 0.25 I + rank 2)
     """
 
     alpha: float

@@ -16,7 +16,12 @@ KERNEL = 3
 
 
 class LearnedDiagonal(OperatorModule):
-    """diag(λ) with λ ``(dim,)`` learned."""
+    """diag(λ) with λ ``(dim,)`` learned.
+
+    >>> import torch, linearizer_core as lc
+    >>> lc.operators.LearnedDiagonal(8)(torch.ones(2, 8)).shape
+    torch.Size([2, 8])
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -30,6 +35,10 @@ class LearnedIdentityPlusLowRank(OperatorModule):
     """I + U C Vᵀ with U and V ``(dim, rank)`` and C ``(rank, rank)`` learned, C from zero.
 
     Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+
+    >>> import torch, linearizer_core as lc
+    >>> lc.operators.LearnedIdentityPlusLowRank(8, 3)(torch.ones(1, 8)).detach()
+    tensor([[1., 1., 1., 1., 1., 1., 1., 1.]])
     """
 
     def __init__(self, dim: int, rank: int) -> None:
@@ -57,6 +66,11 @@ class LearnedLowRank(OperatorModule):
 
     Where the dimensions differ, U and V start as frames drawn apart. Raises ``ValueError`` when ``rank`` is not in
     1 … the smaller dimension.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.LearnedLowRank(8, 3, out_dim=5)
+    >>> a, a(torch.ones(2, 8)).shape
+    (LearnedLowRank(8 → 5, rank 3), torch.Size([2, 5]))
     """
 
     def __init__(self, dim: int, rank: int, out_dim: int | None = None) -> None:
@@ -82,7 +96,13 @@ class LearnedLowRank(OperatorModule):
 
 
 class LearnedDense(OperatorModule):
-    """A matrix ``(out_dim, in_dim)``, learned, at first the identity, cut or filled up with zeros where they differ."""
+    """A matrix ``(out_dim, in_dim)``, learned, at first the identity, cut or filled up with zeros where they differ.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.LearnedDense(8, 5)
+    >>> a, a(torch.ones(2, 8)).shape
+    (LearnedDense(8 → 5), torch.Size([2, 5]))
+    """
 
     def __init__(self, dim: int, out_dim: int | None = None) -> None:
         super().__init__()
@@ -96,6 +116,10 @@ class LearnedKernels(OperatorModule):
     """A 3×3 kernel for each channel of latents that are ``shape`` = ``(channels, height, width)``, flattened.
 
     The convolutions are circular, and channels do not meet.
+
+    >>> import torch, linearizer_core as lc
+    >>> lc.operators.LearnedKernels((2, 4, 4))(torch.ones(2, 32)).shape
+    torch.Size([2, 32])
     """
 
     def __init__(self, shape: tuple[int, int, int]) -> None:

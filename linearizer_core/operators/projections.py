@@ -14,6 +14,12 @@ class FrameProjection(OperatorModule):
     """An orthogonal projection of fixed rank whose frame is the Q factor of a learned ``(dim, rank)`` matrix.
 
     Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+
+    >>> import torch, linearizer_core as lc
+    >>> p = lc.operators.FrameProjection(4, 2)
+    >>> z = torch.ones(3, 4)
+    >>> torch.allclose(p(p(z)), p(z), atol=1e-5)
+    True
     """
 
     def __init__(self, dim: int, rank: int) -> None:
@@ -32,6 +38,11 @@ class SpectrumProjection(OperatorModule):
 
     The frame is left to the network around it, so which coordinates survive, and with them the rank, are what is
     learned (arXiv 2510.08570, section 4.3; straight-through: Bengio, Léonard & Courville, 2013).
+
+    >>> import torch, linearizer_core as lc
+    >>> p = lc.operators.SpectrumProjection(4)
+    >>> p.rank(), p(torch.ones(1, 4)).detach()
+    (4, tensor([[1., 1., 1., 1.]]))
     """
 
     def __init__(self, dim: int, logit: float = 1.0) -> None:

@@ -20,6 +20,11 @@ class ReflectedOrthogonal(LinearOperator):
     """W = A H(u) H(v), the orthogonal ``matrix`` A ``(dim, dim)`` after two reflections H(w) = I - 2wwᵀ/‖w‖².
 
     ``u`` and ``v`` are ``(dim,)``; A is taken as orthogonal without a check. Products with W and Wᵀ take O(dim²).
+
+    >>> import linearizer_core as lc
+    >>> a = lc.operators.OrthogonalP4(8).operator()
+    >>> a, float(a.logdet())
+    (ReflectedOrthogonal(8 → 8), 0.0)
     """
 
     matrix: Tensor
@@ -86,6 +91,12 @@ class OrthogonalP4(RankOneLayer):
     that is exact in any floating-point format.
 
     Raises ``ValueError`` for less than one dimension or merge between corrections.
+
+    >>> import torch, linearizer_core as lc
+    >>> layer = lc.operators.OrthogonalP4(8)
+    >>> z = torch.ones(3, 8)
+    >>> torch.allclose(layer(z).norm(dim=1), z.norm(dim=1), atol=1e-4), layer.merge()
+    (True, True)
     """
 
     matrix: Tensor

@@ -16,7 +16,13 @@ from linearizer_core.short import Short
 
 
 class TimeOperator(Short, ABC):
-    """A linear operator A(t) for each t in [0, 1], with learned parameters."""
+    """A linear operator A(t) for each t in [0, 1], with learned parameters.
+
+    >>> import linearizer_core as lc
+    >>> a = lc.operators.TimeLowRank(8, 3)
+    >>> isinstance(a, lc.operators.TimeOperator), a
+    (True, TimeLowRank(8 → 8, rank 3))
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -84,6 +90,11 @@ class TimeLowRank(TimeOperator):
     operator already is a sensible predictor.
 
     Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.TimeLowRank(8, 3)
+    >>> a(torch.full((5,), 0.5), torch.ones(5, 8)).shape, a.at(torch.tensor([[0.5]]))[0][0]
+    (torch.Size([5, 8]), LowRankOperator(8 → 8, rank 3))
     """
 
     def __init__(self, dim: int, rank: int, hidden: int = 64, embedding: int = 16) -> None:
@@ -130,6 +141,11 @@ class TimeDiagonal(TimeOperator):
     steps is a diagonal, and full rank costs O(dim) where the other kinds take O(dim²).
 
     Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.TimeDiagonal(8, 3)
+    >>> a(torch.full((5,), 0.5), torch.ones(5, 8)).shape, a.at(torch.tensor([[0.5]]))[0][0]
+    (torch.Size([5, 8]), DiagonalOperator(8 → 8))
     """
 
     def __init__(self, dim: int, rank: int, hidden: int = 64, embedding: int = 16) -> None:
@@ -168,6 +184,11 @@ class TimeFactors(TimeOperator):
     of s stages up to r s T; where that reaches the dimension it becomes a matrix.
 
     Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.TimeFactors(8, 3)
+    >>> a(torch.full((5,), 0.5), torch.ones(5, 8)).shape, a.at(torch.tensor([[0.5]]))[0][0]
+    (torch.Size([5, 8]), LowRankOperator(8 → 8, rank 3))
     """
 
     def __init__(self, dim: int, rank: int, hidden: int = 32, embedding: int = 16) -> None:
@@ -222,7 +243,13 @@ class TimeFactors(TimeOperator):
 
 
 class TimeDense(TimeOperator):
-    """A(t) = Q diag(wiener(t)) Qᵀ + Σ_j φ_j(t) W_j, unrestricted rank, with φ a sinusoidal basis of time."""
+    """A(t) = Q diag(wiener(t)) Qᵀ + Σ_j φ_j(t) W_j, unrestricted rank, with φ a sinusoidal basis of time.
+
+    >>> import torch, linearizer_core as lc
+    >>> a = lc.operators.TimeDense(8)
+    >>> a(torch.full((5,), 0.5), torch.ones(5, 8)).shape, a.at(torch.tensor([[0.5]]))[0][0]
+    (torch.Size([5, 8]), DenseOperator(8 → 8))
+    """
 
     def __init__(self, dim: int, basis: int = 8) -> None:
         super().__init__(dim)
