@@ -18,7 +18,7 @@ MOST_VALUES = 8
 Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
-def levels(record: Record, axis: str, values: pd.Series[Any]) -> pd.Series[Any]:
+def categories(record: Record, axis: str, values: pd.Series[Any]) -> pd.Series[Any]:
     """``values`` of an axis as an ordered category: themselves, or bins where they are too many to compare.
 
     Whole numbers and the members of a list stay as they are up to eight of them (five, where they were drawn

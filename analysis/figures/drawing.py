@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from analysis.configuration.levels import is_number, levels
+from analysis.configuration.levels import categories, is_number
 from analysis.configuration.objective import better
 from analysis.configuration.words import HINTS, short_names, words_of
 from analysis.figures import style
@@ -123,7 +123,7 @@ def positions(
     """Where the values of an axis are drawn: numbers as they are, words side by side."""
     axis = axes.yaxis if vertical else axes.xaxis
     if not is_number(values):
-        words = levels(record, name, values)
+        words = categories(record, name, values)
         axis.set_major_locator(FixedLocator(range(len(words.cat.categories))))
         axis.set_major_formatter(FuncFormatter(lambda place, _: str(words.cat.categories[round(place)])))
         return pd.Series(words.cat.codes, dtype="float64")

@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.configuration.levels import is_number, levels
+from analysis.configuration.levels import categories, is_number
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.words import ARROWS, short_names
 from analysis.figures import style
@@ -101,7 +101,7 @@ def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None)
 def _scale(record: Record, name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, str]]]:
     """Heights in [0, 1] of a column's values, and the heights that are named."""
     if not is_number(values):
-        words = levels(record, name, values)
+        words = categories(record, name, values)
         last = max(len(words.cat.categories) - 1, 1)
         ticks = [(place / last, str(word)) for place, word in enumerate(words.cat.categories)]
         return words.cat.codes.to_numpy(dtype=np.float64) / last, ticks

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.configuration.levels import levels
+from analysis.configuration.levels import categories
 from analysis.configuration.objective import first_objective
 from analysis.configuration.replicates import population, replicates
 from analysis.configuration.words import short_names
@@ -61,7 +61,7 @@ def rank_curves(
     frame = frame[frame["counts"] & frame[x].notna()]
     if frame.empty:
         raise RecordError(f"{record.names}: no finished configuration has a finite {key}")
-    lines = levels(record, by, frame[by])
+    lines = categories(record, by, frame[by])
     keys = pd.Series(list(zip(lines.astype("object"), frame[x], strict=True)), frame.index, dtype="object")
     compared = replicates(record, frame, key, keys, [x, by], unequal)
     pairs = [cast(tuple[str, Any], pair) for pair in compared.groups]
@@ -72,12 +72,12 @@ def rank_curves(
         figure = style.figure()
         axes = figure.add_subplot()
         bars: list[tuple[float, float, float, str, str]] = []
-        categories = list(lines.cat.categories)
-        for place, (colour, level) in enumerate(zip(style.colours(len(categories)), categories, strict=True)):
+        shown = list(lines.cat.categories)
+        for place, (colour, level) in enumerate(zip(style.colours(len(shown)), shown, strict=True)):
             series, told, means = f"{short[by]} {level}", [], []
             places = [value for name, value in groups if name == level]
             # Bars at one place would hide each other.
-            step = DODGE * (place - (len(categories) - 1) / 2)
+            step = DODGE * (place - (len(shown) - 1) / 2)
             across = known[-1] - known[0]
             beside = {
                 value: value * (known[-1] / known[0]) ** step if logarithmic else value + step * across

@@ -12,8 +12,8 @@ from analysis.configuration.configurations import Configurations, Recorded
 from analysis.figures.style import save
 from analysis.render.latex import escaped
 from analysis.render.table import Table
-from analysis.report.list_of_figures import Illustration
-from analysis.report.summary import answer, question
+from analysis.report.list_of_figures import ListedFigure
+from analysis.report.summary import question, summary
 
 PREAMBLE = r"""\documentclass{article}
 \usepackage[margin=25mm]{geometry}
@@ -25,7 +25,7 @@ FLOATS = 8
 
 
 def write_appendix(
-    record: Recorded, figures: Sequence[Illustration], tables: Sequence[Table], refused: Sequence[str], folder: Path
+    record: Recorded, figures: Sequence[ListedFigure], tables: Sequence[Table], refused: Sequence[str], folder: Path
 ) -> list[Path]:
     """Write the appendix into ``folder``; returns the files.
 
@@ -57,7 +57,7 @@ def _main() -> str:
     return f"{PREAMBLE}\\begin{{document}}\n\\appendix\n\\input{{appendix}}\n\\end{{document}}\n"
 
 
-def _latex(configurations: Configurations, figures: Sequence[Illustration], tables: Sequence[Table]) -> str:
+def _latex(configurations: Configurations, figures: Sequence[ListedFigure], tables: Sequence[Table]) -> str:
     record = configurations.record
     floats = [f"\\input{{tables/{table.name}}}" for table in tables]
     floats += [_float(made) for made in figures]
@@ -68,7 +68,7 @@ def _latex(configurations: Configurations, figures: Sequence[Illustration], tabl
         r"{\sloppy",
         escaped(question(record)),
         "",
-        escaped(answer(configurations)),
+        escaped(summary(configurations)),
         "",
         escaped(f"The record: {record.counts}."),
         r"\par}",
@@ -78,7 +78,7 @@ def _latex(configurations: Configurations, figures: Sequence[Illustration], tabl
     return "\n".join([*lines, r"\clearpage"]) + "\n"
 
 
-def _float(made: Illustration) -> str:
+def _float(made: ListedFigure) -> str:
     lines = [
         r"\begin{figure}[tp]",
         r"\centering",
@@ -97,10 +97,10 @@ def _printable(text: str) -> str:
 
 
 def _markdown(
-    configurations: Configurations, figures: Sequence[Illustration], tables: Sequence[Table], refused: Sequence[str]
+    configurations: Configurations, figures: Sequence[ListedFigure], tables: Sequence[Table], refused: Sequence[str]
 ) -> str:
     record = configurations.record
-    parts = [f"## {record.names}", question(record), answer(configurations), f"The record: {record.counts}."]
+    parts = [f"## {record.names}", question(record), summary(configurations), f"The record: {record.counts}."]
     parts += [table.to_markdown().rstrip("\n") for table in tables]
     parts += [f"![{made.title}](figures/{made.name}.png)\n\n*{made.title}.* {made.caption}" for made in figures]
     if refused:

@@ -20,7 +20,7 @@ BARS = "Bars and bands are 95 % Student t intervals over seeds, cut off where th
 
 
 @dataclass(frozen=True)
-class Illustration:
+class ListedFigure:
     """A figure with the name of its file, its title and what its caption says."""
 
     name: str
@@ -30,14 +30,14 @@ class Illustration:
 
 
 @dataclass(frozen=True)
-class Illustrations:
+class ListOfFigures:
     """Figures, and for each that could not be made why, in one line."""
 
-    made: list[Illustration]
+    made: list[ListedFigure]
     refused: list[str]
 
 
-def illustrations(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> Illustrations:
+def list_of_figures(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> ListOfFigures:
     """Every figure that the record supports. ``metric`` is the first objective by default."""
     configurations = Configurations.of(record)
     record = configurations.record
@@ -94,10 +94,10 @@ def illustrations(record: Recorded, metric: str | None = None, *, unequal: bool 
             lambda: samples(configurations),
         ),
     ]
-    found = Illustrations([], [])
+    found = ListOfFigures([], [])
     for name, title, caption, draw in wanted:
         try:
-            found.made.append(Illustration(name, title, caption, draw()))
+            found.made.append(ListedFigure(name, title, caption, draw()))
         except RecordError as error:
             found.refused.append(f"{title}: {error}")
     return found

@@ -14,8 +14,8 @@ from analysis.record.artifacts import sample_grids
 from analysis.record.runs import Record
 from analysis.render.table import Table
 from analysis.report.interactive import series_of, svg
-from analysis.report.list_of_figures import Illustration
-from analysis.report.summary import answer, question
+from analysis.report.list_of_figures import ListedFigure
+from analysis.report.summary import question, summary
 
 # Nothing may be fetched, whatever a record has in its names.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
@@ -25,21 +25,21 @@ MOST_SHOWN = 4
 
 def page(
     record: Recorded,
-    figures: Sequence[Illustration],
+    figures: Sequence[ListedFigure],
     tables: Sequence[Table],
     statistics: Sequence[Table],
-    account: Sequence[Table],
+    costs: Sequence[Table],
     refused: Sequence[str],
 ) -> str:
     """The report as HTML: question, answer, figures, tables, samples, cost, what failed, provenance.
 
-    ``account`` holds the tables of cost, failures and provenance by these names; ``refused`` says what could not be
+    ``costs`` holds the tables of cost, failures and provenance by these names; ``refused`` says what could not be
     made and why.
     """
     configurations = Configurations.of(record)
     record = configurations.record
     title = html.escape(record.names)
-    named = {table.name: table for table in account}
+    named = {table.name: table for table in costs}
     sections = {
         "figures": ("Figures", _figures(figures)),
         "tables": ("Tables", _tables(tables)),
@@ -68,7 +68,7 @@ def page(
         "<body>",
         f"<h1>{title}</h1>",
         f'<p class="question">{html.escape(question(record))}</p>',
-        f'<p class="answer">{html.escape(answer(configurations))}</p>',
+        f'<p class="answer">{html.escape(summary(configurations))}</p>',
         f'<p class="note">{html.escape(str(record.counts))}.</p>',
         f"<nav>{links}</nav>",
         *body,
@@ -84,7 +84,7 @@ def _asset(name: str) -> str:
     return resources.files("analysis.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _figures(figures: Sequence[Illustration]) -> str:
+def _figures(figures: Sequence[ListedFigure]) -> str:
     if not figures:
         return ""
     told = (
@@ -94,7 +94,7 @@ def _figures(figures: Sequence[Illustration]) -> str:
     return f'{told}<div class="figures">{"".join(map(_figure, figures))}</div>'
 
 
-def _figure(made: Illustration) -> str:
+def _figure(made: ListedFigure) -> str:
     buttons = "".join(
         f'<button type="button" aria-pressed="true" data-switch="{html.escape(name)}">{html.escape(name)}</button>'
         for name in series_of(made.chart)

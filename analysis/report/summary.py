@@ -31,7 +31,7 @@ def question(record: Record) -> str:
     return text[0].upper() + text[1:]
 
 
-def answer(record: Recorded) -> str:
+def summary(record: Recorded) -> str:
     """Which configuration is best, by how much, and beside what; or why there is none yet."""
     configurations = Configurations.of(record)
     record = configurations.record

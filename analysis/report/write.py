@@ -13,7 +13,7 @@ from analysis.figures.style import save
 from analysis.record.runs import Record, RecordError, load
 from analysis.render.table import Table
 from analysis.report.appendix import write_appendix
-from analysis.report.list_of_figures import illustrations
+from analysis.report.list_of_figures import list_of_figures
 from analysis.report.list_of_tables import Tables, ablation_tables, statistics_tables
 from analysis.report.page import page
 from analysis.statistics.intervals import Method
@@ -87,15 +87,15 @@ def write_report(
     tables = ablation_tables(configurations, [metric] if metric else None, ci=ci, unequal=unequal)
     grid = _grid(configurations, metric, ci, unequal)
     statistics = statistics_tables(configurations, metric, ci=ci, unequal=unequal)
-    figures = illustrations(configurations, metric, unequal=unequal)
-    account = [cost(record), failures(record), provenance(record)]
+    figures = list_of_figures(configurations, metric, unequal=unequal)
+    costs = [cost(record), failures(record), provenance(record)]
     refused = list(dict.fromkeys([*tables.refused, *grid.refused, *statistics.refused, *figures.refused]))
     shown = [*tables.made, *grid.made]
     target = _target(folders, record, "report")
     target.mkdir(parents=True, exist_ok=True)
     path = target / "report.html"
-    path.write_text(page(configurations, figures.made, shown, statistics.made, account, refused), encoding="utf-8")
-    every = [*shown, *statistics.made, *account]
+    path.write_text(page(configurations, figures.made, shown, statistics.made, costs, refused), encoding="utf-8")
+    every = [*shown, *statistics.made, *costs]
     files = write_appendix(configurations, figures.made, every, refused, target / "appendix")
     return Written(every, [path, *files], refused)
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.configuration.levels import is_number, levels
+from analysis.configuration.levels import categories, is_number
 from analysis.configuration.objective import first_objective
 from analysis.configuration.replicates import population, seed_values
 from analysis.configuration.words import short_names
@@ -91,7 +91,7 @@ def _factor(record: Record, frame: pd.DataFrame, axis: str, kind: Kind) -> tuple
     """An axis as a factor, and its name in the table."""
     short = short_names(record.axes)[axis]
     if kind == "categorical":
-        return levels(record, axis, frame[axis]).astype("str"), short
+        return categories(record, axis, frame[axis]).astype("str"), short
     if not is_number(frame[axis]):
         raise RecordError(f"{record.names}: {axis} has no numbers that a slope could be fitted to; take categorical")
     numbers = frame[axis].astype("float64")

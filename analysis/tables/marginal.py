@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.configuration.levels import levels
+from analysis.configuration.levels import categories
 from analysis.configuration.objective import better
 from analysis.configuration.replicates import replicates
 from analysis.configuration.words import ARROWS, short_names
@@ -40,7 +40,7 @@ def marginal(
     searched = record.runs[record.runs["kind"] == "search"]
     if not unequal:
         check_equal(record, searched[searched["state"] == "finished"], f"{metric} by {axis}")
-    column = levels(record, axis, frame[axis])
+    column = categories(record, axis, frame[axis])
     taking = frame[frame["counts"] | (frame["state"] != "stopped")]
     compared = replicates(record, taking, metric, column[taking.index].astype("object"), [axis], unequal)
     means, said = compared.cells(direction, ci)

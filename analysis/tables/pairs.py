@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.configuration.levels import levels
+from analysis.configuration.levels import categories
 from analysis.configuration.objective import better
 from analysis.configuration.replicates import replicates
 from analysis.configuration.words import ARROWS, short_names
@@ -43,7 +43,7 @@ def pivot(
         raise RecordError(f"{record.names}: rows and columns must be two axes, got {rows!r} twice")
     metric = metric_of(record, metric)
     frame, keys = _crossed(configurations, metric, [rows, cols], unequal)
-    down, across = levels(record, rows, frame[rows]), levels(record, cols, frame[cols])
+    down, across = categories(record, rows, frame[rows]), categories(record, cols, frame[cols])
     compared = replicates(record, frame, metric, keys, [rows, cols], unequal)
     cells, said = compared.cells(better(record, metric), ci)
     short, beside = short_names(record.axes), _beside(configurations, metric, ci)
@@ -141,6 +141,6 @@ def _crossed(
     if not unequal:
         what = f"{metric} by {' and '.join(axes)}"
         check_equal(record, record.runs[record.runs["kind"] == "search"], what)
-    columns = [levels(record, axis, frame[axis]).astype("object") for axis in axes]
+    columns = [categories(record, axis, frame[axis]).astype("object") for axis in axes]
     keys = list(zip(*columns, strict=True)) if len(axes) > 1 else list(columns[0])
     return frame, pd.Series(keys, frame.index, dtype="object")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.configuration.levels import is_number, levels
+from analysis.configuration.levels import categories, is_number
 from analysis.configuration.objective import first_objective
 from analysis.configuration.replicates import population, seed_values
 from analysis.configuration.words import short_names
@@ -82,7 +82,7 @@ def _parts(record: Record, frame: pd.DataFrame, axis: str) -> list[tuple[str, pd
     others = [other for other in record.axes if other != axis]
     if len(others) != 1:
         return [("all", frame)]
-    column = levels(record, others[0], frame[others[0]])
+    column = categories(record, others[0], frame[others[0]])
     name = short_names(record.axes)[others[0]]
     return [(f"{name} {level}", frame[column == level]) for level in column.cat.categories]
 

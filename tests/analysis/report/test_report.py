@@ -18,7 +18,7 @@ import pytest
 from analysis import Record, load
 from analysis.figures.style import figure
 from analysis.report.interactive import series_of, svg
-from analysis.report.summary import answer, question
+from analysis.report.summary import question, summary
 from analysis.report.write import export, write_report
 from analysis.tables.cost import cost, failures, provenance
 from sweeps import cli
@@ -80,7 +80,7 @@ def test_the_question_names_what_was_searched(record: Record) -> None:
 
 def test_the_answer_has_the_numbers(record: Record) -> None:
     # Of two seeds that differ by 1: t = 12.7062, half width 12.7062 * sqrt(0.5) / sqrt(2) = 6.353.
-    assert answer(record) == (
+    assert summary(record) == (
         "Of 4 finished configurations t003 is best, with model.flow.depth = 2, model.operator.rank = 8, and reaches "
         f"{FD} = 3.0 ± 6.4 (mean of 2 seeds, 95 % confidence interval); test/classifier_fd_collapsed, by which "
         "nothing was chosen, is 4.0 ± 6.4; at 2 fresh seeds it is 3.5 ± 6.4; the next best, t001, has 5.5 ± 6.4; "
@@ -91,7 +91,7 @@ def test_the_answer_has_the_numbers(record: Record) -> None:
 def test_nothing_finished_is_no_answer(tmp_path: Path) -> None:
     files = SweepFiles(tmp_path)
     files.stopped(0, {DEPTH: 1, RANK: 4}, 5.0)
-    found = answer(load([files.path]))
+    found = summary(load([files.path]))
     assert found == ("There is no answer yet: no configuration of the search has finished (1 trial: 1 stopped early).")
     written = write_report([files.path])
     assert written.files[0].read_text().count("There is no answer yet") == 1
