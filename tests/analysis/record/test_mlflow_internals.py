@@ -69,7 +69,7 @@ def test_nobody_else_uses_them() -> None:
         if word in path.read_text()
     }
     # What `linsweep promote` prints is for the user's own script.
-    assert users == {"sweeps/cli.py: set_tracking_uri("}
+    assert users == {"sweeps/cli/tracking.py: set_tracking_uri("}
 
 
 @pytest.mark.parametrize(
