@@ -60,7 +60,8 @@ VALUES: dict[str, Any] = {
 # Saves its state after every epoch but the third, and dies in the fourth: the journal is then ahead of the state.
 KILLED = """
 import os, signal, sys
-from linearizer_core import cli, trial
+from linearizer_core.experiment import __main__ as cli
+from linearizer_core.experiment import trial
 from linearizer_core.experiment.training import Trainer
 trained, epochs = Trainer.train_epoch, []
 trial._Saver.due = property(lambda saver: epochs[-1] != 3)
