@@ -19,6 +19,7 @@ from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.spec.validation import InputError, Problem, suggestion
+from sweeps.status import running
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def _trial(text: str, folder: Path, trial: str) -> Side:
         known = sorted(other.stem for other in path.parent.glob("*.jsonl"))
         hint = suggestion(trial, known) if known else "it has none yet"
         raise InputError(text, [Problem("", f"no trial {trial} in {folder}; {hint}")])
-    return Side(text, state.state or "running", flatten(state.head["config"]), state.metrics)
+    ended = state.state or ("running" if running(SweepPaths(folder)) else "interrupted")
+    return Side(text, ended, flatten(state.head["config"]), state.metrics)
 
 
 def render(sides: Sequence[Side]) -> RenderableType:

@@ -118,6 +118,8 @@ class BadLine:
         return f"{self.path}:{self.number}: {self.problem}"
 
 
+Check = Callable[[dict[str, Any]], None]
+
 Decode = Callable[[bytes], Any]
 """Bytes to what they are as JSON; raises ``ValueError`` where they are not."""
 
@@ -145,6 +147,7 @@ class LineReader:
     decode: Decode = _decoded
     _before: bytes = b""
     _attempts: set[bytes] = field(default_factory=set)
+    _told: bool = False
 
     def read(self, line: bytes) -> list[Event | BadLine]:
         """What a line holds: one event, nothing where it is blank, or what can be saved of a broken one."""
@@ -157,10 +160,10 @@ class LineReader:
             check = CHECKS[value["event"]]
         except (ValueError, RecursionError, TypeError, KeyError):
             return list(self._saved(line))
-        return [self._checked(value, check, line)]
+        return self._checked(value, check, line)
 
-    def _checked(self, value: dict[str, Any], check: Callable[[dict[str, Any]], None], line: bytes) -> Event | BadLine:
-        """An event whose fields are right, where it can stand."""
+    def _checked(self, value: dict[str, Any], check: Check, line: bytes) -> list[Event | BadLine]:
+        """An event whose fields are right, where it can stand; of those before any trial line the first is told of."""
         name = value["event"]
         try:
             time = value["time"]
@@ -168,17 +171,19 @@ class LineReader:
                 raise ValueError(f"time must be UNIX seconds, got {_short(time)}")
             check(value)
         except KeyError as error:
-            return self._bad(f"the {name} line lacks {error}")
+            return [self._bad(f"the {name} line lacks {error}")]
         except ValueError as error:
-            return self._bad(f"malformed {name} line: {error}")
+            return [self._bad(f"malformed {name} line: {error}")]
         if name == "trial":
             if line in self._attempts:
-                return self._bad("repeats the trial line of an attempt")
+                return [self._bad("repeats the trial line of an attempt")]
             self._attempts.add(line)
             self.begun = True
         elif not self.begun:
-            return self._bad(f"a journal begins with a trial line, got {name!r}")
-        return cast(Event, value)
+            told, self._told = self._told, True
+            problem = f"a journal begins with a trial line, got {name!r}: what comes before one does not count"
+            return [] if told else [self._bad(problem)]
+        return [cast(Event, value)]
 
     def _saved(self, line: bytes) -> Iterator[Event | BadLine]:
         """The events in a line that is not one, and what is wrong with it, if anything is."""
@@ -190,7 +195,7 @@ class LineReader:
         for value, begin, end in _objects(stripped):
             check = CHECKS.get(value["event"]) if type(value.get("event")) is str else None
             if check is not None:
-                found.append(self._checked(value, check, stripped[begin:end]))
+                found += self._checked(value, check, stripped[begin:end])
                 spans.append((begin, end))
         if b"\0" in line:
             yield self._bad("NUL bytes, as a power cut leaves them where something was written")
@@ -230,7 +235,7 @@ def _wrong(line: bytes, events: int) -> str:
     if events > 1:
         return f"{events} events on one line"
     if events:
-        return f"half an event, with another one on the same line: {_text(line)}"
+        return f"holds something else beside an event: {_text(line)}"
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -316,7 +321,7 @@ def _check_end(event: dict[str, Any]) -> None:
     _whole("epoch", event["epoch"])
 
 
-CHECKS: Mapping[str, Callable[[dict[str, Any]], None]] = {
+CHECKS: Mapping[str, Check] = {
     "trial": _check_trial,
     "epoch": _check_epoch,
     "curve": _check_curve,

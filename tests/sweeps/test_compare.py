@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from linearizer_core.experiment.journal import Journal, TrialIdentity
+from sweeps.record.writers import only_launch
 
 Cli = Callable[..., int]
 Record = Any
@@ -48,9 +49,12 @@ def test_two_trials_with_their_difference(run_cli: Cli, trials: Record, capsys: 
 
 
 def test_three_trials_one_of_which_runs(run_cli: Cli, trials: Record, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_cli("compare", "demo/t000-s0", "demo/t001-s0", "runs/demo/t002-s0") == 0
+    with only_launch("demo", trials.paths):
+        assert run_cli("compare", "demo/t000-s0", "demo/t001-s0", "runs/demo/t002-s0") == 0
     found = rows(capsys.readouterr().out)
     assert found["state"] == ["finished", "finished", "running"]
+    assert run_cli("compare", "demo/t000-s0", "demo/t002-s0") == 0
+    assert rows(capsys.readouterr().out)["state"] == ["finished", "interrupted"]
     assert found["model.flow.depth"] == ["2", "4", "8"]
     assert found[FD] == ["10", "8", "–"]
 
