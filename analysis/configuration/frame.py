@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from analysis.configuration.conditions import active_axes
 from analysis.configuration.constraints import Constraint, parse_constraint
 from analysis.record.runs import Record, RecordError, SweepInfo
 from analysis.statistics.intervals import student
@@ -19,8 +20,7 @@ COLUMNS = ["name", "label", "config_hash", "overrides", "trials", "used", "state
 
 def build(record: Record) -> pd.DataFrame:
     """One row a configuration, over its seeds, in the order of ``record.runs``: what ``by_configuration`` describes."""
-    runs, metrics = record.runs, record.metrics
-    groups = runs.groupby(GROUP, sort=False, dropna=False)
+    runs, metrics = _counted_once(record.runs), record.metrics
     members: dict[tuple[Any, ...], list[_Trial]] = {}
     for trial in _trials(runs):
         members.setdefault((trial.sweep, trial.kind, trial.number), []).append(trial)
@@ -33,7 +33,8 @@ def build(record: Record) -> pd.DataFrame:
         taken += used
     frame = pd.DataFrame(rows, columns=[*GROUP, *COLUMNS]).set_index(GROUP)
     frame["seeds"] = frame["seeds"].astype("Int64")
-    frame[record.axes] = groups[record.axes].first()
+    axes = pd.concat([runs[GROUP], active_axes(record, runs)], axis=1)
+    frame[record.axes] = axes.groupby(GROUP, sort=False, dropna=False)[record.axes].first()
     values = runs.loc[taken].groupby(GROUP, sort=False, dropna=False)[metrics]
     # A seed without a value leaves its configuration without one: a mean of the others would flatter it.
     with np.errstate(invalid="ignore"):
@@ -45,6 +46,19 @@ def build(record: Record) -> pd.DataFrame:
     if any(sweep.constraints for sweep in record.sweeps):
         frame["broken"] = [_broken(record, row) for _, row in frame.iterrows()]
     return frame
+
+
+def _counted_once(runs: pd.DataFrame) -> pd.DataFrame:
+    """The trials without those that repeat another of the search, each under the number that its point had first.
+
+    A sampler that draws a point again makes no further configuration, whether its trials ran or were taken over.
+    """
+    repeats = runs["duplicate_of"].notna() & (runs["kind"] == "search")
+    if not repeats.any():
+        return runs
+    searched = runs["kind"] == "search"
+    first = runs[searched].groupby(["sweep", "config_hash"], observed=True)["number"].transform("first")
+    return runs.assign(number=runs["number"].mask(searched, first))[~repeats]
 
 
 class _Trial(NamedTuple):
@@ -71,25 +85,35 @@ def _trials(runs: pd.DataFrame) -> Iterator[_Trial]:
 def _state(sweep: SweepInfo, group: Sequence[_Trial]) -> tuple[dict[str, Any], list[Any]]:
     """A configuration without its values, and the rows of the trials that its values come from."""
     first = group[0]
-    expected = {"search": sweep.seeds, "confirm": sweep.confirm_seeds}.get(first.kind, len(group))
-    chosen = [trial for trial in group if trial.state != "failed"]
+    expected = {"search": sweep.seeds, "confirm": sweep.confirm_seeds, "control": sweep.seeds}.get(first.kind, 1)
+    whole = max(expected, len(group))
+    left = [trial for trial in group if trial.state != "failed"]
     finished = [trial for trial in group if trial.state == "finished"]
     stopped = [trial for trial in group if trial.state == "stopped"]
-    if len(finished) == max(expected, len(group)):
+    chosen = finished or _furthest(left)
+    if len(finished) == whole:
         state, words = "finished", "finished"
-    elif not chosen:
+    elif not left:
         state, words = "failed", "failed"
-    elif stopped:
-        state, words = "stopped", f"stopped @ {_epochs(stopped)}"
-    elif finished:
-        state, words, chosen = "unfinished", f"{len(finished)} of {expected} finished", finished
     else:
-        state, words = "unfinished", f"{'/'.join(sorted({t.state for t in chosen}))} @ {_epochs(chosen)}"
+        state = "stopped" if stopped else "unfinished"
+        told = [f"{len(finished)} of {whole} finished"] if finished else []
+        if stopped:
+            told.append(f"{f'{len(stopped)} ' if finished else ''}stopped @ {_epochs(stopped)}")
+        elif not finished:
+            told.append(f"{'/'.join(sorted({t.state for t in left}))} @ {_epochs(left)}")
+        words = ", ".join(told)
     row = {name: getattr(first, name) for name in [*GROUP, "label", "config_hash", "overrides"]}
     row |= {"name": _name(group), "trials": tuple(trial.trial for trial in group), "state": state, "words": words}
     seeds = None if first.kind == "reference" else len(chosen)
     row |= {"broken": "", "seeds": seeds, "used": tuple(trial.trial for trial in chosen)}
     return row, [trial.index for trial in chosen]
+
+
+def _furthest(group: Sequence[_Trial]) -> list[_Trial]:
+    """The trials that came furthest: values of different epochs are not one number."""
+    epochs = [-1 if pd.isna(trial.epoch) else int(trial.epoch) for trial in group]
+    return [trial for trial, epoch in zip(group, epochs, strict=True) if epoch == max(epochs)]
 
 
 def _epochs(group: Sequence[_Trial]) -> str:

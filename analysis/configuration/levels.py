@@ -21,9 +21,9 @@ Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 def categories(record: Record, axis: str, values: pd.Series[Any]) -> pd.Series[Any]:
     """``values`` of an axis as an ordered category: themselves, or bins where they are too many to compare.
 
-    Whole numbers and the members of a list stay as they are up to eight of them (five, where they were drawn
-    from a logarithmic range); other numbers go to at most five bins, equally wide in the logarithm where the
-    range is logarithmic, otherwise equally full. A bin has its lower end in it, the last one both.
+    What the spec lists stays as it is. So do whole numbers, and those of a range with steps, up to eight of them
+    (five, where they were drawn from a logarithmic range); other numbers go to at most five bins, equally wide in the
+    logarithm where the range is logarithmic, otherwise equally full. A bin has its lower end in it, the last one both.
     """
     dimensions = [sweep.dimension(axis) for sweep in record.sweeps]
     listed = _listed(record, axis)
@@ -31,12 +31,15 @@ def categories(record: Record, axis: str, values: pd.Series[Any]) -> pd.Series[A
     present = values.dropna()
     distinct = distinct_values(record, axis, values)
     few = MOST_BINS if logarithmic and not listed else MOST_VALUES
-    exact = bool(listed) or pd.api.types.is_integer_dtype(values)
-    if is_number(values) and distinct and (len(distinct) > few or not exact):
+    stepped = any(dimension.get("step") for dimension in dimensions)
+    exact = bool(listed) or stepped or pd.api.types.is_integer_dtype(values)
+    # Numbers that differ by rounding alone are one value.
+    labels = list(dict.fromkeys(map(word, distinct)))
+    others = set(labels) - set(map(word, listed))
+    if is_number(values) and others and (len(labels) > few or not exact):
         codes, labels = _bins(present, logarithmic)
     else:
-        codes = [distinct.index(value) for value in present]
-        labels = [word(value) for value in distinct]
+        codes = [labels.index(word(value)) for value in present]
     named = pd.Series([labels[code] for code in codes], index=present.index, dtype="object")
     words = named.reindex(values.index, fill_value=MISSING)
     seen = set(words)
@@ -46,8 +49,10 @@ def categories(record: Record, axis: str, values: pd.Series[Any]) -> pd.Series[A
 
 def distinct_values(record: Record, axis: str, values: pd.Series[Any]) -> list[Any]:
     """What an axis takes, in the order of the spec's list where there is one, otherwise sorted."""
-    listed = _listed(record, axis)
-    return sorted(values.dropna().unique(), key=lambda v: (listed.index(v) if v in listed else -1, v))
+    places: dict[str, int] = {}
+    for place, value in enumerate(_listed(record, axis)):
+        places.setdefault(word(value), place)
+    return sorted(values.dropna().unique(), key=lambda value: (places.get(word(value), -1), value))
 
 
 def _listed(record: Record, axis: str) -> list[Any]:

@@ -14,10 +14,11 @@ from analysis.configuration.configurations import Configurations
 from analysis.configuration.levels import plain
 from analysis.record.runs import Direction, Record
 from analysis.render.cells import Cell
-from analysis.statistics.intervals import LEVEL, METHODS, Method, estimate
+from analysis.statistics.intervals import BOOTSTRAP_FROM, LEVEL, METHODS, TOO_FEW, Method, estimate
 from analysis.statistics.tests import Comparison, compare, holm
 
 SAME = "≈"
+UNTESTED = "?"
 KEY = ["sweep", "trial"]
 
 
@@ -40,15 +41,22 @@ class Group:
 class Replicates:
     """Groups by the key of their cell.
 
-    ``unit`` is what varies within a group: ``seeds``, each the mean of the cell's configurations, where every cell
-    has the same ones, otherwise ``configurations``, each the mean of its seeds. ``paired``: whether the replicates of
-    two groups belong together, by seed or by the values of all other axes.
+    ``unit`` is what varies within a group: ``seeds`` where every cell is one configuration, otherwise
+    ``configurations``, each the mean of its seeds, which are no observations of their own: configurations differ by
+    more than seeds do. ``paired``: whether the replicates of two groups belong together, by seed or by the values of
+    all other axes.
     """
 
     groups: dict[Hashable, Group]
     unit: str
     paired: bool
-    configurations: int
+
+    @property
+    def test(self) -> str:
+        """How two groups are compared, in words."""
+        if not self.paired:
+            return "Welch's t"
+        return "paired t over " + ("common seeds" if self.unit == "seeds" else "configurations alike in all other axes")
 
     def comparison(self, a: Hashable, b: Hashable) -> Comparison:
         """The first group against the second, over what both have where replicates are paired."""
@@ -114,27 +122,23 @@ class Replicates:
         cells[top] = replace(cells[top], bold=True)
         tested = [key for key, group in self.groups.items() if len(group.values)]
         compared = self.against(top, tested, chosen_among=len(tested))
-        for key, p in compared.adjusted.items():
-            if p >= LEVEL:
-                cells[key] = replace(cells[key], marker=f"{SAME} {cells[key].marker}".rstrip())
+        for key in compared.adjusted:
+            cells[key] = replace(cells[key], marker=f"{compared.mark(key)} {cells[key].marker}".strip())
         return cells, [*notes, *compared.notes(self, len(cells))]
 
     def _unit_notes(self, method: Method, cells: Sequence[Cell]) -> list[str]:
         """What intervals and the numbers in brackets are of."""
-        notes = [f"In brackets: how many {self.unit} a mean is of{self._each()}."]
+        notes = [f"In brackets: how many {self.unit} a mean is of."]
         if any(cell.half_width is not None or cell.interval is not None for cell in cells):
             sign = "±: half width of the" if method == "t" else "[low, high]:"
             notes.insert(0, f"{sign} 95 % confidence interval over {self.unit} ({METHODS[method]}).")
+        if method == "bootstrap" and any(1 < (cell.count or 0) < BOOTSTRAP_FROM for cell in cells):
+            notes.append(TOO_FEW)
         if any(cell.incomplete and not cell.missing for cell in cells):
             notes.append("n/m: n of m are there, and the mean is of those.")
         if any("†" in cell.marker for cell in cells):
             notes.append("†: with values of the last evaluation before an early stop.")
         return notes
-
-    def _each(self) -> str:
-        if self.unit == "seeds" and self.configurations > 1:
-            return f", each over the same {self.configurations} configurations in every cell"
-        return ""
 
 
 @dataclass(frozen=True)
@@ -145,26 +149,57 @@ class Compared:
     adjusted: Mapping[Hashable, float]
     family: int
 
+    def mark(self, key: Hashable) -> str:
+        """What stands behind a group: whether it cannot be told from the reference, or could not be tested."""
+        if not self.family:
+            return ""  # which is said of all of them
+        p = self.adjusted[key]
+        return UNTESTED if math.isnan(p) else SAME if p >= LEVEL else ""
+
+    def untested(self, replicates: Replicates) -> list[str]:
+        """What the mark of groups that were not tested means, where there are any."""
+        if not self.family or not any(map(math.isnan, self.adjusted.values())):
+            return []
+        what = "in common with it" if replicates.paired else "in one of the two"
+        return [f"{UNTESTED}: not tested: fewer than two {replicates.unit} {what}."]
+
     def notes(self, replicates: Replicates, cells: int) -> list[str]:
-        """Bold and the mark in words."""
+        """Bold and the marks in words."""
         if not self.family:
             few = f" No tests: a cell has too few {replicates.unit}." if cells > 1 else ""
             return [f"Bold: the best mean.{few}"]
-        test = f"paired t over common {replicates.unit}" if replicates.paired else "Welch's t"
         return [
-            f"Bold: the best mean. {SAME}: not significantly different from it ({test}, p ≥ {LEVEL:g} after Holm's "
-            f"correction for all pairs of cells, {self.family}, since the best is chosen among them)."
+            f"Bold: the best mean. {SAME}: not significantly different from it ({replicates.test}, p ≥ {LEVEL:g} "
+            f"after Holm's correction for all pairs of cells, {self.family}, since the best is chosen among them).",
+            *self.untested(replicates),
         ]
 
 
 def population(configurations: Configurations, metric: str, unequal: bool = False) -> pd.DataFrame:
     """The search's configurations; ``counts`` says which have a part in means.
 
-    Those that finished with a finite value do, with ``unequal`` also those that were stopped early.
+    Those that finished with a finite value do, with ``unequal`` also those that were stopped early. One whose trials
+    were taken over from another sweep of the record stands there alone: a trial counts once.
     """
     frame = configurations.of_kinds(["search"])
     states = ["finished", "stopped"] if unequal else ["finished"]
-    return frame.assign(counts=frame["state"].isin(states) & np.isfinite(frame[metric].astype("float64")))
+    frame = frame.assign(counts=frame["state"].isin(states) & np.isfinite(frame[metric].astype("float64")))
+    return frame[~_taken_over(configurations.record, frame)]
+
+
+def _taken_over(record: Record, frame: pd.DataFrame) -> pd.Series[Any]:
+    """Which configurations have a trial that counts in another sweep of the record, from which it was taken over."""
+    runs = record.runs[record.runs["reused_from"].notna()]
+    sources = dict(zip(zip(runs["sweep"], runs["trial"], strict=True), runs["reused_from"], strict=True))
+    counted = frame[frame["counts"]]
+    known = {
+        f"{sweep}/{trial}" for sweep, used in zip(counted["sweep"], counted["used"], strict=True) for trial in used
+    }
+    found = [
+        any(sources.get((sweep, trial)) in known for trial in used)
+        for sweep, used in zip(frame["sweep"], frame["used"], strict=True)
+    ]
+    return pd.Series(found, frame.index, dtype="bool")
 
 
 def seed_values(record: Record, frame: pd.DataFrame, metric: str, unequal: bool) -> dict[Any, dict[int, float]]:
@@ -174,7 +209,7 @@ def seed_values(record: Record, frame: pd.DataFrame, metric: str, unequal: bool)
     keys, points = (zip(*(runs[name].tolist() for name in names), strict=True) for names in (KEY, ["seed", metric]))
     known = dict(zip(keys, points, strict=True))
     found = {}
-    for index, sweep, trials in zip(frame.index, frame["sweep"].tolist(), frame["trials"], strict=True):
+    for index, sweep, trials in zip(frame.index, frame["sweep"].tolist(), frame["used"], strict=True):
         values = dict(known[sweep, trial] for trial in trials if (sweep, trial) in known)
         # A seed without a value leaves its configuration without one: a mean of the others would flatter it.
         found[index] = values if all(map(math.isfinite, values.values())) else {}
@@ -195,11 +230,11 @@ def replicates(
     alike = bool(shared) and len(set(shared)) == len(shared)
     single = all(len(indices) == 1 for indices in members.values())
     most_seeds = max((record.sweep(name).seeds for name in frame["sweep"]), default=1)
-    if (alike or single) and most_seeds > 1:
+    if single and most_seeds > 1:
         groups = {key: _over_seeds(record, frame.loc[found], values) for key, found in members.items()}
-        return Replicates(groups, "seeds", True, len(shared) if alike else 1)
+        return Replicates(groups, "seeds", True)
     groups = {key: _over_configurations(frame.loc[found], values, points, alike) for key, found in members.items()}
-    return Replicates(groups, "configurations", alike, len(shared) if alike else 1)
+    return Replicates(groups, "configurations", alike)
 
 
 def _points(record: Record, frame: pd.DataFrame, axes: Sequence[str]) -> dict[Any, tuple[Any, ...]]:
@@ -212,13 +247,11 @@ def _points(record: Record, frame: pd.DataFrame, axes: Sequence[str]) -> dict[An
 
 
 def _over_seeds(record: Record, rows: pd.DataFrame, values: Mapping[Any, Mapping[int, float]]) -> Group:
-    """Each seed's mean over the configurations of a cell, of the seeds that all of them have."""
-    expected = max(max(record.sweep(row["sweep"]).seeds, len(row["trials"])) for _, row in rows.iterrows())
-    first, *others = (values[index] for index in rows.index)
-    common = [seed for seed in first if all(seed in other for other in others)]
-    means = [np.mean([values[index][seed] for index in rows.index]) for seed in common]
-    found = pd.Series(means, pd.Index(common, dtype="int64"), dtype="float64")
-    return Group(found, expected, _reason(rows) if found.empty else "", bool((rows["state"] == "stopped").any()))
+    """The value of a cell's only configuration at each of its seeds."""
+    (index,) = rows.index
+    expected = max(record.sweep(rows["sweep"][index]).seeds, len(rows["trials"][index]))
+    found = pd.Series(values[index], dtype="float64")
+    return Group(found, expected, _reason(rows) if found.empty else "", rows["state"][index] == "stopped")
 
 
 def _over_configurations(

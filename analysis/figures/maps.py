@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number
 from analysis.configuration.objective import first_objective
+from analysis.configuration.replicates import SAME, UNTESTED
 from analysis.configuration.words import short_names
 from analysis.figures import style
 from analysis.figures.drawing import (
@@ -107,7 +108,8 @@ def heat_map(
     """The mean of a metric for each pair of values of two axes: ``analysis.pivot`` as a picture.
 
     Depth across and rank upwards by default. The best pair is framed, ``≈`` marks what is not significantly
-    different from it, hatched pairs have no value. Raises ``RecordError`` as ``pivot`` does.
+    different from it, ``?`` what could not be tested, hatched pairs have no value. Raises ``RecordError`` as ``pivot``
+    does.
 
     >>> import analysis
     >>> figure = analysis.heat_map(analysis.example())
@@ -144,7 +146,7 @@ def heat_map(
                 colour = colormap(norm(float(str(cell.value))))
                 box = Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=0.6)
                 digits = column.digits(cell)
-                words = f"{digits.value}{' ≈' if '≈' in cell.marker else ''}"
+                words = " ".join([digits.value, *(mark for mark in (SAME, UNTESTED) if mark in cell.marker)])
                 if len(digits.spread) == 1 and len(columns) <= MOST_SPREADS:
                     words += f"\n± {digits.spread[0]}"
                 look = {"color": style.ink_on(colour), "weight": "bold" if cell.bold else "normal"}

@@ -231,13 +231,16 @@ def _in_order(names: Mapping[str, Any], axes: Sequence[str]) -> list[str]:
 
 
 def _duplicates(trials: Sequence[Trial], states: Sequence[str]) -> list[str | None]:
-    """For each trial, the one of its kind whose configuration and seed it repeats: a finished one, or the first."""
-    firsts: dict[tuple[Any, ...], tuple[bool, str]] = {}
+    """For each trial, the one of its kind whose configuration and seed it repeats.
+
+    That is one that finished here, otherwise one that was taken over, that was stopped, or the first.
+    """
+    firsts: dict[tuple[Any, ...], tuple[int, str]] = {}
     keys = [(trial.kind, trial.config_hash, trial.seed) for trial in trials]
     for key, trial, state in zip(keys, trials, states, strict=True):
-        done = state == "finished" and trial.reused_from is None
-        if key not in firsts or (done and not firsts[key][0]):
-            firsts[key] = done, trial.trial
+        came = 3 if state == "finished" and trial.reused_from is None else {"finished": 2, "stopped": 1}.get(state, 0)
+        if key not in firsts or came > firsts[key][0]:
+            firsts[key] = came, trial.trial
     # References have no seed: nothing that could be drawn twice.
     found = [firsts[key][1] if key[-1] is not None else trial.trial for key, trial in zip(keys, trials, strict=True)]
     return [None if first == trial.trial else first for first, trial in zip(found, trials, strict=True)]

@@ -53,7 +53,8 @@ def list_of_figures(record: Recorded, metric: str | None = None, *, unequal: boo
         (
             "heat-map",
             f"{key} over two axes",
-            "Means of the pairs. The best one is framed; ≈: not significantly different from it. Hatched: no value.",
+            "Means of the pairs. The best one is framed; ≈: not significantly different from it; ?: not tested. "
+            "Hatched: no value.",
             lambda: heat_map(configurations, metric=metric, unequal=unequal),
         ),
         (

@@ -44,8 +44,9 @@ def two_way_anova(
     """The two-way analysis of variance of values (…, observations) over two factors (observations).
 
     ``categorical`` compares the levels of the factors, ``linear`` fits a slope for each and one for their product.
-    Unbalanced designs are taken as they are: sums of squares are of type II. Raises ``ValueError`` for values that
-    are not finite, a factor with one level, and where no observation is left to estimate the error from.
+    Unbalanced designs are taken as they are: sums of squares are of type II, by the least squares of statsmodels.
+    Raises ``ValueError`` for values that are not finite, a factor with one level, and where no observation is left to
+    estimate the error from.
     """
     y = np.asarray(values, dtype=np.float64)
     if not np.isfinite(y).all():
@@ -81,10 +82,11 @@ def _columns(factor: np.ndarray[Any, Any], kind: Kind) -> Array:
 
 def _left_over(y: Array, *blocks: Array) -> tuple[Array, int]:
     """The sum of squares that a linear model leaves over, and its rank."""
-    left, sizes, _ = np.linalg.svd(np.hstack(blocks), full_matrices=False)
-    rank = int((sizes > sizes[0] * 1e-10).sum())
-    basis = left[:, :rank]
-    return np.square(y - (y @ basis) @ basis.T).sum(axis=-1), rank
+    from statsmodels.regression.linear_model import OLS
+
+    design = np.hstack(blocks)
+    fits = [OLS(row, design).fit() for row in y.reshape(-1, y.shape[-1])]
+    return np.array([fit.ssr for fit in fits]).reshape(y.shape[:-1]), int(fits[0].model.rank)
 
 
 def _effect(squares: Array, freedom: int, rest: Array, rest_freedom: int) -> Effect:

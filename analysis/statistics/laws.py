@@ -12,7 +12,6 @@ from analysis.statistics.intervals import LEVEL, Array
 
 EXPONENTS = np.linspace(-2.0, 6.0, 801)
 """Of the power law, that are tried."""
-RESAMPLES = 1000
 FEWEST = 4
 """Levels from which on a law of three parameters has something to be wrong about."""
 POOR = 0.5
@@ -22,6 +21,8 @@ POOR = 0.5
 @dataclass(frozen=True)
 class Law:
     """A fitted law with 95 % intervals, the share R² of the variance that it explains, and what speaks against it.
+
+    An end of an interval that nothing bounds is infinite; without a value to spare for the error both ends are NaN.
 
     ``power``: y = a x^-b + c. ``logarithm``: y = a + b log₂ x; its ``c`` is None.
     """
@@ -49,28 +50,33 @@ class Law:
         return np.asarray(self.a * np.power(x, -self.b) + self.c)
 
 
-def fit_power_law(x: Array, y: Array, resamples: int = RESAMPLES) -> Law:
+def fit_power_law(x: Array, y: Array) -> Law:
     """Least squares of y = a x^-b + c over positive ``x``, exponents b from -2 to 6.
 
     For each b the law is linear, so that the best is found over all b at once, then between its neighbours. The
-    intervals are of a bootstrap: of the replicates within each x where every x has two or more, otherwise of the
-    residuals. Raises ``ValueError`` for fewer than three different ``x``.
+    intervals hold what an F test of the least squares at that b, or c, against the best of all does not reject (Bates
+    and Watts, 1988, section 6.1): they cover what they say from four values on, and are as long as few values are.
+    Raises ``ValueError`` for fewer than three different ``x``.
+
+    >>> law = fit_power_law(np.array([1.0, 2.0, 4.0, 8.0, 16.0]), np.array([9.1, 5.0, 2.9, 2.1, 1.5]))
+    >>> round(law.b, 2), law.b_interval[0] < law.b < law.b_interval[1]
+    (1.0, True)
     """
     x, y = _checked(x, y, 3)
     scale = float(np.exp(np.log(x).mean()))
     z = x / scale
     terms = _terms(z, EXPONENTS)
-    exponent = _refined(z, y, float(EXPONENTS[int(np.argmax(_explained(terms, y[:, None])))]))
+    explained = _explained(terms, y[:, None])[:, 0]
+    exponent = _refined(z, y, float(EXPONENTS[int(np.argmax(explained))]))
     (term,) = _terms(z, np.array([exponent]))
     a, c = (float(value) for value in _coefficients(term, y))
     fitted = a * term + c
-    drawn = _resampled(x, y, fitted, resamples, np.random.default_rng(0))
-    places = np.argmax(_explained(terms, drawn), axis=0)
-    exponents = EXPONENTS[places]
-    floors = _natural(*_coefficients(terms[places], drawn.T), exponents)[1]
-    b_interval, c_interval = _percentiles(exponents), _percentiles(floors)
+    left = np.maximum(np.square(y - y.mean()).sum() - explained, 0.0)
+    b_interval, c_interval = _not_rejected(z, y, float(np.square(y - fitted).sum()), left, exponent)
     doubts = _doubts(x, y, fitted, 3)
-    if b_interval[0] <= 0 <= b_interval[1]:
+    if np.isnan(b_interval[0]):
+        doubts.append(f"{len(y)} values leave none to tell an error by")
+    elif b_interval[0] <= 0 <= b_interval[1]:
         doubts.append(f"the interval of b, {b_interval[0]:.2g} to {b_interval[1]:.2g}, covers 0")
     if min(exponent - EXPONENTS[0], EXPONENTS[-1] - exponent) < 1e-3:
         doubts.append("b is at the edge of what was tried")
@@ -153,25 +159,36 @@ def _natural(slope: Any, constant: Any, b: Any) -> tuple[Any, Any]:
     return -share, constant + share
 
 
-def _resampled(x: Array, y: Array, fitted: Array, draws: int, rng: np.random.Generator) -> Array:
-    """Bootstrapped y, one draw a column."""
-    drawn = np.empty((len(y), draws))
-    groups = [np.flatnonzero(x == value) for value in np.unique(x)]
-    if min(map(len, groups)) > 1:
-        for places in groups:
-            drawn[places] = y[places[rng.integers(len(places), size=(len(places), draws))]]
-        return drawn
-    # Residuals are smaller than errors: the fit has used up three of their degrees of freedom.
-    residuals = (y - fitted) * np.sqrt(len(y) / max(len(y) - 3, 1))
-    return np.asarray(fitted[:, None] + residuals[rng.integers(len(y), size=(len(y), draws))])
+def _not_rejected(
+    z: Array, y: Array, least: float, left: Array, exponent: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The intervals of b and c at ``LEVEL``; ``left`` is what each of ``EXPONENTS`` leaves of the sum of squares."""
+    freedom = len(y) - 3
+    if freedom < 1:
+        return (np.nan, np.nan), (np.nan, np.nan)
+    most = least * (1 + stats.f.ppf(1 - LEVEL, 1, freedom) / freedom)
+    kept = np.flatnonzero(left <= most)
+    if not len(kept):  # between two of the exponents
+        step = EXPONENTS[1] - EXPONENTS[0]
+        kept = np.flatnonzero(np.abs(EXPONENTS - exponent) <= step)
+    low = -np.inf if kept[0] == 0 else _crossing(left, kept[0] - 1, kept[0], most)
+    high = np.inf if kept[-1] == len(EXPONENTS) - 1 else _crossing(left, kept[-1] + 1, kept[-1], most)
+    b_interval = (min(low, exponent), max(high, exponent))
+    if b_interval[0] <= 0 <= b_interval[1] or not np.isfinite(b_interval).all():
+        return b_interval, (-np.inf, np.inf)  # where x^-b is constant, c can be anything
+    # At each b that is kept, c is that of a line: what it may be off by is what is left to ``most``.
+    shape = np.power(z, -EXPONENTS[kept][:, None])
+    _, floor = _coefficients(shape, y)
+    mean, spread = shape.mean(axis=1), np.square(shape - shape.mean(axis=1, keepdims=True)).sum(axis=1)
+    reach = np.sqrt(np.maximum(most - left[kept], 0.0) * (1 / len(y) + np.square(mean) / spread))
+    return b_interval, (float((floor - reach).min()), float((floor + reach).max()))
 
 
-def _percentiles(values: Array) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return float("nan"), float("nan")
-    low, high = np.quantile(finite, [LEVEL / 2, 1 - LEVEL / 2])
-    return float(low), float(high)
+def _crossing(left: Array, outside: int, inside: int, most: float) -> float:
+    """Where what is left crosses ``most`` between two neighbouring exponents, on a straight line."""
+    gap = left[outside] - left[inside]
+    share = min(max((most - left[inside]) / gap, 0.0), 1.0) if gap > 0 else 0.0
+    return float(EXPONENTS[inside] + share * (EXPONENTS[outside] - EXPONENTS[inside]))
 
 
 def _r2(y: Array, fitted: Array) -> float:

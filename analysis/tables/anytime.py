@@ -206,7 +206,8 @@ def _cell(values: Sequence[Any]) -> Cell:
         return Cell(count=0, of=len(values))
     found = estimate(there)
     half_width = None if found.low is None or found.high is None else (found.high - found.low) / 2
-    return Cell(found.mean, half_width, len(there), of=len(values))
+    # Those that got there are the better ones: an interval over them would be of nothing that was asked.
+    return Cell(found.mean, half_width if len(there) == len(values) else None, len(there), of=len(values))
 
 
 def _tests(groups: Sequence[Sequence[float]]) -> list[float]:

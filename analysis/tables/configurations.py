@@ -16,8 +16,8 @@ from analysis.configuration.words import short_names
 from analysis.record.runs import Record, natural
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
-from analysis.statistics.intervals import METHODS, Method
-from analysis.tables.layout import BLOCKS, QUALITY, estimated, failure_notes, header, python_value
+from analysis.statistics.intervals import BOOTSTRAP_FROM, METHODS, TOO_FEW, Method
+from analysis.tables.layout import BLOCKS, QUALITY, estimated, failure_notes, header, python_value, repeat_notes
 
 
 def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci: Method = "t") -> Table:
@@ -41,7 +41,18 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
     top = configurations.best
     identity = _identity_columns(record, frame)
     rows = []
-    used = ["sweep", "trials", "used", "kind", "state", "broken", *identity, *shown, *(f"{m} ci95" for m in shown)]
+    used = [
+        "sweep",
+        "trials",
+        "used",
+        "kind",
+        "state",
+        "words",
+        "broken",
+        *identity,
+        *shown,
+        *(f"{m} ci95" for m in shown),
+    ]
     found = {name: frame[name].tolist() for name in used}
     for values in zip(*found.values(), strict=True):
         row = dict(zip(found, values, strict=True))
@@ -110,7 +121,8 @@ def _only_quality(metrics: Sequence[str]) -> str:
 def _marker(row: Mapping[Any, Any]) -> str:
     if row["state"] == "finished":
         return "§" if row["broken"] else ""
-    return {"stopped": "†", "unfinished": "‡"}[row["state"]]
+    # Where some seeds have finished, the values are theirs.
+    return "†" if row["words"].startswith("stopped") else "‡"
 
 
 def _notes(
@@ -122,13 +134,16 @@ def _notes(
     if any(cell.half_width is not None or cell.interval is not None for row in rows for cell in row.cells):
         sign = "±: half width of the" if ci == "t" else "[low, high]:"
         notes.append(f"{sign} 95 % confidence interval over seeds ({METHODS[ci]}).")
-    if (frame["state"] == "stopped").any():
+    if ci == "bootstrap" and frame["seeds"].between(2, BOOTSTRAP_FROM - 1).any():
+        notes.append(TOO_FEW)
+    markers = {row.marker for row in rows}
+    if "†" in markers:
         notes.append("† stopped early: values are of its last evaluation, not comparable with finished ones.")
-    if (frame["state"] == "unfinished").any():
+    if "‡" in markers:
         notes.append("‡ not finished at every seed: values are of the seeds, or epochs, that there are.")
     if (frame["broken"] != "").any():
         notes.append(f"§ breaks a constraint: {', '.join(sorted(set(frame['broken']) - {''}))}.")
     odd = frame.loc[frame["rank"] == 2, "name"]
     if not odd.empty:
         notes.append(f"Finished without a finite {key}: {', '.join(odd)}.")
-    return notes + failure_notes(record)
+    return notes + repeat_notes(record) + failure_notes(record)

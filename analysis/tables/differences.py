@@ -30,7 +30,7 @@ def difference_cells(compared: Compared, key: Hashable) -> list[Cell]:
         return [Cell("")] * 6
     adjusted = compared.adjusted[key]
     return [
-        Cell(found.difference, found.half_width, found.n, marker=SAME if adjusted >= LEVEL else ""),
+        Cell(found.difference, found.half_width, found.n, marker=compared.mark(key)),
         Cell(None if math.isnan(adjusted) else adjusted),
         Cell(found.p),
         Cell(found.wilcoxon),
@@ -43,11 +43,11 @@ def tests_in_words(compared: Replicates, found: Compared, chosen: bool) -> list[
     """What the columns of a comparison are, and for how many p is corrected."""
     if not found.family:
         return [f"No tests: fewer than two {compared.unit}."]
-    test = f"paired t over common {compared.unit}" if compared.paired else "Welch's t"
     why = " and all other pairs, since the reference is chosen by its value" if chosen else ""
     return [
-        f"p: {test}, two-sided; Holm: corrected for {found.family} comparisons, those shown{why}; "
+        f"p: {compared.test}, two-sided; Holm: corrected for {found.family} comparisons, those shown{why}; "
         f"{SAME}: p ≥ {LEVEL:g}.",
+        *found.untested(compared),
         f"Wilcoxon: signed ranks, from {WILCOXON_FROM} pairs on. d_z: mean difference over its standard deviation; "
         "Hedges g: over the pooled one. In brackets: how many replicates.",
     ]

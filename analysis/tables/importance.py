@@ -20,7 +20,7 @@ from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Row
 from analysis.render.table import Table
 from analysis.statistics.agreement import rank_agreement
-from analysis.statistics.intervals import LEVEL, Array
+from analysis.statistics.intervals import Array
 
 if TYPE_CHECKING:
     import optuna
@@ -35,6 +35,8 @@ TOP_COUNT = 5
 TREES = 16
 DEPTH = 8
 """Of fANOVA's trees: the time goes with the square of their leaves, and deeper ones tell single values apart."""
+
+WHY_NONE = "a bootstrap repeats configurations, which raises what is explained, and need not hold the share"
 
 Point = Mapping[str, Any]
 Draw = tuple[list[Point], list[float]]
@@ -122,10 +124,13 @@ def importance(record: Recorded, metric: str | None = None, *, resamples: int = 
     """Each axis's share of the importance for a metric, by PED-ANOVA and by fANOVA, the most important first.
 
     PED-ANOVA (Watanabe et al., 2023) asks what sets the best tenth apart, fANOVA (Hutter et al., 2014) what explains
-    the variance. Intervals, and the agreement of the rankings in the notes, are over seeds where the configurations
-    have three or more, otherwise over ``resamples`` bootstraps of the configurations. ``metric`` is the first
-    objective by default. Raises ``RecordError`` for an unknown metric, one of which neither more nor less is better,
-    fewer than ten configurations with a value, one value of them all, and for unequal training, unless ``unequal``.
+    the variance, both of the configurations' means over seeds. An axis that only some configurations have is not told.
+    How far the rankings agree is in the notes: over seeds where the configurations have three or more, otherwise over
+    ``resamples`` bootstraps of the configurations. There is no interval: configurations that are drawn again stand
+    twice in a bootstrap, which by itself raises what trees explain, so that it need not hold the share of the whole.
+    ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown metric, one of which neither
+    more nor less is better, fewer than ten configurations with a value, one value of them all, no axis that all
+    configurations have, and for unequal training, unless ``unequal``.
 
     >>> import analysis
     >>> table = analysis.importance(analysis.example(), resamples=3)
@@ -149,7 +154,11 @@ def importance(record: Recorded, metric: str | None = None, *, resamples: int = 
     means = frame[key].to_numpy(dtype=np.float64)
     if np.ptp(means) == 0:
         raise RecordError(f"{record.names}: {key} is {means[0]:g} for every configuration: no axis matters to it")
-    axes = [axis for axis in record.axes if any(axis in point for point in points)]
+    axes = [axis for axis in record.axes if all(axis in point for point in points)]
+    partly = [axis for axis in record.axes if axis not in axes and any(axis in point for point in points)]
+    if not axes:
+        raise RecordError(f"{record.names}: no axis is there for every configuration: {', '.join(partly)}")
+    points = [{axis: point[axis] for axis in axes} for point in points]
     draws, unit = _draws(record, frame, key, points, means, resamples, unequal)
     told: dict[str, tuple[Array, Array]] = {}
     for name, make in _evaluators(len(frame)).items():
@@ -157,15 +166,14 @@ def importance(record: Recorded, metric: str | None = None, *, resamples: int = 
         again = [shares(study_of(some, values, record, direction), make()) for some, values in draws]
         told[name] = _row(whole, axes), np.array([_row(found, axes) for found in again])
     order = np.argsort(-np.sum([share for share, _ in told.values()], axis=0), kind="stable")
-    short = short_names(axes)
-    rows = []
-    for place in order:
-        cells = [Cell(short[axes[place]])]
-        for share, redrawn in told.values():
-            low, high = np.nanquantile(redrawn[:, place], [LEVEL / 2, 1 - LEVEL / 2])
-            cells.append(Cell(float(share[place]), interval=(float(low), float(high))))
-        rows.append(Row(tuple(cells)))
-    notes = [f"Shares of 1, of {len(frame)} configurations. [low, high]: 95 % of {len(draws)} {unit}."]
+    short = short_names(record.axes)
+    rows = [
+        Row((Cell(short[axes[place]]), *(Cell(float(share[place])) for share, _ in told.values()))) for place in order
+    ]
+    rows += [Row((Cell(short[axis]), *(Cell(reason="not told") for _ in told))) for axis in partly]
+    notes = [f"Shares of 1, of {len(frame)} configurations, each the mean of its seeds; without intervals: {WHY_NONE}."]
+    if partly:
+        notes.append(f"Not told: {', '.join(partly)}, which only some of the configurations have.")
     notes += [_agreement(name, redrawn, unit) for name, (_, redrawn) in told.items()]
     return Table(
         name="importance",
@@ -213,6 +221,8 @@ def _told(draws: list[Draw], record: Record, key: str) -> list[Draw]:
 
 def _agreement(name: str, again: Array, unit: str) -> str:
     correlation = rank_agreement(again)
+    if len(again) < 2:
+        return f"{name}: how far its ranking can be relied on is not told: nothing was drawn again."
     if np.isnan(correlation):
         return f"{name}: the rankings of {unit} cannot be compared (one axis, or all shares equal)."
     word = "stable" if correlation >= 0.8 else "unstable: do not rely on the order" if correlation < 0.5 else "fair"

@@ -18,6 +18,7 @@ from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.anova import Anova, Effect, Kind, two_way_anova
 from analysis.statistics.intervals import LEVEL
+from analysis.tables.layout import with_axes
 
 
 def interaction(
@@ -29,7 +30,11 @@ def interaction(
     kind: Kind = "categorical",
     unequal: bool = False,
 ) -> Table:
-    """The effects of two axes on a metric and their interaction, by an analysis of variance over all seeds.
+    """The effects of two axes on a metric and their interaction, by an analysis of variance over configurations.
+
+    A configuration is one observation, the mean of its seeds: seeds repeat it, and configurations differ by more than
+    seeds do. Where every pair of values is one configuration, its seeds are what repeats the pair, and are the
+    observations (``categorical`` only: of slopes, a configuration can be off by itself).
 
     ``kind`` says whether the axes' values (or bins) are compared as they are or fitted by slopes, in the logarithm
     where the spec or the values have them so (``linear``). ``metric`` is the first objective by default. Raises
@@ -51,19 +56,24 @@ def interaction(
     if not unequal:
         check_equal(record, record.runs[record.runs["kind"] == "search"], f"the interaction of {rows} and {cols}")
     frame = population(configurations, key, unequal)
-    frame = frame[frame["counts"] & frame[rows].notna() & frame[cols].notna()]
+    frame, left_out = with_axes(frame[frame["counts"]], [rows, cols])
     if frame.empty:
         raise RecordError(f"{record.names}: no configuration with {rows} and {cols} has a finite {key}")
-    values = seed_values(record, frame, key, unequal)
     factors = [_factor(record, frame, axis, kind) for axis in (rows, cols)]
-    y = np.array([value for index in frame.index for value in values[index].values()])
-    repeats = [len(values[index]) for index in frame.index]
-    first, second = (np.repeat(factor.to_numpy(), repeats) for factor, _ in factors)
+    first, second = (factor.to_numpy() for factor, _ in factors)
+    cells = pd.DataFrame({"a": first, "b": second})
+    values = seed_values(record, frame, key, unequal)
+    alone = kind == "categorical" and not cells.duplicated().any()
+    repeats = [len(values[index]) if alone else 1 for index in frame.index]
+    y = frame[key].to_numpy(dtype=np.float64)
+    if alone:
+        y = np.array([value for index in frame.index for value in values[index].values()])
     try:
-        found = two_way_anova(y, first, second, kind)
+        found = two_way_anova(y, np.repeat(first, repeats), np.repeat(second, repeats), kind)
     except ValueError as error:
         raise RecordError(
-            f"{record.names}: {key} by {rows} and {cols}: {error}; more seeds or levels would help"
+            f"{record.names}: {key} by {rows} and {cols}: {error}; more {'seeds' if alone else 'configurations'} or "
+            "levels would help"
         ) from None
     short = short_names(record.axes)
     names = [words for _, words in factors]
@@ -83,7 +93,7 @@ def interaction(
             Column("partial η²", "partial eta squared", spec=".3f"),
         ),
         rows=tuple(body),
-        notes=tuple(_notes(record, frame, rows, cols, found, len(y), key)),
+        notes=(*_notes(record, frame, rows, cols, found, len(y) if alone else None, key), *left_out),
     )
 
 
@@ -110,20 +120,23 @@ def _row(label: str, effect: Effect, residual: Effect) -> Row:
     return Row(tuple(cells), bold=significant)
 
 
-def _notes(record: Record, frame: pd.DataFrame, rows: str, cols: str, found: Anova, count: int, key: str) -> list[str]:
+def _notes(
+    record: Record, frame: pd.DataFrame, rows: str, cols: str, found: Anova, seeds: int | None, key: str
+) -> list[str]:
+    """What the analysis says; ``seeds`` counts the observations where they are seeds."""
     p = found.interaction.p
-    if p is None:
-        verdict = "The interaction cannot be tested: no cell is left that the main effects do not explain."
+    if p is None or not np.isfinite(p):
+        verdict = "The interaction cannot be tested: nothing is left that the main effects do not explain."
     elif float(p) < LEVEL:
         verdict = f"They act together: the effect of {rows} on {key} depends on {cols} (p = {float(p):.2g})."
     else:
         verdict = f"No interaction is found (p = {float(p):.2g}); that is not proof of none."
     pairs = frame[[rows, cols]].astype("str")
     empty = pairs[rows].nunique() * pairs[cols].nunique() - len(pairs.drop_duplicates())
-    notes = [
-        verdict,
-        f"{count} values of {len(frame)} configurations; sums of squares of type II; bold: p < {LEVEL:g}.",
-    ]
+    what = f"{len(frame)} configurations, each the mean of its seeds, which repeat it and are no values of their own"
+    if seeds is not None:
+        what = f"{seeds} values of {len(frame)} configurations, of which each pair of levels is one, repeated by seeds"
+    notes = [verdict, f"Over {what}. Sums of squares of type II; bold: p < {LEVEL:g}."]
     if empty:
         notes.append(f"{empty} pairs of values have no configuration.")
     others = [axis for axis in record.axes if axis not in (rows, cols)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,7 +14,7 @@ from analysis.configuration.configurations import Configurations
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import population
 from analysis.configuration.words import ARROWS
-from analysis.record.runs import Record
+from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Value
 from analysis.statistics.intervals import Method, estimate
 
@@ -81,11 +81,31 @@ def metric_of(record: Record, metric: str | None) -> str:
     return first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
 
 
-def searched_configurations(configurations: Configurations, metric: str, unequal: bool, *axes: str) -> pd.DataFrame:
-    """``population``, where the axes are known; raises ``RecordError`` otherwise."""
+def searched_configurations(
+    configurations: Configurations, metric: str, unequal: bool, *axes: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """``population`` where all of the axes are there, and what is to be said of the others.
+
+    Raises ``RecordError`` for an unknown axis, and for axes that no configuration has.
+    """
+    record = configurations.record
     for axis in axes:
-        configurations.record.checked(axis, configurations.record.axes, "axis")
-    return population(configurations, metric, unequal)
+        record.checked(axis, record.axes, "axis")
+    frame, left_out = with_axes(population(configurations, metric, unequal), axes)
+    if frame.empty and left_out:
+        raise RecordError(f"{record.names}: no configuration has {' and '.join(axes)}")
+    return frame, left_out
+
+
+def with_axes(frame: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The configurations in which all of the axes take part, and what is to be said of the others."""
+    there = frame[list(axes)].notna().all(axis=1)
+    count = int((~there).sum())
+    names = " or ".join(axis for axis in axes if frame[axis].isna().any())
+    if not count:
+        return frame, []
+    have = "configuration that has" if count == 1 else "configurations that have"
+    return frame[there], [f"Left out: {count} {have} no {names}, whose condition does not hold there."]
 
 
 def population_notes(record: Record, frame: pd.DataFrame) -> list[str]:
@@ -98,4 +118,14 @@ def population_notes(record: Record, frame: pd.DataFrame) -> list[str]:
     odd = int(((frame["state"] == "finished") & ~frame["counts"]).sum())
     if odd:
         notes.append(f"Left out: {odd} finished without a finite value.")
-    return notes + failure_notes(record)
+    return notes + repeat_notes(record) + failure_notes(record)
+
+
+def repeat_notes(record: Record) -> list[str]:
+    """How many trials are of points that a sampler drew again, as a note; none where none is."""
+    repeated = int(((record.runs["kind"] == "search") & record.runs["duplicate_of"].notna()).sum())
+    if not repeated:
+        return []
+    if repeated == 1:
+        return ["1 trial of a point that was drawn again counts once, with the one that it repeats."]
+    return [f"{repeated} trials of points that were drawn again count once, with those that they repeat."]

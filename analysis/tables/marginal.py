@@ -36,7 +36,7 @@ def marginal(
     configurations = Configurations.of(record)
     record = configurations.record
     metric, direction = metric_of(record, metric), better(record, metric_of(record, metric))
-    frame = searched_configurations(configurations, metric, unequal, axis)
+    frame, left_out = searched_configurations(configurations, metric, unequal, axis)
     searched = record.runs[record.runs["kind"] == "search"]
     if not unequal:
         check_equal(record, searched[searched["state"] == "finished"], f"{metric} by {axis}")
@@ -71,7 +71,7 @@ def marginal(
         title=f"{record.names}: {metric} by {axis}",
         columns=tuple(columns[index] for index in kept),
         rows=tuple(Row(tuple(row[index] for index in kept)) for row in rows),
-        notes=(*said, *population_notes(record, frame)),
+        notes=(*said, *left_out, *population_notes(record, frame)),
     )
 
 

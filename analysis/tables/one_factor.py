@@ -52,8 +52,11 @@ def one_factor(
     here = every[(every["sweep"] == every["sweep"][start]) & every["kind"].isin(["search", "control"])]
     axes = list(record.sweep(every["sweep"][start]).axes)
     words = {axis: words_of(here[axis]) for axis in axes}
+    # An axis that one of the two has not got cannot differ: it comes, or goes, with the one that it depends on.
+    there = here[axes].notna()
+    both = {index: [axis for axis in axes if there[axis][index] and there[axis][start]] for index in here.index}
     changed = {
-        index: [axis for axis in axes if words[axis][index] != words[axis][start]]
+        index: [axis for axis in both[index] if words[axis][index] != words[axis][start]]
         for index in here.index[here["kind"] == "search"]
     }
     near = {index: names[0] for index, names in changed.items() if len(names) == 1}
@@ -76,12 +79,14 @@ def one_factor(
     body = []
     for index in order:
         axis = near.get(index)
-        name = every["name"][index] if axis is None else f"{short[axis]} = {words[axis][index]}"
+        new = [other for other in axes if there[other][index] and not there[other][start]]
+        parts = [f"{short[each]} = {words[each][index]}" for each in (axis, *new) if each is not None]
+        name = every["name"][index] if axis is None else ", ".join(parts)
         block = "controls" if index in controls else f"{axis}" if axis else ""
         label = f"base: {name}" if index == start else name
         body.append(Row((Cell(label), compared.cell(index, ci), *difference_cells(found, index)), block))
     spec = number_format([row.cells[1].value for row in body if isinstance(row.cells[1].value, float)])
-    point = ", ".join(f"{short[axis]} {words[axis][start]}" for axis in axes)
+    point = ", ".join(f"{short[axis]} {words[axis][start]}" for axis in axes if there[axis][start])
     return Table(
         name="one-factor",
         title=f"{record.names}: {metric}, one change at a time from {point}",
@@ -106,7 +111,8 @@ def _base(configurations: Configurations, frame: pd.DataFrame, name: str | None)
         mine = tried[(tried["sweep"] == sweep.name) & (tried["kind"] == "search")]
         own = {axis: _leaf(sweep.spec, axis) for axis in sweep.axes}
         for index, row in mine.iterrows():
-            if row["counts"] and all(not pd.isna(row[axis]) and row[axis] == own[axis] for axis in sweep.axes):
+            active = [axis for axis in sweep.axes if not pd.isna(row[axis])]
+            if row["counts"] and active and all(row[axis] == own[axis] for axis in active):
                 return index, False
     top = configurations.best
     if top is None:

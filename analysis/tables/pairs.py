@@ -27,11 +27,11 @@ def pivot(
 ) -> Table:
     """The mean of a metric for each pair of values (or bins) of two axes, with its 95 % confidence interval.
 
-    Over seeds where every pair has the same configurations, otherwise over the finished configurations of the
-    search; how many stands in brackets, a pair without a value says why. The best is bold, and what is not
-    significantly different from it is marked. Controls and references stand below, in a column of their own.
-    ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or metric, and where
-    configurations were stopped early or not trained alike, unless ``unequal``.
+    Over seeds where every pair is one configuration, otherwise over the finished configurations of the search, each
+    the mean of its seeds; how many stands in brackets, a pair without a value says why. The best is bold; what is not
+    significantly different from it, and what could not be tested, is marked. Controls and references stand below, in
+    a column of their own. ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or
+    metric, and where configurations were stopped early or not trained alike, unless ``unequal``.
 
     >>> import analysis
     >>> analysis.pivot(analysis.example(), "model.operator.rank", "model.flow.depth")
@@ -42,7 +42,7 @@ def pivot(
     if rows == cols:
         raise RecordError(f"{record.names}: rows and columns must be two axes, got {rows!r} twice")
     metric = metric_of(record, metric)
-    frame, keys = _crossed(configurations, metric, [rows, cols], unequal)
+    frame, keys, left_out = _crossed(configurations, metric, [rows, cols], unequal)
     down, across = categories(record, rows, frame[rows]), categories(record, cols, frame[cols])
     compared = replicates(record, frame, metric, keys, [rows, cols], unequal)
     cells, said = compared.cells(better(record, metric), ci)
@@ -66,7 +66,7 @@ def pivot(
         title=f"{record.names}: mean {metric} by {rows} (rows) and {cols} (columns)",
         columns=tuple(columns),
         rows=tuple(body),
-        notes=(*said, *population_notes(record, frame)),
+        notes=(*said, *left_out, *population_notes(record, frame)),
     )
 
 
@@ -92,7 +92,7 @@ def comparisons(
     record = configurations.record
     metric = metric_of(record, metric)
     axes = [axis for axis in (rows, cols) if axis is not None]
-    frame, keys = _crossed(configurations, metric, axes, unequal)
+    frame, keys, left_out = _crossed(configurations, metric, axes, unequal)
     compared = replicates(record, frame, metric, keys, axes, unequal)
     top = compared.best(better(record, metric))
     if top is None:
@@ -114,7 +114,7 @@ def comparisons(
             *difference_columns("best", spec),
         ),
         rows=tuple(body),
-        notes=(*tests_in_words(compared, found, chosen=True), *population_notes(record, frame)),
+        notes=(*tests_in_words(compared, found, chosen=True), *left_out, *population_notes(record, frame)),
     )
 
 
@@ -134,13 +134,16 @@ def _beside(configurations: Configurations, metric: str, ci: Method) -> list[tup
 
 def _crossed(
     configurations: Configurations, metric: str, axes: Sequence[str], unequal: bool
-) -> tuple[pd.DataFrame, pd.Series[Any]]:
-    """The search's configurations, trained alike, and the cell of each: its level, or its levels of two axes."""
+) -> tuple[pd.DataFrame, pd.Series[Any], list[str]]:
+    """The search's configurations, trained alike, and the cell of each: its level, or its levels of two axes.
+
+    And what is to be said of those in which an axis takes no part.
+    """
     record = configurations.record
-    frame = searched_configurations(configurations, metric, unequal, *axes)
+    frame, left_out = searched_configurations(configurations, metric, unequal, *axes)
     if not unequal:
         what = f"{metric} by {' and '.join(axes)}"
         check_equal(record, record.runs[record.runs["kind"] == "search"], what)
     columns = [categories(record, axis, frame[axis]).astype("object") for axis in axes]
     keys = list(zip(*columns, strict=True)) if len(axes) > 1 else list(columns[0])
-    return frame, pd.Series(keys, frame.index, dtype="object")
+    return frame, pd.Series(keys, frame.index, dtype="object"), left_out

@@ -12,7 +12,7 @@ from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number
 from analysis.configuration.objective import better, first_objective
-from analysis.configuration.replicates import seed_values
+from analysis.configuration.replicates import population, seed_values
 from analysis.configuration.words import short_names
 from analysis.record.runs import Direction, Record, RecordError
 from analysis.render.cells import Cell, Column, Row, number_format
@@ -52,11 +52,11 @@ def front(
         record.checked(metric, record.metrics, "metric")
     if len(wanted) < 2:
         raise RecordError(f"{record.names}: a front needs two objectives, got {', '.join(wanted) or 'none'}")
-    frame = configurations.frame
+    frame = population(configurations, next(iter(wanted)))
     runs = record.runs[(record.runs["kind"] == "search") & (record.runs["state"] == "finished")]
     if not unequal:
         check_equal(record, runs, "a front")
-    frame = frame[(frame["kind"] == "search") & (frame["state"] == "finished")]
+    frame = frame[frame["state"] == "finished"]
     finite = pd.Series(np.isfinite(frame[list(wanted)].to_numpy(dtype=np.float64)).all(axis=1), frame.index)
     left_out, frame = int((~finite).sum()), frame[finite]
     if frame.empty:

@@ -11,7 +11,7 @@ from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import categories, is_number
 from analysis.configuration.objective import first_objective
-from analysis.configuration.replicates import population, seed_values
+from analysis.configuration.replicates import population
 from analysis.configuration.words import short_names
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Row, number_format
@@ -23,10 +23,11 @@ from analysis.statistics.laws import FEWEST, POOR, fit_logarithm, fit_power_law
 def scaling(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> Table:
     """Fitted laws of a metric over each numeric axis of positive values, at each level of the other one.
 
-    Where the sweep searches two numeric axes, an axis is fitted at each value (or bin) of the other; otherwise over
-    all configurations. Every line says plainly where the data do not support it. ``metric`` is the first objective
-    by default. Raises ``RecordError`` for an unknown metric, where no axis has three values, and for unequal
-    training, unless ``unequal``.
+    A configuration is one value, the mean of its seeds: seeds repeat it, and say nothing of how configurations differ
+    from the law. Where the sweep searches two numeric axes, an axis is fitted at each value (or bin) of the other;
+    otherwise over all configurations. Every line says plainly where the data do not support it. ``metric`` is the
+    first objective by default. Raises ``RecordError`` for an unknown metric, where no axis has three values, and for
+    unequal training, unless ``unequal``.
 
     >>> import analysis
     >>> analysis.scaling(analysis.example())
@@ -39,7 +40,6 @@ def scaling(record: Recorded, metric: str | None = None, *, unequal: bool = Fals
         check_equal(record, record.runs[record.runs["kind"] == "search"], f"the scaling of {key}")
     frame = population(configurations, key, unequal)
     frame = frame[frame["counts"]]
-    values = seed_values(record, frame, key, unequal)
     short = short_names(record.axes)
     numeric = [axis for axis in record.axes if is_number(frame[axis]) and (frame[axis].dropna() > 0).all()]
     numeric = [axis for axis in numeric if frame[axis].nunique() >= 3]
@@ -49,9 +49,7 @@ def scaling(record: Recorded, metric: str | None = None, *, unequal: bool = Fals
     for axis in numeric:
         for label, part in _parts(record, frame, axis):
             part = part[part[axis].notna()]
-            repeats = [len(values[index]) for index in part.index]
-            x = np.repeat(part[axis].to_numpy(dtype=np.float64), repeats)
-            y = np.array([value for index in part.index for value in values[index].values()])
+            x, y = (part[name].to_numpy(dtype=np.float64) for name in (axis, key))
             rows += _laws(short[axis], label, x, y)
     return Table(
         name="scaling",
@@ -65,13 +63,14 @@ def scaling(record: Recorded, metric: str | None = None, *, unequal: bool = Fals
             Column("c", "c", spec=number_format(frame[key])),
             Column("R²", "r2", spec=".3f"),
             Column("levels", "levels", spec="d"),
-            Column("values", "values", spec="d"),
+            Column("configurations", "configurations", spec="d"),
             Column("supported", "supported", "left"),
         ),
         rows=tuple(rows),
         notes=(
-            "power: a x^-b + c; logarithm: a + b log₂ x. [low, high]: 95 % interval (power: bootstrap; logarithm: "
-            "Student t). c is the floor.",
+            "power: a x^-b + c; logarithm: a + b log₂ x. [low, high]: 95 % interval over configurations, each the "
+            "mean of its seeds (power: by the F of the least squares; logarithm: Student t); none where it is open. c "
+            "is the floor.",
             f"Not supported: fewer than {FEWEST} levels, an interval of b that covers 0, less than {100 * POOR:.0f} % "
             f"of the variance explained, or deviations from the means beyond their error (p < {LEVEL / 5:g}).",
         ),
@@ -82,6 +81,7 @@ def _parts(record: Record, frame: pd.DataFrame, axis: str) -> list[tuple[str, pd
     others = [other for other in record.axes if other != axis]
     if len(others) != 1:
         return [("all", frame)]
+    frame = frame[frame[others[0]].notna()]
     column = categories(record, others[0], frame[others[0]])
     name = short_names(record.axes)[others[0]]
     return [(f"{name} {level}", frame[column == level]) for level in column.cat.categories]
@@ -99,7 +99,7 @@ def _laws(over: str, at: str, x: Array, y: Array) -> list[Row]:
             continue
         cells = [
             Cell(law.a),
-            Cell(law.b, interval=law.b_interval),
+            Cell(law.b, interval=_finite(law.b_interval)),
             Cell("") if law.c is None else Cell(law.c, interval=_finite(law.c_interval)),
             Cell(law.r2),
             Cell(law.levels),

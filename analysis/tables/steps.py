@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -26,8 +28,8 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
 
     ``metric`` is a curve (``nfe/<metric>`` or what is behind the slash), by default that of the first objective;
     ``target`` the quality to be reached, by default 5 % worse than the best curve's last value. Means over seeds with
-    95 % Student t intervals; steps only over the seeds that reach it, and how many do. Raises ``RecordError`` where
-    nobody has the curve.
+    95 % Student t intervals; steps only over the seeds that reach it, with how many do, and an interval where all do.
+    Raises ``RecordError`` where nobody has the curve.
 
     >>> import analysis
     >>> analysis.steps_to_quality(analysis.example(), "classifier_fd", target=60.0)
@@ -62,6 +64,9 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
         there = needed[np.isfinite(needed)]
         most = max(int(x[-1]) for x, _ in pairs)
         reach = _mean(there) if len(there) else Cell(f"> {most}")
+        if len(there) < len(needed):
+            # The seeds that reach it are the better ones: an interval over them would be of nothing that was asked.
+            reach = replace(reach, half_width=None)
         cells = [
             Cell(frame["name"][index]),
             reach,
@@ -88,7 +93,8 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
         rows=tuple(row for _, row in sorted(told, key=lambda pair: pair[0])),
         notes=(
             "Steps: the first crossing, straight over log steps between those that were measured; mean over the seeds "
-            "that reach it. Area: mean over log steps. In brackets: how many seeds. ±: 95 % interval (Student t).",
+            "that reach it, with an interval where all do. Area: mean over log steps. In brackets: how many seeds. "
+            "±: 95 % interval (Student t).",
         ),
     )
 

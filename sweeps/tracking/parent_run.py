@@ -110,7 +110,7 @@ def _importance(record: Record) -> Table | None:
     from analysis.tables.importance import importance
 
     try:
-        return importance(record, resamples=1)
+        return importance(record)
     except RecordError:
         return None
 

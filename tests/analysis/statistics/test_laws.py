@@ -9,14 +9,14 @@ import pytest
 from scipy import stats
 
 from analysis.statistics.laws import fit_logarithm, fit_power_law, lack_of_fit
-from tests.analysis.statistics.rates import rng
+from tests.analysis.statistics.rates import SWEEPS, rate_bound, rng
 
 RANKS = np.array([4.0, 8.0, 16.0, 32.0, 64.0])
 
 
 @pytest.mark.parametrize(("a", "b", "c"), [(100.0, 0.8, 5.0), (-3.0, 1.5, 20.0), (40.0, 0.3, -2.0), (2.0, -0.5, 1.0)])
 def test_an_exact_power_law_is_found(a: float, b: float, c: float) -> None:
-    law = fit_power_law(RANKS, a * RANKS**-b + c, resamples=20)
+    law = fit_power_law(RANKS, a * RANKS**-b + c)
     assert (law.a, law.b, law.c) == (pytest.approx(a, rel=1e-4), pytest.approx(b, rel=1e-4), pytest.approx(c, rel=1e-3))
     assert law.r2 == pytest.approx(1.0)
     assert law(RANKS) == pytest.approx(a * RANKS**-b + c, rel=1e-4)
@@ -36,12 +36,22 @@ def test_a_noisy_power_law_is_that_of_scipys_least_squares() -> None:
     assert law.supported
 
 
-def test_the_interval_of_the_exponent_covers_it_about_as_often_as_stated() -> None:
-    x, random = np.repeat(RANKS, 5), rng(16)
-    laws = [fit_power_law(x, 100 * x**-0.8 + 5 + random.normal(0, 0.5, 25), resamples=200) for _ in range(60)]
-    covered = np.mean([low <= 0.8 <= high for low, high in (law.b_interval for law in laws)])
-    # Bootstraps of five replicates are somewhat narrow: they have √(4/5) of the spread.
-    assert covered > 0.78
+@pytest.mark.parametrize("replicates", [1, 2, 5])
+def test_the_intervals_of_a_power_law_cover_it_as_often_as_stated(replicates: int) -> None:
+    x, random = np.repeat(RANKS, replicates), rng(16)
+    laws = [fit_power_law(x, 100 * x**-0.8 + 5 + random.normal(0, 0.5, len(x))) for _ in range(SWEEPS // 2)]
+    for truth, intervals in (
+        (0.8, [law.b_interval for law in laws]),
+        (5.0, [law.c_interval for law in laws if law.c_interval]),
+    ):
+        missed = np.mean([not low <= truth <= high for low, high in intervals])
+        assert 0.05 - (rate_bound(0.05, SWEEPS // 2) - 0.05) <= missed <= rate_bound(0.05, SWEEPS // 2)
+
+
+def test_without_a_value_to_spare_a_law_has_no_interval() -> None:
+    law = fit_power_law(RANKS[:3], np.array([3.0, 2.0, 1.5]))
+    assert all(map(math.isnan, law.b_interval))
+    assert "3 values leave none to tell an error by" in law.doubts
 
 
 def test_data_that_do_not_support_a_law_are_told() -> None:

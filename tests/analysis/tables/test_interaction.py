@@ -29,7 +29,8 @@ def test_the_interaction_of_a_grid(tmp_path: Path) -> None:
     assert analysed(table).loc["depth × rank", "p"] > 0.01
     linear = analysed(interaction(null, DEPTH, RANK, kind="linear"))
     assert linear.index.tolist() == ["depth", "log₂ rank", "depth × rank", "residual"]
-    assert linear["degrees of freedom"].tolist() == [1, 1, 1, 56]
+    # A configuration can be off a slope by itself, at all of its seeds: twenty observations, not sixty.
+    assert linear["degrees of freedom"].tolist() == [1, 1, 1, 16]
 
 
 def test_one_value_a_cell_has_no_error_to_test_against(tmp_path: Path) -> None:

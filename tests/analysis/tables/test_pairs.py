@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -95,26 +96,40 @@ def test_a_seed_that_failed_is_seen_and_not_the_best(tmp_path: Path) -> None:
 
 
 def test_intervals_by_bootstrap_are_asymmetric_and_say_so(tmp_path: Path) -> None:
-    record = load([gridded(tmp_path).path])
+    record = load([gridded(tmp_path, seeds=12).path])
     table = pivot(record, DEPTH, RANK, ci="bootstrap")
     cell = cells_of(table)["2 8"]
     values = record.runs.loc[(record.runs[DEPTH] == 2) & (record.runs[RANK] == 8), FD]
-    low, high = stats.bootstrap((values.to_numpy(),), np.mean, rng=np.random.default_rng(0)).confidence_interval
+    # The level at which a bootstrap of normal values is as wide as Student's interval.
+    level = 2 * stats.norm.cdf(math.sqrt(12 / 11) * stats.t.ppf(0.975, 11)) - 1
+    low, high = stats.bootstrap(
+        (values.to_numpy(),), np.mean, confidence_level=level, rng=np.random.default_rng(0)
+    ).confidence_interval
     assert cell.interval == (pytest.approx(low), pytest.approx(high))
     assert "[low, high]: 95 % confidence interval over seeds (BCa bootstrap)." in table.notes
     assert f"{RANK} = 8 ci95 low" in frame_of(table).columns
     assert "BCa bootstrap" in configurations(record, ci="bootstrap").to_markdown()
 
 
-def test_other_axes_are_averaged_within_a_seed_where_every_cell_has_the_same(tmp_path: Path) -> None:
+def test_few_seeds_have_no_bootstrap_interval_and_say_why(tmp_path: Path) -> None:
+    record = load([gridded(tmp_path, seeds=5).path])
+    for table in (pivot(record, DEPTH, RANK, ci="bootstrap"), configurations(record, [FD], ci="bootstrap")):
+        assert all(cell.interval is None and cell.half_width is None for row in table.rows for cell in row.cells)
+        assert "No interval of fewer than 10 values: the bootstrap of so few covers less than 95 %." in table.notes
+
+
+def test_seeds_of_configurations_that_differ_besides_are_no_observations(tmp_path: Path) -> None:
     record = load([gridded(tmp_path).path])
     table = marginal(record, DEPTH)
-    by_seed = record.runs.pivot_table(index="seed", columns=DEPTH, values=FD, aggfunc="mean")
+    means = record.runs.groupby([DEPTH, RANK])[FD].mean()
     frame = frame_of(table)
-    assert frame[FD].tolist() == pytest.approx(by_seed.mean().tolist())
-    assert frame[f"{FD} ci95"].tolist() == pytest.approx([half_width(by_seed[depth].tolist()) for depth in (1, 2)])
-    assert frame[f"{FD} n"].tolist() == [6, 6]
-    assert "each over the same 2 configurations in every cell" in table.to_markdown()
+    assert frame[FD].tolist() == pytest.approx([means[1].mean(), means[2].mean()])
+    assert frame[f"{FD} ci95"].tolist() == pytest.approx([half_width(means[depth].tolist()) for depth in (1, 2)])
+    assert frame[f"{FD} n"].tolist() == [2, 2]
+    # Ranks belong together: the two differences are 20 and about 50, and two pairs are few.
+    tests = frame_of(comparisons(record, DEPTH))
+    assert tests["p"][1] == pytest.approx(stats.ttest_rel(means[2], means[1]).pvalue)
+    assert "paired t over configurations alike in all other axes" in table.to_markdown()
 
 
 def test_controls_stand_below_in_a_column_of_their_own(tmp_path: Path) -> None:

@@ -1,0 +1,215 @@
+"""What must not mislead: inactive axes, points drawn again, partly finished configurations, cells without a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from analysis import Record, RecordError, by_configuration, configurations, load, marginal, pivot
+from analysis.figures.parallel import parallel_coordinates
+from analysis.tables.importance import importance
+from analysis.tables.interaction import interaction
+from analysis.tables.one_factor import one_factor
+from analysis.tables.pairs import comparisons
+from analysis.tables.pareto import front
+from analysis.tables.scaling import scaling
+from tests.analysis.record_factory import DEPTH, FD, LR, RANK, SweepFiles, told
+
+CONDITIONER, KERNEL = "model.flow.conditioner", "model.flow.kernel"
+CONDITIONAL: dict[str, Any] = {
+    DEPTH: {"grid": [1, 2, 3, 4]},
+    CONDITIONER: {"grid": ["mlp", "conv"]},
+    KERNEL: {"grid": [3, 5, 7], "when": {CONDITIONER: "conv"}},
+}
+
+
+def conditional(tmp_path: Path, seeds: int = 1) -> Record:
+    """Depths 1 to 4 of an mlp (10 + depth), and of convolutions of kernel 3, 5 and 7 (20 + depth + kernel).
+
+    The configuration of an mlp has a kernel as well, the base's, which nothing reads.
+    """
+    files = SweepFiles(tmp_path, space=CONDITIONAL, seeds=range(seeds))
+    number = 0
+    for depth in (1, 2, 3, 4):
+        points: list[tuple[dict[str, Any], float]] = [({CONDITIONER: "mlp"}, 10.0 + depth)]
+        points += [({CONDITIONER: "conv", KERNEL: kernel}, 20.0 + depth + kernel) for kernel in (3, 5, 7)]
+        for point, value in points:
+            for seed in range(seeds):
+                trial = f"t{number:03d}-s{seed}"
+                files.begin(trial, number, {DEPTH: depth, **point}, seed=seed, config={KERNEL: 3})
+                files.complete(trial, value + 0.1 * seed, **{"cost/params": 100.0 - value})
+            number += 1
+    files.begin("c000-s0", 0, {CONDITIONER: "mlp"}, kind="control", label="one layer", config={KERNEL: 3, DEPTH: 1})
+    files.complete("c000-s0", 30.0)
+    return load([files.path])
+
+
+def column(table: Any, header: str) -> list[Any]:
+    (place,) = [index for index, column in enumerate(table.columns) if column.header == header]
+    return [row.cells[place].value for row in table.rows]
+
+
+def test_an_axis_that_is_not_there_takes_part_in_nothing(tmp_path: Path) -> None:
+    record = conditional(tmp_path)
+    frame = by_configuration(record)
+    assert frame[KERNEL].notna().tolist() == (frame[CONDITIONER] == "conv").tolist()
+    assert column(configurations(record, [FD]), "kernel")[:4] == [None] * 4  # those of an mlp are the best
+    table = marginal(record, KERNEL)
+    # 20 + 2.5 + kernel: without the four mlp, whose 12.5 would have made kernel 3 the best by far.
+    assert column(table, "kernel") == ["3", "5", "7"]
+    assert column(table, "finished") == [4, 4, 4]
+    assert column(table, "mean ↓") == [25.5, 27.5, 29.5]
+    assert f"Left out: 4 configurations that have no {KERNEL}, whose condition does not hold there." in table.notes
+    assert column(marginal(record, CONDITIONER), "finished") == [4, 12]
+    grid = pivot(record, DEPTH, KERNEL)
+    assert [column.header for column in grid.columns][1:4] == ["3", "5", "7"]
+    assert [cell.value for cell in grid.rows[0].cells[1:4]] == [24.0, 26.0, 28.0]
+    assert column(comparisons(record, KERNEL), "kernel") == ["3", "5", "7"]
+    both = interaction(record, DEPTH, KERNEL, kind="linear")
+    assert "Over 12 configurations" in both.notes[1]
+    laws = scaling(record)
+    assert {(row.cells[0].value, row.cells[8].value) for row in laws.rows} == {("depth", 16), ("kernel", 12)}
+    assert column(front(record), "kernel")[0] is None
+    last = importance(record, resamples=2).rows[-1]
+    assert last.cells[0].value == "kernel"
+    assert all(cell.missing and cell.reason == "not told" for cell in last.cells[1:])
+    assert any("(depth 1, conditioner mlp, kernel –)" in text for text in told(parallel_coordinates(record)))
+
+
+def test_one_change_brings_the_axes_that_depend_on_it(tmp_path: Path) -> None:
+    table = one_factor(conditional(tmp_path), base="t000")
+    assert "from depth 1, conditioner mlp" in table.title
+    assert column(table, "change") == [
+        "base: t000", "depth = 2", "depth = 3", "depth = 4",
+        *(f"conditioner = conv, kernel = {kernel}" for kernel in (3, 5, 7)), "one layer",
+    ]  # fmt: skip
+
+
+def test_an_axis_that_no_configuration_has_is_refused(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, space=CONDITIONAL)
+    files.begin("t000-s0", 0, {DEPTH: 1, CONDITIONER: "mlp"}, config={KERNEL: 3})
+    files.complete("t000-s0", 1.0)
+    with pytest.raises(RecordError, match=f"no configuration has {KERNEL}"):
+        marginal(load([files.path]), KERNEL)
+
+
+@pytest.mark.parametrize("reused", [True, False])
+def test_a_trial_counts_once_however_often_it_is_drawn(tmp_path: Path, reused: bool) -> None:
+    files = SweepFiles(tmp_path, seeds=(0, 1), space={DEPTH: {"int": [1, 6]}}, sampler="tpe")
+    for number, (depth, values) in enumerate([(1, (10.0, 11.0)), (2, (20.0, 22.0)), (3, (30.0, 33.0))]):
+        for seed, value in enumerate(values):
+            files.finished(number, {DEPTH: depth}, value, seed=seed)
+    before = {name: make(load([files.path])) for name, make in TABLES.items()}
+    for number in range(3, 15):
+        for seed, value in enumerate((10.0, 11.0)):
+            source = {"reused_from": f"demo/t000-s{seed}"} if reused else {}
+            trial = f"t{number:03d}-s{seed}"
+            files.begin(trial, number, {DEPTH: 1}, seed=seed, config_hash="s00000000000", **source)
+            files.complete(trial, value)
+    record = load([files.path])
+    assert by_configuration(record)["name"].tolist() == ["t000", "t001", "t002"]
+    for name, make in TABLES.items():
+        assert make(record).rows == before[name].rows
+    note = "24 trials of points that were drawn again count once, with those that they repeat."
+    assert note in marginal(record, DEPTH).notes
+    assert note in configurations(record).notes
+
+
+TABLES: dict[str, Any] = {
+    "configurations": configurations,
+    "marginal": lambda record: marginal(record, DEPTH),
+    "comparisons": lambda record: comparisons(record, DEPTH),
+    "one_factor": one_factor,
+    "scaling": scaling,
+}
+
+
+def test_the_seed_that_finished_counts_whichever_draw_it_was(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, seeds=(0, 1), space={DEPTH: {"int": [1, 6]}})
+    files.finished(0, {DEPTH: 1}, 10.0, seed=0)
+    files.failed(0, {DEPTH: 1}, "out of memory", seed=1)
+    for seed in (0, 1):
+        files.begin(f"t001-s{seed}", 1, {DEPTH: 1}, seed=seed, config_hash="s00000000000")
+        files.complete(f"t001-s{seed}", 10.0 + seed)
+    (row,) = by_configuration(load([files.path])).to_dict("records")
+    assert (row["used"], row["state"], row[FD]) == (("t000-s0", "t001-s1"), "finished", 10.5)
+
+
+def test_a_trial_taken_over_from_another_sweep_of_the_record_counts_there(tmp_path: Path) -> None:
+    one, two = (SweepFiles(tmp_path, name, space={DEPTH: {"int": [1, 6]}}) for name in ("one", "two"))
+    one.finished(0, {DEPTH: 1}, 10.0)
+    one.finished(1, {DEPTH: 1}, 14.0)
+    two.begin("t000-s0", 0, {DEPTH: 1}, reused_from="one/t001-s0")
+    two.complete("t000-s0", 14.0)
+    two.finished(1, {DEPTH: 2}, 9.0)
+    table = marginal(load([one.path, two.path]), DEPTH)
+    assert column(table, "finished") == [2, 1]
+    assert column(table, "mean ↓") == [12.0, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "words", "value", "marker"),
+    [
+        ({0: ("finished", 80), 1: ("stopped", 3), 2: ("finished", 80)}, "2 of 3 finished, 1 stopped @ 3", 11.0, "‡"),
+        ({0: ("stopped", 9), 1: ("stopped", 3), 2: ("stopped", 9)}, "stopped @ 3…9", 11.0, "†"),
+        ({0: ("stopped", 9), 1: ("stopped", 9), 2: ("stopped", 9)}, "stopped @ 9", 122 / 3, "†"),
+        ({0: ("finished", 80), 1: ("failed", 1), 2: ("finished", 80)}, "2 of 3 finished", 11.0, "‡"),
+    ],
+)
+def test_values_of_different_epochs_are_not_told_as_one(
+    tmp_path: Path, epochs: dict[int, tuple[str, int]], words: str, value: float, marker: str
+) -> None:
+    files = SweepFiles(tmp_path, seeds=(0, 1, 2), space={DEPTH: {"int": [1, 6]}})
+    for seed, (state, epoch) in epochs.items():
+        reached = {0: 10.0, 1: 100.0, 2: 12.0}[seed]
+        if state == "finished":
+            files.finished(0, {DEPTH: 1}, reached, seed=seed)
+        elif state == "stopped":
+            files.stopped(0, {DEPTH: 1}, reached, epoch=epoch, seed=seed)
+        else:
+            files.failed(0, {DEPTH: 1}, "out of memory", seed=seed)
+    record = load([files.path])
+    (row,) = by_configuration(record).to_dict("records")
+    assert (row["words"], row[FD]) == (words, pytest.approx(value))
+    assert configurations(record).rows[0].marker == marker
+
+
+def test_a_control_says_how_many_of_its_seeds_have_finished(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, seeds=(0, 1, 2))
+    files.finished(0, {DEPTH: 1, RANK: 4, LR: 1e-3}, 1.0)
+    files.control(0, "g = identity", {DEPTH: 1, RANK: 4, LR: 1e-3}, 2.0)
+    assert column(configurations(load([files.path])), "state") == ["1 of 3 finished", "1 of 3 finished"]
+
+
+def test_cells_that_could_not_be_tested_are_marked(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, seeds=(0, 1, 2), space={DEPTH: {"grid": [1, 2, 3]}})
+    random = np.random.default_rng(0)
+    for depth, seeds in ((1, (0, 1, 2)), (2, (0, 1, 2)), (3, (0,))):
+        for seed in seeds:
+            files.finished(depth, {DEPTH: depth}, 10.0 * depth + random.normal(), seed=seed)
+    table = marginal(load([files.path]), DEPTH)
+    assert [row.cells[3].marker for row in table.rows] == ["", "", "?"]
+    assert "?: not tested: fewer than two seeds in common with it." in table.notes
+
+
+@pytest.mark.parametrize(
+    "dimension", [{"float": [0.1, 0.4], "step": 0.1}, {"grid": [0.1, 0.2, 0.3, 0.4]}, {"choice": [0.1, 0.2, 0.3, 0.4]}]
+)
+def test_listed_values_are_shown_as_listed(tmp_path: Path, dimension: dict[str, Any]) -> None:
+    files = SweepFiles(tmp_path, space={LR: dimension})
+    for number, value in enumerate((0.1, 0.2, 0.30000000000000004, 0.4, 0.3)):
+        files.finished(number, {LR: value}, 1.0)
+    table = marginal(load([files.path]), LR)
+    assert column(table, "lr") == ["0.1", "0.2", "0.3", "0.4"]
+    assert column(table, "finished") == [1, 1, 2, 1]
+
+
+def test_a_long_list_is_shown_as_listed(tmp_path: Path) -> None:
+    listed = [0.5 * place for place in range(1, 13)]
+    files = SweepFiles(tmp_path, space={LR: {"grid": listed}})
+    for number, value in enumerate(listed):
+        files.finished(number, {LR: value}, 1.0)
+    assert column(marginal(load([files.path]), LR), "lr") == [f"{value:g}" for value in listed]
