@@ -92,8 +92,9 @@ def by_configuration(record: Recorded, kinds: Sequence[str] = KINDS) -> pd.DataF
     Columns ``sweep, kind, number, name, label, config_hash, overrides, trials`` (a tuple), ``state``
     (``finished`` at every seed of the sweep; ``stopped`` if a seed was; ``failed`` if all did; otherwise
     ``unfinished``), ``words`` (the state as tables show it), ``broken`` (the constraints it breaks),
-    ``seeds`` (how many have a part in the means, missing for references) and ``used`` (their trials), then one
-    column an axis, and for each metric its mean, and in ``"<metric> ci95"`` half the width of the mean's 95 %
+    ``seeds`` (how many have a part in the means, missing for references), ``used`` (their trials: those that
+    finished, or came furthest) and ``finished`` (how many did), then one column an axis, missing where it takes no
+    part, and for each metric its mean, and in ``"<metric> ci95"`` half the width of the mean's 95 %
     confidence interval (Student t), NaN for one seed.
 
     >>> import analysis

@@ -15,7 +15,8 @@ from analysis.record.runs import Record, RecordError, SweepInfo
 from analysis.statistics.intervals import student
 
 GROUP = ["sweep", "kind", "number"]
-COLUMNS = ["name", "label", "config_hash", "overrides", "trials", "used", "state", "words", "broken", "seeds"]
+COLUMNS = ["name", "label", "config_hash", "overrides", "trials", "used", "finished", "state", "words"]
+COLUMNS += ["broken", "seeds"]
 
 
 def build(record: Record) -> pd.DataFrame:
@@ -106,7 +107,7 @@ def _state(sweep: SweepInfo, group: Sequence[_Trial]) -> tuple[dict[str, Any], l
     row = {name: getattr(first, name) for name in [*GROUP, "label", "config_hash", "overrides"]}
     row |= {"name": _name(group), "trials": tuple(trial.trial for trial in group), "state": state, "words": words}
     seeds = None if first.kind == "reference" else len(chosen)
-    row |= {"broken": "", "seeds": seeds, "used": tuple(trial.trial for trial in chosen)}
+    row |= {"broken": "", "seeds": seeds, "finished": len(finished), "used": tuple(trial.trial for trial in chosen)}
     return row, [trial.index for trial in chosen]
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from analysis.record.runs import Direction, Record, RecordError
+from linearizer_core.experiment.directions import direction_of
 
 
 def first_objective(record: Record) -> tuple[str, Direction]:
@@ -15,16 +14,17 @@ def first_objective(record: Record) -> tuple[str, Direction]:
     return record.checked(key, record.metrics, "value yet of the objective"), direction
 
 
-NEITHER = ("spectrum/", "linearity/noise_", "linearity/lipschitz_", "linearity/inversion_images")
-"""What the keys of metrics begin with of which neither more nor less is better."""
-HIGHER = re.compile(r"psnr|ssim|precision|recall|density|coverage")
-"""In the keys of metrics that are better the higher they are."""
-
-
 def better(record: Record, metric: str) -> Direction | None:
-    """Which way a metric is better; None where neither is."""
-    if metric in record.objective:
-        return record.objective[metric]
-    if metric.startswith(NEITHER):
-        return None
-    return "max" if HIGHER.search(metric) else "min"
+    """Which way a metric is better, an objective as its spec says; None where neither is."""
+    return record.objective.get(metric) or direction_of(metric)
+
+
+def against_its_direction(record: Record) -> list[str]:
+    """A sentence for each objective that was searched for its worst value, as specs before could say."""
+    words = {"min": "minimised", "max": "maximised"}
+    return [
+        f"{key} was {words[direction]}, but is better the {'larger' if direction == 'min' else 'smaller'} it is: the "
+        "order is that of the search, the worst first."
+        for key, direction in record.objective.items()
+        if direction_of(key) not in (None, direction)
+    ]

@@ -66,7 +66,8 @@ def steps_versus_quality(record: Recorded, metric: str | None = None) -> Chart:
     name = metric.removeprefix("nfe/")
     collapsed = f"quality/{name}_collapsed"
     frame = configurations.frame
-    frame = frame[frame["state"] == "finished"].reset_index(drop=True)
+    there = (frame["state"] == "finished") | ((frame["kind"] == "control") & (frame["finished"] > 0))
+    frame = frame[there].reset_index(drop=True)
     curves = _mean_curves(record, frame, metric)
     search = frame[(frame["kind"] == "search") & frame.index.isin(list(curves))]
     if search.empty:
@@ -118,7 +119,7 @@ def _curve_metric(record: Record, metric: str | None) -> str:
 
 def _mean_curves(record: Record, frame: pd.DataFrame, metric: str) -> Curves:
     """Row of ``frame`` to its curve over seeds, by steps; where a seed has no value there is a gap."""
-    rows = frame["trials"].explode()
+    rows = frame["used"].explode()
     place = pd.DataFrame({"sweep": frame["sweep"].reindex(rows.index), "trial": rows, "row": rows.index})
     curves = record.curves[record.curves["metric"] == metric].merge(place, on=["sweep", "trial"])
     finite = curves["value"].where(np.isfinite(curves["value"]))
@@ -195,7 +196,8 @@ def _controls(axes: Axes, frame: pd.DataFrame, curves: Curves, name: str) -> lis
     for row, point in enumerate(frame.to_dict("records")):
         if point["kind"] == "control" and row in curves and curves[row]["mean"].notna().any():
             _curve(axes, curves[row], name, str(point["name"]), "controls", str(point["name"]), look)
-            labels.append((float(curves[row]["mean"].dropna().iloc[-1]), str(point["name"])))
+            part = "" if point["state"] == "finished" else f" ({point['words']})"
+            labels.append((float(curves[row]["mean"].dropna().iloc[-1]), f"{point['name']}{part}"))
     return labels
 
 

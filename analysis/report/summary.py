@@ -7,14 +7,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.configuration.objective import first_objective
-from analysis.configuration.ranking import Best
+from analysis.configuration.objective import against_its_direction, first_objective
 from analysis.configuration.words import words_of
 from analysis.record.runs import Record, SweepInfo
 from analysis.render.cells import Cell, Column, number_format
+from analysis.statistics.fronts import nondominated
 
 WAYS = {"min": "the lower the better", "max": "the higher the better"}
 MOST_VALUES = 6
@@ -38,40 +39,109 @@ def summary(record: Recorded) -> str:
     top = configurations.best
     if top is None:
         return f"There is no answer yet: no configuration of the search has finished ({record.counts})."
-    frame = configurations.frame
-    search = frame[frame["kind"] == "search"]
-    finished = int((search["state"] == "finished").sum())
-    row = search[(search["sweep"] == top.sweep) & (search["trials"] == top.trials)].iloc[0]
-    key, _ = first_objective(record)
+    order = configurations.ranked
+    found = order[(order["kind"] == "search") & (order["rank"] <= 1)]
+    row, finished = found.iloc[0], int((configurations.of_kinds(["search"])["state"] == "finished").sum())
     seeds = len(top.trials)
     where = ", ".join(f"{axis} = {_word(value)}" for axis, value in top.overrides.items())
+    several = len(record.objective) > 1
     text = f"Of {finished} finished configuration{'' if finished == 1 else 's'} {top.name} is best"
-    text += f", with {where}," if where else ""
-    text += f" and reaches {key} = {_number(record, row, key)}"
-    text += f" (mean of {seeds} seeds, 95 % confidence interval)" if seeds > 1 else " (one seed)"
-    return f"{text}{''.join(f'; {each}' for each in _beside(record, frame, row, top))}."
+    text += f" by {top.metric}, the first of {len(record.objective)} objectives" if several else ""
+    text += f", with {where}," if where else "," if several else ""
+    text += f" and reaches {top.metric} = {_number(record, row, top.metric)}"
+    # The lower is what one takes for the better where nothing is said.
+    told = [WAYS[top.direction]] if several or top.direction == "max" else []
+    told.append(f"mean of {seeds} seeds, 95 % confidence interval" if seeds > 1 else "one seed")
+    beside = [
+        *(note.removesuffix(".") for note in against_its_direction(record)),
+        *_constraints(record, found), *_others(record, found), *_splits(configurations, row),
+        *_next(record, found), *_controls(configurations),
+    ]  # fmt: skip
+    return f"{text} ({'; '.join(told)}){''.join(f'; {each}' for each in beside)}."
 
 
-def _beside(record: Record, frame: pd.DataFrame, row: pd.Series[Any], top: Best) -> list[str]:
-    """What places the best value: another split, fresh seeds, the one after it, controls and references."""
+def _constraints(record: Record, found: pd.DataFrame) -> list[str]:
+    """What the constraints made of the choice: that nothing keeps to them, or that something better breaks one."""
     key, direction = first_objective(record)
+    top = found.iloc[0]
+    if top["broken"]:
+        return [f"no configuration keeps to the constraints, and this one breaks {top['broken']}"]
+    sign = 1 if direction == "min" else -1
+    beyond = found[(found["broken"] != "") & (sign * found[key] < sign * top[key])]
+    if beyond.empty:
+        return []
+    first = beyond.iloc[0]
+    return [f"{_name(record, first)}, which breaks {first['broken']}, would have {_number(record, first, key)}"]
+
+
+def _others(record: Record, found: pd.DataFrame) -> list[str]:
+    """The further objectives: what the best one has of them, which is best by them, and how large the trade is."""
+    objectives = list(record.objective.items())
+    told = []
+    kept = found[found["rank"] == found["rank"].iloc[0]]
+    for key, direction in objectives[1:]:
+        if key not in record.metrics:
+            continue
+        values = kept[key].astype("float64")
+        values = values[np.isfinite(values)]
+        top, words = found.iloc[0], f"of {key}, {WAYS[direction]},"
+        here = "it has no value" if pd.isna(top[key]) else f"it has {_number(record, top, key)}"
+        if len(values):
+            best = kept.loc[values.idxmin() if direction == "min" else values.idxmax()]
+            same = values.get(top.name) == values[best.name]
+            here += " and is best" if same else f", and {_name(record, best)} is best with {_number(record, best, key)}"
+        told.append(f"{words} {here}")
+    keys = [key for key, _ in objectives if key in record.metrics]
+    points = kept[keys].to_numpy(dtype=np.float64)
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(keys) > 1 and len(points):
+        signs = np.array([1.0 if record.objective[key] == "min" else -1.0 for key in keys])
+        count = int(nondominated(points * signs).sum())
+        told.append(f"{count} of {len(points)} are such that none is better in all objectives")
+    return told
+
+
+def _splits(configurations: Configurations, row: pd.Series[Any]) -> list[str]:
+    """The best configuration by another split, and at fresh seeds."""
+    record, frame = configurations.record, configurations.frame
+    key, _ = first_objective(record)
     told = []
     test = key.replace("quality/", "test/", 1)
     if test != key and test in record.metrics and not pd.isna(row[test]):
         told.append(f"{test}, by which nothing was chosen, is {_number(record, row, test)}")
-    fresh = frame[(frame["kind"] == "confirm") & (frame["number"] == row["number"]) & (frame["sweep"] == top.sweep)]
+    same = (frame["number"] == row["number"]) | (frame["config_hash"] == row["config_hash"])
+    fresh = frame[(frame["kind"] == "confirm") & same & (frame["sweep"] == row["sweep"])]
     for _, other in fresh[fresh["state"] == "finished"].iterrows():
         told.append(f"at {int(other['seeds'])} fresh seeds it is {_number(record, other, key)}")
-    rest = frame[(frame["kind"] == "search") & (frame["state"] == "finished") & (frame["trials"] != top.trials)]
-    rest = rest[rest[key].notna()].sort_values(key, ascending=direction == "min")
-    if len(rest):
-        second = rest.iloc[0]
-        told.append(f"the next best, {second['name']}, has {_number(record, second, key)}")
-    beside = frame[frame["kind"].isin(["control", "reference"]) & (frame["state"] == "finished")]
-    for _, other in beside.iterrows():
-        if not pd.isna(other[key]):
-            told.append(f"{other['name']} has {_number(record, other, key)}")
     return told
+
+
+def _next(record: Record, found: pd.DataFrame) -> list[str]:
+    """The one after the best, among those that keep to the constraints as it does."""
+    key, _ = first_objective(record)
+    after = found[(found["rank"] == found["rank"].iloc[0])].iloc[1:]
+    after = after[np.isfinite(after[key].astype("float64"))]
+    if after.empty:
+        return []
+    second = after.iloc[0]
+    by = f" by {key}" if len(record.objective) > 1 else ""
+    return [f"the next best{by}, {_name(record, second)}, has {_number(record, second, key)}"]
+
+
+def _controls(configurations: Configurations) -> list[str]:
+    """Controls and references, and how many of its seeds a control has where they are not all there."""
+    record, told = configurations.record, []
+    key, _ = first_objective(record)
+    for _, other in configurations.of_kinds(["control", "reference"]).iterrows():
+        if not pd.isna(other[key]):
+            part = "" if other["state"] == "finished" else f" ({other['words']})"
+            told.append(f"{other['name']} has {_number(record, other, key)}{part}")
+    return told
+
+
+def _name(record: Record, row: pd.Series[Any]) -> str:
+    """A configuration, with its sweep where there are several."""
+    return f"{row['sweep']}/{row['name']}" if len(record.sweeps) > 1 else str(row["name"])
 
 
 def _number(record: Record, row: pd.Series[Any], key: str) -> str:

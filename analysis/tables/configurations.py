@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number
-from analysis.configuration.objective import first_objective
+from analysis.configuration.objective import against_its_direction, first_objective
 from analysis.configuration.ranking import Best
 from analysis.configuration.words import short_names
 from analysis.record.runs import Record, natural
@@ -47,7 +47,7 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
         "used",
         "kind",
         "state",
-        "words",
+        "finished",
         "broken",
         *identity,
         *shown,
@@ -122,7 +122,7 @@ def _marker(row: Mapping[Any, Any]) -> str:
     if row["state"] == "finished":
         return "§" if row["broken"] else ""
     # Where some seeds have finished, the values are theirs.
-    return "†" if row["words"].startswith("stopped") else "‡"
+    return "‡" if row["finished"] or row["state"] == "unfinished" else "†"
 
 
 def _notes(
@@ -131,6 +131,7 @@ def _notes(
     notes = []
     if top is not None:
         notes.append(f"Bold: the best finished configuration by {key}{f' ({top.note})' if top.note else ''}.")
+    notes += against_its_direction(record)
     if any(cell.half_width is not None or cell.interval is not None for row in rows for cell in row.cells):
         sign = "±: half width of the" if ci == "t" else "[low, high]:"
         notes.append(f"{sign} 95 % confidence interval over seeds ({METHODS[ci]}).")

@@ -40,14 +40,16 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
     name = _curve(record, metric)
     direction = better(record, f"quality/{name}_collapsed") or "min"
     frame = configurations.frame
-    frame = frame[(frame["state"] == "finished") & frame["kind"].isin(SHOWN)].reset_index(drop=True)
+    # A control is told by the seeds that have finished: how many stands beside it.
+    there = (frame["state"] == "finished") | ((frame["kind"] == "control") & (frame["finished"] > 0))
+    frame = frame[there & frame["kind"].isin(SHOWN)].reset_index(drop=True)
     points = record.curves[record.curves["metric"] == f"nfe/{name}"]
     curves: dict[tuple[str, str], pd.DataFrame] = {
         (str(sweep), str(trial)): part.sort_values("step")
         for (sweep, trial), part in points.groupby(["sweep", "trial"], observed=True)
     }
     rows = []
-    for index, sweep, trials in zip(frame.index, frame["sweep"], frame["trials"], strict=True):
+    for index, sweep, trials in zip(frame.index, frame["sweep"], frame["used"], strict=True):
         found = [curves[sweep, trial] for trial in trials if (sweep, trial) in curves]
         if found and all(np.isfinite(part["value"]).all() for part in found):
             rows.append((index, found))
@@ -61,21 +63,21 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
     for index, found in rows:
         pairs = [(part["step"].to_numpy(np.float64), part["value"].to_numpy(np.float64)) for part in found]
         needed = np.array([steps_to(x, y, target, direction) for x, y in pairs])
-        there = needed[np.isfinite(needed)]
+        reaching = needed[np.isfinite(needed)]
         most = max(int(x[-1]) for x, _ in pairs)
-        reach = _mean(there) if len(there) else Cell(f"> {most}")
-        if len(there) < len(needed):
+        reach = _mean(reaching) if len(reaching) else Cell(f"> {most}")
+        if len(reaching) < len(needed):
             # The seeds that reach it are the better ones: an interval over them would be of nothing that was asked.
             reach = replace(reach, half_width=None)
         cells = [
             Cell(frame["name"][index]),
             reach,
-            Cell(f"{len(there)} of {len(needed)}"),
+            Cell(f"{len(reaching)} of {len(needed)}"),
             _mean(np.array([area(x, y) for x, y in pairs])),
             _mean(np.array([y[0] for _, y in pairs])),
             _mean(np.array([y[-1] for _, y in pairs])),
         ]
-        order = (SHOWN.index(frame["kind"][index]), float(np.mean(there)) if len(there) else np.inf, index)
+        order = (SHOWN.index(frame["kind"][index]), float(np.mean(reaching)) if len(reaching) else np.inf, index)
         told.append((order, Row(tuple(cells), BLOCKS[frame["kind"][index]])))
     spec = number_format([value for _, found in rows for part in found for value in part["value"]])
     arrow = ARROWS[direction]

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from analysis.record.mlflow_internals import longest_experiment_name
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.checks import problems, worker_problems
+from linearizer_core.experiment.directions import direction_of
 from linearizer_core.experiment.families import family_of
 from sweeps.spec.model import ConfigurationModel, Sweep
 from sweeps.spec.space import space_problems
@@ -125,6 +126,12 @@ def _key_problems(sweep: Sweep) -> list[Problem]:
         for key in keys:
             if key not in recorded:
                 found.append(Problem(f"search.{field}.{key}", f"nothing records it; {suggestion(key, recorded)}"))
+    for key, direction in search.objective.items():
+        better = direction_of(key)
+        if key in recorded and better not in (None, direction):
+            size = "larger" if better == "max" else "smaller"
+            message = f"is better the {size} it is: write {better}, not {direction}"
+            found.append(Problem(f"search.objective.{key}", message))
     if search.stop_early and len(search.objective) == 1:
         key = next(iter(search.objective))
         if key in recorded and key not in interim:

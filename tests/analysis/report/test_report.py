@@ -84,7 +84,7 @@ def test_the_answer_has_the_numbers(record: Record) -> None:
         "Of 4 finished configurations t003 is best, with model.flow.depth = 2, model.operator.rank = 8, and reaches "
         f"{FD} = 3.0 ± 6.4 (mean of 2 seeds, 95 % confidence interval); test/classifier_fd_collapsed, by which "
         "nothing was chosen, is 4.0 ± 6.4; at 2 fresh seeds it is 3.5 ± 6.4; the next best, t001, has 5.5 ± 6.4; "
-        "g = <identity> has 99.00; real against real has 1.25."
+        "g = <identity> has 99.00 (1 of 2 finished); real against real has 1.25."
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from analysis import Record, RecordError, by_configuration, configurations, load, marginal, pivot
 from analysis.figures.parallel import parallel_coordinates
+from analysis.report.summary import summary
 from analysis.tables.importance import importance
 from analysis.tables.interaction import interaction
 from analysis.tables.one_factor import one_factor
@@ -213,3 +214,15 @@ def test_a_long_list_is_shown_as_listed(tmp_path: Path) -> None:
     for number, value in enumerate(listed):
         files.finished(number, {LR: value}, 1.0)
     assert column(marginal(load([files.path]), LR), "lr") == [f"{value:g}" for value in listed]
+
+
+def test_an_objective_that_was_searched_the_wrong_way_is_told(tmp_path: Path) -> None:
+    key = "quality/ssim_collapsed"
+    files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}}, objective={key: "min"})
+    for number, value in enumerate((0.2, 0.9)):
+        files.finished(number, {DEPTH: 1 + number}, 1.0, **{key: value})
+    said = f"{key} was minimised, but is better the larger it is: the order is that of the search, the worst first."
+    record = load([files.path])
+    assert said in configurations(record).notes
+    assert said.removesuffix(".") in summary(record)
+    assert not any("better the" in note for note in configurations(conditional(tmp_path / "right")).notes)

@@ -210,6 +210,28 @@ def test_costs_can_be_objectives(sweep: ToSweep) -> None:
     assert list(made.search.objective) == list(objective)
 
 
+@pytest.mark.parametrize(
+    ("key", "direction", "words"),
+    [
+        ("linearity/collapse_psnr", "min", "is better the larger it is: write max, not min"),
+        ("quality/precision_collapsed", "min", "is better the larger it is: write max, not min"),
+        (FD, "max", "is better the smaller it is: write min, not max"),
+        ("cost/params", "max", "is better the smaller it is: write min, not max"),
+    ],
+)
+def test_an_objective_against_the_direction_of_its_metric(
+    refusal: Refusal, key: str, direction: str, words: str
+) -> None:
+    quality = ["classifier_fd", "precision"]
+    said = refusal({"search/objective": {key: direction}, "search/stop_early": None, "evaluate/quality": quality})
+    assert said == [f"search.objective.{key}: {words}"]
+
+
+def test_an_objective_that_is_better_neither_way_may_go_either(sweep: ToSweep) -> None:
+    for direction in ("min", "max"):
+        sweep({"search/objective": {"spectrum/condition": direction}, "search/stop_early": None})
+
+
 def test_a_cost_is_not_measured_during_training(refusal: Refusal) -> None:
     (said,) = refusal({"search/objective": {"cost/params": "min"}})
     assert said.startswith("search.stop_early: cost/params is not measured during training; ")

@@ -1,0 +1,24 @@
+"""Which way each metric is better, by its key: the one place that tables, figures and the checks of a spec ask."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Direction = Literal["min", "max"]
+
+NEITHER = ("spectrum/", "linearity/noise_", "linearity/lipschitz_", "linearity/inversion_images")
+"""What the keys of metrics begin with of which neither more nor less is better."""
+HIGHER = re.compile(r"psnr|ssim|precision|recall|density|coverage")
+"""In the keys of metrics that are better the higher they are."""
+
+
+def direction_of(metric: str) -> Direction | None:
+    """Which way a metric is better by its key, ``min`` where less is; None where neither is.
+
+    >>> direction_of("quality/ssim_collapsed"), direction_of("cost/params"), direction_of("spectrum/condition")
+    ('max', 'min', None)
+    """
+    if metric.startswith(NEITHER):
+        return None
+    return "max" if HIGHER.search(metric) else "min"
