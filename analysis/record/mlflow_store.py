@@ -245,7 +245,11 @@ def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:
         attempt, epoch = tag("attempt", int, 1), tag("epoch", int) if over else None
         began = tag("attempt_started", int, run.started)
         results = {key: sorted(points) for key, points in run.histories.items() if not key.startswith(MACHINE)}
-        series, summary = _taken_apart(results, began, epoch if attempt > 1 else None)
+        # What came after the epoch at which a trial was stopped does not count: it had gone on when that was decided.
+        stopped = over and tag("state", str) == "stopped"
+        series, summary = _taken_apart(results, began, epoch if attempt > 1 or stopped else None)
+        if stopped:
+            series, summary = {key: points for key, points in series.items() if not key.startswith(STEPS)}, {}
         if epoch is None:
             epoch = max((series[key][0][-1] for key in series if not key.startswith(STEPS)), default=None)
         return Trial(

@@ -194,13 +194,21 @@ UNEVALUATED = ("train/", "system/")
 """What the metrics begin with that every epoch has, whether the model is evaluated then or not."""
 
 
+DIVERGED = "diverged: "
+"""What the reason of a failed trial begins with whose numbers went astray: it would do so again."""
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to, as a search needs it: its state, None while it runs, its last epoch and latest metrics."""
+    """What a trial came to, as a search needs it: its state, None while it runs, its last epoch and latest metrics.
+
+    ``diverged`` tells a trial that failed by its numbers from one that died or raised.
+    """
 
     state: State | None
     epoch: int
     metrics: dict[str, float]
+    diverged: bool = False
 
 
 class JournalWarning(UserWarning):
@@ -296,7 +304,12 @@ class TrialState:
     @property
     def outcome(self) -> Outcome:
         """What a search is told of the trial, without all that it would have to keep."""
-        return Outcome(self.state, self.epoch, self.metrics)
+        return Outcome(self.state, self.epoch, self.metrics, self.diverged)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it failed by its numbers, as it would again; one that died or raised may go well another time."""
+        return self.state == "failed" and (self.reason or "").startswith(DIVERGED)
 
 
 IDENTITY = tuple(TrialIdentity.__dataclass_fields__)
@@ -336,9 +349,17 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
         else:
             state.end = state.last_end = event
             state.state, state.reason, state.epoch = event["state"], event["reason"], event["epoch"]
+            if event["state"] == "stopped":
+                _cut(state)
         if state.attempts:
             state.attempts[-1].last = event["time"]
     return state
+
+
+def _cut(state: TrialState) -> None:
+    """Leave out what came after the epoch at which a trial was stopped: it had gone on when that was decided."""
+    state.epochs = {epoch: kept for epoch, kept in state.epochs.items() if epoch <= state.epoch}
+    state.curves, state.artifacts, state.summary = {}, {}, None
 
 
 def _begin(state: TrialState, event: TrialEvent) -> None:

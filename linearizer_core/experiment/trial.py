@@ -19,7 +19,7 @@ from linearizer_core.experiment.configuration import DataConfig, Metric, TrialCo
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.evaluation import Evaluation, Quality, needed_classifier
 from linearizer_core.experiment.families import family_of
-from linearizer_core.experiment.journal import Journal, TrialIdentity
+from linearizer_core.experiment.journal import DIVERGED, Journal, TrialIdentity
 from linearizer_core.experiment.precision import whole_float32
 from linearizer_core.experiment.state import load_state, remove_state, save_state
 from linearizer_core.experiment.system import Usage
@@ -127,7 +127,7 @@ def run(
         workers.led(record)
         yield {"epoch": epoch, "state": "finished", **summary}
     except LOST as error:
-        journal.end("failed", epoch, f"diverged: {error}")
+        journal.end("failed", epoch, f"{DIVERGED}{error}")
         saver.remove()
         yield {"epoch": epoch, "state": "failed", "reason": str(error)}
     except Exception as error:

@@ -39,10 +39,12 @@ class Bridge:
         return self.task(planned)
 
     def must_stop(self, job: str, result: Mapping[str, Any]) -> bool:
-        """Whether successive halving ends the trial at this result."""
+        """Whether successive halving ends the trial at this result, or another seed has decided its configuration."""
         planned = self.running.get(job)
         if planned is None or self.halving is None or planned.identity.kind != "search" or "state" in result:
             return False
+        if self.schedule.decided(planned.identity.trial):
+            return True
         key = next(iter(self.schedule.sweep.search.objective))
         rivals = self.schedule.competitors(planned.identity.trial)
         rung = self.halving.decide(planned.identity.trial, result["epoch"], float(result[key]), rivals)
@@ -81,6 +83,11 @@ class Bridge:
         if planned is None:
             return
         path = self.paths.journal(planned.identity.trial)
+        if self.schedule.decided(planned.identity.trial):
+            remove_state(self.paths.training_state(planned.identity.trial))
+            self.schedule.skip(planned)
+            del self.running[job]
+            return
         result = state_of(path)
         if result.state not in ENDED and job in self._errors:
             journal = Journal(path)

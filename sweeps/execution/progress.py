@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from linearizer_core.experiment.journal import TrialIdentity, TrialState, state_of
+from linearizer_core.experiment.journal import DIVERGED, TrialIdentity, TrialState, state_of
 from sweeps.record.paths import SweepPaths
 from sweeps.search.schedule import Schedule
 from sweeps.spec.space import describe_point
@@ -68,6 +68,11 @@ class Progress:
         # The view is drawn in a thread of its own.
         return [shown for shown in list(self._open.values()) if shown.placed()]
 
+    @property
+    def _not_run(self) -> int:
+        """How many trials came to something without being run in this launch."""
+        return len(self._schedule.reused) + len(self._schedule.not_begun)
+
     def add(self, identity: TrialIdentity, job: str, placed: Callable[[], bool]) -> None:
         """A trial waits for a place, for the first time or again; ``placed`` says whether it has it now."""
         self._open[job] = _Shown(identity, placed)
@@ -94,24 +99,23 @@ class Progress:
             self._console.print(line)
 
     def _line(self, identity: TrialIdentity, result: TrialState) -> Text:
-        done = sum(self._ended.values()) + len(self._schedule.reused)
+        done = sum(self._ended.values()) + self._not_run
         style = {"finished": "green", "stopped": "yellow", "failed": "red"}.get(result.state or "", "")
+        word = "diverged" if result.diverged else str(result.state)
         what = identity.label or describe_point(identity.overrides)
-        text = Text.assemble(
-            f"[{done}/{self._schedule.total}] ", (identity.trial, "bold"), f" {what}  ", (str(result.state), style)
-        )
+        text = Text.assemble(f"[{done}/{self._schedule.total}] ", (identity.trial, "bold"), f" {what}  ", (word, style))
         value = result.metrics.get(self._objective)
         if value is not None:
             text.append(f"  {self._objective} {value:.4g}")
         if result.state == "stopped":
             text.append(f" at epoch {result.epoch}")
         if result.state == "failed":
-            text.append(f"  {result.reason}")
+            text.append(f"  {str(result.reason).removeprefix(DIVERGED)}")
         return text
 
     def _render(self) -> RenderableType:
         reused = len(self._schedule.reused)
-        ended = sum(self._ended.values()) + reused
+        ended = sum(self._ended.values()) + self._not_run
         counts = Text.assemble(
             (f"{self._schedule.sweep.name}  ", "bold"),
             f"{ended}/{self._schedule.total} trials: {len(self._running)} running, {self._ended['finished']} done, ",
@@ -148,7 +152,7 @@ class Progress:
         done = ended * share + partial
         if done <= 0:
             return "unknown"
-        remaining = max(0.0, (self._schedule.total - len(self._schedule.reused) - ended) * share - partial)
+        remaining = max(0.0, (self._schedule.total - self._not_run - ended) * share - partial)
         return "about " + _clock((time.monotonic() - self._started) / done * remaining)
 
 

@@ -31,14 +31,21 @@ def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> Brid
     halving = Halving(sweep.search.stop_early, mode, epochs) if sweep.search.stop_early else None
     origin = {**record["provenance"], "processes": processes(sweep.model.resources)}
     finished = None if record["fresh"] else FinishedTrials(paths, origin)
-    outcomes = RecordedOutcomes(paths, halving, objective, finished)
-    schedule = Schedule(sweep, make_study(sweep), record["lookahead"], outcomes)
+    data_root = str(datasets.root_of(sweep.trial_config({}, 0).data))
+
+    def task(planned: PlannedTrial) -> Task:
+        return _task(planned, sweep, paths, origin, data_root)
+
+    def described(planned: PlannedTrial) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        return task(planned).config, origin
+
+    outcomes = RecordedOutcomes(paths, halving, objective, finished, described)
+    schedule = Schedule(sweep, make_study(sweep), record["lookahead"], outcomes, record.get("rules", 1))
     try:
         schedule.has_next()
     except ReplayError as error:
         raise InputError(sweep.source, [Problem("name", str(error))]) from None
-    data_root = str(datasets.root_of(sweep.trial_config({}, 0).data))
-    return Bridge(schedule, halving, paths, lambda planned: _task(planned, sweep, paths, origin, data_root))
+    return Bridge(schedule, halving, paths, task)
 
 
 def _task(planned: PlannedTrial, sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any], data_root: str) -> Task:

@@ -13,6 +13,7 @@ from analysis.record.uri import without_password
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.nested import with_leaves
 from sweeps.record.provenance import provenance
+from sweeps.record.sweep_json import RULES
 from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
 
@@ -38,6 +39,7 @@ def opened(
         "axes": list(sweep.search.space),
         "objective": dict(sweep.search.objective),
         "lookahead": lookahead,
+        "rules": RULES,
         "spec": shown(sweep.resolved),
         "fresh": fresh,
         "state": "running",
@@ -48,8 +50,10 @@ def opened(
         "best_value": None,
         "provenance": origin,
     }
-    # The order of the search depends on the look-ahead: a sweep keeps the one that it began with.
+    # What a search asks for depends on the look-ahead and on its rules: a sweep keeps those that it began with.
     kept = {key: before[key] for key in ("id", "started", "lookahead")} if before else {}
+    if before:
+        kept["rules"] = before.get("rules", 1)
     return record | kept | {"fresh": fresh or bool(before and before["fresh"])}
 
 

@@ -10,6 +10,13 @@ from linearizer_core.files import write_whole
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem
 
+RULES = 2
+"""Which rules a search follows that begins now; a record keeps its own, so that its replay gives the same trials.
+
+1: what diverges is told as failed, and the seeds of a configuration know nothing of each other. 2: as
+``sweeps.search.schedule`` says.
+"""
+
 
 def read_record(paths: SweepPaths) -> dict[str, Any] | None:
     """A sweep's record, None where there is none; raises ``InputError`` for a file that is not one."""

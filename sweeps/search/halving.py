@@ -27,6 +27,10 @@ class Halving:
         for epoch, value in sorted(rungs.items()):
             self._enter(trial, epoch, value)
 
+    def forget(self, trial: str) -> None:
+        """Nobody is compared with a trial any more: its configuration had been decided without it."""
+        self._values.pop(trial, None)
+
     def decide(self, trial: str, epoch: int, value: float, competitors: list[str]) -> int | None:
         """The rung at which the trial has to stop now, or None; competitors that ended before a rung do not count."""
         rung = self._enter(trial, epoch, value)
@@ -65,6 +69,11 @@ def decision_epochs(rule: StopEarly, epochs: int, every: int) -> list[int]:
     """The epochs at which trials are stopped: the first evaluation at or after each rung, before the last epoch."""
     first = {-(-rung // every) * every for rung in rung_epochs(rule, epochs)}
     return sorted(epoch for epoch in first if epoch < epochs)
+
+
+def why_decided(seed: int | None, epoch: int, diverged: bool) -> str:
+    """Why a trial was not to go on, or to begin, where another seed has decided its configuration."""
+    return f"stopped: seed {seed} of its configuration {'diverged' if diverged else 'was stopped'} at epoch {epoch}"
 
 
 def why_stopped(rung: int) -> str:

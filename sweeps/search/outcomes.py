@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from linearizer_core.experiment.journal import ENDED, Outcome, TrialState, state_of
+from linearizer_core.experiment.journal import ENDED, Journal, Outcome, TrialIdentity, TrialState, state_of
 from linearizer_core.experiment.nested import flatten
 from sweeps.record.paths import SweepPaths
 from sweeps.search.halving import Halving, why_stopped
@@ -12,17 +14,24 @@ from sweeps.search.reuse import FinishedTrials, reuse
 from sweeps.search.schedule import PlannedTrial, ReplayError
 
 
+def as_planned(planned: PlannedTrial) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """A trial's configuration as it was planned, and no provenance."""
+    return planned.config, {}
+
+
 @dataclass(frozen=True)
 class RecordedOutcomes:
     """What is recorded of trials: by earlier launches, and where ``finished`` has them, by other sweeps.
 
-    Whatever is looked up, early stopping is given what it had reached.
+    Whatever is looked up, early stopping is given what it had reached. ``described`` gives the configuration and the
+    provenance that a trial's journal begins with.
     """
 
     paths: SweepPaths
     halving: Halving | None
     objective: str
     finished: FinishedTrials | None = None
+    described: Callable[[PlannedTrial], tuple[Mapping[str, Any], Mapping[str, Any]]] = as_planned
 
     def look_up(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
         """What a trial came to, None where nothing of it is recorded.
@@ -58,6 +67,23 @@ class RecordedOutcomes:
         if self.halving is not None:
             self.halving.record(planned.identity.trial, self._measured(result))
         return result.outcome
+
+    def of_decided(self, trial: PlannedTrial | TrialIdentity, reason: str) -> Outcome:
+        """What a trial comes to whose configuration has been decided without it: nothing of it counts.
+
+        It is told in its journal, which begins with that where the trial has not begun.
+        """
+        identity = trial.identity if isinstance(trial, PlannedTrial) else trial
+        path = self.paths.journal(identity.trial)
+        before = state_of(path)
+        if (before.state, before.reason, before.epoch) != ("stopped", reason, 0):
+            journal = Journal(path)
+            if isinstance(trial, PlannedTrial) and not before.begun:
+                journal.trial(identity, *self.described(trial))
+            journal.end("stopped", 0, reason)
+        if self.halving is not None:
+            self.halving.forget(identity.trial)
+        return state_of(path).outcome
 
     def _reuse(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
         source = self.finished.find(planned) if self.finished else None

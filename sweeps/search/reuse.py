@@ -46,10 +46,10 @@ class FinishedTrials:
         return found
 
     def _finished(self, path: Path) -> bool:
-        """Whether a trial has finished, its journal is whole, and the same code made every attempt."""
+        """Whether a trial has finished, or diverged, its journal is whole, and the same code made every attempt."""
         state = fold(lines(path, path.read_bytes()))
         alike = all(self._alike(attempt.event) for attempt in state.attempts)
-        return state.state == "finished" and alike and not state.damage
+        return (state.state == "finished" or state.diverged) and alike and not state.damage
 
     def _alike(self, attempt: TrialEvent) -> bool:
         """Whether the same code made an attempt, and there: what was taken over is found where it was made."""

@@ -4,6 +4,9 @@ The order of events that Optuna sees does not depend on which trial happens to e
 their order, and configuration n is asked for when exactly the first n - lookahead + 1 have been told. So the same
 spec gives the same trials every time, and a sweep that was cut short is continued by replaying its journals: what has
 an end is told again instead of run again.
+
+A configuration whose numbers went astray would do so again: it is told as complete with the worst value so far, so that
+the sampler learns from it. One of which a process died, or that raised, is told as failed, which teaches nothing.
 """
 
 from __future__ import annotations
@@ -24,11 +27,16 @@ from linearizer_core.experiment.configuration import config_hash
 from linearizer_core.experiment.journal import ENDED, Outcome, TrialIdentity
 from linearizer_core.experiment.journal_lines import Kind
 from linearizer_core.experiment.nested import with_leaves
+from sweeps.record.sweep_json import RULES
+from sweeps.search.halving import why_decided
 from sweeps.spec.model import Sweep
 from sweeps.spec.space import suggest
 
 STARTUP_TRIALS = 5
 """Random points before TPE models anything. Not a function of the number of trials, so that a sweep can be extended."""
+
+DIVERGED = "diverged"
+"""User attribute of a study's trial: it is told as complete, and its values are made up."""
 
 
 class ReplayError(LinsweepError, RuntimeError):
@@ -55,6 +63,12 @@ class Outcomes(Protocol):
     def of_duplicate(self, planned: PlannedTrial, duplicate: str, /) -> Outcome:
         """What a trial comes to by what a duplicate of it came to, which is recorded for it as well."""
 
+    def of_decided(self, trial: PlannedTrial | TrialIdentity, reason: str, /) -> Outcome:
+        """What a trial comes to whose configuration has been decided without it, which is recorded for it.
+
+        One that has not begun is given as it was planned.
+        """
+
 
 @dataclass
 class _Configuration:
@@ -74,12 +88,25 @@ class _Configuration:
     def mean(self, key: str) -> float:
         return statistics.fmean(outcome.metrics[key] for outcome in self.outcomes.values())
 
+    @property
+    def decider(self) -> tuple[TrialIdentity, Outcome] | None:
+        """The first of the seeds, in their order, of which it is known that it was stopped early or diverged."""
+        for identity in self.trials:
+            outcome = self.outcomes.get(identity.trial)
+            if outcome is not None and (outcome.state == "stopped" or outcome.diverged):
+                return identity, outcome
+        return None
+
 
 class Schedule:
     """Hands out a sweep's trials and takes their outcomes.
 
     ``outcomes`` knows what earlier launches recorded. A sampler may draw a point twice: the same configuration at the
     same seed gives the same, and is run once. ``lookahead`` is how many configurations may be open at once.
+
+    With early stopping a search comes to what its seeds would come to one after another: of a configuration, the first
+    that is stopped, or diverges, decides, and those after it are not begun. Those that have begun meanwhile stop at
+    their next result, and nothing of them counts, so that it does not matter which had.
     """
 
     def __init__(
@@ -88,11 +115,14 @@ class Schedule:
         study: optuna.Study,
         lookahead: int,
         outcomes: Outcomes,
+        rules: int = RULES,
     ) -> None:
         self.sweep = sweep
         self.study = study
         self.lookahead = lookahead
+        self.rules = rules
         self._recorded = outcomes
+        self._modes = list(sweep.search.objective.values())
         self._grid = sweep.grid() if sweep.search.sampler == "grid" else None
         self._searched: list[_Configuration] = []
         self._of_seed: dict[int | None, list[str]] = {}
@@ -105,6 +135,7 @@ class Schedule:
         self._confirming = False
         self._exhausted = False
         self.reused: list[str] = []
+        self.not_begun: list[str] = []
         self._add_controls()
 
     @property
@@ -133,6 +164,7 @@ class Schedule:
     def take_back(self, planned: PlannedTrial) -> None:
         """Hand a trial out once more, before all others."""
         self._waiting.insert(0, planned)
+        self._decide(self._by_trial[planned.identity.trial])
 
     @property
     def exhausted(self) -> bool:
@@ -149,10 +181,48 @@ class Schedule:
         return trial in self._by_trial
 
     def take_outcome(self, trial: str, outcome: Outcome) -> None:
-        """Take the outcome of a trial, whose state must be one that a trial stays in."""
-        self._by_trial[trial].outcomes[trial] = outcome
+        """Take the outcome of a trial, whose state must be one that a trial stays in.
+
+        Where its configuration has been decided by a seed before it, the outcome is that, whatever it came to.
+        """
+        configuration = self._by_trial[trial]
+        configuration.outcomes[trial] = outcome
+        self._decide(configuration)
         for duplicate in self._duplicates.pop(trial, ()):
             self._enqueue(duplicate)
+
+    def skip(self, planned: PlannedTrial) -> None:
+        """End a trial that had been handed out when its configuration was ``decided`` without it."""
+        reason = self.decided(planned.identity.trial)
+        assert reason is not None, f"{planned.identity.trial} is not decided"
+        self.take_outcome(planned.identity.trial, self._recorded.of_decided(planned, reason))
+
+    def decided(self, trial: str) -> str | None:
+        """Why a trial is not to go on, where a seed before it has decided its configuration."""
+        if self.rules < 2 or self.sweep.search.stop_early is None:
+            return None
+        configuration = self._by_trial[trial]
+        names = [identity.trial for identity in configuration.trials]
+        decider = configuration.decider
+        if decider is None or decider[0].kind != "search" or names.index(trial) <= names.index(decider[0].trial):
+            return None
+        identity, outcome = decider
+        return why_decided(identity.seed, outcome.epoch, outcome.diverged)
+
+    def _decide(self, configuration: _Configuration) -> None:
+        """End the seeds of a configuration that has been decided without them; those that run are asked to stop."""
+        for identity in configuration.trials:
+            reason = self.decided(identity.trial)
+            if reason is None:
+                continue
+            waiting = next((planned for planned in self._waiting if planned.identity == identity), None)
+            if waiting is not None:
+                self._waiting.remove(waiting)
+                self.not_begun.append(identity.trial)
+            if waiting is not None or identity.trial in configuration.outcomes:
+                configuration.outcomes[identity.trial] = self._recorded.of_decided(waiting or identity, reason)
+                for duplicate in self._duplicates.pop(identity.trial, ()):
+                    self._enqueue(duplicate)
 
     def competitors(self, trial: str) -> list[str]:
         """The trials that ended before this one was planned, at its own seed: what early stopping compares it with."""
@@ -176,9 +246,7 @@ class Schedule:
         key, mode = next(iter(self.sweep.search.objective.items()))
         sign = 1 if mode == "min" else -1
         complete = [
-            configuration
-            for configuration in self._searched
-            if configuration.done and self._verdict(configuration)["state"] == TrialState.COMPLETE
+            configuration for configuration in self._searched if configuration.done and self._finished(configuration)
         ]
         return sorted(
             complete,
@@ -189,9 +257,15 @@ class Schedule:
             ),
         )
 
+    def _finished(self, configuration: _Configuration) -> bool:
+        """Whether a configuration has values of its own, of every seed."""
+        return not self._diverged(configuration) and self._verdict(configuration)["state"] == TrialState.COMPLETE
+
     def _excesses(self, configuration: _Configuration) -> dict[str, float]:
         """By how much a configuration breaks each constraint (≤ 0: it keeps to it); unmeasured means broken."""
         excesses = {}
+        if self._diverged(configuration):
+            return dict.fromkeys(self.sweep.search.constraints, math.inf)
         for key, text in self.sweep.search.constraints.items():
             operator, bound = parse_constraint(text)
             measured = all(key in outcome.metrics for outcome in configuration.outcomes.values())
@@ -220,6 +294,7 @@ class Schedule:
         self._by_trial |= {planned.identity.trial: configuration for planned in trials}
         for planned in trials:
             self._enqueue(planned)
+        self._decide(configuration)
         return configuration
 
     def _enqueue(self, planned: PlannedTrial) -> None:
@@ -229,8 +304,9 @@ class Schedule:
         if identity.kind == "search":
             first = self._first.setdefault((identity.config_hash, identity.seed), identity.trial)
         ended = self._by_trial[first].outcomes.get(first)
-        # One that failed may have done so through no fault of its configuration: its duplicate is another try.
-        if first == identity.trial or (ended and ended.state == "failed"):
+        # One that died or raised may have done so through no fault of its configuration: its duplicate is another try.
+        died = ended is not None and ended.state == "failed" and not (ended.diverged and self.rules >= 2)
+        if first == identity.trial or died:
             self._waiting.append(planned)
         elif ended:
             self.reused.append(identity.trial)
@@ -252,8 +328,11 @@ class Schedule:
         if self._grid is not None:
             overrides = self._grid[number]
         else:
-            asked = self.study.ask()
-            overrides = suggest(self.sweep.search.space, asked, self.sweep.base_leaves)
+            with warnings.catch_warnings():
+                # What diverged before there was any value is infinite: GP takes it for the worst, with a warning.
+                warnings.filterwarnings("ignore", "Clip non-finite", UserWarning)
+                asked = self.study.ask()
+                overrides = suggest(self.sweep.search.space, asked, self.sweep.base_leaves)
         configuration = self._plan("search", "t", number, overrides, self.sweep.search.seeds, None)
         configuration.asked = asked
         self._searched.append(configuration)
@@ -287,8 +366,10 @@ class Schedule:
         return True
 
     def _tell(self, configuration: _Configuration) -> None:
-        """Tell the study: the mean over seeds, PRUNED where a seed was stopped early, FAIL where one failed."""
-        names = [identity.trial for identity in configuration.trials]
+        """Tell the study the mean over seeds, or the worst; PRUNED where a seed was stopped, FAIL where one died."""
+        attributes: dict[str, Any] = {"trials": [identity.trial for identity in configuration.trials]}
+        if self._diverged(configuration):
+            attributes[DIVERGED] = True
         verdict = self._verdict(configuration)
         # Early in training nothing but the objective is measured: a stopped trial says nothing of constraints.
         complete = verdict["state"] == TrialState.COMPLETE
@@ -302,14 +383,15 @@ class Schedule:
                 params=configuration.overrides,
                 distributions=distributions,
                 constraints=constraints,
-                user_attrs={"trials": names},
+                user_attrs=attributes,
                 **verdict,
             )
             self.study.add_trial(told)
             return
         asked = configuration.asked
         assert asked is not None
-        asked.set_user_attr("trials", names)
+        for name, value in attributes.items():
+            asked.set_user_attr(name, value)
         for key, excess in constraints.items():
             asked.set_constraint(key, excess)
         for step, value in verdict.get("intermediate_values", {}).items():
@@ -318,23 +400,46 @@ class Schedule:
         configuration.asked = None  # it holds a second copy of what the study has
 
     def _verdict(self, configuration: _Configuration) -> dict[str, Any]:
-        states = {outcome.state for outcome in configuration.outcomes.values()}
+        """What the study is told: values worse than those of all before for what diverged."""
         keys = list(self.sweep.search.objective)
-        if (
-            "failed" in states
-            or ("stopped" in states and len(keys) > 1)
-            or not all(
-                not math.isnan(outcome.metrics.get(key, math.nan))
-                for key in keys
-                for outcome in configuration.outcomes.values()
-            )
-        ):
+        counted = self._counted(configuration)
+        states = {outcome.state for outcome in counted}
+        if self._diverged(configuration):
+            return {"state": TrialState.COMPLETE, "values": [self._worst(i) for i in range(len(keys))]}
+        unmeasured = any(math.isnan(outcome.metrics.get(key, math.nan)) for key in keys for outcome in counted)
+        if "failed" in states or ("stopped" in states and len(keys) > 1) or unmeasured:
             return {"state": TrialState.FAIL}
-        means = [configuration.mean(key) for key in keys]
         if "stopped" in states:
-            epoch = min(outcome.epoch for outcome in configuration.outcomes.values())
-            return {"state": TrialState.PRUNED, "intermediate_values": {epoch: means[0]}}
-        return {"state": TrialState.COMPLETE, "values": means}
+            epoch = min(outcome.epoch for outcome in counted)
+            value = statistics.fmean(outcome.metrics[keys[0]] for outcome in counted)
+            return {"state": TrialState.PRUNED, "intermediate_values": {epoch: value}}
+        return {"state": TrialState.COMPLETE, "values": [configuration.mean(key) for key in keys]}
+
+    def _counted(self, configuration: _Configuration) -> list[Outcome]:
+        """The outcomes that say how a configuration is: that of a seed which was stopped stands for all."""
+        outcomes = [configuration.outcomes[identity.trial] for identity in configuration.trials]
+        stopped = [outcome for outcome in outcomes if outcome.state == "stopped"]
+        # Values of different epochs have no mean.
+        return stopped[:1] if stopped and self.rules >= 2 else outcomes
+
+    def _diverged(self, configuration: _Configuration) -> bool:
+        """Whether a seed's numbers went astray, in training or where the objective was measured."""
+        if self.rules < 2:
+            return False
+        measured = [outcome.metrics[key] for outcome in self._counted(configuration) if outcome.state != "failed"
+                    for key in self.sweep.search.objective if key in outcome.metrics]  # fmt: skip
+        diverged = any(outcome.diverged for outcome in configuration.outcomes.values())
+        return diverged or not all(map(math.isfinite, measured))
+
+    def _worst(self, objective: int) -> float:
+        """The worst value of an objective that the study has been told, infinite while it has been told none."""
+        told = [
+            trial.values[objective]
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if math.isfinite(trial.values[objective])
+        ]
+        worst, none = (max, math.inf) if self._modes[objective] == "min" else (min, -math.inf)
+        return worst(told, default=none)
 
 
 def make_study(sweep: Sweep) -> optuna.Study:

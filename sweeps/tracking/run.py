@@ -68,6 +68,8 @@ def update_of(state: TrialState, epoch: int, begins: bool) -> Update:
         update.tags |= attempt_tags(state.head)
     if state.last_end:
         update.tags |= {"sweep.state": state.last_end["state"], "sweep.epoch": str(state.last_end["epoch"])}
+    if state.diverged:
+        update.tags["sweep.diverged"] = "true"
     if state.end and state.reason:
         update.tags["stop_reason"] = state.reason[:LONGEST_TAG]
     return update

@@ -165,10 +165,12 @@ def closed_form() -> Callable[..., float]:
     return objective
 
 
-def ending(value: float | Mapping[str, float], state: str = "finished", epoch: int = 9) -> Outcome:
+def ending(
+    value: float | Mapping[str, float], state: str = "finished", epoch: int = 9, diverged: bool = False
+) -> Outcome:
     """How a trial ended, with its objective or with all of its metrics."""
     metrics = dict(value) if isinstance(value, Mapping) else {FD: value}
-    return Outcome(state, epoch, metrics)  # type: ignore[arg-type]
+    return Outcome(state, epoch, metrics, diverged)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
@@ -217,6 +219,11 @@ class Known:
 
     def of_duplicate(self, planned: PlannedTrial, duplicate: str) -> Outcome:
         return self.outcomes.setdefault(planned.identity.trial, self.outcomes[duplicate])
+
+    def of_decided(self, trial: PlannedTrial | TrialIdentity, reason: str) -> Outcome:
+        identity = trial.identity if isinstance(trial, PlannedTrial) else trial
+        self.outcomes[identity.trial] = Outcome("stopped", 0, {})
+        return self.outcomes[identity.trial]
 
 
 @pytest.fixture(scope="session")

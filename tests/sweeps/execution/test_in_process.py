@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,10 +102,14 @@ def ends(folder: Path) -> dict[str, tuple[str | None, int, dict[str, float]]]:
 
 def test_the_record_is_the_one_that_ray_gave(tmp_path: Path) -> None:
     sweep = load(str(RECORDED / "before.yaml"), [f"storage={tmp_path / 'runs'}"])
+    # A sweep that began then goes on by the rules of then: the seeds of a configuration know nothing of each other.
+    sweep.folder.mkdir(parents=True)
+    shutil.copy(RECORDED / "runs/before/sweep.json", sweep.folder)
     result = launch(sweep, Console(file=io.StringIO()), InProcess(TWO_CORES), fresh=True)
     expected = json.loads((RECORDED / "runs/before/sweep.json").read_text())
     assert [identity.trial for identity in result.best] == expected["best"]
     assert result.best_value == pytest.approx(expected["best_value"], abs=1e-3)
+    assert json.loads((sweep.folder / "sweep.json").read_text())["rules"] == 1
     ours, theirs = ends(sweep.folder), ends(RECORDED / "runs/before")
     assert list(ours) == list(theirs)
     for trial, (state, epoch, metrics) in theirs.items():

@@ -142,12 +142,13 @@ def test_the_mean_over_the_seeds_is_told(sweep: ToSweep, drive: Drive, closed_fo
     ("states", "values", "told"),
     [
         (["finished", "finished"], [1.0, 2.0], ("COMPLETE", [1.5], {})),
-        (["finished", "stopped"], [1.0, 2.0], ("PRUNED", [1.5], {4: 1.5})),
-        (["stopped", "stopped"], [1.0, 2.0], ("PRUNED", [1.5], {4: 1.5})),
+        # Values of different epochs have no mean: the first that was stopped stands for the configuration.
+        (["finished", "stopped"], [1.0, 2.0], ("PRUNED", [2.0], {4: 2.0})),
+        (["stopped", "stopped"], [1.0, 2.0], ("PRUNED", [1.0], {4: 1.0})),
         (["finished", "failed"], [1.0, 2.0], ("FAIL", None, {})),
-        (["stopped", "failed"], [1.0, 2.0], ("FAIL", None, {})),
-        (["finished", "finished"], [1.0, math.nan], ("FAIL", None, {})),
-        (["stopped", "finished"], [math.nan, 1.0], ("FAIL", None, {})),
+        (["stopped", "failed"], [1.0, 2.0], ("PRUNED", [1.0], {4: 1.0})),
+        (["finished", "finished"], [1.0, math.nan], ("COMPLETE", [math.inf], {})),
+        (["stopped", "finished"], [math.nan, 1.0], ("COMPLETE", [math.inf], {})),
         (["finished", "finished"], [1.0, None], ("FAIL", None, {})),
         (["finished", "finished"], [1.0, math.inf], ("COMPLETE", [math.inf], {})),
     ],
@@ -161,6 +162,7 @@ def test_states(
         return ended({} if value is None else {FD: value}, states[seed], 4 if states[seed] == "stopped" else 9)
 
     done = drive(sweep({**PLAIN, "search/trials": 2, "search/seeds": [0, 1]}), evaluate)
+    assert [t.user_attrs.get("diverged", False) for t in done.study.trials] == [told[1] == [math.inf]] * 2
     assert [(t.state.name, t.values, t.intermediate_values) for t in done.study.trials] == [told, told]
 
 
@@ -453,16 +455,21 @@ class Launch:
         """Carry out what is missing; an epoch of a trial drawn from ``order`` at a time."""
         draw = random.Random(order)
         running: dict[str, Iterator[None]] = {}
+        given: dict[str, PlannedTrial] = {}
         while True:
             while len(running) < workers and (planned := self.schedule.next()) is not None:
                 running[planned.identity.trial] = self._train(planned)
+                given[planned.identity.trial] = planned
                 self.started.append(planned.identity.trial)
             if not running:
                 return
             trial = draw.choice(sorted(running))
             if next(running[trial], "ended") == "ended":
                 del running[trial]
-                self.schedule.take_outcome(trial, state_of(self.paths.journal(trial)))
+                if self.schedule.decided(trial):
+                    self.schedule.skip(given[trial])
+                else:
+                    self.schedule.take_outcome(trial, state_of(self.paths.journal(trial)).outcome)
 
     def _train(self, planned: PlannedTrial) -> Iterator[None]:
         who = planned.identity
@@ -472,7 +479,7 @@ class Launch:
         for epoch in range(1, self.epochs + 1):
             value = final * (1 + 1 / epoch)
             if final > 5.5:
-                journal.end("failed", epoch, "diverged")
+                journal.end("failed", epoch, "diverged: not finite")
                 return
             if epoch == self.epochs:
                 journal.epoch(epoch, {"train/loss": 1.0})
@@ -485,6 +492,8 @@ class Launch:
                 rung = self.halving.decide(who.trial, epoch, value, self.schedule.competitors(who.trial))
             if rung is not None:
                 journal.end("stopped", epoch, f"asha: not among the best at epoch {rung}")
+                return
+            if self.schedule.decided(who.trial):
                 return
             yield
 
@@ -499,12 +508,14 @@ class Launch:
 
 
 STOPPED = {"search/trials": 9, "search/seed": 1, "search/confirm": {"top": 1, "seeds": [5]}}
+STOPPED_SEEDS = {**STOPPED, "search/trials": 8, "search/seed": 3, "search/seeds": [2, 0]}
 
 
+@pytest.mark.parametrize("edits", [STOPPED, STOPPED_SEEDS], ids=["one seed", "several seeds"])
 def test_with_early_stopping_the_trials_do_not_depend_on_who_ends_first(
-    sweep: ToSweep, tmp_path: Path, closed_form: Callable[..., float]
+    sweep: ToSweep, tmp_path: Path, closed_form: Callable[..., float], edits: dict[str, Any]
 ) -> None:
-    made = sweep(STOPPED)
+    made = sweep(edits)
     results = []
     for workers, order in ORDERS:
         launch = Launch(made, SweepPaths(tmp_path / f"{workers}-{order}"), closed_form)
@@ -515,10 +526,11 @@ def test_with_early_stopping_the_trials_do_not_depend_on_who_ends_first(
     assert {"COMPLETE", "PRUNED", "finished", "stopped"} <= states
 
 
+@pytest.mark.parametrize("edits", [STOPPED, STOPPED_SEEDS], ids=["one seed", "several seeds"])
 def test_with_early_stopping_a_sweep_cut_after_any_line_ends_in_the_same_trials(
-    sweep: ToSweep, tmp_path: Path, closed_form: Callable[..., float]
+    sweep: ToSweep, tmp_path: Path, closed_form: Callable[..., float], edits: dict[str, Any]
 ) -> None:
-    made = sweep(STOPPED)
+    made = sweep(edits)
     whole = Launch(made, SweepPaths(tmp_path / "whole"), closed_form)
     whole.run(3, 0)
     lines = [
@@ -537,8 +549,65 @@ def test_with_early_stopping_a_sweep_cut_after_any_line_ends_in_the_same_trials(
         again = Launch(made, paths, closed_form)
         again.run(2, cut)
         assert again.result == whole.result
-        assert set(again.schedule.reused) == finished
+        assert set(again.schedule.reused) == finished - set(again.schedule.not_begun)
         assert finished.isdisjoint(again.started)
+
+
+@pytest.mark.parametrize(("workers", "order"), ORDERS)
+def test_a_seed_that_is_stopped_ends_those_after_it(
+    sweep: ToSweep, drive: Drive, ended: Ended, workers: int, order: int
+) -> None:
+    made = sweep({"controls": [], "search/trials": 4, "search/seeds": [5, 3, 4, 9]})
+
+    def evaluate(planned: PlannedTrial) -> Outcome:
+        stopped = planned.identity.seed in (3, 9) and planned.identity.number % 2
+        return ended(7.0, "stopped", 2) if stopped else ended(1.0 + planned.identity.number)
+
+    done = drive(made, evaluate, lookahead=2, workers=workers, order=order)
+    for number, told in enumerate(done.study.trials):
+        assert told.state.name == ("PRUNED" if number % 2 else "COMPLETE")
+        assert told.intermediate_values == ({2: 7.0} if number % 2 else {})
+        names = [f"t00{number}-s{seed}" for seed in (5, 3, 4, 9)]
+        reasons = [done.schedule.decided(name) for name in names]
+        why = "stopped: seed 3 of its configuration was stopped at epoch 2" if number % 2 else None
+        assert reasons == [None, None, why, why]
+    # One at a time, those after it are not begun.
+    if workers == 1 and order == 0:
+        assert done.names == [
+            "t000-s5", "t000-s3", "t000-s4", "t000-s9", "t001-s5", "t001-s3",
+            "t002-s5", "t002-s3", "t002-s4", "t002-s9", "t003-s5", "t003-s3",
+        ]  # fmt: skip
+        assert done.schedule.not_begun == ["t001-s4", "t001-s9", "t003-s4", "t003-s9"]
+    assert done.schedule.complete
+
+
+def test_what_a_seed_came_to_does_not_count_where_one_before_it_was_stopped(
+    sweep: ToSweep, tmp_path: Path, closed_form: Callable[..., float]
+) -> None:
+    made = sweep({"controls": [], "search/trials": 1, "search/seeds": [0, 1, 2]})
+    launch = Launch(made, SweepPaths(tmp_path / "demo"), closed_form)
+    first, *others = [launch.schedule.next() for _ in range(3)]
+    assert first is not None
+    for planned in others[:1]:
+        assert planned is not None
+        for _ in launch._train(planned):
+            pass
+        launch.schedule.take_outcome(planned.identity.trial, state_of(launch.paths.journal("t000-s1")).outcome)
+    assert state_of(launch.paths.journal("t000-s1")).state == "finished"
+    journal = Journal(launch.paths.journal("t000-s0"))
+    journal.trial(first.identity, first.config, {})
+    journal.epoch(2, {FD: 9.0})
+    journal.end("stopped", 2, "asha: not among the best at epoch 2")
+    launch.schedule.take_outcome("t000-s0", state_of(launch.paths.journal("t000-s0")).outcome)
+    after = state_of(launch.paths.journal("t000-s1"))
+    assert (after.state, after.epoch, after.metrics, after.rungs, after.summary) == ("stopped", 0, {}, {}, None)
+    assert after.reason == "stopped: seed 0 of its configuration was stopped at epoch 2"
+    assert launch.halving.decide("t009-s1", 2, 99.0, ["t000-s1"]) is None  # nobody to be compared with
+    assert others[1] is not None
+    launch.schedule.take_back(others[1])  # its process died before it began
+    assert not launch.schedule.has_next()
+    assert launch.schedule.complete
+    assert [(t.state.name, t.intermediate_values) for t in launch.study.trials] == [("PRUNED", {2: 9.0})]
 
 
 def test_a_record_of_another_configuration_is_refused(sweep: ToSweep, tmp_path: Path) -> None:
