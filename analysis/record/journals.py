@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,11 @@ def _curves(state: TrialState) -> Series:
     """The curves, each step once: as it was given last."""
     curves: Series = {}
     for metric, event in state.curves.items():
-        points = dict(zip(event["steps"], event["values"], strict=True))
-        curves[metric] = sorted(points), [points[step] for step in sorted(points)]
+        steps, values = event["steps"], event["values"]
+        if steps != sorted(set(steps)):
+            points = dict(sorted(zip(steps, values, strict=True), key=itemgetter(0)))
+            steps, values = list(points), list(points.values())
+        curves[metric] = steps, values
     return curves
 
 

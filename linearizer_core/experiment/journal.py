@@ -281,7 +281,7 @@ class TrialState:
 
     @property
     def reused_from(self) -> str | None:
-        """The identical trial, as ``SWEEP/TRIAL``, that it was taken over from."""
+        """The identical trial, as ``SWEEP/TRIAL``, whose result it has."""
         return self.head.get("reused_from") if self.head else None
 
     @property
@@ -326,6 +326,7 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
     {'quality/swd_collapsed': 0.5}
     """
     state = TrialState() if state is None else state
+    last: float | None = None
     for event in events:
         if isinstance(event, BadLine):
             state.damage.append(event)
@@ -335,6 +336,7 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
             state.epochs[state.epoch] = event
             state.trained.setdefault(state.epoch, event)
         elif event["event"] == "trial":
+            _heard(state, last)
             _begin(state, event)
         elif event["event"] == "curve":
             state.curves[event["metric"]] = event
@@ -351,9 +353,15 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
             state.state, state.reason, state.epoch = event["state"], event["reason"], event["epoch"]
             if event["state"] == "stopped":
                 _cut(state)
-        if state.attempts:
-            state.attempts[-1].last = event["time"]
+        last = event["time"]
+    _heard(state, last)
     return state
+
+
+def _heard(state: TrialState, last: float | None) -> None:
+    """Note when the attempt that goes on was last heard of."""
+    if state.attempts and last is not None:
+        state.attempts[-1].last = last
 
 
 def _cut(state: TrialState) -> None:
@@ -372,15 +380,15 @@ def _begin(state: TrialState, event: TrialEvent) -> None:
     state.end = state.state = state.reason = None
 
 
-def lines(path: Path, content: bytes, reader: LineReader | None = None) -> Iterator[Event | BadLine]:
+def lines(path: Path, content: bytes, reader: LineReader | None = None) -> list[Event | BadLine]:
     """The events in a journal's bytes, and what in them is none; a last line without an end is none either."""
     reader = reader or LineReader(path)
     *whole, rest = content.split(b"\n")
-    for line in whole:
-        yield from reader.read(line)
+    found = [event for line in whole for event in reader.read(line)]
     if rest:
         problem = "NUL bytes, as a power cut leaves them" if b"\0" in rest else "is cut off, or being written"
-        yield BadLine(path, len(whole) + 1, problem)
+        found.append(BadLine(path, reader.number + 1, problem))
+    return found
 
 
 def state_of(path: Path) -> TrialState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import errno
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from linearizer_core.experiment import journal, journal_lines
 from linearizer_core.experiment.journal import (
     Journal,
     JournalWarning,
@@ -216,6 +218,12 @@ def test_every_bad_line_is_warned_of(tmp_path: Path) -> None:
         str(state.damage[1]),
     ]
     assert same(state_of(tmp_path / "none.jsonl"), TrialState())
+
+
+def test_the_examples_in_the_docstrings_run() -> None:
+    for module in (journal, journal_lines):
+        found = doctest.testmod(module)
+        assert (found.failed, found.attempted > 0) == (0, True)
 
 
 def test_journals_are_read_without_torch() -> None:
