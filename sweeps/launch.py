@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from analysis.record.uri import absolute
 from sweeps.execution.bridge import Bridge
 from sweeps.execution.close import close
 from sweeps.execution.executor import Executor, run_trials
@@ -143,6 +144,9 @@ def _send_the_rest(background: BackgroundSync) -> str | None:
 
 
 def _on_this_machine() -> Executor:
+    from sweeps.execution import ray_environment
+
+    ray_environment.settle_own(private=True)  # before Ray is imported
     from sweeps.execution.ray_tune import RayTune  # with Ray, which a launch in this process does without
 
     return RayTune()
@@ -168,4 +172,4 @@ def sync_of(folder: Path, uri: str | None) -> Sync:
     assert record is not None, f"{folder} holds no sweep"
     tracking = record["spec"]["tracking"]
     experiment = tracking["experiment"] or record["name"]
-    return Sync(paths, tracking_uri(uri or tracking["uri"], paths), experiment, record)
+    return Sync(paths, tracking_uri(absolute(uri) if uri else tracking["uri"], paths), experiment, record)

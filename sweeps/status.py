@@ -97,7 +97,7 @@ def render(status: Status) -> RenderableType:
     """A status as it is printed."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
-    facts.add_column()
+    facts.add_column(overflow="fold")
     budget = status.sweep.model.budget
     state = status.state + (f" ({status.reason})" if status.reason else "")
     facts.add_row(status.sweep.name, state)

@@ -141,8 +141,8 @@ def is_logarithmic(record: Record, axis: str) -> bool:
 
 
 def label_lines(figure: Figure, axes: Axes, labels: Iterable[Labelled]) -> None:
-    """Name lines in the right margin, each as near to its line as the others let it be."""
-    placed = sorted(labels)
+    """Name lines in the right margin, each once and as near to its line as the others let it be."""
+    placed = sorted(set(labels))
     if not placed:
         return
     beside = axes.get_yaxis_transform()

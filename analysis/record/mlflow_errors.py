@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from urllib.parse import urlsplit
 
@@ -25,9 +26,10 @@ def explain(error: Exception, uri: str) -> str:
     schema = SCHEMA.search(text)
     if schema is not None:
         found, expected = schema.groups()
+        upgrade = shlex.join([sys.executable, "-m", "mlflow", "db", "upgrade", shown])
         return (
             f"the database is of another version of MLflow (schema {found}, and the installed one has {expected}): "
-            f"bring an older one up to date, after copying it, by: {sys.executable} -m mlflow db upgrade {shown} "
+            f"bring an older one up to date, after copying it, by: {upgrade} "
             "- for a newer one, install the MLflow that wrote it"
         )
     if READ_ONLY in text:

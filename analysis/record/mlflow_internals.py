@@ -1,17 +1,44 @@
 """All that is used of MLflow beyond its public interface, with the reason, and what is done where an upgrade took it.
 
-Everything here answers None where MLflow no longer has it; who asks then goes the public way, which gives the same and
-takes longer. ``tests/analysis/record/test_mlflow_internals.py`` names what is gone.
+Everything here but ``client_of`` answers None where MLflow no longer has it; who asks then goes the public way, which
+gives the same and takes longer. ``tests/analysis/record/test_mlflow_internals.py`` names what is gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from analysis.record.uri import SQLITE, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import RunInfo
+
+
+def client_of(uri: str) -> MlflowClient:
+    """A client of a server or store, with the registry there as well: MLflow would take that from the environment.
+
+    Of a database in a file MLflow makes the folder whose name the URI has by the letter, also where letters are quoted
+    in it and the file is elsewhere: what it has made for nothing is removed. An error of the server comes out as it is.
+    """
+    from mlflow import MlflowClient
+
+    meant, literal = sqlite_file(uri), Path(uri.removeprefix(SQLITE)).absolute()
+    if meant is None or meant.absolute() == literal:
+        return MlflowClient(uri, registry_uri=uri)
+    missing = [folder for folder in literal.parents if not folder.exists()]
+    try:
+        client = MlflowClient(uri, registry_uri=uri)
+        # MLflow opens the database once more for its registry, when that is first asked for something.
+        client.search_registered_models(max_results=1)
+        return client
+    finally:
+        for folder in missing:
+            with suppress(OSError):  # it is there no longer, or somebody has put something into it
+                folder.rmdir()
 
 
 class Tables(NamedTuple):

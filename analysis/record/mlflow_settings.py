@@ -26,13 +26,30 @@ KNOCKING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT
 """For the first request, which is a small one: an address that answers nothing is given up after seconds."""
 
 
+ALWAYS = {
+    # What is noted as sent must have been sent, and a long text must not keep a run from being made.
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_TRUNCATE_LONG_VALUES": "true",
+}
+"""What a sync relies on, whatever the environment says."""
+
+NEVER = ("MLFLOW_ACTIVE_MODEL_ID", "_MLFLOW_ACTIVE_MODEL_ID")
+"""What names the model that a user's own work is about: MLflow would put it down as that of every metric."""
+
+
 @contextmanager
 def held(values: Mapping[str, str]) -> Iterator[None]:
-    """These values for a while, where the environment does not say otherwise; afterwards it is as it was."""
-    unset = [name for name in values if name not in os.environ]
-    os.environ.update({name: values[name] for name in unset})
+    """These values for a while, where the environment does not say otherwise, ``ALWAYS`` and without ``NEVER``."""
+    new = {name: value for name, value in values.items() if name not in os.environ} | ALWAYS
+    before = {name: os.environ.get(name) for name in (*new, *NEVER)}
+    os.environ.update(new)
+    for name in NEVER:
+        os.environ.pop(name, None)
     try:
         yield
     finally:
-        for name in unset:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.record.frames import EPOCHS, MACHINE, STEPS, Part, Points, Series, Trial, build, latest
 from analysis.record.mlflow_errors import explain
-from analysis.record.mlflow_internals import Tables, engine, histories_at_once, tables
+from analysis.record.mlflow_internals import Tables, client_of, engine, histories_at_once, tables
 from analysis.record.mlflow_settings import READING, held
 from analysis.record.sweep_info import RecordError, SweepInfo
-from analysis.record.uri import without_password
+from analysis.record.uri import sqlite_file, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,15 +51,15 @@ def read_mlflow(
     one name the later is taken: it has replaced the other on disk as well.
     """
     shown = without_password(uri)
-    if uri.startswith("sqlite:///") and not Path(file := uri.removeprefix("sqlite:///").partition("?")[0]).is_file():
+    file = sqlite_file(uri)
+    if file is not None and not file.is_file():
         raise RecordError(f"{shown}: there is no file {file}")
     with held(READING):
-        from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            client = MlflowClient(uri)
+            client = client_of(uri)
             opened, columns = engine(client), tables()
             store = _Store(client, shown)
             if opened is not None and columns is not None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from urllib.parse import unquote
+
+SQLITE = "sqlite:///"
+"""What the URI of a database in a file begins with; its path follows."""
 
 CREDENTIALS = ("user", "password", "passwd", "sslpassword")
 
@@ -22,6 +27,37 @@ def without_password(uri: str) -> str:
     host, question, options = rest.rpartition("@")[2].partition("?")
     kept = [option for option in options.split("&") if option.partition("=")[0] not in CREDENTIALS]
     return f"{scheme}://{host}{question if any(kept) else ''}{'&'.join(kept)}"
+
+
+def sqlite_uri(file: Path) -> str:
+    """The URI of a database in a file, by its whole path; the letters that mean something in a URI are quoted.
+
+    >>> sqlite_uri(Path("/data/50%/what?/mlflow.db"))
+    'sqlite:////data/50%25/what%3F/mlflow.db'
+    """
+    return SQLITE + str(file.absolute()).replace("%", "%25").replace("?", "%3F")
+
+
+def sqlite_file(uri: str | None) -> Path | None:
+    """The file of a database; None where the URI is of none, as that of a server, or of a database in memory.
+
+    >>> sqlite_file("sqlite:///runs/what%3F.db?timeout=5")
+    PosixPath('runs/what?.db')
+    """
+    path = unquote((uri or "").removeprefix(SQLITE).partition("?")[0])
+    return None if not (uri or "").startswith(SQLITE) or not path or path.startswith((":", "file:")) else Path(path)
+
+
+def absolute(uri: str) -> str:
+    """A URI that means the same from every folder: that of a database in a file by its whole path.
+
+    >>> absolute("https://mlflow.example.org")
+    'https://mlflow.example.org'
+    """
+    file = sqlite_file(uri)
+    if file is None or file.is_absolute():
+        return uri
+    return sqlite_uri(file) + "".join(uri.partition("?")[1:])
 
 
 def without_passwords(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from analysis.report.list_of_tables import Tables, ablation_tables, statistics_t
 from analysis.report.page import page
 from analysis.statistics.intervals import Method
 from analysis.tables.cost import cost, failures, provenance
+
+LONGEST = 200
+"""Letters of a name of several sweeps: file systems take 255 bytes, of which endings and temporary names need some."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +113,27 @@ def export(folders: Sequence[Path], path: Path | None = None) -> Path:
     'runs/demo.parquet'
     """
     record = load(folders)
-    names = "+".join(sweep.name for sweep in record.sweeps)
-    return record.export(path or folders[0].parent / f"{names}.parquet")
+    return record.export(path or folders[0].parent / f"{_joined(record)}.parquet")
 
 
 def _target(folders: Sequence[Path], record: Record, name: str) -> Path:
     """Where files go: into the folder of the one sweep, or beside those of several."""
     if len(folders) == 1:
         return folders[0] / name
-    return folders[0].parent / name / "+".join(sweep.name for sweep in record.sweeps)
+    return folders[0].parent / name / _joined(record)
+
+
+def _joined(record: Record) -> str:
+    """The names of the sweeps as one name of a file: of many, the first ones, and a digest of all."""
+    names = [sweep.name for sweep in record.sweeps]
+    whole = "+".join(names)
+    if len(whole) <= LONGEST:
+        return whole
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:12]
+    kept = len(names)
+    while (short := "+".join([*names[:kept], f"and-{len(names) - kept}-more-{digest}"])) and len(short) > LONGEST:
+        kept -= 1
+    return short
 
 
 def _grid(configurations: Configurations, metric: str | None, ci: Method, unequal: bool) -> Tables:

@@ -85,7 +85,9 @@ def export(
     try:
         return write_export(_folders(sweeps, storage), None if to is None else Path(to))
     except OSError as error:
-        raise InputError("--to", [Problem("", f"{to} cannot be written: {error.strerror}")]) from None
+        where = to or error.filename or f"the folder of {sweeps}"
+        message = f"{where} cannot be written: {os.strerror(error.errno) if error.errno else error}"
+        raise InputError("export" if to is None else "--to", [Problem("", message)]) from None
 
 
 def compare(*names: str, storage: str | os.PathLike[str] = "runs") -> Comparison:

@@ -184,6 +184,9 @@ def _executor(address: str | None, cluster: str | os.PathLike[str] | None, debug
         from sweeps.execution.in_process import InProcess
 
         return InProcess()
+    from sweeps.execution import ray_environment
+
+    ray_environment.settle_own(private=address is None)  # before Ray is imported
     from sweeps.execution.autoscaler import potential_nodes
     from sweeps.execution.ray_tune import RayTune
 

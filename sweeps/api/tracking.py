@@ -79,7 +79,7 @@ def promote(trial: str, *, storage: str | os.PathLike[str] = "runs", to: str | N
     folder = find_sweep(name, Path(storage))
     with _syncing(name, folder, to) as sending:
         version = register(sending.connect, sending.paths, label)
-    return ModelVersion(folder.resolve().name, version, label, without_password(sending.uri))
+    return ModelVersion(folder.absolute().name, version, label, without_password(sending.uri))
 
 
 @contextmanager

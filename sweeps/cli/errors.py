@@ -32,7 +32,21 @@ FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 OF_THE_MACHINE = {
     getattr(errno, name)
-    for name in ("EACCES", "EPERM", "ENOSPC", "EDQUOT", "EROFS", "EFBIG", "EIO", "EBADF", "EPIPE")
+    for name in (
+        "EACCES",
+        "EPERM",
+        "ENOSPC",
+        "EDQUOT",
+        "EROFS",
+        "EFBIG",
+        "EIO",
+        "EBADF",
+        "EPIPE",
+        "ENAMETOOLONG",
+        "ENOTDIR",
+        "ELOOP",
+        "ESTALE",
+    )
     if hasattr(errno, name)
 }
 """Errors of the system that need no more explanation than their own words."""

@@ -26,7 +26,8 @@ from sweeps.cli.options import (
     StorageOption,
     wide_console,
 )
-from sweeps.cli.words import comparison, launch_words, resume_command, storage_option
+from sweeps.cli.words import comparison, launch_words, resume_command
+from sweeps.record.lookup import named
 from sweeps.spec.validation import InputError, Problem
 
 if TYPE_CHECKING:
@@ -51,7 +52,10 @@ def plan(
     console.print(render(made))
     console.print()
     words = launch_words(spec, profile, [without_passwords(text) for text in set_ or ()], address, cluster)
-    console.print("Nothing was started. Next:", Text(f"linsweep launch {shlex.join(words)}", style="bold"))
+    # Whole: a command that is broken into lines cannot be pasted.
+    console.print(
+        "Nothing was started. Next:", Text(f"linsweep launch {shlex.join(words)}", style="bold"), soft_wrap=True
+    )
 
 
 def launch(
@@ -89,35 +93,36 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
     from sweeps.result import render
 
     console = Console(soft_wrap=not sys.stdout.isatty())
-    storage = storage_option(Path(sweep.model.storage))
+    # Commands stay whole, to be pasted.
+    whole = Console(soft_wrap=True)
     again = resume_command(sweep.folder, address, cluster, debug)
     try:
         with logged_in(sweep.folder):
             result = launch(sweep, address=address, cluster=cluster, fresh=fresh, debug=debug, progress=console)
     except KeyboardInterrupt:
-        console.print(Text.assemble(("interrupted", "yellow"), "; what is recorded stays. To go on: ", (again, "bold")))
+        whole.print(Text.assemble(("interrupted", "yellow"), "; what is recorded stays. To go on: ", (again, "bold")))
         raise typer.Exit(INTERRUPTED) from None
     console.print(render(result))
     if result.not_sent:
-        console.print(
+        whole.print(
             Text.assemble(
                 ("not everything is in MLflow: ", "yellow"), result.not_sent, "\nThe journals are complete; later: ",
-                (f"linsweep sync {sweep.folder.name}{storage}", "bold"),
+                (f"linsweep sync {named(sweep.folder)}", "bold"),
             )
         )  # fmt: skip
     if result.not_copied:
         console.print(Text.assemble(("the study's copy is not complete: ", "yellow"), result.not_copied))
     if result.state == "interrupted":
-        console.print(Text.assemble("To go on: ", (again, "bold")))
+        whole.print(Text.assemble("To go on: ", (again, "bold")))
         if result.reason and result.reason.startswith("budget."):
-            console.print("with more of it: --set " + result.reason.split(" ")[0] + "=…")
+            whole.print("with more of it: --set " + result.reason.split(" ")[0] + "=…")
         raise typer.Exit(INTERRUPTED)
     if result.state == "failed":
         why = f"the first that failed, {result.failure}" if result.failure else "the reasons are in the journals"
         console.print(Text.assemble(("no configuration of the search finished", "red"), f"; {why}"))
         raise typer.Exit(1)
-    console.print(Text.assemble("Next: ", (f"linsweep table {sweep.folder.name}{storage}", "bold")))
-    console.print(Text.assemble("compare in MLflow: ", (comparison(sweep.folder), "bold")))
+    whole.print(Text.assemble("Next: ", (f"linsweep table {named(sweep.folder)}", "bold")))
+    whole.print(Text.assemble("compare in MLflow: ", (comparison(sweep.folder), "bold")))
 
 
 def stop(name: NameArgument, storage: StorageOption = Path("runs")) -> None:

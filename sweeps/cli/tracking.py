@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from analysis.record.uri import SQLITE
 from sweeps.children import environment, module
 from sweeps.cli.options import NamesArgument, StorageOption, ToOption
 from sweeps.spec.validation import InputError, Problem
@@ -40,7 +42,9 @@ def promote(
         Text.assemble((f"{made.name} version {made.version}", "bold"), f" is the model of {made.trial}. In Python:")
     )
     console.print(Text("  import mlflow"))
-    console.print(Text(f'  mlflow.set_tracking_uri("{made.uri}")'))
+    console.print(Text(f"  mlflow.set_tracking_uri({json.dumps(made.uri, ensure_ascii=False)})"))
+    if os.environ.get("MLFLOW_REGISTRY_URI"):  # it would be asked for the model
+        console.print(Text(f"  mlflow.set_registry_uri({json.dumps(made.uri, ensure_ascii=False)})"))
     console.print(Text(f'  model = mlflow.pyfunc.load_model("models:/{made.name}/{made.version}")'))
     console.print(Text('  images = model.predict({"count": [16], "seed": [0]})'))
 
@@ -59,6 +63,7 @@ def ui(
     sweeps = [SweepPaths(path.parent) for path in sorted(storage.glob("*/sweep.json"))]
     links = [(sweep.root.name, comparison_link(sweep, base)) for sweep in sweeps]
     served = paths.mlflow_database.exists()
+    artifacts = paths.mlflow_artifacts.resolve().as_uri()
     if served:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -74,10 +79,13 @@ def ui(
             console.print(Text.assemble((name, "bold"), f"  {link}"))
     if not served:
         return
-    database = f"sqlite:///{paths.mlflow_database.resolve()}"
+    # The database by a name that needs no quoting, and no setting of another server's: they would change its address.
+    os.chdir(storage)
+    kept = {name: value for name, value in environment().items() if not name.startswith("MLFLOW_")}
     # Model serving jobs of MLflow's own would start seven more processes for nothing.
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    arguments = ["--backend-store-uri", database, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    artifacts = ["--artifacts-destination", paths.mlflow_artifacts.resolve().as_uri()]
-    command = module("mlflow", "server", *arguments, *artifacts)
-    os.execve(command[0], command, environment())
+    kept["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+    arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    arguments += ["--backend-store-uri", f"{SQLITE}{paths.mlflow_database.name}"]
+    arguments += ["--artifacts-destination", artifacts]
+    command = module("mlflow", "server", *arguments)
+    os.execve(command[0], command, kept)

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from sweeps.record.lookup import named, storage_option
 from sweeps.record.paths import SweepPaths
 
 
@@ -13,15 +14,17 @@ def launch_words(
     spec: str, profile: str | None, overrides: Sequence[str], address: str | None, cluster: Path | None
 ) -> list[str]:
     """The arguments of a launch as they can be given again."""
-    words = [spec, *(["--profile", profile] if profile else [])]
+    words = ["--profile", profile] if profile else []
     words += [word for text in overrides for word in ("--set", text)]
     words += ["--address", address] if address else []
-    return words + (["--cluster", str(cluster)] if cluster else [])
+    words += ["--cluster", str(cluster)] if cluster else []
+    # A file whose name begins with a dash would be taken for an option.
+    return [*words, "--", spec] if spec.startswith("-") else [spec, *words]
 
 
 def resume_command(folder: Path, address: str | None = None, cluster: Path | None = None, debug: bool = False) -> str:
     """How to go on with the sweep of a folder."""
-    words = f"linsweep resume {folder.name}{storage_option(folder.parent)}"
+    words = f"linsweep resume {named(folder)}"
     words += f" --address {shlex.quote(address)}" if address else ""
     words += f" --cluster {shlex.quote(str(cluster))}" if cluster else ""
     return words + (" --debug" if debug else "")
@@ -32,8 +35,3 @@ def comparison(folder: Path) -> str:
     from sweeps.tracking.views import comparison_link
 
     return comparison_link(SweepPaths(folder)) or f"linsweep ui{storage_option(folder.parent)}"
-
-
-def storage_option(storage: Path) -> str:
-    """The option that names a storage folder; nothing for the one that is taken without it."""
-    return "" if storage.resolve() == Path("runs").resolve() else f" --storage {shlex.quote(str(storage))}"

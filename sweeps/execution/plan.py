@@ -87,13 +87,13 @@ def render(plan: Plan) -> RenderableType:
     sweep, search = plan.sweep, plan.sweep.search
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
-    facts.add_column()
+    facts.add_column(overflow="fold")
     for name, value in _facts(plan):
         facts.add_row(name, value)
     space = Table(title="space", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    space.add_column("leaf")
-    space.add_column("searched")
-    space.add_column("base", justify="right")
+    space.add_column("leaf", overflow="fold")
+    space.add_column("searched", overflow="fold")
+    space.add_column("base", justify="right", overflow="fold")
     for leaf, dimension in search.space.items():
         space.add_row(leaf, dimension.describe(), str(sweep.base_leaves[leaf]))
     config = sweep.trial_config({}, 0)
@@ -107,8 +107,8 @@ def render(plan: Plan) -> RenderableType:
     recorded = Table(
         title="recorded of each trial", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
     )
-    recorded.add_column("keys")
-    recorded.add_column()
+    recorded.add_column("keys", overflow="fold")
+    recorded.add_column(overflow="fold")
     recorded.add_row("train/…", "loss terms and gradient norm, by epoch")
     recorded.add_row("system/…", "what the process takes of the machine, by epoch")
     if stepped:

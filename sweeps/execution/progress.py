@@ -50,7 +50,9 @@ class Progress:
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
-        if self._may_be_live and self._console.is_terminal:
+        # Not where colours are only asked for (FORCE_COLOR), nor where nothing can be drawn over (TERM=dumb).
+        drawn = self._console.file.isatty() and not self._console.is_dumb_terminal
+        if self._may_be_live and self._console.is_terminal and drawn:
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
             self._live.start()
         return self

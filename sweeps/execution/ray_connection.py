@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from sweeps.children import environment
-from sweeps.execution import ray_internals
+from sweeps.execution import ray_environment, ray_internals
 from sweeps.execution.cluster import Capacity, Node, local_capacity
 from sweeps.spec.validation import InputError, Problem
 
@@ -36,7 +36,8 @@ def connected(address: str | None, potential: tuple[Node, ...] = ()) -> Iterator
 
     Raises ``InputError`` when no cluster answers at the address, or no folder is there for a private one.
     """
-    ray_internals.configure()
+    ray_environment.settle_own(private=address is None)
+    ray_internals.silence()
     if address is not None and address.startswith("ray://"):
         message = "Ray Client cannot carry a sweep: run this on a node of the cluster with --address auto, or as a job"
         raise InputError("--address", [Problem("", message)])

@@ -7,7 +7,6 @@ pyproject.toml.
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -20,24 +19,6 @@ LOOPBACK = "127.0.0.1"
 SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """The longest path that Ray makes below its temporary folder for a socket."""
 
-ENVIRONMENT = {
-    # Tune's own loggers write a second record of everything. Without this they would: slower, and no harm.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Its snapshots serve a restore that is not used. Without this they are taken more often.
-    "TUNE_GLOBAL_CHECKPOINT_S": "600",
-    # A trial without GPUs must not be kept from seeing those that Ray does not manage; Ray warns where it is not set.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-"""Settings of Ray and Tune by environment variables; those that are set already are kept."""
-
-FORCED = {
-    # Ray's reporters print beside the sweep's own progress. Without this two views are mixed.
-    "RAY_AIR_NEW_OUTPUT": "0",
-    # The sweep has a handler of its own, by which trials save their states. Without this Tune's comes first.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-}
-"""Settings that a sweep relies on."""
-
 PENDING_LIMIT = "TUNE_MAX_PENDING_TRIALS_PG"
 """How many trials may wait for a process: by default Tune starts the processes one after the other."""
 
@@ -45,11 +26,8 @@ LOGGER = "ray.tune.tune"
 """Tune's logger of failed trials and interrupts, of which the sweep itself tells; without it both do."""
 
 
-def configure() -> None:
-    """Set what Ray and Tune read from the environment when they are imported."""
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    os.environ.update(FORCED)
+def silence() -> None:
+    """Let Tune's logger tell nothing."""
     logging.getLogger(LOGGER).setLevel(logging.CRITICAL)
 
 

@@ -192,8 +192,11 @@ def _storage_problems(storage: str) -> list[Problem]:
     if "://" in storage:
         return [Problem("storage", f"must be a folder that all nodes see, got {storage!r}")]
     nearest = Path(storage).absolute()
-    while not nearest.exists():
-        nearest = nearest.parent
+    try:
+        while not nearest.exists():
+            nearest = nearest.parent
+    except OSError as error:
+        return [Problem("storage", f"{nearest} cannot be a folder: {error.strerror}")]
     if not nearest.is_dir():
         return [Problem("storage", f"must be a folder, {nearest} is a file")]
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from analysis.configuration.constraints import parse_constraint
+from analysis.record.uri import absolute
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.nested import flatten, with_leaves
 from linearizer_core.experiment.recipes import brought
@@ -25,10 +26,6 @@ else:
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names become folders: nothing in them may lead out of the storage."""
-
-
-SQLITE = "sqlite:///"
-"""What the URI of a database in a file begins with; its path follows."""
 
 
 class Control(Strict):
@@ -73,6 +70,12 @@ class Search(Strict):
         None,
         description="database for optuna-dashboard, postgresql://… or sqlite:///…; null: study.log in the record",
     )
+
+    @field_validator("storage")
+    @classmethod
+    def _absolute(cls, uri: str | None) -> str | None:
+        """A database by its whole path, as that of ``Tracking``."""
+        return None if uri is None else absolute(uri)
 
     @field_validator("constraints")
     @classmethod
@@ -119,10 +122,7 @@ class Tracking(Strict):
     @classmethod
     def _absolute(cls, uri: str | None) -> str | None:
         """A database by its whole path: later commands may be given in another folder."""
-        path, mark, options = (uri or "").removeprefix(SQLITE).partition("?")
-        if uri is None or not uri.startswith(SQLITE) or not path or path.startswith(("/", ":", "file:")):
-            return uri
-        return f"{SQLITE}{Path(path).absolute()}{mark}{options}"
+        return None if uri is None else absolute(uri)
 
 
 class SweepModel(ConfigurationModel):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.record.mlflow_internals import artifact_repository
+from analysis.record.mlflow_internals import artifact_repository, client_of
 from analysis.record.mlflow_settings import KNOCKING, WRITING, held
 from analysis.record.uri import without_password
 from linearizer_core.errors import LinsweepError
@@ -71,13 +73,11 @@ def connect(paths: SweepPaths, uri: str, name: str, sweep: Mapping[str, Any], no
     ``note`` is the file of the cursors at this server. Raises ``ExperimentError`` for an experiment that is in MLflow's
     trash; any error of the server comes out as it is.
     """
-    from mlflow import MlflowClient
-
     # MLflow sets its loggers up as it is imported.
+    importlib.import_module("mlflow")
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.WARNING)
-    # The registry is named as well: MLflow would take it from the environment.
-    client = MlflowClient(uri, registry_uri=uri)
+    client = client_of(uri)
     with held(KNOCKING):
         found = _experiment(client, uri, name, note)
     with held(WRITING):
@@ -111,7 +111,7 @@ def _experiment(client: MlflowClient, uri: str, name: str, note: Path) -> Experi
     if found is not None and found.lifecycle_stage != "active":
         raise ExperimentError(
             f"the experiment {found.name!r} is in MLflow's trash; take it out again (MLFLOW_TRACKING_URI="
-            f"{without_password(uri)} mlflow experiments restore --experiment-id {found.experiment_id}), "
+            f"{shlex.quote(without_password(uri))} mlflow experiments restore --experiment-id {found.experiment_id}), "
             "or resume with another: --set tracking.experiment=…"
         )
     return found

@@ -19,6 +19,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from analysis.record.mlflow_settings import WRITING, held
 from linearizer_core.experiment.checkpoint import CONFIG
 from linearizer_core.experiment.journal import state_of
+from sweeps.record.lookup import named
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem
 
@@ -80,13 +81,15 @@ def promote(connect: Callable[[], Connection], paths: SweepPaths, trial: str) ->
 
     Raises ``InputError`` for a trial that has no model to keep, or has not been sent.
     """
-    name = paths.root.resolve().name
+    name = paths.root.absolute().name
     source = f"{name}/{trial}"
     if not (paths.artifacts(trial) / "checkpoint" / CONFIG).exists():
         raise InputError(source, [Problem("", "has no checkpoint; only trials that finished keep one")])
     connection = connect()
     if trial not in connection.cursors:
-        raise InputError(source, [Problem("", f"is not in MLflow yet; send it first: linsweep sync {name}")])
+        raise InputError(
+            source, [Problem("", f"is not in MLflow yet; send it first: linsweep sync {named(paths.root)}")]
+        )
     with held(WRITING):
         model = log_model(connection, paths, trial)
         client, run = connection.client, connection.cursors[trial].run

@@ -72,7 +72,7 @@ class BackgroundSync:
     def _carried_out(self) -> bool:
         """Whether a process, from its start to its death, came to its end; raises ``OSError`` where none starts."""
         told = {
-            "root": str(self.sync.paths.root.resolve()),
+            "root": str(self.sync.paths.root.absolute()),
             "uri": self.sync.uri,
             "experiment": self.sync.experiment,
             "sweep": self.sync.sweep,

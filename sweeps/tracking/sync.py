@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.record.mlflow_errors import explain
 from analysis.record.mlflow_settings import WRITING, held
-from analysis.record.uri import without_password
+from analysis.record.uri import sqlite_uri, without_password
 from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.journal import TrialState, committed, fold, warn
 from sweeps.record.paths import SweepPaths
@@ -42,7 +42,7 @@ class Refused(LinsweepError, RuntimeError):
 
 def tracking_uri(uri: str | None, paths: SweepPaths) -> str:
     """The spec's tracking URI, or SQLite in the storage folder."""
-    return uri or f"sqlite:///{paths.mlflow_database.resolve()}"
+    return uri or sqlite_uri(paths.mlflow_database.resolve())
 
 
 @dataclass

@@ -69,7 +69,7 @@ def test_nobody_else_uses_them() -> None:
         if word in path.read_text()
     }
     # What `linsweep promote` prints is for the user's own script.
-    assert users == {"sweeps/cli/tracking.py: set_tracking_uri("}
+    assert users == {f"sweeps/cli/tracking.py: set_{what}_uri(" for what in ("tracking", "registry")}
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import ray
@@ -18,6 +17,9 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from sweeps.execution import ray_internals
+from sweeps.execution.ray_environment import ENVIRONMENT, FORCED, OF_A_CLUSTER, settle
+
+HERE = ("ray_internals.py", "ray_environment.py")
 
 SOURCES = [Path(ray.__file__).parent / name for name in ("tune", "air", "train", "_private", "_common")]
 
@@ -28,7 +30,7 @@ def source() -> str:
     return "".join(path.read_text(errors="replace") for folder in SOURCES for path in folder.rglob("*.py"))
 
 
-NAMES = [*ray_internals.ENVIRONMENT, *ray_internals.FORCED, ray_internals.PENDING_LIMIT]
+NAMES = [*ENVIRONMENT, *FORCED, ray_internals.PENDING_LIMIT, *OF_A_CLUSTER]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,19 +98,19 @@ def test_what_the_seam_derives_from_is_there() -> None:
     assert isinstance(RayActorError.actor_init_failed, property)
 
 
-def test_settings_of_the_user_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment: dict[str, Any] = dict.fromkeys(ray_internals.ENVIRONMENT, "mine")
-    with monkeypatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        for name in ray_internals.FORCED:
-            patch.setenv(name, "")
-        ray_internals.configure()
-        assert {name: os.environ[name] for name in environment} == environment
-        assert {name: os.environ[name] for name in ray_internals.FORCED} == ray_internals.FORCED
+def test_settings_of_the_user_are_kept_but_those_that_a_sweep_relies_on() -> None:
+    environment = {
+        **dict.fromkeys(ENVIRONMENT, "mine"), **dict.fromkeys(FORCED, ""), **dict.fromkeys(OF_A_CLUSTER, "there"),
+        "TUNE_RESULT_DIR": "/old", "RAY_AIR_LOCAL_CACHE_DIR": "/old", "RAY_DEDUP_LOGS": "0",
+    }  # fmt: skip
+    on_a_cluster = dict(environment)
+    settle(environment, private=True)
+    assert environment == {**dict.fromkeys(ENVIRONMENT, "mine"), **FORCED, "RAY_DEDUP_LOGS": "0"}
+    settle(on_a_cluster, private=False)
+    assert on_a_cluster == environment | dict.fromkeys(OF_A_CLUSTER, "there")
 
 
 def test_nothing_else_uses_them() -> None:
     words = ("ray._private", "_temp_dir", "TUNE_", "RAY_AIR", "error_file", "get_error", "tune_controller.")
-    others = [path for path in Path(ray_internals.__file__).parents[1].rglob("*.py") if path.name != "ray_internals.py"]
+    others = [path for path in Path(ray_internals.__file__).parents[1].rglob("*.py") if path.name not in HERE]
     assert [path.name for path in others if any(word in path.read_text() for word in words)] == []
