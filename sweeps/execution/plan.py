@@ -19,6 +19,7 @@ from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
 from sweeps.search.halving import decision_epochs
 from sweeps.spec.model import Resources, Sweep
+from sweeps.spec.notes import notes
 from sweeps.spec.validation import InputError, Problem
 from sweeps.tracking.sync import tracking_uri
 
@@ -131,6 +132,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("data", f"{data.name}: {len(data.train)} / {len(data.validation)} / {len(data.test)} images of "
          f"{channels}×{height}×{width} to train / validate / test"),
         *(("", note) for note in data.notes),
+        *(("note", text) for text in notes(sweep)),
         *(("caveat", text) for text in caveats(sweep.trial_config({}, 0), data)),
         ("model", f"{min(sizes):,} … {max(sizes):,} parameters"),
         ("objective", objective + "".join(f", subject to {k} {v}" for k, v in search.constraints.items())),

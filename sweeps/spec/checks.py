@@ -15,6 +15,8 @@ from linearizer_core.experiment.checks import problems, worker_problems
 from linearizer_core.experiment.directions import direction_of
 from linearizer_core.experiment.families import family_of
 from sweeps.spec.model import ConfigurationModel, Sweep
+from sweeps.spec.notes import recorded_in_words
+from sweeps.spec.points import corners, tried
 from sweeps.spec.space import space_problems
 from sweeps.spec.validation import Problem, nearest, problems_of, suggestion
 
@@ -75,16 +77,45 @@ def _space_checks(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
         if name not in leaves:
             continue
         condition = {k: v[0] if isinstance(v, tuple) else v for k, v in dimension.when.items() if k in leaves}
-        # A dimension is right when its edges are, with everything else as in the base.
-        for value in dimension.edges():
+        # Its values alone, with everything else as in the base; all together come below.
+        told: set[str] = set()
+        for value in tried(dimension):
             wrong = _config_problems(sweep, {**condition, name: value})
             for key, message in wrong.items():
-                if base.get(key) != message:
+                # One value of a range stands for all that are wrong in the same way.
+                if base.get(key) != message and (dimension.choice or dimension.grid or key not in told):
+                    told.add(key)
                     about = "" if key == name else f" makes {key} wrong"
                     found.append(Problem(f"search.space.{name}", f"{value}{about}: {message}"))
             if name == "family" and not wrong:
                 found += _unmeasured(sweep, {**condition, name: value})
-    return found
+    return found or _corner_problems(sweep, base)
+
+
+def _corner_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
+    """What is wrong where several dimensions are at their ends, and with none of them alone."""
+    found: dict[tuple[str, ...], Problem] = {}
+    for point in corners(sweep.search.space, sweep.base_leaves):
+        for key, message in _config_problems(sweep, point).items():
+            if base.get(key) == message:
+                continue
+            blamed = _blamed(sweep, point, key)
+            last = key if key in blamed else list(blamed)[-1]
+            others = ", ".join(f"{name}: {value}" for name, value in blamed.items() if name != last)
+            about = (f" with {others}" if others else "") + ("" if key == last else f" makes {key} wrong")
+            problem = Problem(f"search.space.{last}", f"{blamed[last]}{about}: {message}")
+            found.setdefault((key, *blamed), problem)
+    return list(found.values())
+
+
+def _blamed(sweep: Sweep, point: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The values of a point without which a key would be right."""
+    left = dict(point)
+    for name in point:
+        rest = {other: value for other, value in left.items() if other != name}
+        if rest and key in _config_problems(sweep, rest):
+            left = rest
+    return left
 
 
 def _unmeasured(sweep: Sweep, overrides: Mapping[str, Any]) -> list[Problem]:
@@ -92,7 +123,10 @@ def _unmeasured(sweep: Sweep, overrides: Mapping[str, Any]) -> list[Problem]:
     base, config = sweep.trial_config({}, 0), sweep.trial_config(overrides, 0)
     lost = set(family_of(base).summary_keys(base)) - set(family_of(config).summary_keys(config))
     return [
-        Problem("search.space.family", f"{config.family} does not record the objective {key}; make it a control")
+        Problem(
+            "search.space.family",
+            f"{config.family} does not record the objective {key}; make it a control ({recorded_in_words(config)})",
+        )
         for key in sweep.search.objective
         if key in lost
     ]
@@ -156,13 +190,29 @@ def _search_problems(sweep: Sweep) -> list[Problem]:
         found.append(Problem("search.sampler", "gp takes constraints with one objective only; use tpe or nsga2"))
     if search.trials is None and search.sampler != "grid" and sweep.model.budget.trials is None:
         found.append(Problem("search.trials", f"is required with sampler: {search.sampler}"))
-    if len(set(search.seeds)) < len(search.seeds):
-        found.append(Problem("search.seeds", f"names a seed twice: {list(search.seeds)}"))
+    fresh = search.confirm.seeds if search.confirm else ()
+    for key, seeds in (("search.seeds", search.seeds), ("search.confirm.seeds", fresh)):
+        if len(set(seeds)) < len(seeds):
+            found.append(Problem(key, f"names a seed twice: {list(seeds)}"))
+    found += _confirm_problems(sweep)
     if search.confirm:
         shared = sorted(set(search.confirm.seeds) & set(search.seeds))
         if shared:
             found.append(Problem("search.confirm.seeds", f"must be fresh: {shared} chose the configuration already"))
     return found
+
+
+def _confirm_problems(sweep: Sweep) -> list[Problem]:
+    """More configurations to confirm than are searched, as far as it is told how many these are."""
+    confirm = sweep.search.confirm
+    try:
+        count = sweep.configurations
+    except ValueError:
+        return []  # what keeps them from being counted is told already
+    if confirm is None or not count or confirm.top <= count:
+        return []
+    message = f"{confirm.top} exceeds the {count} configurations of the search; use 1 … {count}"
+    return [Problem("search.confirm.top", message)]
 
 
 def _resource_problems(sweep: Sweep) -> list[Problem]:
@@ -177,13 +227,16 @@ def _resource_problems(sweep: Sweep) -> list[Problem]:
         found.append(Problem("resources.device", message))
     if workers > 1:
         dimension = sweep.search.space.get("train.batch_size")
-        points = [{}, *({"train.batch_size": value} for value in (dimension.edges() if dimension else ()))]
+        points = [{}, *({"train.batch_size": value} for value in (tried(dimension) if dimension else ()))]
         for point in points:
             try:
                 config = sweep.trial_config(point, 0)
             except ValidationError:
                 continue  # which is told already
-            found += [Problem(key, message) for key, message in worker_problems(config, workers).items()]
+            wrong = worker_problems(config, workers)
+            found += [Problem(f"search.space.{key}" if point else key, message) for key, message in wrong.items()]
+            if wrong:
+                break  # one value of a range stands for all
     return list(dict.fromkeys(found))
 
 

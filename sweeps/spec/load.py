@@ -45,8 +45,12 @@ def load(spec: str, overrides: Overrides = (), profile: str | None = None) -> Sw
     except UnicodeDecodeError as error:
         raise InputError(source, [Problem("", f"is not UTF-8 text: {error.reason} at byte {error.start}")]) from None
     values, found = _parse(text, source)
-    values, of_profile = _under(values, profile)
-    return _sweep(values, source, overrides, found, of_profile)
+    under, of_profile = _under(values, profile)
+    sweep = _sweep(under, source, overrides, found, of_profile)
+    wrong = _profile_problems(values, sweep, overrides) if profile is None else []
+    if wrong:
+        raise InputError(source, wrong)
+    return sweep
 
 
 def recorded(record: Mapping[str, Any], folder: Path, overrides: Overrides = (), *, to_run: bool = True) -> Sweep:
@@ -199,6 +203,23 @@ def _under(values: dict[str, Any], profile: str | None) -> tuple[dict[str, Any],
     for key, value in leaves.items():
         values = _with(values, str(key), value)
     return values, []
+
+
+def _profile_problems(values: dict[str, Any], sweep: Sweep, overrides: Overrides) -> list[Problem]:
+    """What is wrong with the profiles that were not chosen.
+
+    Where a profile has other images than the spec itself, only what can be told without them: they may be elsewhere.
+    """
+    found = []
+    for name in map(str, sweep.model.profiles):
+        under = expand(_apply(_under(values, name)[0], overrides)[0])
+        try:
+            other = Sweep(SweepModel.model_validate(under), sweep.source)
+            problems = check(other) if other.base["data"] == sweep.base["data"] else []
+        except ValidationError as error:
+            problems = problems_of(error, SweepModel)
+        found += [Problem(f"profiles.{name}.{problem.key}", problem.message) for problem in problems]
+    return found
 
 
 def _beyond(values: dict[str, Any], error: ValidationError, reported: Sequence[Problem]) -> list[Problem]:

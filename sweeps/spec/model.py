@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -26,6 +26,9 @@ else:
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names become folders: nothing in them may lead out of the storage."""
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""Of a trial, as torch takes it."""
 
 
 class Control(Strict):
@@ -47,14 +50,14 @@ class Confirm(Strict):
     """The best configurations, run again at seeds that had no part in choosing them."""
 
     top: int = Field(3, ge=1, description="how many configurations")
-    seeds: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1, description="seeds not in search.seeds")
+    seeds: tuple[Seed, ...] = Field((1, 2, 3, 4), min_length=1, description="seeds not in search.seeds")
 
 
 class Search(Strict):
     """What is searched, how, and for what."""
 
     sampler: Literal["tpe", "random", "grid", "nsga2", "gp"] = Field("tpe", description="Optuna's sampler")
-    seed: int = Field(0, ge=0, description="fixes the sampler")
+    seed: int = Field(0, ge=0, lt=2**32, description="fixes the sampler")
     trials: int | None = Field(None, ge=1, description="configurations to try; null with sampler: grid: all")
     space: dict[str, Dimension] = Field(min_length=1, description="dotted name of a leaf → its dimension")
     objective: dict[str, Literal["min", "max"]] = Field(
@@ -64,7 +67,7 @@ class Search(Strict):
     )
     constraints: dict[str, str] = Field(default_factory=dict, description='metric key → "<= number" or ">= number"')
     stop_early: StopEarly | None = Field(None, description="null: every trial runs to its end")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="every configuration runs at each; the mean counts")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="every configuration runs at each; the mean counts")
     confirm: Confirm | None = Field(None, description="null: the best configurations are not run again")
     storage: str | None = Field(
         None,

@@ -84,7 +84,7 @@ def test_concurrency_and_lookahead(
         ({"controls": []}, 10),
         (TWO_SEEDS, 20 + 2),
         ({"search/confirm": {"top": 3, "seeds": [5, 6]}}, 10 + 1 + 6),
-        ({"search/confirm": {"top": 30, "seeds": [5]}}, 10 + 1 + 10),
+        ({"search/confirm": {"top": 10, "seeds": [5]}}, 10 + 1 + 10),
     ],
 )
 def test_how_many_trials_there_are(sweep: ToSweep, edits: dict[str, Any], trials: int) -> None:
@@ -153,6 +153,12 @@ def test_what_a_user_reads(sweep: ToSweep, tmp_path: Path) -> None:
     config = made.trial_config({}, 0)
     assert {key.partition("/")[2] for key in family_of(config).summary_keys(config)} <= words
     assert "s3cret" not in text
+
+
+def test_what_has_no_effect_is_noted(sweep: ToSweep) -> None:
+    text = shown(make_plan(sweep({"search/sampler": "nsga2", "search/trials": 40, "model/flow/kernel": 5}), HERE))
+    assert "note            search.sampler: nsga2 draws the first 50 configurations at random" in text
+    assert "note            model.flow.kernel: no effect with model.flow.conditioner: mlp, only with conv" in text
 
 
 def test_gpus_are_shown(sweep: ToSweep) -> None:

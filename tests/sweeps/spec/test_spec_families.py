@@ -170,7 +170,9 @@ def test_a_constraint_that_the_searched_family_does_not_record(refusal: Refusal)
 
 def test_a_search_over_families_that_do_not_share_the_objective(refusal: Refusal) -> None:
     (said,) = refusal({f"{SPACE}/family": {"choice": ["diffusion", "flow_matching", "idempotent"]}})
-    assert said == f"search.space.family: flow_matching does not record the objective {FD}; make it a control"
+    recorded = "flow_matching records quality/swd_k10 (min), quality/classifier_fd_k10 (min)"
+    why = f"flow_matching does not record the objective {FD}; make it a control ({recorded})"
+    assert said == f"search.space.family: {why}"
 
 
 def test_a_search_over_families_that_share_the_objective(sweep: ToSweep) -> None:

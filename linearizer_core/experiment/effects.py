@@ -1,0 +1,79 @@
+"""Which leaves of a configuration have an effect, by the values of others: the one place that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_args
+
+from linearizer_core.experiment.checks import RANKED, TERMS
+from linearizer_core.experiment.configuration import Family
+
+
+class Condition(NamedTuple):
+    """A leaf has an effect only where another one has one of some values."""
+
+    leaf: str
+    other: str
+    values: tuple[Any, ...]
+
+
+FETCHED = ("mnist", "fashion-mnist", "cifar10", "celeba")
+COUPLING = ("depth", "coupling", "bins", "components", "mixing", "conditioner", "width", "activation", "kernel",
+            "attention", "levels", "memory", "coordinates")  # fmt: skip
+SAMPLED = ("diffusion", "flow_matching")
+
+CONDITIONS: tuple[Condition, ...] = (
+    Condition("data.root", "data.name", (*FETCHED, "folder", "npz")),
+    Condition("data.download", "data.name", FETCHED),
+    *(Condition(f"model.flow.{name}", "model.flow.kind", ("coupling",)) for name in COUPLING),
+    Condition("model.flow.frame", "model.flow.kind", ("coupling", "linear")),
+    Condition("model.flow.frame", "model.flow.conditioner", ("mlp",)),
+    Condition("model.flow.coordinates", "model.flow.frame", ("principal",)),
+    Condition("model.flow.bins", "model.flow.coupling", ("spline",)),
+    Condition("model.flow.components", "model.flow.coupling", ("mixture",)),
+    Condition("model.flow.kernel", "model.flow.conditioner", ("conv",)),
+    Condition("model.flow.attention", "model.flow.conditioner", ("unet",)),
+    Condition("model.flow.levels", "model.flow.conditioner", ("conv", "unet")),
+    Condition("model.noise_flow", "family", SAMPLED),
+    Condition("model.operator.rank", "model.operator.kind", RANKED),
+    Condition("train.merge_every", "model.flow.mixing", ("p4", "p4_orthogonal")),
+    Condition("train.merge_every", "model.flow.kind", ("coupling",)),
+    Condition("train.time", "family", SAMPLED),
+    Condition("train.sigma", "family", ("diffusion",)),
+    Condition("train.distance", "family", ("diffusion", "idempotent", "style")),
+    *(
+        Condition(f"train.loss.{term}", "family", tuple(family for family in get_args(Family) if term in TERMS[family]))
+        for term in sorted({term for terms in TERMS.values() for term in terms})
+    ),
+    Condition("train.loss.sparsity", "model.operator.kind", ("learned_projection",)),
+    Condition("evaluate.steps", "family", SAMPLED),
+    Condition("evaluate.solver", "family", SAMPLED),
+    Condition("evaluate.grid", "family", SAMPLED),
+    Condition("evaluate.end", "family", ("diffusion",)),
+    Condition("evaluate.quality", "family", ("diffusion", "flow_matching", "idempotent")),
+    Condition("evaluate.samples", "family", ("diffusion", "flow_matching", "idempotent")),
+    Condition("evaluate.temperature", "family", ("diffusion", "idempotent")),
+)
+
+
+def without_effect(leaves: Mapping[str, Any]) -> dict[str, str]:
+    """The leaves of a whole configuration, by dotted name, that change nothing in it, and with what they do not.
+
+    >>> from linearizer_core.experiment.configuration import TrialConfig, to_mapping
+    >>> from linearizer_core.experiment.nested import flatten
+    >>> without_effect(flatten(to_mapping(TrialConfig())))["model.flow.kernel"]
+    'no effect with model.flow.conditioner: mlp, only with conv'
+    """
+    found: dict[str, str] = {}
+    for leaf, other, values in CONDITIONS:
+        if not _holds(leaf, leaves, other, values):
+            needed = " or ".join(map(str, values))
+            found.setdefault(leaf, f"no effect with {other}: {leaves[other]}, only with {needed}")
+    return found
+
+
+def _holds(leaf: str, leaves: Mapping[str, Any], other: str, values: tuple[Any, ...]) -> bool:
+    """Whether a condition holds; a linear flow has a frame whatever its conditioner, which it has not."""
+    if leaf == "model.flow.frame" and other == "model.flow.conditioner" and leaves["model.flow.kind"] == "linear":
+        return True
+    return leaves[other] in values

@@ -1,0 +1,96 @@
+"""What of a valid spec does not do what one may take it for: said by the plan, and no reason to refuse it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from analysis.configuration.constraints import parse_constraint
+from linearizer_core.experiment.configuration import TrialConfig, to_mapping
+from linearizer_core.experiment.directions import direction_of
+from linearizer_core.experiment.effects import without_effect
+from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.nested import flatten
+from linearizer_core.experiment.recipes import expand
+from sweeps.spec.model import Sweep
+from sweeps.spec.points import corners
+
+MOST = 8
+"""Notes that are told: a plan is to be read on one screen."""
+
+FIRST_AT_RANDOM = {"tpe": 5, "gp": 10, "nsga2": 50}
+"""Configurations that a sampler draws at random before it learns from any; nsga2's first population."""
+
+
+def notes(sweep: Sweep) -> list[str]:
+    """One sentence for each thing that has no effect, or another one than its name promises."""
+    found = list(dict.fromkeys([*_sampler(sweep), *_constraints(sweep), *_families(sweep), *_effects(sweep)]))
+    more = len(found) - MOST
+    return found if more <= 0 else [*found[:MOST], f"… and {more} more keys of this kind"]
+
+
+def recorded_in_words(config: TrialConfig) -> str:
+    """What a family measures in training, which is what a search asks for most, with the way that each is better."""
+    keys = family_of(config).interim_keys(config)
+    return f"{config.family} records {', '.join(f'{key} ({direction_of(key)})' for key in keys)}"
+
+
+def _sampler(sweep: Sweep) -> Iterator[str]:
+    search, count = sweep.search, sweep.configurations
+    if search.sampler == "grid":
+        whole = len(sweep.grid())
+        if count < whole:
+            yield f"search.trials: the grid has {whole} points, and its last {whole - count} are left out"
+        return
+    first = FIRST_AT_RANDOM.get(search.sampler, 0)
+    if count <= first:
+        why = "its population is of as many" if search.sampler == "nsga2" else "it has no model before"
+        yield (
+            f"search.sampler: {search.sampler} draws the first {first} configurations at random ({why}), and there "
+            f"are {count}: use {'tpe, ' if search.sampler != 'tpe' else ''}random, or more trials"
+        )
+
+
+def _constraints(sweep: Sweep) -> Iterator[str]:
+    for key, text in sweep.search.constraints.items():
+        better, (operator, _) = direction_of(key), parse_constraint(text)
+        if better is not None and (better == "min") != (operator == "<="):
+            way = "smaller" if better == "min" else "larger"
+            yield f"search.constraints.{key}: {text} asks for worse values: it is better the {way} it is"
+
+
+def _families(sweep: Sweep) -> Iterator[str]:
+    """Controls of a family that does not record what is searched for."""
+    for i, control in enumerate(sweep.model.controls):
+        config = sweep.trial_config(control.set, 0)
+        lost = [key for key in sweep.search.objective if key not in family_of(config).summary_keys(config)]
+        if lost:
+            yield f"controls[{i}]: {control.name} does not record {', '.join(lost)}; {recorded_in_words(config)}"
+
+
+def _effects(sweep: Sweep) -> Iterator[str]:
+    space, base = sweep.search.space, sweep.base_leaves
+    points = [(point, without_effect(flatten(sweep.resolve(point)))) for point in corners(space, base)]
+    for name in space:
+        idle = [idle.get(name) for point, idle in points if name in point]
+        if idle and all(idle):
+            yield f"search.space.{name}: {idle[0]}"
+        elif any(idle):
+            yield f"search.space.{name}: {next(filter(None, idle))}; say so with when: {{…}}"
+        elif not idle:
+            yield f"search.space.{name}: its condition holds nowhere in this space"
+    everywhere = [idle for _, idle in points] + [without_effect(base)]
+    usual = flatten(_recipe(base))
+    for name, value in base.items():
+        if name not in space and value != usual[name] and all(name in idle for idle in everywhere):
+            yield f"{name}: {without_effect(base)[name]}"
+    for i, control in enumerate(sweep.model.controls):
+        idle_there = without_effect(flatten(sweep.resolve(control.set)))
+        yield from (f"controls[{i}].set.{name}: {idle_there[name]}" for name in control.set if name in idle_there)
+
+
+def _recipe(base: Mapping[str, Any]) -> dict[str, Any]:
+    """What a configuration is where nothing but its family, recipe and data set is said."""
+    named = {"family": base["family"], "recipe": base["recipe"], "data": {"name": base["data.name"]}}
+    values: dict[str, Any] = flatten(to_mapping(TrialConfig()))
+    return values | flatten(expand(named))
