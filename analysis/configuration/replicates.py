@@ -58,13 +58,13 @@ class Replicates:
             return "Welch's t"
         return "paired t over " + ("common seeds" if self.unit == "seeds" else "configurations alike in all other axes")
 
-    def comparison(self, a: Hashable, b: Hashable) -> Comparison:
+    def comparison(self, a: Hashable, b: Hashable, level: float = LEVEL) -> Comparison:
         """The first group against the second, over what both have where replicates are paired."""
         x, y = self.groups[a].values, self.groups[b].values
         if self.paired:
             common = x.index.intersection(y.index, sort=False)
             x, y = x.loc[common], y.loc[common]
-        return compare(x.to_numpy(), y.to_numpy(), paired=self.paired)
+        return compare(x.to_numpy(), y.to_numpy(), paired=self.paired, level=level)
 
     def best(self, direction: Direction | None) -> Hashable | None:
         """The key of the best mean; with seeds as replicates, of the groups that have all of them."""
@@ -94,6 +94,8 @@ class Replicates:
             # Each pair of the candidates, and each candidate with each of those that could not have been chosen.
             beside = max(tested - (chosen_among - 1), 0)
             family = chosen_among * (chosen_among - 1) // 2 + chosen_among * beside
+            # So are the intervals: the difference from the best of several is not that from one of them.
+            found = {key: self.comparison(key, reference, LEVEL / family) for key in others}
         adjusted = holm(p, family).tolist()
         return Compared(found, dict(zip(others, adjusted, strict=True)), family)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -83,9 +84,13 @@ def _columns(factor: np.ndarray[Any, Any], kind: Kind) -> Array:
 def _left_over(y: Array, *blocks: Array) -> tuple[Array, int]:
     """The sum of squares that a linear model leaves over, and its rank."""
     from statsmodels.regression.linear_model import OLS
+    from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
     design = np.hstack(blocks)
-    fits = [OLS(row, design).fit() for row in y.reshape(-1, y.shape[-1])]
+    with warnings.catch_warnings():
+        # Cells without an observation leave columns out of the rank: it is what is asked for.
+        warnings.simplefilter("ignore", SingularMatrixWarning)
+        fits = [OLS(row, design).fit() for row in y.reshape(-1, y.shape[-1])]
     return np.array([fit.ssr for fit in fits]).reshape(y.shape[:-1]), int(fits[0].model.rank)
 
 

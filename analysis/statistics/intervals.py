@@ -34,9 +34,9 @@ class Estimate:
     high: float | None = None
 
 
-def student(count: Any) -> Any:
-    """Half the width of a mean's 95 % confidence interval, in standard deviations of ``count`` values."""
-    return special.stdtrit(np.maximum(count - 1, 1), 1 - LEVEL / 2) / np.sqrt(count)
+def student(count: Any, level: float = LEVEL) -> Any:
+    """Half the width of a mean's confidence interval, 95 % by default, in standard deviations of ``count`` values."""
+    return special.stdtrit(np.maximum(count - 1, 1), 1 - level / 2) / np.sqrt(count)
 
 
 def estimate(values: Sequence[float] | Array, method: Method = "t") -> Estimate:

@@ -57,8 +57,10 @@ def _t_and_p(mean: Any, error: Any, freedom: Any) -> tuple[Array, Array]:
     return t, 2 * special.stdtr(freedom, -np.abs(t))
 
 
-def compare(a: Sequence[float] | Array, b: Sequence[float] | Array, *, paired: bool) -> Comparison:
-    """Compare two groups of replicates; pairs stand at equal places.
+def compare(
+    a: Sequence[float] | Array, b: Sequence[float] | Array, *, paired: bool, level: float = LEVEL
+) -> Comparison:
+    """Compare two groups of replicates; pairs stand at equal places. The interval misses in a share ``level``.
 
     Raises ``ValueError`` for groups of unequal length that are said to be paired.
     """
@@ -70,14 +72,14 @@ def compare(a: Sequence[float] | Array, b: Sequence[float] | Array, *, paired: b
     if n < 2 or not np.isfinite([*x, *y]).all():
         return Comparison(difference, n, paired)
     if not paired:
-        return _welch(x, y, difference)
+        return _welch(x, y, difference, level)
     gaps = x - y
     deviation = 0.0 if np.ptp(gaps) == 0 else float(gaps.std(ddof=1))
     return Comparison(
         difference,
         n,
         paired,
-        half_width=deviation * float(student(n)),
+        half_width=deviation * float(student(n, level)),
         p=float(paired_t(gaps)[1]),
         wilcoxon=_signed_rank(gaps) if n >= WILCOXON_FROM else None,
         d_z=difference / deviation if deviation else None,
@@ -85,14 +87,14 @@ def compare(a: Sequence[float] | Array, b: Sequence[float] | Array, *, paired: b
     )
 
 
-def _welch(x: Array, y: Array, difference: float) -> Comparison:
+def _welch(x: Array, y: Array, difference: float, level: float) -> Comparison:
     """Two groups of unequal variance (Welch, 1947)."""
     shares = np.array([x.var(ddof=1) / x.size, y.var(ddof=1) / y.size])
     error, n = float(np.sqrt(shares.sum())), min(x.size, y.size)
     if error == 0:
         return Comparison(difference, n, False, 0.0, 1.0 if difference == 0 else 0.0)
     freedom = shares.sum() ** 2 / (shares**2 / (np.array([x.size, y.size]) - 1)).sum()
-    reach = error * float(special.stdtrit(freedom, 1 - LEVEL / 2))
+    reach = error * float(special.stdtrit(freedom, 1 - level / 2))
     p = float(_t_and_p(difference, error, freedom)[1])
     return Comparison(difference, n, False, reach, p, hedges_g=hedges_g(x, y))
 

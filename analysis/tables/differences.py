@@ -43,7 +43,7 @@ def tests_in_words(compared: Replicates, found: Compared, chosen: bool) -> list[
     """What the columns of a comparison are, and for how many p is corrected."""
     if not found.family:
         return [f"No tests: fewer than two {compared.unit}."]
-    why = " and all other pairs, since the reference is chosen by its value" if chosen else ""
+    why = " and all other pairs, since the reference is chosen by its value; so are the intervals" if chosen else ""
     return [
         f"p: {compared.test}, two-sided; Holm: corrected for {found.family} comparisons, those shown{why}; "
         f"{SAME}: p ≥ {LEVEL:g}.",
