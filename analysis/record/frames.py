@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class Points:
 class Trial:
     """A trial as its record adds up; ``started`` and ``ended`` in milliseconds, which is what MLflow keeps of a time.
 
+    ``worked`` is how many milliseconds its attempts took, None where that is from ``started`` to ``ended``.
     ``leaves`` is the configuration by dotted names, ``scalars`` the end scalars or what the study saw in their
     place, ``state`` None without an end.
     """
@@ -93,11 +95,21 @@ class Trial:
     scalars: Mapping[str, float]
     warnings: Sequence[str]
     points: Points
+    worked: int | None = None
 
     def order(self) -> tuple[int, int, int, str]:
         """Search before confirm, control and reference; there by number and seed."""
         number, seed = (-1 if value is None else value for value in (self.number, self.seed))
         return KINDS.index(self.kind), number, seed, self.trial
+
+    @property
+    def seconds(self) -> float:
+        """How long it was worked on, NaN without an end."""
+        if self.ended is None:
+            return math.nan
+        # Of a run whose clock was set back, and that does not say how long it took, nothing is known.
+        worked = self.ended - self.started if self.worked is None else self.worked
+        return worked / 1000 if worked >= 0 else math.nan
 
     def state_in(self, sweep: SweepInfo) -> tuple[str, str | None]:
         """The state and its reason; without an end, a trial of a sweep that is over was interrupted."""
@@ -188,7 +200,7 @@ def _runs(sweep: SweepInfo, trials: Sequence[Trial]) -> pd.DataFrame:
         "state": [state for state, _ in states],
         "reason": [reason for _, reason in states],
         "started": [trial.started / 1000 for trial in trials],
-        "seconds": [np.nan if t.ended is None else (t.ended - t.started) / 1000 for t in trials],
+        "seconds": [trial.seconds for trial in trials],
         "overrides": [json.dumps(trial.overrides, sort_keys=True) for trial in trials],
         "duplicate_of": _duplicates(trials, [state for state, _ in states]),
         "warnings": ["; ".join(trial.warnings) or None for trial in trials],

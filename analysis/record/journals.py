@@ -97,6 +97,7 @@ def trial_of(state: TrialState, numbers: dict[str, int]) -> Trial | None:
         scalars=state.summary["metrics"] if state.summary else latest(series),
         warnings=list(state.warnings),
         points=Points.of(series | _curves(state), numbers),
+        worked=round(1000 * state.worked) if state.odd_times else None,
     )
 
 

@@ -247,7 +247,9 @@ def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:
         results = {key: sorted(points) for key, points in run.histories.items() if not key.startswith(MACHINE)}
         # What came after the epoch at which a trial was stopped does not count: it had gone on when that was decided.
         stopped = over and tag("state", str) == "stopped"
-        series, summary = _taken_apart(results, began, epoch if attempt > 1 or stopped else None)
+        finished = over and tag("state", str) == "finished"
+        again = attempt > 1
+        series, summary = _taken_apart(results, began if again else None, epoch if again or stopped else None, finished)
         if stopped:
             series, summary = {key: points for key, points in series.items() if not key.startswith(STEPS)}, {}
         if epoch is None:
@@ -271,35 +273,57 @@ def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:
             scalars=summary or latest(series),
             warnings=tags.get("sweep.warnings", "").splitlines(),
             points=Points.of(series, numbers),
+            worked=tag("worked", int) if over else None,
         )
     except (KeyError, ValueError) as error:
         raise RecordError(f"{source}: the run {run.id} is not one of a trial's ({error!r})") from None
 
 
-def _taken_apart(histories: Mapping[str, list[Point]], began: int, last: int | None) -> tuple[Series, dict[str, float]]:
+def _taken_apart(
+    histories: Mapping[str, list[Point]], began: int | None, last: int | None, finished: bool
+) -> tuple[Series, dict[str, float]]:
     """The points that count of the curves, and the end scalars.
 
     MLflow keeps both under one key. An epoch's metrics have the time and step of its training losses; end scalars do
-    not. What is from before ``began``, when the last attempt did, counts only if it is an epoch up to ``last``.
+    not. What is from before ``began``, when the last of several attempts did, counts only if it is an epoch up to
+    ``last``. A trial that has finished has end scalars of its last attempt: where none is from after its beginning the
+    clock was set back, and tells nothing.
     """
     losses = {point[:2] for key, points in histories.items() if key.startswith(EPOCHS) for point in points}
+    since, curves_since = (_since(histories, losses, began, finished, curves) for curves in (False, True))
     series: Series = {}
     summary: dict[str, float] = {}
     for key, points in histories.items():
         kept: dict[int, float] = {}
         for time, step, value in points:
             if key.startswith(STEPS):
-                if time >= began:
+                if time >= curves_since:
                     kept[step] = value
             elif (time, step) in losses:
                 if last is None or step <= last:
                     kept[step] = value
-            elif time >= began:
+            elif time >= since:
                 summary[key] = value
         if kept:
             steps = sorted(kept)
             series[key] = steps, [kept[step] for step in steps]
     return series, summary
+
+
+def _since(
+    histories: Mapping[str, list[Point]], losses: set[tuple[int, int]], began: int | None, finished: bool, curves: bool
+) -> float:
+    """From when on the end scalars count, or the points of curves over solver steps."""
+    if began is None:
+        return -math.inf
+    times = [
+        point[0]
+        for key, points in histories.items()
+        if key.startswith(STEPS) is curves
+        for point in points
+        if curves or point[:2] not in losses
+    ]
+    return began if not finished or any(time >= began for time in times) else -math.inf
 
 
 def _value(value: float) -> float:

@@ -66,8 +66,8 @@ class Record:
 
     ``runs``: one row a trial, in the order search, confirm, control, reference and there by number and seed.
     Columns ``sweep``, ``trial``, ``kind``, ``label``, ``number``, ``config_hash``, ``seed``, ``attempt``, ``state``,
-    ``reason``, ``epoch`` (the last one trained), ``started`` (UNIX seconds), ``seconds`` (first line to end), both to
-    the millisecond, ``overrides`` (JSON), ``reused_from`` (the trial whose result was taken over), ``duplicate_of``
+    ``reason``, ``epoch`` (the last one trained), ``started`` (UNIX seconds), ``seconds`` (what its attempts took), both
+    to the millisecond, ``overrides`` (JSON), ``reused_from`` (the trial whose result was taken over), ``duplicate_of``
     (the trial of the same sweep, kind, configuration and seed that this one repeats), ``warnings`` (what did not go as
     configured); then one column a leaf of the configuration, the searched axes first; then one
     float column a metric key: the end scalars, or the last evaluation of a trial that has none.

@@ -51,6 +51,7 @@ def best_so_far(
     parts = []
     for sweep in record.sweeps:
         trials = searched[(searched["sweep"] == sweep.name) & searched["seconds"].notna()]
+        # By the clock a resumed trial ends later: what counts is the order of what was spent.
         trials = trials.assign(ended=trials["started"] + trials["seconds"]).sort_values(["ended", "trial"])
         spent = (trials["seconds"] * _rate(sweep, unit) if unit != "trials" else trials["seconds"] * 0 + 1).cumsum()
         place = dict(zip(trials["trial"], range(len(trials)), strict=True))

@@ -28,7 +28,7 @@ def cost(record: Record) -> Table:
     [24, 3, 2, 3, 32]
     """
     runs = record.runs
-    total = float(runs["seconds"].sum()) / 3600
+    total = float(_own(runs)["seconds"].sum()) / 3600
     rows = []
     for kind in KINDS:
         for state in STATES:
@@ -46,26 +46,34 @@ def cost(record: Record) -> Table:
         *([Column("GPU hours", "gpu hours", spec=".3f")] if GPU_SECONDS in runs else []),
     ]
     reused = record.counts.reused
-    notes = ["Hours: from a trial's first line to its end, summed over trials, which may have run side by side."]
+    notes = ["Hours: what the attempts at a trial took, summed over trials, which may have run side by side."]
     if reused:
-        notes.append(f"{reused} trials were taken over from identical ones; their hours are those of the first time.")
+        notes.append(f"{reused} trials were taken over from identical ones and cost nothing again: they have no hours.")
     notes += [f"{sweep.name}: {_wall(sweep)}." for sweep in record.sweeps]
     return Table("cost", f"{record.names}: what it cost", tuple(columns), tuple(rows), tuple(notes))
 
 
 def _spent(label: str, trials: pd.DataFrame, total: float) -> tuple[Cell, ...]:
-    hours = trials["seconds"] / 3600
+    own = _own(trials)
+    hours = own["seconds"] / 3600
     spent, longest = float(hours.sum()), float(hours.max())
     cells = [Cell(label), Cell(len(trials)), Cell(int(trials["epoch"].fillna(0).sum())), Cell(spent)]
     cells += [Cell(100 * spent / total if total else None), Cell(longest)]
     if GPU_SECONDS in trials:
-        cells.append(Cell(float(trials[GPU_SECONDS].sum()) / 3600))
+        cells.append(Cell(float(own[GPU_SECONDS].sum()) / 3600))
     return tuple(cells)
+
+
+def _own(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials that were not taken over from others: those have the times of the others."""
+    return trials[trials["reused_from"].isna()]
 
 
 def _wall(sweep: SweepInfo) -> str:
     if sweep.ended is None:
         return "it has not ended"
+    if sweep.ended < sweep.started:
+        return "the clock was set back between its start and its end"
     return f"{(sweep.ended - sweep.started) / 3600:.3f} hours from its start to its end"
 
 

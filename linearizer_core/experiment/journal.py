@@ -217,15 +217,19 @@ class JournalWarning(UserWarning):
 
 @dataclass
 class Attempt:
-    """One attempt at a trial: its ``trial`` line, and when it was ``last`` heard of, UNIX seconds."""
+    """One attempt at a trial: its ``trial`` line, and when it was ``last`` heard of, UNIX seconds.
+
+    ``set_back`` is by how many seconds the clock went back between its events.
+    """
 
     event: TrialEvent
     last: float
+    set_back: float = 0.0
 
     @property
     def worked(self) -> float:
-        """Seconds from its start to its last event; 0 where the clock was set back."""
-        return max(0.0, self.last - self.event["time"])
+        """Seconds that passed from its start to its last event, whatever the clock was set back by."""
+        return max(0.0, self.last - self.event["time"] + self.set_back)
 
 
 @dataclass
@@ -267,6 +271,20 @@ class TrialState:
     def first(self) -> TrialEvent | None:
         """The ``trial`` line of the first attempt, None where there is none."""
         return self.attempts[0].event if self.attempts else None
+
+    @property
+    def worked(self) -> float:
+        """Seconds that its attempts took, without the time between them."""
+        return sum(attempt.worked for attempt in self.attempts)
+
+    @property
+    def odd_times(self) -> bool:
+        """Whether its first line and its end do not tell how long it took: it was resumed, or a clock set back.
+
+        One that was taken over has the times of the other trial, and took none.
+        """
+        again = len(self.attempts) > 1 or any(attempt.set_back for attempt in self.attempts)
+        return again and not self.reused_from
 
     @property
     def head(self) -> TrialEvent | None:
@@ -326,7 +344,7 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
     {'quality/swd_collapsed': 0.5}
     """
     state = TrialState() if state is None else state
-    last: float | None = None
+    last: float | None = state.attempts[-1].last if state.attempts else None
     for event in events:
         if isinstance(event, BadLine):
             state.damage.append(event)
@@ -338,6 +356,7 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
         elif event["event"] == "trial":
             _heard(state, last)
             _begin(state, event)
+            last = None  # between two attempts nothing is worked
         elif event["event"] == "curve":
             state.curves[event["metric"]] = event
         elif event["event"] == "summary":
@@ -353,6 +372,8 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
             state.state, state.reason, state.epoch = event["state"], event["reason"], event["epoch"]
             if event["state"] == "stopped":
                 _cut(state)
+        if last is not None and event["time"] < last and state.attempts:
+            state.attempts[-1].set_back += last - event["time"]
         last = event["time"]
     _heard(state, last)
     return state

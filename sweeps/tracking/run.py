@@ -7,11 +7,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 
-from linearizer_core.experiment.journal import TrialState
+from linearizer_core.experiment.journal import TrialState, fold, lines
 from linearizer_core.experiment.journal_lines import EndEvent, TrialEvent
 from linearizer_core.experiment.nested import flatten
 from sweeps.spec.space import describe_point
@@ -115,6 +116,12 @@ def tags_of(event: TrialEvent) -> dict[str, str]:
 def attempt_tags(event: TrialEvent) -> dict[str, str]:
     """Which attempt of a trial a journal's line begins, and when: what came before may not count."""
     return {"sweep.attempt": str(event["attempt"]), "sweep.attempt_started": str(_stamp(event["time"]))}
+
+
+def worked_tag(journal: Path) -> dict[str, str]:
+    """How many milliseconds the attempts at a trial took, where its first line and its end do not tell."""
+    state = fold(lines(journal, journal.read_bytes()))
+    return {"sweep.worked": str(round(1000 * state.worked))} if state.odd_times else {}
 
 
 def warnings_tag(warnings: Iterable[str]) -> str:

@@ -172,7 +172,7 @@ class Sync:
                 self._over.discard(trial)
 
     def _send_journal(self, connection: Connection, trial: str) -> int:
-        from sweeps.tracking.run import update_of
+        from sweeps.tracking.run import update_of, worked_tag
 
         cursor = connection.cursors.get(trial)
         sent = 0
@@ -181,6 +181,8 @@ class Sync:
             state = fold(piece.events, TrialState(begun=not begins))
             warn(state.damage)
             update = update_of(state, cursor.epoch if cursor else 0, begins)
+            if update.end is not None:
+                update.tags |= worked_tag(self.paths.journal(trial))
             if cursor is None:
                 if state.first is None:  # nothing but lines that cannot be read
                     continue

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 
 from analysis import Record, RecordError, load
 from analysis.record.mlflow_store import literal
+from analysis.tables.cost import cost
 from sweeps.record.paths import SweepPaths
 from sweeps.tracking.parent_run import finish
 from sweeps.tracking.sync import Sync
@@ -291,3 +292,38 @@ def test_an_export_of_another_version_is_refused(tmp_path: Path) -> None:
     pq.write_table(table.replace_schema_metadata({b"linearizer_sweeps": json.dumps(about)}), path)
     with pytest.raises(RecordError, match=r"demo\.parquet: is of version 99; this program reads version 1"):
         load(path)
+
+
+def test_hours_are_those_that_were_worked_whatever_the_clock_does(tmp_path: Path, shipped: Callable[..., str]) -> None:
+    files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}})
+
+    def trial(name: str, number: int, *events: tuple[float, str]) -> None:
+        attempts = 0
+        for seconds, event in events:
+            time = START + seconds
+            if event == "trial":
+                attempts += 1
+                files.begin(name, number, {DEPTH: 1}, attempt=attempts, resumed_epoch=attempts - 1, time=time)
+            elif event == "epoch":
+                files.epoch(name, attempts, 5.0, time=time)
+            elif event == "curve":
+                files.add(name, "curve", metric="nfe/classifier_fd", steps=[1, 2], values=[6.0, 3.0], time=time)
+            elif event == "summary":
+                files.add(name, "summary", metrics={FD: 3.0, "cost/params": 10.0}, time=time)
+            else:
+                files.add(name, "end", state="finished", epoch=attempts, reason=None, time=time)
+
+    # An hour back in the middle of the only attempt: 20 seconds before, and 30 after.
+    trial("t000-s0", 0, (0, "trial"), (20, "epoch"), (-3580, "curve"), (-3560, "summary"), (-3550, "end"))
+    # Stopped on Friday after a minute, resumed on Monday for another.
+    trial("t001-s0", 1, (0, "trial"), (60, "epoch"), (2.5e5, "trial"), (250030, "epoch"), (250050, "summary"),
+          (250060, "end"))  # fmt: skip
+    # Resumed, and set back by an hour before the end scalars.
+    trial("t002-s0", 2, (0, "trial"), (60, "epoch"), (100, "trial"), (130, "epoch"), (-3470, "curve"),
+          (-3465, "summary"), (-3460, "end"))  # fmt: skip
+    record = load(files.path)
+    assert record.runs["seconds"].tolist() == [50.0, 120.0, 100.0]
+    assert record.runs["cost/params"].tolist() == [10.0] * 3
+    assert_same(load(shipped(files)), record)
+    table = cost(record)
+    assert table.rows[-1].cells[3].value == pytest.approx(270 / 3600)
