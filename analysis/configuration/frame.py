@@ -13,6 +13,7 @@ from analysis.configuration.conditions import active_axes
 from analysis.configuration.constraints import Constraint, parse_constraint
 from analysis.record.runs import Record, RecordError, SweepInfo
 from analysis.statistics.intervals import student
+from linearizer_core.experiment.journal import DIVERGED
 
 GROUP = ["sweep", "kind", "number"]
 COLUMNS = ["name", "label", "config_hash", "overrides", "trials", "used", "finished", "state", "words"]
@@ -74,6 +75,7 @@ class _Trial(NamedTuple):
     config_hash: Any
     seed: Any
     state: str
+    reason: Any
     epoch: Any
     overrides: Any
 
@@ -95,7 +97,8 @@ def _state(sweep: SweepInfo, group: Sequence[_Trial]) -> tuple[dict[str, Any], l
     if len(finished) == whole:
         state, words = "finished", "finished"
     elif not left:
-        state, words = "failed", "failed"
+        diverged = all(str(trial.reason).startswith(DIVERGED) for trial in group)
+        state, words = "failed", "diverged" if diverged else "failed"
     else:
         state = "stopped" if stopped else "unfinished"
         told = [f"{len(finished)} of {whole} finished"] if finished else []

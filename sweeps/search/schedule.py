@@ -5,7 +5,7 @@ their order, and configuration n is asked for when exactly the first n - lookahe
 spec gives the same trials every time, and a sweep that was cut short is continued by replaying its journals: what has
 an end is told again instead of run again.
 
-A configuration whose numbers went astray would do so again: it is told as complete with the worst value so far, so that
+A configuration whose numbers went astray would do so again: it is told as complete with a value worse than all, so that
 the sampler learns from it. One of which a process died, or that raised, is told as failed, which teaches nothing.
 """
 
@@ -122,7 +122,7 @@ class Schedule:
         self.lookahead = lookahead
         self.rules = rules
         self._recorded = outcomes
-        self._modes = list(sweep.search.objective.values())
+        self._worst = [math.inf if mode == "min" else -math.inf for mode in sweep.search.objective.values()]
         self._grid = sweep.grid() if sweep.search.sampler == "grid" else None
         self._searched: list[_Configuration] = []
         self._of_seed: dict[int | None, list[str]] = {}
@@ -329,7 +329,7 @@ class Schedule:
             overrides = self._grid[number]
         else:
             with warnings.catch_warnings():
-                # What diverged before there was any value is infinite: GP takes it for the worst, with a warning.
+                # What diverged has infinite values: GP takes them for the worst that there are, with a warning.
                 warnings.filterwarnings("ignore", "Clip non-finite", UserWarning)
                 asked = self.study.ask()
                 overrides = suggest(self.sweep.search.space, asked, self.sweep.base_leaves)
@@ -400,12 +400,12 @@ class Schedule:
         configuration.asked = None  # it holds a second copy of what the study has
 
     def _verdict(self, configuration: _Configuration) -> dict[str, Any]:
-        """What the study is told: values worse than those of all before for what diverged."""
+        """What the study is told: values worse than all for what diverged; the worst so far may be a good one."""
         keys = list(self.sweep.search.objective)
         counted = self._counted(configuration)
         states = {outcome.state for outcome in counted}
         if self._diverged(configuration):
-            return {"state": TrialState.COMPLETE, "values": [self._worst(i) for i in range(len(keys))]}
+            return {"state": TrialState.COMPLETE, "values": list(self._worst)}
         unmeasured = any(math.isnan(outcome.metrics.get(key, math.nan)) for key in keys for outcome in counted)
         if "failed" in states or ("stopped" in states and len(keys) > 1) or unmeasured:
             return {"state": TrialState.FAIL}
@@ -430,16 +430,6 @@ class Schedule:
                     for key in self.sweep.search.objective if key in outcome.metrics]  # fmt: skip
         diverged = any(outcome.diverged for outcome in configuration.outcomes.values())
         return diverged or not all(map(math.isfinite, measured))
-
-    def _worst(self, objective: int) -> float:
-        """The worst value of an objective that the study has been told, infinite while it has been told none."""
-        told = [
-            trial.values[objective]
-            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if math.isfinite(trial.values[objective])
-        ]
-        worst, none = (max, math.inf) if self._modes[objective] == "min" else (min, -math.inf)
-        return worst(told, default=none)
 
 
 def make_study(sweep: Sweep) -> optuna.Study:
