@@ -204,9 +204,39 @@ def _flushed() -> int:
     except OSError as error:
         if not isinstance(error, BrokenPipeError):
             _say(_command(), _told(error))
-        # Python flushes once more at its end, and would complain.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        _to_nowhere()
         return FAILED
     return 0
+
+
+def _to_nowhere() -> None:
+    """Let standard output take everything: Python flushes once more at its end, and would complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+class GoingOn:
+    """Standard output of what must not end for a full disk, or a reader that has gone: the rest is left unsaid then."""
+
+    def write(self, text: str) -> int:
+        """Write a text, or nothing where nothing can be written any more."""
+        try:
+            return sys.stdout.write(text)
+        except OSError as error:
+            self._lost(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Have what was written come out, or not."""
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            self._lost(error)
+
+    def _lost(self, error: OSError) -> None:
+        _say(_command(), f"{_told(error)}; it goes on, and says no more")
+        _to_nowhere()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)

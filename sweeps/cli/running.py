@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from analysis.record.uri import without_passwords
 from linearizer_core.errors import LinsweepError
-from sweeps.cli.errors import WRONG_INPUT, logged_in, tell
+from sweeps.cli.errors import WRONG_INPUT, GoingOn, logged_in, tell
 from sweeps.cli.options import (
     AddressOption,
     ClusterOption,
@@ -92,9 +92,11 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
     from sweeps.api.running import launch
     from sweeps.result import render
 
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    # Printing never ends a sweep.
+    output = cast(IO[str], GoingOn())
+    console = Console(file=output, soft_wrap=not sys.stdout.isatty())
     # Commands stay whole, to be pasted.
-    whole = Console(soft_wrap=True)
+    whole = Console(file=output, soft_wrap=True)
     again = resume_command(sweep.folder, address, cluster, debug)
     try:
         with logged_in(sweep.folder):
@@ -176,4 +178,5 @@ def supervise(
 
     sweep = sweep_of(spec, set_ or (), profile)
     words = [*launch_words(spec, profile, set_ or (), address, cluster), *(["--fresh"] if fresh else [])]
-    raise typer.Exit(supervise(words, SweepPaths(sweep.folder), stall, Console(soft_wrap=True)))
+    console = Console(file=cast(IO[str], GoingOn()), soft_wrap=True)
+    raise typer.Exit(supervise(words, SweepPaths(sweep.folder), stall, console))

@@ -121,6 +121,15 @@ def test_a_full_disk(words: str) -> None:
     assert (full.returncode, full.stderr.partition(": ")[2]) == (1, "the output: No space left on device\n")
 
 
+@pytest.mark.parametrize("output", ["> /dev/full", "| true"])
+def test_a_launch_goes_on_when_nothing_can_be_printed(tmp_path: Path, output: str) -> None:
+    (tmp_path / "umlaut.yaml").write_text(UMLAUT, encoding="utf-8")
+    done = linsweep(f"linsweep launch umlaut.yaml --debug --set data.images=128 {output}")
+    why = "No space left on device" if "full" in output else "Broken pipe"
+    assert (done.returncode, done.stderr) == (0, f"launch: the output: {why}; it goes on, and says no more\n")
+    assert '"state": "finished"' in (tmp_path / "runs" / "umlaut" / "sweep.json").read_text()
+
+
 def test_output_that_nobody_takes() -> None:
     closed = linsweep("linsweep --help >&-")
     assert (closed.returncode, closed.stderr) == (0, "")
