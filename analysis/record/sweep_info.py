@@ -104,6 +104,11 @@ class SweepInfo:
         return space.get(axis, {})
 
     @property
+    def caveats(self) -> tuple[str, ...]:
+        """What its numbers cannot tell on so few held-out images, a sentence each; none where it was not recorded."""
+        return tuple(map(str, self.document.get("caveats") or ()))
+
+    @property
     def constraints(self) -> dict[str, str]:
         """Metric key to ``"<= number"`` or ``">= number"``: what the best configuration keeps to."""
         return dict(self.spec.get("search", {}).get("constraints", {}))

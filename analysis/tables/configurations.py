@@ -17,7 +17,16 @@ from analysis.record.runs import Record, natural
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import BOOTSTRAP_FROM, METHODS, TOO_FEW, Method
-from analysis.tables.layout import BLOCKS, QUALITY, estimated, failure_notes, header, python_value, repeat_notes
+from analysis.tables.layout import (
+    BLOCKS,
+    QUALITY,
+    caveat_notes,
+    estimated,
+    failure_notes,
+    header,
+    python_value,
+    repeat_notes,
+)
 
 
 def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci: Method = "t") -> Table:
@@ -66,7 +75,7 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
         title=f"{record.names}: {f'{family} of ' if family else ''}every configuration",
         columns=(*identity.values(), *_metric_columns(record, shown, frame)),
         rows=tuple(rows),
-        notes=tuple(_notes(record, frame, rows, key, top, ci)),
+        notes=(*_notes(record, frame, rows, key, top, ci), *caveat_notes(record, shown)),
     )
 
 

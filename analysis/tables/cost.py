@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -49,7 +50,7 @@ def cost(record: Record) -> Table:
     notes = ["Hours: what the attempts at a trial took, summed over trials, which may have run side by side."]
     if reused:
         notes.append(f"{reused} trials were taken over from identical ones and cost nothing again: they have no hours.")
-    notes += [f"{sweep.name}: {_wall(sweep)}." for sweep in record.sweeps]
+    notes += [f"{sweep.name}: {_wall(sweep, runs[runs['sweep'] == sweep.name])}." for sweep in record.sweeps]
     return Table("cost", f"{record.names}: what it cost", tuple(columns), tuple(rows), tuple(notes))
 
 
@@ -69,12 +70,16 @@ def _own(trials: pd.DataFrame) -> pd.DataFrame:
     return trials[trials["reused_from"].isna()]
 
 
-def _wall(sweep: SweepInfo) -> str:
+def _wall(sweep: SweepInfo, trials: pd.DataFrame) -> str:
+    """For how long any of its trials ran: what lies between two launches, a weekend say, is no work."""
     if sweep.ended is None:
         return "it has not ended"
-    if sweep.ended < sweep.started:
-        return "the clock was set back between its start and its end"
-    return f"{(sweep.ended - sweep.started) / 3600:.3f} hours from its start to its end"
+    timed = _own(trials)[["started", "seconds"]].dropna().sort_values("started")
+    worked, until = 0.0, -math.inf
+    for started, seconds in timed.itertuples(index=False):
+        worked += max(0.0, started + seconds - max(until, started))
+        until = max(until, started + seconds)
+    return f"{worked / 3600:.3f} hours in which a trial ran"
 
 
 def failures(record: Record) -> Table:

@@ -108,7 +108,7 @@ def with_axes(frame: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, l
     return frame[there], [f"Left out: {count} {have} no {names}, whose condition does not hold there."]
 
 
-def population_notes(record: Record, frame: pd.DataFrame) -> list[str]:
+def population_notes(record: Record, frame: pd.DataFrame, metric: str) -> list[str]:
     """What is to be said of how the configurations were chosen, which are left out, and what failed."""
     notes = []
     samplers = {str(sweep.spec.get("search", {}).get("sampler", "grid")) for sweep in record.sweeps}
@@ -118,7 +118,14 @@ def population_notes(record: Record, frame: pd.DataFrame) -> list[str]:
     odd = int(((frame["state"] == "finished") & ~frame["counts"]).sum())
     if odd:
         notes.append(f"Left out: {odd} finished without a finite value.")
-    return notes + repeat_notes(record) + failure_notes(record)
+    return notes + caveat_notes(record, [metric]) + repeat_notes(record) + failure_notes(record)
+
+
+def caveat_notes(record: Record, metrics: Sequence[str]) -> list[str]:
+    """What the held-out images are too few for, of the metrics that are shown."""
+    said = dict.fromkeys(caveat for sweep in record.sweeps for caveat in sweep.caveats)
+    shown = {match["metric"] for metric in metrics if (match := QUALITY.fullmatch(metric))}
+    return [f"{text}." for text in said if shown & set(text.partition(":")[0].split(", "))]
 
 
 def repeat_notes(record: Record) -> list[str]:

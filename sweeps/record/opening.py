@@ -11,6 +11,7 @@ from rich.console import Console
 
 from analysis.record.uri import without_password
 from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.caveats import caveats
 from linearizer_core.experiment.nested import with_leaves
 from sweeps.record.provenance import provenance
 from sweeps.record.sweep_json import RULES
@@ -49,6 +50,7 @@ def opened(
         "best": None,
         "best_value": None,
         "provenance": origin,
+        "caveats": caveats(sweep.trial_config({}, 0), data),
     }
     # What a search asks for depends on the look-ahead and on its rules: a sweep keeps those that it began with.
     kept = {key: before[key] for key in ("id", "started", "lookahead")} if before else {}

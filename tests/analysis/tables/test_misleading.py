@@ -11,13 +11,14 @@ import pytest
 from analysis import Record, RecordError, by_configuration, configurations, load, marginal, pivot
 from analysis.figures.parallel import parallel_coordinates
 from analysis.report.summary import summary
+from analysis.tables.cost import cost
 from analysis.tables.importance import importance
 from analysis.tables.interaction import interaction
 from analysis.tables.one_factor import one_factor
 from analysis.tables.pairs import comparisons
 from analysis.tables.pareto import front
 from analysis.tables.scaling import scaling
-from tests.analysis.record_factory import DEPTH, FD, LR, RANK, SweepFiles, told
+from tests.analysis.record_factory import DEPTH, FD, LR, RANK, START, SweepFiles, told
 
 CONDITIONER, KERNEL = "model.flow.conditioner", "model.flow.kernel"
 CONDITIONAL: dict[str, Any] = {
@@ -226,3 +227,28 @@ def test_an_objective_that_was_searched_the_wrong_way_is_told(tmp_path: Path) ->
     assert said in configurations(record).notes
     assert said.removesuffix(".") in summary(record)
     assert not any("better the" in note for note in configurations(conditional(tmp_path / "right")).notes)
+
+
+def test_a_distance_of_few_held_out_images_has_its_caveat(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}})
+    files.finished(0, {DEPTH: 1}, 12.3)
+    said = (
+        "classifier_fd: 30 held-out images have a covariance of rank 29 in 64 features: the distance is biased upwards"
+    )
+    files.sweep["caveats"] = [said, "swd: 12 samples leave a standard error of about 29 %"]
+    files.write_sweep()
+    record = load([files.path])
+    for table in (configurations(record), marginal(record, DEPTH)):
+        assert f"{said}." in table.notes
+        assert not any(note.startswith("swd") for note in table.notes), "of a metric that is not shown"
+
+
+def test_a_weekend_between_two_launches_is_no_work(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}})
+    for number, start in enumerate((0.0, 30.0, 2.5e5)):
+        files.begin(f"t00{number}-s0", number, {DEPTH: 1}, time=START + start)
+        files.add(f"t00{number}-s0", "end", time=START + start + 60, state="finished", epoch=1, reason=None)
+    files.sweep["ended"] = START + 2.5e5 + 60
+    files.write_sweep()
+    # 90 seconds of two at once, and 60 on Monday.
+    assert "demo: 0.042 hours in which a trial ran." in cost(load([files.path])).notes
