@@ -11,9 +11,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that start Ray in one process, and those of any other file with its fixtures."""
-    for item in items:
-        ray = item.get_closest_marker("slow") and "linearizer_core" not in item.path.parts
-        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.location[0]))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep the tests that start Ray in one process, and those of any other file with its fixtures.
+
+    Named as each test is collected: xdist reads the groups before any hook of a conftest sees the whole list.
+    """
+    ray = item.get_closest_marker("slow") and "linearizer_core" not in item.path.parts
+    item.add_marker(pytest.mark.xdist_group("ray" if ray else item.location[0]))
