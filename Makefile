@@ -6,8 +6,8 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.13 python3.12 python3.11;
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p; done))
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.peers
-# A process a core; all that starts Ray goes to the same one, for two Rays would starve each other.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+# A process a core. All that starts Ray goes to the same one, since two Rays would starve each other, and is not left for last.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help setup sweep test test-fast test-all coverage lint figures chaos bench ui lock
 .DEFAULT_GOAL := help
