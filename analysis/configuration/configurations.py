@@ -71,7 +71,7 @@ class Configurations:
     @property
     def duplicates(self) -> pd.DataFrame:
         """The trials that repeat another of their sweep: ``sweep, trial, duplicate_of``, and whether its result was
-        taken over, in ``reused``."""
+        reused, in ``reused``."""
         runs = self.record.runs
         found = runs.loc[runs["duplicate_of"].notna(), ["sweep", "trial", "duplicate_of"]]
         return found.assign(reused=runs["reused_from"].notna()).reset_index(drop=True)
@@ -93,9 +93,9 @@ def by_configuration(record: Recorded, kinds: Sequence[str] = KINDS) -> pd.DataF
     (``finished`` at every seed of the sweep; ``stopped`` if a seed was; ``failed`` if all did; otherwise
     ``unfinished``), ``words`` (the state as tables show it), ``broken`` (the constraints it breaks),
     ``seeds`` (how many have a part in the means, missing for references), ``used`` (their trials: those that
-    finished, or came furthest) and ``finished`` (how many did), then one column an axis, missing where it takes no
-    part, and for each metric its mean, and in ``"<metric> ci95"`` half the width of the mean's 95 %
-    confidence interval (Student t), NaN for one seed.
+    finished, else of those stopped, else of all, those that came furthest) and ``finished`` (how many did), then
+    one column an axis, missing where it takes no part, and for each metric its mean, and in ``"<metric> ci95"``
+    half the width of the mean's 95 % confidence interval (Student t), NaN for one seed.
 
     >>> import analysis
     >>> frame = analysis.by_configuration(analysis.example(), ["search"])

@@ -53,7 +53,7 @@ def build(record: Record) -> pd.DataFrame:
 def _counted_once(runs: pd.DataFrame) -> pd.DataFrame:
     """The trials without those that repeat another of the search, each under the number that its point had first.
 
-    A sampler that draws a point again makes no further configuration, whether its trials ran or were taken over.
+    A sampler that draws a point again makes no further configuration, whether its trials ran or were reused.
     """
     repeats = runs["duplicate_of"].notna() & (runs["kind"] == "search")
     if not repeats.any():
@@ -93,7 +93,8 @@ def _state(sweep: SweepInfo, group: Sequence[_Trial]) -> tuple[dict[str, Any], l
     left = [trial for trial in group if trial.state != "failed"]
     finished = [trial for trial in group if trial.state == "finished"]
     stopped = [trial for trial in group if trial.state == "stopped"]
-    chosen = finished or _furthest(left)
+    # One that was stopped has come to its end; where another was broken off says nothing of the configuration.
+    chosen = finished or _furthest(stopped or left)
     if len(finished) == whole:
         state, words = "finished", "finished"
     elif not left:

@@ -97,7 +97,9 @@ def comparisons(
     top = compared.best(better(record, metric))
     if top is None:
         raise RecordError(f"{record.names}: {metric} has no best value among {' × '.join(axes)}: nothing to compare")
-    found = compared.against(top, list(compared.groups), chosen_among=len(compared.groups))
+    # A cell without a value could not have been chosen.
+    candidates = sum(not group.values.empty for group in compared.groups.values())
+    found = compared.against(top, list(compared.groups), chosen_among=candidates)
     means, short = compared.cells(better(record, metric), "t")[0], short_names(record.axes)
     order = sorted(found.found, key=lambda key: abs(found.found[key].difference))
     body = [

@@ -9,6 +9,7 @@ import pytest
 
 from analysis import (
     RecordError,
+    by_configuration,
     load,
     marginal,
     pivot,
@@ -30,6 +31,21 @@ def test_early_stopped_trials_are_not_compared_with_finished_ones_unasked(tmp_pa
     assert (cells["3 8"].value, cells["3 8"].marker, cells["3 8"].bold) == (4.0, "†", False)
     assert cells["2 8"].bold
     assert frame_of(marginal(record, DEPTH))[FD].tolist() == pytest.approx([10.0, math.nan], nan_ok=True)
+
+
+def test_a_stopped_configuration_has_the_value_of_the_seed_that_was_stopped(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, seeds=(0, 1))
+    for seed in (0, 1):
+        files.finished(0, point(2, 8), 10.0 + seed, seed=seed)
+    files.stopped(1, point(3, 8), 4.0, epoch=2)
+    files.begin("t001-s1", 1, point(3, 8), seed=1)
+    files.epoch("t001-s1", 5, 1.0)
+    files.end("t001-s1", "interrupted", 5)
+    record = load([files.path])
+    stopped = by_configuration(record, ["search"]).iloc[1]
+    assert (stopped["state"], stopped["used"], stopped[FD]) == ("stopped", ("t001-s0",), 4.0)
+    cell = cells_of(pivot(record, DEPTH, RANK, unequal=True))["3 8"]
+    assert (cell.value, cell.count, cell.marker) == (4.0, 1, "†")
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,19 @@ def test_comparisons_are_scipys_paired_tests(tmp_path: Path) -> None:
     assert frame["difference from the best"].tolist()[1:] == pytest.approx([gap.mean() for gap in gaps])
 
 
+def test_a_cell_without_values_is_no_candidate_for_the_best(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, space={DEPTH: {"grid": [1, 2, 3, 4, 5, 6]}}, seeds=range(3))
+    for depth in range(1, 7):
+        for seed in range(3):
+            if depth == 6:
+                files.failed(depth, {DEPTH: depth}, "out of memory", seed=seed)
+            else:
+                files.finished(depth, {DEPTH: depth}, depth + 0.1 * seed * (depth % 3), seed=seed)
+    record = load([files.path])
+    assert "after Holm's correction for all pairs of cells, 10," in marginal(record, DEPTH).to_markdown()
+    assert "corrected for 10 comparisons" in comparisons(record, DEPTH).to_markdown()
+
+
 def test_a_seed_that_failed_is_seen_and_not_the_best(tmp_path: Path) -> None:
     cells = cells_of(pivot(load([gridded(tmp_path, left_out=(1, 4, 2)).path]), DEPTH, RANK))
     column = Column("x", "x", spec=".2f")
