@@ -30,6 +30,8 @@ class Scan:
     hidden: list[str] = field(default_factory=list)
     loops: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
         """One sentence for each kind of what was left out, with its count and an example."""
@@ -38,6 +40,8 @@ class Scan:
             "hidden or of the operating system": self.hidden,
             "a link back to a folder around it": self.loops,
             "a link to nothing": self.broken,
+            "already there under another name": self.repeated,
+            "a folder that cannot be read": self.unreadable,
         }
         return [
             f"left out: {names[0]} ({what})" if len(names) == 1 else f"left out: {len(names)} ({what}), as {names[0]}"
@@ -52,41 +56,73 @@ def counted(names: Sequence[str]) -> str:
 
 
 def scan(root: Path) -> Scan:
-    """All that is in a folder and those below it; folders that are links are followed, but not in circles."""
+    """All that is in a folder and those below it; links are followed, but nothing is taken twice."""
     found = Scan()
+    real: set[str] = set()
+    links: dict[str, str] = {}
     for where, folders, files in _walk(root, found):
-        base = Path(where).relative_to(root)
+        base, at = Path(where).relative_to(root), os.path.realpath(where)
         for name in [name for name in folders + files if name.startswith(".") or name in SYSTEM]:
             found.hidden.append((base / name).as_posix())
         for name in files:
             if name.startswith(".") or name in SYSTEM:
                 continue
-            kind = found.images if Path(name).suffix.lower() in SUFFIXES else found.others
-            if not (Path(where) / name).exists():
-                kind = found.broken
-            kind.append((base / name).as_posix())
+            path, shown = Path(where) / name, (base / name).as_posix()
+            link = path.is_symlink()
+            if link and not path.exists():
+                found.broken.append(shown)
+            elif path.suffix.lower() not in SUFFIXES:
+                found.others.append(shown)
+            elif link:
+                links[shown] = os.path.realpath(path)
+            else:
+                real.add(str(Path(at) / name))
+                found.images.append(shown)
+    for shown, target in sorted(links.items()):
+        (found.repeated if target in real else found.images).append(shown)
+        real.add(target)
     for names in vars(found).values():
         names.sort()
     return found
 
 
 def _walk(root: Path, found: Scan) -> Iterator[tuple[str, list[str], list[str]]]:
-    """``os.walk`` through links too, but into no folder that the way there has led through."""
-    around: dict[str, frozenset[str]] = {str(root): frozenset({os.path.realpath(root)})}
-    for where, folders, files in os.walk(root, followlinks=True):
-        yield where, list(folders), files
-        entered = []
-        for name in folders:
-            if name.startswith(".") or name in SYSTEM:
-                continue
-            path = str(Path(where) / name)
-            real = os.path.realpath(path)
-            if real in around[where]:
-                found.loops.append(Path(path).relative_to(root).as_posix())
-                continue
-            around[path] = around[where] | {real}
-            entered.append(name)
-        folders[:] = entered
+    """``os.walk`` through links too, but into each folder once: where it lies, rather than through a link to it."""
+
+    def refused(error: OSError) -> None:
+        found.unreadable.append(_shown(str(error.filename), root))
+
+    seen: set[str] = set()
+    tops = [str(root)]
+    while tops:
+        top = tops.pop(0)
+        target = os.path.realpath(top)
+        if target in seen:
+            around = {os.path.realpath(folder) for folder in Path(top).parents if folder.is_relative_to(root)}
+            (found.loops if target in around else found.repeated).append(_shown(top, root))
+            continue
+        seen.add(target)
+        links = []
+        for where, folders, files in os.walk(top, onerror=refused):
+            yield where, list(folders), files
+            entered = []
+            for name in folders:
+                path = str(Path(where) / name)
+                if name.startswith(".") or name in SYSTEM:
+                    continue
+                if Path(path).is_symlink():
+                    links.append(path)
+                elif os.path.realpath(path) in seen:
+                    found.repeated.append(_shown(path, root))
+                else:
+                    seen.add(os.path.realpath(path))
+                    entered.append(name)
+            folders[:] = entered
+        tops += sorted(links)
+
+
+def _shown(path: str, root: Path) -> str:
+    return Path(path).relative_to(root).as_posix()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +53,42 @@ def test_links_in_a_circle_are_left_out_and_named(tmp_path: Path) -> None:
     assert sum(sizes(data)) == 20
     assert "left out: cat/up (a link back to a folder around it)" in data.notes
     assert "left out: dog/gone.png (a link to nothing)" in data.notes
+
+
+def test_a_folder_that_is_there_under_two_names_is_taken_once(tmp_path: Path) -> None:
+    fill(tmp_path / "set" / "b", 12)
+    fill(tmp_path / "store" / "deep", 3)
+    (tmp_path / "set" / "a").symlink_to(tmp_path / "set" / "b")  # comes first by its name, and is the link
+    for name in ("c", "d"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "store")
+    data = read(tmp_path / "set")
+    assert (sum(sizes(data)), data.classes) == (15, 2)
+    assert data.notes == ("left out: 2 (already there under another name), as a",)
+
+
+def test_a_file_that_is_there_under_two_names_is_taken_once(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        fill(tmp_path / name, 10, value=len(name))
+    (tmp_path / "cat" / "again.png").symlink_to(tmp_path / "dog" / "003.png")
+    data = read(tmp_path)
+    assert sum(sizes(data)) == 20
+    assert data.notes == ("left out: cat/again.png (already there under another name)",)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cat", "dog", "locked"):
+        fill(tmp_path / name, 10)
+
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if path.endswith("locked"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # permissions do not hold for root
+    data = read(tmp_path)
+    assert (sum(sizes(data)), data.notes) == (20, ("left out: locked (a folder that cannot be read)",))
 
 
 @pytest.mark.parametrize(
