@@ -3,10 +3,10 @@
 ``trials_vs_ray_tune``: trials a minute of no-op trials, three reports each, with journals, deterministic scheduling and
 MLflow (SQLite) being sent what comes, over those of ``ray.tune.Tuner`` with ``OptunaSearch`` and neither. Both reuse
 their processes, have Tune's own loggers off, and take turns. MLflow itself takes fewer such trials a second than Tune
-runs: ``trials_and_shipping_vs_ray_tune`` counts the time until it has them all as well.
+runs: ``trials_and_sync_vs_ray_tune`` counts the time until it has them all as well.
 
-``gang_vs_ray_train``: from a launch of trials of two workers to their first report, one trial after the other: a
-``TorchTrainer`` nested in a trainable over a worker group. Both join gloo and all-reduce once.
+``worker_group_vs_ray_train``: from a launch of trials of two workers to their first report, one trial after the other:
+a ``TorchTrainer`` nested in a trainable over a worker group. Both join gloo and all-reduce once.
 
 ``plan_1000_seconds``: a plan of 1,000 configurations, made and printed. ``launcher_memory_growth_mb``: resident memory
 of the launching process after the last no-op trial of the first turn less that after a quarter of them;
@@ -15,7 +15,7 @@ of the launching process after the last no-op trial of the first turn less that 
 ``scaling_efficiency_2_workers``: training time of one worker on one core, over twice that of two workers on one core
 each, for the same batches.
 
-    python benchmarks/orchestration.py [--trials 2000] [--turns 3] [--gangs 3]
+    python benchmarks/orchestration.py [--trials 2000] [--turns 3] [--worker-groups 3]
 """
 
 from __future__ import annotations
@@ -119,22 +119,22 @@ class NoOp(TrialTrainable):
         return no_op(task, write=True)
 
 
-class Meet(Worker):
+class Joining(Worker):
     """A worker that joins the others and adds up one number with them."""
 
     def results(self, task: Task, rank: int, store: Any) -> Results:
-        def meet() -> Results:
+        def reports() -> Results:
             with joined(Workers(rank, task.workers), store, "cpu", 60):
                 _add_up()
                 yield from no_op(task, write=rank == 0)
 
-        return meet()
+        return reports()
 
 
-class Gangs(TrialTrainable):
+class WorkerGroups(TrialTrainable):
     """No-op trials of several workers."""
 
-    worker = Meet
+    worker = Joining
 
 
 class Watch(tune.Callback):  # type: ignore[misc]
@@ -249,7 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=2000, help="no-op trials of each side at each turn")
     parser.add_argument("--turns", type=int, default=3, help="turns of each side, of which the median counts")
-    parser.add_argument("--gangs", type=int, default=3, help="trials of two workers of each side")
+    parser.add_argument("--worker-groups", type=int, default=3, help="trials of two workers of each side")
     arguments = parser.parse_args()
     # A script's own folder comes first on the path, and this one has another ``analysis``.
     sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
@@ -261,14 +261,16 @@ def main() -> None:
         figures |= no_op_figures(folder, arguments.trials, arguments.turns, cpus)
         figures["plan_1000_seconds"] = plan_seconds(folder)
         print(f"a plan of 1,000 configurations: {figures['plan_1000_seconds']:.2f} s", flush=True)
-        gangs, _ = ours(folder / "gangs", arguments.gangs, Gangs, 2, [])
-        print(f"{arguments.gangs} trials of two workers, ours: {gangs:.1f} s", flush=True)
+        groups, _ = ours(folder / "worker-groups", arguments.worker_groups, WorkerGroups, 2, [])
+        print(f"{arguments.worker_groups} trials of two workers, ours: {groups:.1f} s", flush=True)
         # Ray Train needs the dashboard to give placement groups back.
         ray.init(address="local", num_cpus=cpus + 1, include_dashboard=True, dashboard_host="127.0.0.1", **QUIET)
-        nested = nested_train(folder, arguments.gangs)
+        nested = nested_train(folder, arguments.worker_groups)
         ray.shutdown()
-        print(f"{arguments.gangs} trials of two workers, TorchTrainer in a trainable: {nested:.1f} s", flush=True)
-        figures["gang_vs_ray_train"] = nested / gangs
+        print(
+            f"{arguments.worker_groups} trials of two workers, TorchTrainer in a trainable: {nested:.1f} s", flush=True
+        )
+        figures["worker_group_vs_ray_train"] = nested / groups
     alone, two = training_seconds(1), training_seconds(2)
     figures["scaling_efficiency_2_workers"] = alone / (2 * two)
     print(f"{STEPS} training steps of {BATCH} images: one worker {alone:.1f} s, two workers {two:.1f} s", flush=True)
@@ -297,7 +299,7 @@ def no_op_figures(folder: Path, trials: int, turns: int, cpus: int) -> dict[str,
         rows.append(
             {
                 "trials_vs_ray_tune": plain / seconds,
-                "trials_and_shipping_vs_ray_tune": plain / (seconds + rest),
+                "trials_and_sync_vs_ray_tune": plain / (seconds + rest),
                 "launcher_memory_growth_mb": growth(memory),
                 "launcher_memory_growth_vs_ray_tune": growth(memory) / growth(kept),
             }

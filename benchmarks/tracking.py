@@ -1,12 +1,12 @@
 """What MLflow costs a sweep, on a server over HTTP of its own.
 
-``shipper_vs_log_batch``: metrics a second of journals that a sync sends, over those of a bare loop that makes the
+``sync_vs_log_batch``: metrics a second of journals that a sync sends, over those of a bare loop that makes the
 same runs and calls ``log_batch`` with the same metrics, 1,000 a request, and ends the runs. It also reads the
 journals, sends parameters, tags and the data set, uploads the configuration and environment of every run as a file, and
 notes how far it is. Both in turn, many times: the median of the rounds' ratios.
 
 ``training_overhead``: how much longer an epoch of real training takes while its journal is written and sent, over the
-same epochs without either, less 1. As in a sweep another process ships. In turn; medians of all epochs.
+same epochs without either, less 1. As in a sweep another process sends. In turn; medians of all epochs.
 
     python benchmarks/tracking.py [--trials 20] [--rounds 12] [--epochs 100] [--store URI]
 """
@@ -119,7 +119,7 @@ def write_journals(paths: SweepPaths, trials: int) -> int:
     return trials * EPOCHS * TERMS
 
 
-def shipped(paths: SweepPaths, uri: str, record: dict[str, Any]) -> float:
+def synced(paths: SweepPaths, uri: str, record: dict[str, Any]) -> float:
     """Seconds to send a sweep's journals; what an epoch adds is sent in one piece."""
     sync = Sync(paths, uri, paths.root.name, record)
     sync.connect()
@@ -201,22 +201,22 @@ def main() -> None:
     figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="tracking-") as place, mlflow_server(Path(place), chosen.store) as uri:
         folder = Path(place)
-        rates: dict[str, list[float]] = {"shipper": [], "log_batch": []}
+        rates: dict[str, list[float]] = {"sync": [], "log_batch": []}
         for turn in range(chosen.rounds):
-            paths = SweepPaths(folder / f"shipped-{turn}")
+            paths = SweepPaths(folder / f"sent-{turn}")
             record = record_of(paths, uri)
             points = write_journals(paths, chosen.trials)
             # Each goes first in every other round: a store gets slower as it fills.
-            sides = {"shipper": lambda p=paths, r=record: shipped(p, uri, r), "log_batch": lambda p=paths: bare(p, uri)}
+            sides = {"sync": lambda p=paths, r=record: synced(p, uri, r), "log_batch": lambda p=paths: bare(p, uri)}
             for name in sides if turn % 2 == 0 else reversed(sides):
                 rates[name].append(points / sides[name]())
             shown = ", ".join(f"{name} {values[-1]:,.0f}" for name, values in rates.items())
             print(f"round {turn + 1}, {chosen.trials} runs, metrics a second: {shown}", flush=True)
-        figures["shipper_metrics_per_second"] = statistics.median(rates["shipper"])
+        figures["sync_metrics_per_second"] = statistics.median(rates["sync"])
         ratios = [ours / theirs for ours, theirs in zip(*rates.values(), strict=True)]
-        figures["shipper_vs_log_batch"] = statistics.median(ratios)
+        figures["sync_vs_log_batch"] = statistics.median(ratios)
         plain, sent = training_overhead(folder, uri, TURNS, chosen.epochs)
-        print(f"an epoch: {plain:.3f} s alone, {sent:.3f} s with its journal shipped", flush=True)
+        print(f"an epoch: {plain:.3f} s alone, {sent:.3f} s with its journal sent", flush=True)
         figures["training_overhead"] = sent / plain - 1
     print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
 

@@ -181,16 +181,16 @@ def population(configurations: Configurations, metric: str, unequal: bool = Fals
     """The search's configurations; ``counts`` says which have a part in means.
 
     Those that finished with a finite value do, with ``unequal`` also those that were stopped early. One whose trials
-    were taken over from another sweep of the record stands there alone: a trial counts once.
+    were reused from another sweep of the record stands there alone: a trial counts once.
     """
     frame = configurations.of_kinds(["search"])
     states = ["finished", "stopped"] if unequal else ["finished"]
     frame = frame.assign(counts=frame["state"].isin(states) & np.isfinite(frame[metric].astype("float64")))
-    return frame[~_taken_over(configurations.record, frame)]
+    return frame[~_reused(configurations.record, frame)]
 
 
-def _taken_over(record: Record, frame: pd.DataFrame) -> pd.Series[Any]:
-    """Which configurations have a trial that counts in another sweep of the record, from which it was taken over."""
+def _reused(record: Record, frame: pd.DataFrame) -> pd.Series[Any]:
+    """Which configurations have a trial that counts in another sweep of the record, from which it was reused."""
     runs = record.runs[record.runs["reused_from"].notna()]
     sources = dict(zip(zip(runs["sweep"], runs["trial"], strict=True), runs["reused_from"], strict=True))
     counted = frame[frame["counts"]]

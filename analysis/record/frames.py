@@ -245,7 +245,7 @@ def _in_order(names: Mapping[str, Any], axes: Sequence[str]) -> list[str]:
 def _duplicates(trials: Sequence[Trial], states: Sequence[str]) -> list[str | None]:
     """For each trial, the one of its kind whose configuration and seed it repeats.
 
-    That is one that finished here, otherwise one that was taken over, that was stopped, or the first.
+    That is one that finished here, otherwise one that was reused, that was stopped, or the first.
     """
     firsts: dict[tuple[Any, ...], tuple[int, str]] = {}
     keys = [(trial.kind, trial.config_hash, trial.seed) for trial in trials]

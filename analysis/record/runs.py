@@ -27,7 +27,7 @@ Source = str | os.PathLike[str]
 class Counts:
     """How many trials there are, in each state, and how many are to be read with care.
 
-    ``resumed`` took more than one attempt; ``reused`` took over the result of an identical finished trial;
+    ``resumed`` took more than one attempt; ``reused`` has the result of an identical finished trial;
     ``duplicated`` ran although another of the sweep has their kind, configuration and seed; ``warned`` have warnings.
 
     >>> import analysis
@@ -67,7 +67,7 @@ class Record:
     ``runs``: one row a trial, in the order search, confirm, control, reference and there by number and seed.
     Columns ``sweep``, ``trial``, ``kind``, ``label``, ``number``, ``config_hash``, ``seed``, ``attempt``, ``state``,
     ``reason``, ``epoch`` (the last one trained), ``started`` (UNIX seconds), ``seconds`` (what its attempts took), both
-    to the millisecond, ``overrides`` (JSON), ``reused_from`` (the trial whose result was taken over), ``duplicate_of``
+    to the millisecond, ``overrides`` (JSON), ``reused_from`` (the trial whose result was reused), ``duplicate_of``
     (the trial of the same sweep, kind, configuration and seed that this one repeats), ``warnings`` (what did not go as
     configured); then one column a leaf of the configuration, the searched axes first; then one
     float column a metric key: the end scalars, or the last evaluation of a trial that has none.

@@ -49,7 +49,7 @@ def cost(record: Record) -> Table:
     reused = record.counts.reused
     notes = ["Hours: what the attempts at a trial took, summed over trials, which may have run side by side."]
     if reused:
-        notes.append(f"{reused} trials were taken over from identical ones and cost nothing again: they have no hours.")
+        notes.append(f"{reused} trials were reused from identical ones and cost nothing again: they have no hours.")
     notes += [f"{sweep.name}: {_wall(sweep, runs[runs['sweep'] == sweep.name])}." for sweep in record.sweeps]
     return Table("cost", f"{record.names}: what it cost", tuple(columns), tuple(rows), tuple(notes))
 
@@ -66,7 +66,7 @@ def _spent(label: str, trials: pd.DataFrame, total: float) -> tuple[Cell, ...]:
 
 
 def _own(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials that were not taken over from others: those have the times of the others."""
+    """The trials that were not reused from others: those have the times of the others."""
     return trials[trials["reused_from"].isna()]
 
 

@@ -24,7 +24,7 @@ from linearizer_core.experiment.recipes import expand
 from linearizer_core.experiment.trial import TrialFiles, run
 from linearizer_core.experiment.workers import Workers, joined
 
-MEETING_SECONDS = 1800.0
+RENDEZVOUS_SECONDS = 1800.0
 """How long workers wait for each other: while one of them trains a classifier or writes a large state."""
 
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if wrong:
         return 2
     try:
-        with joined(workers, None, device, MEETING_SECONDS):
+        with joined(workers, None, device, RENDEZVOUS_SECONDS):
             return _train(chosen.config, config, chosen.out, device, data.checksum, workers)
     except (NotADirectoryError, PermissionError) as error:
         _say(str(error), said)

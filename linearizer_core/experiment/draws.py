@@ -18,8 +18,8 @@ class Draws:
     def __init__(self, generator: torch.Generator, workers: Workers = ALONE) -> None:
         self._generator = generator
         self.workers = workers
-        self.met = False
-        """Whether the workers have met for ``everyones``."""
+        self.waited = False
+        """Whether the workers have waited for each other, as ``everyones`` does."""
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal numbers, shaped as ``like``, whose first dimension is this worker's rows."""
@@ -36,8 +36,8 @@ class Draws:
         return torch.randperm(self.workers.count * len(rows), generator=self._generator, device=rows.device)
 
     def everyones(self, rows: Tensor) -> Tensor:
-        """All rows of the batch, of which this worker's come first and alone have gradients: a meeting of workers."""
-        self.met = True
+        """All rows of the batch, of which this worker's come first and alone have gradients; waits for the others."""
+        self.waited = True
         if self.workers.count == 1:
             return rows
         whole = self.workers.whole(rows)

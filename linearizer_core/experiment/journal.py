@@ -281,7 +281,7 @@ class TrialState:
     def odd_times(self) -> bool:
         """Whether its first line and its end do not tell how long it took: it was resumed, or a clock set back.
 
-        One that was taken over has the times of the other trial, and took none.
+        One that was reused has the times of the other trial, and took none.
         """
         again = len(self.attempts) > 1 or any(attempt.set_back for attempt in self.attempts)
         return again and not self.reused_from

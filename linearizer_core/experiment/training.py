@@ -69,7 +69,7 @@ class Losses(nn.Module):
                     return self._losses(images, draws)
             except LOST as error:
                 self.lost.append(error)
-        if self._family.meets(self._config) and not draws.met:
+        if self._family.meets(self._config) and not draws.waited:
             draws.everyones(torch.full_like(images.flatten(1), math.nan))
         return math.nan * torch.stack([each.sum() for each in self.model.parameters()]).sum(), {}
 
@@ -220,7 +220,7 @@ class Trainer:
         self.model.train()
         for i, batch in enumerate(self.images.batches(order, self._rows)):
             self.optimiser.zero_grad(set_to_none=True)
-            draws.met = False
+            draws.waited = False
             try:
                 loss, terms = self._shared(self._dequantised(batch, draws), draws)
                 loss.backward()

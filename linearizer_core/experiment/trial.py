@@ -185,7 +185,8 @@ def _quality(metrics: tuple[Metric, ...], data: DataConfig, cache: Path, device:
     """The metrics, in the features of the classifier that the worker which leads has trained or read."""
     if workers.count == 1:
         return _cached_quality(metrics, data, cache, device)
-    # Nothing is kept from trial to trial: features are computed in meetings, and the next trial's workers are others.
+    # Nothing is kept from trial to trial: workers wait for each other as they compute features, and
+    # the next trial's workers are others.
     images = datasets.load(data)
     classifier = workers.led(lambda: needed_classifier(metrics, images, cache))
     return workers.together(lambda: Quality(metrics, images, classifier, device))

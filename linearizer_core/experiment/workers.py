@@ -30,8 +30,8 @@ class WorkerError(RuntimeError):
 class Workers:
     """The processes that train one trial together, as one of them sees them.
 
-    All of them run the same code in step. Every method but ``leads``, ``rows`` and ``own`` is a meeting: it MUST be
-    called by all workers, in the same order, and needs them ``joined``; one worker alone meets nobody.
+    All of them run the same code in step. Every method but ``leads``, ``rows`` and ``own`` waits for the others: it
+    MUST be called by all workers, in the same order, and needs them ``joined``; one worker alone waits for nobody.
     """
 
     rank: int = 0
@@ -72,15 +72,15 @@ class Workers:
         """The sum over all workers of tensors of one shape, the same to the last bit on each."""
         if self.count == 1:
             return values
-        summed = values.detach().to(_meeting_device(), copy=True)
+        summed = values.detach().to(_exchange_device(), copy=True)
         dist.all_reduce(summed)
         return summed.to(values.device)
 
     def together(self, work: Callable[[], T]) -> T:
         """What ``work`` gives this worker; where it raises on any worker, all of them raise.
 
-        ``work`` must not meet others. Raises what it raised here, ``WorkerError`` where it raised elsewhere, and on all
-        the same ``ArithmeticError`` for what is in ``LOST``.
+        ``work`` must not wait for others. Raises what it raised here, ``WorkerError`` where it raised elsewhere, and on
+        all the same ``ArithmeticError`` for what is in ``LOST``.
         """
         if self.count == 1:
             return work()
@@ -98,7 +98,7 @@ class Workers:
     def led(self, work: Callable[[], T]) -> T:
         """What ``work`` gives the worker that leads, which alone does it; where it raises, all of them raise.
 
-        ``work`` must not meet others. Raises as ``together`` does.
+        ``work`` must not wait for others. Raises as ``together`` does.
         """
         if self.count == 1:
             return work()
@@ -120,7 +120,7 @@ class Workers:
 
     def _gathered(self, part: Tensor) -> list[Tensor]:
         """Every worker's tensor of the same shape."""
-        sent = part.detach().to(_meeting_device()).contiguous()
+        sent = part.detach().to(_exchange_device()).contiguous()
         parts = [torch.empty_like(sent) for _ in range(self.count)]
         dist.all_gather(parts, sent)
         return [each.to(part.device) for each in parts]
@@ -140,10 +140,10 @@ def joined(
 ) -> Iterator[Workers]:
     """Join the other workers, by NCCL for a CUDA device and by gloo otherwise, and leave them whatever happens.
 
-    They meet at ``store``, which must be new to each joining, or where it is None at the address that the environment
-    names as ``torchrun`` sets it. Nothing is joined by one worker alone. A meeting that others do not come to raises
-    after ``timeout_seconds``; with NCCL only where ``TORCH_NCCL_BLOCKING_WAIT`` is set to 1 before, since otherwise its
-    watchdog ends the process. The workers' time is not that of the store, which its maker sets.
+    Their rendezvous is ``store``, which must be new to each joining, or where it is None the address that the
+    environment names as ``torchrun`` sets it. Nothing is joined by one worker alone. Waiting for others that do not
+    come raises after ``timeout_seconds``; with NCCL only where ``TORCH_NCCL_BLOCKING_WAIT`` is set to 1 before, since
+    otherwise its watchdog ends the process. The workers' time is not that of the store, which its maker sets.
 
     Raises ``ValueError`` in a process that has joined others already.
     """
@@ -196,8 +196,8 @@ def _let_go(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _meeting_device() -> torch.device:
-    """Where tensors must be to meet others'."""
+def _exchange_device() -> torch.device:
+    """Where tensors must be to be exchanged with other workers."""
     return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
 
 

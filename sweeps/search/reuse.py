@@ -52,7 +52,7 @@ class FinishedTrials:
         return (state.state == "finished" or state.diverged) and alike and not state.damage
 
     def _alike(self, attempt: TrialEvent) -> bool:
-        """Whether the same code made an attempt, and there: what was taken over is found where it was made."""
+        """Whether the same code made an attempt, and there: what was reused is found where it was made."""
         return "reused_from" not in attempt and _comparable(attempt["provenance"]) == self._origin
 
 

@@ -1,4 +1,4 @@
-"""Gangs on a cluster of several Ray nodes, and what a launch listens on."""
+"""Trials of several workers on a cluster of several Ray nodes, and what a launch listens on."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.end_to_end.lab import Linsweep, last, ray_workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
-GANGS = [
-    "name=gangs", "controls=[]", "search.trials=6",
+PAIRS = [
+    "name=pairs", "controls=[]", "search.trials=6",
     "resources={workers: 2, gpus_per_worker: 1, device: cpu, cpus_per_worker: 1}",
 ]  # fmt: skip
 
@@ -29,9 +29,9 @@ def sets(*texts: str) -> list[str]:
     return [word for text in texts for word in ("--set", text)]
 
 
-def test_gangs_of_two_on_two_nodes_of_two_gpus(linsweep: Linsweep) -> None:
-    with two_nodes("gangs", cpus=2, gpus=2) as cluster:
-        words = ["tiny.yaml", *sets(*GANGS), "--address", cluster.address]
+def test_pairs_of_workers_on_two_nodes_of_two_gpus(linsweep: Linsweep) -> None:
+    with two_nodes("pairs", cpus=2, gpus=2) as cluster:
+        words = ["tiny.yaml", *sets(*PAIRS), "--address", cluster.address]
         plan = linsweep.ended(linsweep.start("plan", *words, env=cluster.env))
         assert "2 workers of 1 CPUs and 1 GPUs, each worker on one machine a trial" in " ".join(plan.split())
         assert "on 3 machines, the largest with 2 CPUs and 2 GPUs: 2 at a time" in " ".join(plan.split())
@@ -47,14 +47,14 @@ def test_gangs_of_two_on_two_nodes_of_two_gpus(linsweep: Linsweep) -> None:
             packed.append(all(count in (0, 2) for count in each))
             return each == [2, 2]
 
-        linsweep.wait_for("two gangs run at once", both_nodes_train, process, 240)
+        linsweep.wait_for("two pairs run at once", both_nodes_train, process, 240)
         output = linsweep.ended(process)
-        assert "gangs finished: " in output
+        assert "pairs finished: " in output
         assert left_in(cluster) == []
-    searched = [trial for trial in linsweep.trials("gangs") if trial.startswith("t")]
+    searched = [trial for trial in linsweep.trials("pairs") if trial.startswith("t")]
     assert len(searched) == 6
-    assert {state_of(linsweep.events("gangs", trial)) for trial in searched} <= {"finished", "stopped"}
-    # A gang that is starting has one worker for a moment; half of those looked at were whole, at the least.
+    assert {state_of(linsweep.events("pairs", trial)) for trial in searched} <= {"finished", "stopped"}
+    # A pair that is starting has one worker for a moment; half of those looked at were whole, at the least.
     assert sum(packed) >= len(packed) / 2
 
 
