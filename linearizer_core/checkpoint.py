@@ -21,7 +21,13 @@ FORMAT = 1
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 DIGEST = "weights_sha256"
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+CASTS: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "float32": nn.Module.float,
+    "float64": nn.Module.double,
+    "float16": nn.Module.half,
+    "bfloat16": nn.Module.bfloat16,
+}
+"""What makes a module's floating tensors, and no others, of a dtype that checkpoints may have."""
 
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -34,9 +40,17 @@ def save(folder: Path | str, model: nn.Module, arguments: Mapping[str, Any]) -> 
     """Write a model's weights and the plain ``arguments`` that it was built from into ``folder``.
 
     ``model.safetensors`` holds the weights, ``config.json`` the arguments, which must be JSON values. Networks that a
-    model has twice are written once. Raises ``TypeError`` for arguments that JSON has not.
+    model has twice are written once. Raises ``TypeError`` for arguments that JSON has not, and for a model whose
+    floating tensors are not all of one dtype, float16, bfloat16, float32 or float64, or that has complex ones.
+
+    >>> import json, tempfile, linearizer_core as lc
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     lc.checkpoint.save(folder, lc.flows.coupling((4,), depth=1, width=8), {"depth": 1})
+    ...     record = json.loads((Path(folder) / "config.json").read_text())
+    >>> record["dtype"], record["arguments"]
+    ('float32', {'depth': 1})
     """
-    write(folder, model, {"format": FORMAT, "dtype": dtype_name(model)}, {"arguments": dict(arguments)})
+    write(folder, model, {"format": FORMAT}, {"arguments": dict(arguments)})
 
 
 def load(folder: Path | str, build: Callable[..., Built], device: torch.device | str = "cpu") -> Built:
@@ -62,18 +76,21 @@ def load(folder: Path | str, build: Callable[..., Built], device: torch.device |
     return read(folder, FORMAT, model_of).to(device).eval()
 
 
-def dtype_name(model: nn.Module) -> str:
-    """The name of the parameters' dtype, such as ``float32``."""
-    return str(next((p.dtype for p in model.parameters()), torch.get_default_dtype())).removeprefix("torch.")
-
-
 def write(folder: Path | str, model: nn.Module, head: Mapping[str, Any], rest: Mapping[str, Any]) -> None:
-    """Write a model's weights, and a record of JSON values: ``head``, the weights' digest, and the ``rest``.
+    """Write a model's weights, and a record of JSON values: ``head``, the weights' dtype and digest, and the ``rest``.
 
-    ``head`` has ``format`` and ``dtype``. Raises ``OSError`` naming the file that cannot be written; the folder is no
-    checkpoint then.
+    ``head`` has ``format``. Raises ``TypeError`` as ``save`` does, and ``OSError`` naming the file that cannot be
+    written; the folder is no checkpoint then.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(folder, nn.Linear(2, 1), {"format": 7}, {"name": "a"})
+    ...     record = json.loads((Path(folder) / CONFIG).read_text())
+    >>> list(record)
+    ['format', 'dtype', 'weights_sha256', 'name']
     """
     folder = Path(folder)
+    head = {**head, "dtype": _dtype_name(model)}
     json.dumps({**head, **rest})  # what JSON has not is refused before anything is written
     folder.mkdir(parents=True, exist_ok=True)
     # The configuration is what makes the folder a checkpoint: it goes first and comes back last.
@@ -91,14 +108,26 @@ def read(folder: Path | str, version: int, build: Callable[[dict[str, Any]], Bui
     """The model that ``build`` makes of the record, on the CPU, in the record's dtype and with the weights put in.
 
     Raises ``CheckpointError`` naming the file and what is wrong with it.
+
+    >>> import tempfile
+    >>> model = nn.Linear(2, 1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(folder, model, {"format": 7}, {"sides": [2, 1]})
+    ...     again = read(folder, 7, lambda record: nn.Linear(*record["sides"]))
+    >>> torch.equal(again.weight, model.weight)
+    True
     """
     folder = Path(folder)
     path = folder / CONFIG
     try:
         record = json.loads(path.read_text())
         if record["format"] != version:
-            raise CheckpointError(f"{path}: format {record['format']}, this version reads format {version}")
-        model = build(record).to(DTYPES[record["dtype"]])
+            other = _reader_of_others(record, version)
+            raise CheckpointError(f"{path}: format {record['format']}, this version reads format {version}{other}")
+        if record["dtype"] not in CASTS:
+            raise ValueError(f"dtype {record['dtype']!r} is none of {', '.join(CASTS)}")
+        model = build(record)
+        CASTS[record["dtype"]](model)
     except CheckpointError:
         raise
     except (OSError, LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
@@ -110,6 +139,37 @@ def read(folder: Path | str, version: int, build: Callable[[dict[str, Any]], Bui
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder / WEIGHTS}: not the weights of the model in {CONFIG}: {error}") from error
     return model
+
+
+def _dtype_name(model: nn.Module) -> str:
+    """The name of the dtype that all floating tensors of the model have, such as ``float32``, the default without any.
+
+    Raises ``TypeError`` for what ``read`` could not give back.
+    """
+    tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+    found: dict[torch.dtype, str] = {}
+    for name, tensor in tensors.items():
+        if tensor.is_complex():  # safetensors writes a conjugated view without the conjugation, and no complex128
+            raise TypeError(f"{name} is {tensor.dtype}: a checkpoint holds real ones (torch.view_as_real)")
+        if tensor.is_floating_point():
+            found.setdefault(tensor.dtype, name)
+    if len(found) > 1:
+        several = " and ".join(f"{name} is {dtype}" for dtype, name in found.items())
+        raise TypeError(f"{several}: a checkpoint's floating tensors are of one dtype")
+    dtype = next(iter(found), torch.float32)
+    short = str(dtype).removeprefix("torch.")
+    if short not in CASTS:
+        raise TypeError(f"{found[dtype]} is {dtype}: a checkpoint's floating tensors are {', '.join(CASTS)}")
+    return short
+
+
+def _reader_of_others(record: Mapping[str, Any], version: int) -> str:
+    """Where a library's checkpoint is read as a trial's, or a trial's as a library's: which function reads it."""
+    if version == FORMAT and "config" in record:
+        return ": this is a trial's checkpoint, which linearizer_core.experiment.checkpoint.load reads"
+    if version != FORMAT and "arguments" in record:
+        return ": this is a library's checkpoint, which linearizer_core.checkpoint.load reads"
+    return ""
 
 
 def _digest(path: Path) -> str:

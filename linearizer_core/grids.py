@@ -14,13 +14,21 @@ All raise ``ValueError`` for less than one step and for an end outside (0, 1].
 
 
 def uniform(steps: int, end: float) -> list[float]:
-    """Equal steps."""
+    """Equal steps.
+
+    >>> uniform(4, 1.0)
+    [0.0, 0.25, 0.5, 0.75, 1.0]
+    """
     _check(steps, end)
     return [end * i / steps for i in range(steps)] + [end]
 
 
 def quadratic(steps: int, end: float) -> list[float]:
-    """t_i = end (1 - (1 - i/steps)²): steps shrink linearly towards the data."""
+    """t_i = end (1 - (1 - i/steps)²): steps shrink linearly towards the data.
+
+    >>> quadratic(4, 1.0)
+    [0.0, 0.4375, 0.75, 0.9375, 1.0]
+    """
     _check(steps, end)
     return [end * (1 - (1 - i / steps) ** 2) for i in range(steps)] + [end]
 
@@ -29,6 +37,9 @@ def geometric(steps: int, end: float) -> list[float]:
     """1 - t_i = (1 - end)^(i/steps): each step removes the same share of what is left of the noise.
 
     Raises ``ValueError`` for the end 1 too, which no number of such steps reaches.
+
+    >>> geometric(2, 0.75)
+    [0.0, 0.5, 0.75]
     """
     _check(steps, end)
     if end == 1:

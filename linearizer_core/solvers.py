@@ -12,7 +12,16 @@ from linearizer_core.operators.base import LinearOperator
 
 @dataclass(frozen=True)
 class Solver:
-    """A Butcher tableau: stage i is evaluated at t + c_i h from z + h Σ_j a_ij k_j; the step adds h Σ_i b_i k_i."""
+    """A Butcher tableau: stage i is evaluated at t + c_i h from z + h Σ_j a_ij k_j; the step adds h Σ_i b_i k_i.
+
+    >>> import torch, linearizer_core as lc
+    >>> midpoint = Solver("midpoint", ((), (0.5,)), (0.0, 1.0), (0.0, 0.5))
+    >>> midpoint.step(lambda t, z: z, 0.0, 0.5, torch.ones(1, 1))
+    tensor([[1.6250]])
+    >>> identity = lc.operators.DiagonalOperator(torch.ones(1))
+    >>> midpoint.step_operator([identity, identity], 0.5).to_dense()
+    tensor([[1.6250]])
+    """
 
     name: str
     a: tuple[tuple[float, ...], ...]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from linearizer_core.checkpoint import CONFIG, WEIGHTS, CheckpointError, dtype_name, read, write
+from linearizer_core.checkpoint import CONFIG, WEIGHTS, CheckpointError, read, write
 from linearizer_core.experiment.checks import model_problems
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping, to_mapping
 from linearizer_core.experiment.families import family_of
@@ -23,8 +23,7 @@ def save(folder: Path | str, model: Model, config: TrialConfig) -> None:
 
     Raises ``OSError`` naming the file that cannot be written; the folder is no checkpoint then.
     """
-    head = {"format": FORMAT, "event": list(model.event), "dtype": dtype_name(model)}
-    write(folder, model, head, {"config": to_mapping(config)})
+    write(folder, model, {"format": FORMAT, "event": list(model.event)}, {"config": to_mapping(config)})
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Model, TrialConfig]:

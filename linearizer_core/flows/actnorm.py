@@ -19,10 +19,13 @@ class ActNorm(Invertible):
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.ActNorm(4)
-    >>> x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    >>> x = 3 * torch.randn(8, 4, generator=torch.Generator().manual_seed(0)) + 5
+    >>> z = g.initialise(x)
+    >>> torch.allclose(z.mean(0), torch.zeros(4), atol=1e-5), torch.allclose(z.std(0), torch.ones(4), atol=1e-5)
+    (True, True)
     >>> z, log_det = g(x)
-    >>> log_det.shape, torch.allclose(g.inverse(z)[0], x, atol=1e-4)
-    (torch.Size([8]), True)
+    >>> log_det.shape, bool(log_det[0] < 0), torch.allclose(g.inverse(z)[0], x, atol=1e-4)
+    (torch.Size([8]), True, True)
     >>> g
     ActNorm(4)
     """

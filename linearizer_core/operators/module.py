@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from linearizer_core.operators.base import LinearOperator
 from linearizer_core.short import Short
@@ -44,8 +45,13 @@ class OperatorModule(Short, ABC):
 class FixedOperator(OperatorModule):
     """A linear operator that is not trained: its tensors are buffers, saved and moved with the module.
 
-    Numbers that are no tensors, such as α of αI + U C Vᵀ, belong to the module and not to its ``state_dict``. What the
-    operator has computed of itself is kept until its tensors are others.
+    Numbers that are no tensors, such as α of αI + U C Vᵀ, belong to the module and not to its ``state_dict``. Complex
+    tensors are held as ``torch.view_as_real`` gives them, so that ``double()`` and ``to`` convert them too. What the
+    operator has computed of itself is kept until its tensors are others or were changed in place (changes through
+    ``Tensor.data``, which torch does not count, are not seen).
+
+    An operator that was computed of parameters carries their graph, and ``copy.deepcopy`` refuses such tensors: what is
+    to be copied, such as the ``pinv()`` of a Linearizer that learns, is made under ``torch.no_grad()``.
 
     >>> import torch, linearizer_core as lc
     >>> fixed = lc.operators.FixedOperator(lc.operators.DiagonalOperator(torch.tensor([1.0, 2.0])))
@@ -56,20 +62,49 @@ class FixedOperator(OperatorModule):
     def __init__(self, operator: LinearOperator) -> None:
         super().__init__()
         self._held = operator
+        self._seen: list[tuple[Tensor, int]] = []
+        """The buffers that the held operator was put together from, each with its count of changes in place then."""
         self._names: dict[str, str] = {}
         """The name of the buffer for each tensor of the operator: factors that are one tensor stay one."""
+        self._complex: set[str] = set()
+        """The names of the buffers that hold complex tensors as pairs of real numbers."""
         first: dict[int, str] = {}
         for name, tensor in _tensors(operator):
             self._names[name] = first.setdefault(id(tensor), name)
-            if first[id(tensor)] == name:
+            if first[id(tensor)] == name and tensor.is_complex():
+                self._complex.add(name)
+                self.register_buffer(name, torch.view_as_real(tensor.resolve_conj()))
+            elif first[id(tensor)] == name:
                 self.register_buffer(name, tensor)
-        self.register_load_state_dict_post_hook(_rebuild)  # type: ignore[no-untyped-call]
+        if not self._complex:
+            self._seen = self._now()
 
     def operator(self) -> LinearOperator:
-        buffers = dict(self.named_buffers())
-        if any(tensor is not buffers[self._names[name]] for name, tensor in _tensors(self._held)):
-            _rebuild(self)
+        if not self._is_current():
+            now = self._now()
+            tensors = {
+                name: torch.view_as_complex(buffer) if name in self._complex else buffer
+                for name, buffer in self.named_buffers()
+            }
+            self._held = _with_tensors(self._held, {name: tensors[first] for name, first in self._names.items()})
+            self._seen = now
         return self._held
+
+    def _now(self) -> list[tuple[Tensor, int]]:
+        # Changes of inference tensors are not counted: -1 says that they may have changed.
+        return [(buffer, -1 if buffer.is_inference() else buffer._version) for buffer in self.buffers()]
+
+    def _is_current(self) -> bool:
+        """Whether the held operator is that of the buffers as they are now."""
+        now = self._now()
+        return len(now) == len(self._seen) and all(
+            buffer is before and version == count >= 0
+            for (buffer, version), (before, count) in zip(now, self._seen, strict=True)
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Copied tensors count their changes anew: a copy puts its operator together from them.
+        return {**self.__dict__, "_seen": []}
 
     def __repr__(self) -> str:
         return repr(self.operator())
@@ -83,13 +118,6 @@ def as_module(operator: LinearOperator | OperatorModule) -> OperatorModule:
         return FixedOperator(operator)
     kind = type(operator).__name__
     raise TypeError(f"operator must be a LinearOperator, or a module that learns one (an OperatorModule), got {kind}")
-
-
-def _rebuild(module: nn.Module, _keys: Any = None) -> None:
-    """Put the operator together from the buffers, without what was computed of its tensors before."""
-    assert isinstance(module, FixedOperator)
-    buffers = dict(module.named_buffers())
-    module._held = _with_tensors(module._held, {name: buffers[first] for name, first in module._names.items()})
 
 
 def _tensors(value: Any, prefix: str = "") -> list[tuple[str, Tensor]]:

@@ -15,6 +15,7 @@ from linearizer_core.experiment.configuration import FlowConfig
 from linearizer_core.experiment.networks import build_flow
 from linearizer_core.flows import Identity, Invertible, coupling, identity, principal
 from linearizer_core.operators import (
+    ConvolutionalOperator,
     DenseOperator,
     Factors,
     LinearOperator,
@@ -299,6 +300,36 @@ def test_what_is_computed_of_a_fixed_operator_is_forgotten_when_others_are_loade
     first.load_state_dict(other.state_dict())
     close(first.operator.singular_values(), other.operator.singular_values())
     close(second.operator.singular_values(), before)
+
+
+def test_a_fixed_convolution_follows_the_modules_dtype() -> None:
+    single = ConvolutionalOperator.from_kernel(normal(1, 1, 3, 3).float(), 4, 4)
+    expected = single.to_dense().double()
+    f = Linearizer(identity((1, 4, 4)), single)
+    x = normal(2, 1, 4, 4)
+    for moved in (f.double(), f.float().to(torch.float64), copy.deepcopy(f)):
+        torch.testing.assert_close(moved(x).flatten(1), x.flatten(1) @ expected.T, rtol=1e-6, atol=1e-6)
+    assert f.to(torch.float32)(x.float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_what_is_computed_of_a_fixed_operator_is_forgotten_when_it_is_changed_in_place(inference: bool) -> None:
+    with torch.inference_mode(inference):
+        f = Linearizer(identity((3,)), LowRankOperator(eye(3), Factors(eye(3), eye(3))))
+        close(f.operator.singular_values(), torch.ones(3, dtype=torch.float64))
+        f.core.get_buffer("core").mul_(3)
+        close(f.operator.singular_values(), 3 * torch.ones(3, dtype=torch.float64))
+        f.core.get_buffer("core").mul_(2)
+        close(copy.deepcopy(f).operator.singular_values(), 6 * torch.ones(3, dtype=torch.float64))
+
+
+def test_an_inverse_that_is_computed_without_gradients_can_be_copied() -> None:
+    f = Linearizer(coupling((4,), depth=1, width=4), low_rank(4, 2))
+    with torch.no_grad():
+        inverse = f.pinv()
+        f.core.get_parameter("u").mul_(2)
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(copy.deepcopy(inverse)(x), inverse(x))
 
 
 def test_operators_that_do_not_fit_are_refused() -> None:
