@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
@@ -56,8 +57,9 @@ class InProcess:
 
     def carry_out(self, work: Work) -> None:
         work.ending.over()  # a budget that is spent already lets nothing start
-        with _watched(work.ending):
+        with _watched(work.ending) as check_watch:
             for number in count():
+                check_watch()
                 job = str(number)
                 task = work.bridge.start(job)
                 if task is None:
@@ -74,6 +76,8 @@ class InProcess:
             try:
                 self._attempt(work, job, task)
                 break
+            except bdb.BdbQuit:  # the user has left the debugger, and means the launch: the trial did not fail
+                raise KeyboardInterrupt from None
             except Exception as error:  # noqa: BLE001 - whatever a trial raises is its own failure
                 work.console.print(Text(traceback.format_exc()), soft_wrap=True)
                 work.bridge.error(job, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
@@ -89,18 +93,30 @@ class InProcess:
 
 
 @contextmanager
-def _watched(ending: Ending) -> Iterator[None]:
-    """Count what is spent, and heed the budget and requests to stop, while this thread trains."""
+def _watched(ending: Ending) -> Iterator[Callable[[], None]]:
+    """Count what is spent, and heed the budget and requests to stop, while this thread trains.
+
+    What it gives raises what has ended the watch; so does the end of the block.
+    """
     done = threading.Event()
+    failures: list[Exception] = []
 
     def watch() -> None:
-        while not done.wait(TICK):
-            ending.over()
+        try:
+            while not done.wait(TICK):
+                ending.over()
+        except Exception as error:  # noqa: BLE001 - raised in the thread that trains
+            failures.append(error)
+
+    def check() -> None:
+        if failures:
+            raise failures[0]
 
     thread = threading.Thread(target=watch, name="ending", daemon=True)
     thread.start()
     try:
-        yield
+        yield check
     finally:
         done.set()
         thread.join()
+    check()

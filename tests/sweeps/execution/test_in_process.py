@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bdb
 import io
 import json
 import os
@@ -9,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from linearizer_core.experiment.journal import Journal, state_of
 from sweeps.execution.close import LaunchResult
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.in_process import InProcess
+from sweeps.execution.stop import Ending
 from sweeps.execution.task import Task
 from sweeps.launch import launch
 from sweeps.record.ledger import Ledger
@@ -176,6 +180,41 @@ def test_two_signals_end_it_there_and_then(tiny: Callable[..., Sweep]) -> None:
     with pytest.raises(KeyboardInterrupt):
         carried_out(sweep, Trials(happens))
     assert state_of(SweepPaths(sweep.folder).journal("t000-s0")).state == "interrupted"
+
+
+def test_a_debugger_that_is_left_interrupts_and_the_next_launch_goes_on(tiny: Callable[..., Sweep]) -> None:
+    def quits(task: Task, attempt: int) -> None:
+        raise bdb.BdbQuit
+
+    sweep, first, second = tiny(retries=2), Trials(quits), Trials()
+    with pytest.raises(KeyboardInterrupt):
+        carried_out(sweep, first)
+    assert first.attempts == ["t000-s0"]
+    assert state_of(SweepPaths(sweep.folder).journal("t000-s0")).state == "interrupted"
+    result, _ = carried_out(sweep, second)
+    assert (result.state, second.attempts) == ("finished", ["t000-s0", "t001-s0"])
+
+
+def test_a_budget_that_is_not_heeded_any_more_is_said(
+    tiny: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = Ending.over
+
+    def broken(ending: Ending) -> bool:
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError("the ledger cannot be written")
+        return over(ending)
+
+    def until_the_watch_has_ended(task: Task, attempt: int) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and any(thread.name == "ending" for thread in threading.enumerate()):
+            time.sleep(0.01)
+
+    monkeypatch.setattr(Ending, "over", broken)
+    trials = Trials(until_the_watch_has_ended)
+    with pytest.raises(OSError, match="the ledger cannot be written"):
+        carried_out(tiny(), trials)
+    assert trials.attempts == ["t000-s0"]
 
 
 def test_a_spent_budget_ends_it(tiny: Callable[..., Sweep], monkeypatch: pytest.MonkeyPatch) -> None:
