@@ -7,6 +7,10 @@ import site
 import sys
 from pathlib import Path
 
+PACKAGES = ("linsweep", "sweeps", "analysis", "linearizer_core")
+ROOT = Path(__file__).resolve().parents[1]
+"""The folder that this package runs from: a checkout, or where it is installed."""
+
 
 def module(name: str, *arguments: str) -> list[str]:
     """The command that runs a module; to be started with ``environment()``.
@@ -22,15 +26,23 @@ def module(name: str, *arguments: str) -> list[str]:
 def environment() -> dict[str, str]:
     """This process's environment with a ``PYTHONPATH`` that means the same wherever a child runs.
 
-    An empty entry would be the child's current folder, whatever that is, and is left out; the others are made absolute.
-    Where this package runs from a checkout, it is found there.
+    An empty entry would be the child's current folder, whatever that is, and is left out, as is one that ``shadows``
+    these packages; the others are made absolute. Where this package runs from a checkout, it is found there.
     """
-    named = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    here = str(Path(__file__).resolve().parents[1])
+    entries = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    named = [str(entry) for entry in entries if not shadows(entry)]
+    here = str(ROOT)
     if here not in named and here not in {str(Path(folder).resolve()) for folder in _installed()}:
         named.append(here)
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return kept | ({"PYTHONPATH": os.pathsep.join(named)} if named else {})
+
+
+def shadows(folder: Path) -> bool:
+    """Whether a folder that Python looks into would give it another module in the place of one of our packages."""
+    if folder.resolve() == ROOT:
+        return False
+    return any((folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file() for name in PACKAGES)
 
 
 def _installed() -> list[str]:

@@ -32,15 +32,14 @@ from sweeps.tracking.process import BackgroundSync
 from sweeps.tracking.sync import Sync, tracking_uri
 
 
-def launch(sweep: Sweep, console: Console, executor: Executor | None = None, fresh: bool = False) -> LaunchResult:
+def launch(sweep: Sweep, console: Console, executor: Executor, fresh: bool = False) -> LaunchResult:
     """Run what the sweep still lacks; finished identical trials of other sweeps are reused unless ``fresh``.
 
-    ``executor`` carries the trials out: by default ``RayTune`` on this machine.
+    ``executor`` carries the trials out; ``executor_for`` chooses one.
 
     Raises ``InputError`` before anything is written when the sweep cannot be placed, its folder holds another
     sweep, or it is running already.
     """
-    executor = executor or _on_this_machine()
     clock = _Clock()
     with ExitStack() as stack:
         stack.enter_context(interrupted_by_sigterm())
@@ -141,15 +140,6 @@ def _send_the_rest(background: BackgroundSync) -> str | None:
     if background.close():
         return background.error
     return f"{background.sync.lack()} ({background.error})"
-
-
-def _on_this_machine() -> Executor:
-    from sweeps.execution import ray_environment
-
-    ray_environment.settle_own(private=True)  # before Ray is imported
-    from sweeps.execution.ray_tune import RayTune  # with Ray, which a launch in this process does without
-
-    return RayTune()
 
 
 class _Clock:

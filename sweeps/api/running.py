@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
+from sweeps.execution.choice import executor_for
 from sweeps.execution.plan import Plan, make_plan
 from sweeps.record.changes import check_folder
 from sweeps.record.lookup import find_sweep
@@ -19,9 +20,6 @@ from sweeps.spec.load import Overrides, load, recorded
 from sweeps.spec.model import Sweep, json_schema
 from sweeps.spec.validation import InputError, Problem
 from sweeps.status import Status, running, status_of
-
-if TYPE_CHECKING:
-    from sweeps.execution.executor import Executor
 
 Spec = str | os.PathLike[str] | Sweep
 
@@ -50,7 +48,7 @@ def plan(
     """
     sweep = sweep_of(spec, set, profile)
     check_folder(sweep)
-    with _executor(address, cluster).reached() as capacity:
+    with executor_for(address, cluster).reached() as capacity:
         return make_plan(sweep, capacity)
 
 
@@ -85,7 +83,7 @@ def launch(
 
     sweep = sweep_of(spec, set, profile)
     console = progress if isinstance(progress, Console) else Console(quiet=not progress)
-    return run(sweep, console, _executor(address, cluster, debug), fresh)
+    return run(sweep, console, executor_for(address, cluster, debug), fresh)
 
 
 def resume(
@@ -173,21 +171,3 @@ def recorded_sweep(sweep: str, storage: str | os.PathLike[str], set: Overrides =
     record = read_record(SweepPaths(folder))
     assert record is not None, f"{folder} holds no sweep"
     return recorded(record, folder, set)
-
-
-def _executor(address: str | None, cluster: str | os.PathLike[str] | None, debug: bool = False) -> Executor:
-    """What carries the trials out: Ray, here or on a cluster, or this process."""
-    if debug:
-        if address or cluster:
-            message = "runs the trials in this process: leave out --address and --cluster"
-            raise InputError("--debug", [Problem("", message)])
-        from sweeps.execution.in_process import InProcess
-
-        return InProcess()
-    from sweeps.execution import ray_environment
-
-    ray_environment.settle_own(private=address is None)  # before Ray is imported
-    from sweeps.execution.autoscaler import potential_nodes
-    from sweeps.execution.ray_tune import RayTune
-
-    return RayTune(address, potential_nodes(Path(cluster)) if cluster else ())

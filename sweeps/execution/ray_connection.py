@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,10 @@ from typing import Any
 
 import ray
 
-from sweeps.children import environment
-from sweeps.execution import ray_environment, ray_internals
+from sweeps.children import environment, shadows
+from sweeps.execution import ray_internals
 from sweeps.execution.cluster import Capacity, Node, local_capacity
+from sweeps.execution.ray_environment import settled
 from sweeps.spec.validation import InputError, Problem
 
 START_TRIES = 3
@@ -34,18 +36,19 @@ def connected(address: str | None, potential: tuple[Node, ...] = ()) -> Iterator
 
     ``potential`` is what the cluster's autoscaler may add.
 
-    Raises ``InputError`` when no cluster answers at the address, or no folder is there for a private one.
+    Raises ``InputError`` when no cluster answers at the address, no folder is there for a private one, or this process
+    has a Ray already.
     """
-    ray_environment.settle_own(private=address is None)
+    check_not_running()
     ray_internals.silence()
     if address is not None and address.startswith("ray://"):
         message = "Ray Client cannot carry a sweep: run this on a node of the cluster with --address auto, or as a job"
         raise InputError("--address", [Problem("", message)])
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     # Ray puts the current folder before all else that its workers import from: theirs is one without a module.
-    with tempfile.TemporaryDirectory(prefix="linsweep-", ignore_cleanup_errors=True) as empty:
+    with settled(address is None), tempfile.TemporaryDirectory(prefix="linsweep-", ignore_cleanup_errors=True) as empty:
         try:
-            with contextlib.chdir(empty), _whole_environment():
+            with contextlib.chdir(empty), _whole_environment(), _without_the_scripts_folder():
                 if address is None:
                     _start_private(quiet)
                 else:
@@ -53,6 +56,13 @@ def connected(address: str | None, potential: tuple[Node, ...] = ()) -> Iterator
             yield _cluster_capacity(address, potential) if address else local_capacity()
         finally:
             ray.shutdown()
+
+
+def check_not_running() -> None:
+    """Raises ``InputError`` where this process has a Ray, which is its user's and would end with the sweep."""
+    if ray.is_initialized():
+        message = "is running in this process: call ray.shutdown() first, or launch with debug=True"
+        raise InputError("Ray", [Problem("", message)])
 
 
 def _start_private(quiet: dict[str, Any]) -> None:
@@ -119,6 +129,22 @@ def _whole_environment() -> Iterator[None]:
             os.environ.pop("PYTHONPATH", None)
         else:
             os.environ["PYTHONPATH"] = before
+
+
+@contextmanager
+def _without_the_scripts_folder() -> Iterator[None]:
+    """Take the folder of the script that runs off ``sys.path`` where it holds another package of one of our names.
+
+    Ray has its workers import from that folder first, if it is there. This process has its packages already; a worker
+    would take those of the folder.
+    """
+    before, script = list(sys.path), Path(os.path.realpath(sys.argv[0])).parent
+    if shadows(script):
+        sys.path[:] = [entry for entry in before if entry != str(script)]
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _cluster_capacity(address: str, potential: tuple[Node, ...]) -> Capacity:

@@ -6,7 +6,8 @@ Some of it is read when Ray is imported, so that nothing here imports it.
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 
 ENVIRONMENT = {
     # A trial without GPUs must not be kept from seeing those that Ray does not manage; Ray warns where it is not set.
@@ -61,6 +62,19 @@ def settle(environment: MutableMapping[str, str], private: bool) -> None:
     environment.update(FORCED)
 
 
-def settle_own(private: bool) -> None:
-    """``settle`` for this process, and with it for all that it starts."""
+@contextmanager
+def settled(private: bool) -> Iterator[None]:
+    """``settle`` for this process and all that it starts; afterwards what Ray reads is again what it was before."""
+    before = {name: value for name, value in os.environ.items() if _is_rays(name)}
     settle(os.environ, private)
+    try:
+        yield
+    finally:
+        for name in [name for name in os.environ if _is_rays(name) and name not in before]:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _is_rays(name: str) -> bool:
+    """Whether ``settle`` may set a variable or take it out."""
+    return name.startswith(OF_TUNE) or name in (*OF_A_CLUSTER, *ENVIRONMENT, *FORCED)

@@ -18,7 +18,7 @@ from sweeps.execution.bridge import Bridge
 from sweeps.execution.cluster import Capacity, Node, local_capacity
 from sweeps.execution.executor import Work
 from sweeps.execution.progress import Progress
-from sweeps.execution.ray_connection import connected
+from sweeps.execution.ray_connection import check_not_running, connected
 from sweeps.execution.stop import Ending, interrupted_by_sigterm
 from sweeps.execution.trainable import TrialTrainable, pack
 from sweeps.spec.model import Sweep
@@ -43,7 +43,8 @@ class RayTune:
         self._trainable = trainable
 
     def check(self, sweep: Sweep) -> None:
-        """Nothing: whether a trial can be placed is the plan's to say."""
+        """Refuse a Ray that runs in this process already; whether a trial can be placed is the plan's to say."""
+        check_not_running()
 
     @contextmanager
     def reached(self) -> Iterator[Capacity]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,12 @@ def test_folders_that_are_named_are_named_whole(decoys: Path, monkeypatch: pytes
     assert entries[:2] == [str(decoys / "lib"), "/elsewhere"]
     assert "" not in entries
     assert set(entries[2:]) <= {HERE}
+
+
+def test_a_folder_that_holds_a_package_of_our_name_is_left_out(decoys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([".", "/elsewhere", HERE]))
+    entries = environment()["PYTHONPATH"].split(os.pathsep)
+    assert entries == ["/elsewhere", HERE]
+    command = [sys.executable, "-P", "-c", "import sweeps; print(sweeps.__file__)"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == sweeps.__file__

@@ -1,17 +1,23 @@
-"""Where a private Ray keeps its files, and heads that do not answer."""
+"""Where a private Ray keeps its files, heads that do not answer, and what is left as it was found."""
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
 
 from sweeps.execution import ray_connection, ray_internals
+from sweeps.execution.choice import executor_for
 from sweeps.execution.ray_connection import SOCKET_LIMIT, connected, ray_folder
+from sweeps.execution.ray_tune import RayTune
+from sweeps.spec.load import load
 from sweeps.spec.validation import InputError
 
 
@@ -65,3 +71,65 @@ def test_a_head_that_does_not_answer_is_given_up_in_seconds(monkeypatch: pytest.
     assert time.monotonic() - began < 30
     assert f"no Ray cluster at {address.format(port=port)}: " in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_workers_do_not_import_from_a_scripts_folder_with_packages_of_our_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "__init__.py").touch()
+    before = [str(tmp_path.resolve()), *sys.path]
+    monkeypatch.setattr(sys, "path", list(before))
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "run.py")])
+    during: list[list[str]] = []
+    monkeypatch.setattr(ray, "init", lambda **options: during.append(list(sys.path)))
+    with connected(None):
+        assert sys.path == before
+    assert during == [before[1:]]
+
+
+def test_a_ray_of_the_users_is_refused_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[bool] = []
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
+    with (
+        pytest.raises(InputError, match=r"Ray: is running in this process: call ray\.shutdown\(\) first"),
+        connected(None),
+    ):
+        pass
+    # A launch says so before it writes anything.
+    with pytest.raises(InputError, match="is running in this process"):
+        RayTune().check(load("quickstart"))
+    assert ended == []
+
+
+def test_the_users_environment_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setenv("TUNE_RESULT_DIR", "/mine")
+    monkeypatch.delenv("TUNE_DISABLE_SIGINT_HANDLER", raising=False)
+    before, during = dict(os.environ), dict[str, str]()
+    monkeypatch.setattr(ray, "init", lambda **options: during.update(os.environ))
+    with executor_for(None, None).reached():
+        assert dict(os.environ) == before
+    with connected(None):
+        os.environ[ray_internals.PENDING_LIMIT] = "2"
+    assert "RAY_ADDRESS" not in during
+    assert "TUNE_RESULT_DIR" not in during
+    assert during["TUNE_DISABLE_SIGINT_HANDLER"] == "1"
+    assert dict(os.environ) == before
+
+
+def test_auto_is_the_cluster_that_the_environment_names_after_a_plan_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probed: list[str] = []
+    joined: list[tuple[str, str]] = []
+    monkeypatch.setattr(ray_connection, "_probe", probed.append)
+    monkeypatch.setattr(ray, "init", lambda address, **_: joined.append((address, os.environ["RAY_ADDRESS"])))
+    monkeypatch.setattr(ray, "nodes", list[Any])
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    executor_for(None, None)
+    with executor_for("auto", None).reached():
+        pass
+    assert probed == ["head:6379"]
+    assert joined == [("auto", "head:6379")]
