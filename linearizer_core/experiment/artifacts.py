@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from linearizer_core.experiment.evaluation import Curve
+from linearizer_core.files import whole
 
 GRID_COLUMNS = 8
 BORDER = 1
@@ -23,7 +24,8 @@ def write_grids(folder: Path, grids: Mapping[str, Tensor]) -> list[str]:
     """One PNG ``samples_<name>.png`` for each set of images in [-1, 1]; the names of the files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, images in grids.items():
-        Image.fromarray(image_grid(images).numpy()).save(folder / f"samples_{name}.png")
+        with whole(folder / f"samples_{name}.png") as temporary:
+            Image.fromarray(image_grid(images).numpy()).save(temporary, format="PNG")
     return [f"samples_{name}.png" for name in grids]
 
 
@@ -59,6 +61,6 @@ def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[objec
     """A CSV file and its name, neither where there are no rows."""
     if not rows:
         return []
-    with path.open("w", newline="") as file:
+    with whole(path) as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([header, *rows])
     return [path.name]

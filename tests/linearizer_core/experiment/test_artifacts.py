@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,26 @@ def test_spectra(tmp_path: Path) -> None:
     assert (tmp_path / "spectra.csv").read_bytes() == (
         b"operator,index,singular_value\r\nred,0,2.0\r\nred,1,0.25\r\nblue,0,1e-07\r\n"
     )
+
+
+def test_a_file_that_cannot_be_written_whole_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal's ``artifact`` line says that a file is complete: a half one must not stand under its name."""
+    write_grids(tmp_path, {"a": torch.zeros(1, 1, 32, 32)})
+    write_curves(tmp_path, {"nfe/swd": Curve([1], [0.5])})
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(before) == {"samples_a.png", "curves.csv"}
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*samples_a\.png"):
+        write_grids(tmp_path, {"a": torch.ones(1, 1, 32, 32)})
+    with pytest.raises(OSError, match=r"No space left on device: .*curves\.csv"):
+        write_curves(tmp_path, {"nfe/swd": Curve([1, 2], [0.5, 0.25])})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_no_spectra(tmp_path: Path) -> None:
