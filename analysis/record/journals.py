@@ -104,8 +104,8 @@ def trial_of(state: TrialState, numbers: dict[str, int]) -> Trial | None:
 def _series(state: TrialState) -> Series:
     """The metrics of the epochs that count, without those of the machine."""
     series: dict[str, tuple[list[int], list[float]]] = {}
-    for epoch in sorted(state.epochs):
-        for key, value in state.epochs[epoch]["metrics"].items():
+    for epoch, event in sorted(state.epochs.items()):
+        for key, value in event["metrics"].items():
             found = series.get(key)
             if found is None:
                 found = series[key] = [], []

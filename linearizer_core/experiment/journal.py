@@ -233,6 +233,16 @@ class Attempt:
 
 
 @dataclass
+class Given:
+    """All that the attempts at a trial have given, as far as the one that goes on has it."""
+
+    epochs: dict[int, EpochEvent] = field(default_factory=dict)
+    curves: dict[str, CurveEvent] = field(default_factory=dict)
+    artifacts: dict[str, ArtifactEvent] = field(default_factory=dict)
+    summary: SummaryEvent | None = None
+
+
+@dataclass
 class TrialState:
     """What a trial has come to, by the events of its journal so far."""
 
@@ -248,16 +258,10 @@ class TrialState:
     """The last epoch that was trained."""
     saved: int = 0
     """The epoch that another attempt would go on from."""
-    epochs: dict[int, EpochEvent] = field(default_factory=dict)
-    """Each epoch as the attempt trained it that counts: those after an attempt's ``resumed_epoch`` were lost to it."""
+    given: Given = field(default_factory=Given)
+    """What there is, whether it counts or not: of a trial that was stopped some does not, in whatever order it came."""
     trained: dict[int, EpochEvent] = field(default_factory=dict)
     """Each epoch as it was trained first, for who has shown that to somebody."""
-    curves: dict[str, CurveEvent] = field(default_factory=dict)
-    """The last attempt's curves by metric."""
-    artifacts: dict[str, ArtifactEvent] = field(default_factory=dict)
-    """The last attempt's artifacts by path."""
-    summary: SummaryEvent | None = None
-    """The last attempt's end scalars."""
     end: EndEvent | None = None
     """The last attempt's end."""
     last_end: EndEvent | None = None
@@ -266,6 +270,32 @@ class TrialState:
     """What did not go as configured, each in one line, and when it was said first, UNIX seconds."""
     damage: list[BadLine] = field(default_factory=list)
     """What of the journal could not be read."""
+
+    @property
+    def epochs(self) -> dict[int, EpochEvent]:
+        """Each epoch as the attempt trained it that counts: those after an attempt's ``resumed_epoch`` were lost to it.
+
+        A trial that was stopped had gone on when that was decided: what came after that epoch does not count, unless
+        another attempt goes on from there.
+        """
+        if self.state != "stopped":
+            return self.given.epochs
+        return {epoch: event for epoch, event in self.given.epochs.items() if epoch <= self.epoch}
+
+    @property
+    def curves(self) -> dict[str, CurveEvent]:
+        """The last attempt's curves by metric, none where it was stopped."""
+        return {} if self.state == "stopped" else self.given.curves
+
+    @property
+    def artifacts(self) -> dict[str, ArtifactEvent]:
+        """The last attempt's artifacts by path, none where it was stopped."""
+        return {} if self.state == "stopped" else self.given.artifacts
+
+    @property
+    def summary(self) -> SummaryEvent | None:
+        """The last attempt's end scalars, None where it was stopped."""
+        return None if self.state == "stopped" else self.given.summary
 
     @property
     def first(self) -> TrialEvent | None:
@@ -350,28 +380,27 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
             state.damage.append(event)
             continue
         if event["event"] == "epoch":
-            state.epoch = event["epoch"]
-            state.epochs[state.epoch] = event
-            state.trained.setdefault(state.epoch, event)
+            if state.state != "stopped":
+                state.epoch = event["epoch"]
+            state.given.epochs[event["epoch"]] = event
+            state.trained.setdefault(event["epoch"], event)
         elif event["event"] == "trial":
             _heard(state, last)
             _begin(state, event)
             last = None  # between two attempts nothing is worked
         elif event["event"] == "curve":
-            state.curves[event["metric"]] = event
+            state.given.curves[event["metric"]] = event
         elif event["event"] == "summary":
-            state.summary = event
+            state.given.summary = event
         elif event["event"] == "saved":
             state.saved = event["epoch"]
         elif event["event"] == "artifact":
-            state.artifacts[event["path"]] = event
+            state.given.artifacts[event["path"]] = event
         elif event["event"] == "warning":
             state.warnings.setdefault(" ".join(event["message"].split()), event["time"])
         else:
             state.end = state.last_end = event
             state.state, state.reason, state.epoch = event["state"], event["reason"], event["epoch"]
-            if event["state"] == "stopped":
-                _cut(state)
         if last is not None and event["time"] < last and state.attempts:
             state.attempts[-1].set_back += last - event["time"]
         last = event["time"]
@@ -385,19 +414,12 @@ def _heard(state: TrialState, last: float | None) -> None:
         state.attempts[-1].last = last
 
 
-def _cut(state: TrialState) -> None:
-    """Leave out what came after the epoch at which a trial was stopped: it had gone on when that was decided."""
-    state.epochs = {epoch: kept for epoch, kept in state.epochs.items() if epoch <= state.epoch}
-    state.curves, state.artifacts, state.summary = {}, {}, None
-
-
 def _begin(state: TrialState, event: TrialEvent) -> None:
     """Another attempt: what the one before did after its checkpoint is lost, and whatever it came to."""
     state.begun = True
     state.attempts.append(Attempt(event, event["time"]))
     state.epoch = state.saved = event["resumed_epoch"]
-    state.epochs = {epoch: kept for epoch, kept in state.epochs.items() if epoch <= state.epoch}
-    state.curves, state.artifacts, state.summary = {}, {}, None
+    state.given = Given({epoch: kept for epoch, kept in state.given.epochs.items() if epoch <= state.epoch})
     state.end = state.state = state.reason = None
 
 

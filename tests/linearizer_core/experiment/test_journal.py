@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from linearizer_core.experiment.evaluation import Curve
-from linearizer_core.experiment.journal import Journal, TrialIdentity, read, state_of
+from linearizer_core.experiment.journal import Journal, TrialIdentity, TrialState, committed, fold, read, state_of
 
 FD = "quality/classifier_fd_collapsed"
 WHO = TrialIdentity("demo", "t003-s1", "search", None, 3, "0123456789ab", 1, {"train.lr": 0.1})
@@ -189,3 +189,58 @@ def test_a_retried_trial_supersedes_the_end_scalars(journal: Journal, path: Path
     again.trial(WHO, {}, {}, resumed_epoch=0)
     again.end("failed", 0, "diverged")
     assert state_of(path).metrics == {}
+
+
+def epochs(journal: Journal, *numbers: int) -> None:
+    """Epochs that were evaluated, each with its number for a value."""
+    for number in numbers:
+        journal.epoch(number, {FD: float(number)})
+
+
+def in_pieces(path: Path) -> TrialState:
+    """What a journal comes to that is read by single lines, as far as nothing can take them back."""
+    state = TrialState()
+    for piece in committed(path, 0, size=1):
+        fold(piece.events, state)
+    return state
+
+
+def test_a_stopped_trial_that_goes_on_from_a_later_epoch_keeps_those_before(journal: Journal, path: Path) -> None:
+    epochs(journal, 1, 2, 3, 4, 5)
+    journal.end("stopped", 3)
+    assert (list(state_of(path).epochs), state_of(path).metrics) == ([1, 2, 3], {FD: 3.0})
+    journal.trial(WHO, {}, {}, resumed_epoch=5)
+    epochs(journal, 6)
+    journal.end("finished", 6)
+    for found in (state_of(path), in_pieces(path)):
+        assert (found.state, found.epoch, list(found.epochs)) == ("finished", 6, [1, 2, 3, 4, 5, 6])
+        assert found.metrics == {FD: 6.0}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_comes_after_the_epoch_of_a_stop_does_not_count_before_or_behind_its_line(
+    journal: Journal, path: Path, late: bool
+) -> None:
+    """A worker that is still running writes on behind the line that says that its trial was stopped."""
+    epochs(journal, 1, 2, 3)
+    if late:
+        journal.end("stopped", 3, "rung 3")
+    epochs(journal, 4, 5)
+    journal.curve("nfe/swd", Curve([1], [0.5]))
+    journal.artifact("curves.csv")
+    journal.summary({FD: 0.5})
+    if not late:
+        journal.end("stopped", 3, "rung 3")
+    for found in (state_of(path), in_pieces(path)):
+        assert (found.state, found.reason, found.epoch) == ("stopped", "rung 3", 3)
+        assert (list(found.epochs), found.metrics) == ([1, 2, 3], {FD: 3.0})
+        assert (found.summary, found.curves, found.artifacts) == (None, {}, {})
+
+
+def test_the_end_scalars_of_a_stopped_trial_are_not_those_of_its_next_attempt(journal: Journal, path: Path) -> None:
+    epochs(journal, 1, 2, 3)
+    journal.end("stopped", 2)
+    journal.summary({FD: 0.5})
+    journal.trial(WHO, {}, {}, resumed_epoch=3)
+    for found in (state_of(path), in_pieces(path)):
+        assert (found.state, found.epoch, found.metrics, found.summary) == (None, 3, {FD: 3.0}, None)
