@@ -44,6 +44,7 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 from torch import multiprocessing
 
+import linsweep  # noqa: F401 - from here on analysis is the package, and not the script beside this one
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.configuration import (
     DataConfig,

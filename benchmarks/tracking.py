@@ -30,6 +30,7 @@ from typing import Any
 
 import torch
 
+import linsweep  # noqa: F401 - from here on analysis is the package, and not the script beside this one
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping, to_mapping
 from linearizer_core.experiment.journal import Journal, TrialIdentity, read

@@ -73,6 +73,7 @@ cli.main()
 """
 
 
+@pytest.mark.long
 def test_workers_that_cannot_take_up_a_trial_say_why(folder: Path) -> None:
     command = [sys.executable, "-P", "-c", BROKEN, "launch", "small.yaml", "--set", "resources.retries=0"]
     done = subprocess.run(

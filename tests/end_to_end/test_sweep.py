@@ -182,7 +182,14 @@ def test_a_folder_with_another_spec_is_refused(linsweep: Any, swept: str) -> Non
     assert "train.epochs: 6 → 7" in output
 
 
-@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "kill",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.long),
+        signal.SIGKILL,
+    ],
+)
 def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
     linsweep: Any, swept: str, kill: signal.Signals
 ) -> None:
@@ -248,6 +255,7 @@ cli.main()
 """
 
 
+@pytest.mark.long
 def test_processes_killed_as_a_trial_ends_cost_the_next_ones_nothing(linsweep: Any, swept: str) -> None:
     name = "between"
     launched_by(KILLED_BETWEEN, linsweep, f"name={name}")

@@ -14,7 +14,7 @@ import analysis
 from linsweep.siblings import ROOT
 
 RUNS = ROOT / "tests" / "records" / "b428e36" / "runs"
-NOWHERE, DEAD = "/nowhere", "http://127.0.0.1:9"
+NOWHERE, DEAD = "/proc/nowhere", "http://127.0.0.1:9"
 
 WORST = {
     "MLFLOW_TRACKING_URI": DEAD, "MLFLOW_REGISTRY_URI": DEAD, "MLFLOW_EXPERIMENT_NAME": "other",
@@ -23,16 +23,16 @@ WORST = {
     "MLFLOW_ARTIFACT_URI": "s3://nowhere", "MLFLOW_DEFAULT_ARTIFACT_ROOT": "s3://nowhere",
     "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "true", "MLFLOW_STATIC_PREFIX": "/other", "MLFLOW_TRACKING_TOKEN": "x",
     "RAY_ADDRESS": "10.255.255.1:6379", "RAY_NAMESPACE": "other", "RAY_RUNTIME_ENV_HOOK": "nowhere.hook",
-    "RAY_JOB_CONFIG_JSON_ENV_VAR": '{"runtime_env": {"working_dir": "/nowhere"}}', "RAY_STORAGE": NOWHERE,
+    "RAY_JOB_CONFIG_JSON_ENV_VAR": '{"runtime_env": {"working_dir": "/proc/nowhere"}}', "RAY_STORAGE": NOWHERE,
     "RAY_REDIS_ADDRESS": "10.255.255.1:6379", "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1", "RAY_TMPDIR": NOWHERE,
     "RAY_AIR_LOCAL_CACHE_DIR": NOWHERE, "RAY_AIR_NEW_OUTPUT": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AUTH_MODE": "token", "RAY_LOG_TO_DRIVER": "1", "RAY_TRAIN_V2_ENABLED": "1", "RAY_TUNE_CALLBACKS": "no.Such",
     "TUNE_RESULT_DIR": NOWHERE, "TUNE_GLOBAL_CHECKPOINT_S": "never", "TUNE_MAX_PENDING_TRIALS_PG": "none",
     "TUNE_RESULT_BUFFER_LENGTH": "100", "TUNE_RESULT_DELIM": ".", "TUNE_STATE_REFRESH_PERIOD": "often",
     "TUNE_FORCE_TRIAL_CLEANUP_S": "x", "TUNE_DISABLE_AUTO_INIT": "1", "TUNE_RESTORE_RETRY_NUM": "x",
-    "OMP_NUM_THREADS": "64", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": f":{ROOT}:", "PYTHONSTARTUP": "/nowhere.py",
+    "OMP_NUM_THREADS": "64", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": f":{ROOT}:", "PYTHONSTARTUP": "/proc/nowhere.py",
     "PYTHONWARNINGS": "error", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1", "FORCE_COLOR": "1", "TERM": "dumb",
-    "COLUMNS": "20", "LANG": "C", "LC_ALL": "C", "TZ": "Nowhere/Never", "TMPDIR": NOWHERE, "MPLCONFIGDIR": NOWHERE,
+    "COLUMNS": "20", "LANG": "C", "LC_ALL": "C", "TZ": "Nowhere/Never", "TMPDIR": NOWHERE,
 }  # fmt: skip
 """The worst environment: there is no HOME either."""
 
@@ -70,6 +70,7 @@ def python(folder: Path, *arguments: str, lines: str | None = None) -> subproces
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_the_commands_for_records_in_the_worst_environment(tmp_path: Path) -> None:
     shutil.copytree(RUNS, tmp_path / "runs")
     (tmp_path / "runs" / "before" / "shipped.json").unlink()
@@ -101,6 +102,7 @@ def test_a_launch_in_the_worst_environment(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "worst.yaml"]
 
 
+@pytest.mark.long
 def test_a_home_and_a_current_folder_that_take_nothing(tmp_path: Path) -> None:
     env = os.environ | {"HOME": "/proc"}
     words = ["plan", "quickstart", "--set", f"storage={tmp_path}"]

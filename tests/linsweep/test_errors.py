@@ -121,7 +121,7 @@ def test_a_full_disk(words: str) -> None:
     assert (full.returncode, full.stderr.partition(": ")[2]) == (1, "the output: No space left on device\n")
 
 
-@pytest.mark.parametrize("output", ["> /dev/full", "| true"])
+@pytest.mark.parametrize("output", [pytest.param("> /dev/full", marks=pytest.mark.long), "| true"])
 def test_a_launch_goes_on_when_nothing_can_be_printed(tmp_path: Path, output: str) -> None:
     (tmp_path / "umlaut.yaml").write_text(UMLAUT, encoding="utf-8")
     done = linsweep(f"linsweep launch umlaut.yaml --debug --set data.images=128 {output}")

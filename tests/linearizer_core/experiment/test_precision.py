@@ -155,6 +155,7 @@ def test_without_a_compiler_training_goes_on_and_the_journal_says_so(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_compiled_losses_are_the_same_up_to_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     plain = config(flow={"depth": 1, "mixing": "p4"}, epochs=2, merge_every=3, dequantise=0.05)

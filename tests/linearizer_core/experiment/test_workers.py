@@ -95,6 +95,7 @@ def test_two_workers_train_what_one_does(name: str, one: One, two: Several) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", NAMES)
 def test_four_workers_train_what_one_does(name: str, one: One, four: Found) -> None:
     check_training(one[0]["curves"][name], [each[name] for each in four["curves"]])
@@ -265,6 +266,7 @@ def test_errors_say_what_they_are() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_torchrun_trains_one_configuration_by_two_processes(tmp_path: Path) -> None:
     values = {
         "data": {"images": 256},
