@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
@@ -72,7 +72,8 @@ class Points:
 class Trial:
     """A trial as its record adds up; ``started`` and ``ended`` in milliseconds, which is what MLflow keeps of a time.
 
-    ``worked`` is how many milliseconds its attempts took, None where that is from ``started`` to ``ended``.
+    ``worked`` is how many milliseconds its attempts took, None where that is from ``started`` to ``ended``, and
+    ``attempts`` when each began and for how long it was worked on, empty where the source does not tell.
     ``leaves`` is the configuration by dotted names, ``scalars`` the end scalars or what the study saw in their
     place, ``state`` None without an end.
     """
@@ -96,6 +97,7 @@ class Trial:
     warnings: Sequence[str]
     points: Points
     worked: int | None = None
+    attempts: Sequence[tuple[int, int]] = ()
 
     def order(self) -> tuple[int, int, int, str]:
         """Search before confirm, control and reference; there by number and seed."""
@@ -104,11 +106,11 @@ class Trial:
 
     @property
     def seconds(self) -> float:
-        """How long it was worked on, NaN without an end."""
-        if self.ended is None:
-            return math.nan
+        """How long it was worked on, NaN where neither its attempts nor an end tell."""
+        if self.worked is not None:
+            return self.worked / 1000
         # Of a run whose clock was set back, and that does not say how long it took, nothing is known.
-        worked = self.ended - self.started if self.worked is None else self.worked
+        worked = -1 if self.ended is None else self.ended - self.started
         return worked / 1000 if worked >= 0 else math.nan
 
     def state_in(self, sweep: SweepInfo) -> tuple[str, str | None]:
@@ -125,10 +127,11 @@ def latest(series: Series) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Frames:
-    """``runs`` and ``curves`` as ``analysis.Record`` describes them."""
+    """``runs``, ``curves`` and ``attempts`` as ``analysis.Record`` describes them."""
 
     runs: pd.DataFrame
     curves: pd.DataFrame
+    attempts: pd.DataFrame = field(default_factory=lambda: attempted("", ()))
 
 
 @dataclass(frozen=True)
@@ -143,19 +146,26 @@ class Part:
         sweeps = [sweep for sweep in self.sweeps if sweep.name in names]
         if len(sweeps) == len(self.sweeps):
             return self
-        runs, curves = (
+        runs, curves, attempts = (
             frame[frame["sweep"].isin(list(names))].reset_index(drop=True)
-            for frame in (self.frames.runs, self.frames.curves)
+            for frame in (self.frames.runs, self.frames.curves, self.frames.attempts)
         )
         axes = {axis for sweep in sweeps for axis in sweep.axes}
         kept = [name for name in runs.columns if name in FIXED or name in axes or runs[name].notna().any()]
-        return Part(sweeps, categorised(Frames(runs[kept].copy(), curves), [sweep.name for sweep in sweeps]))
+        return Part(sweeps, categorised(Frames(runs[kept].copy(), curves, attempts), [sweep.name for sweep in sweeps]))
 
 
 def build(sweep: SweepInfo, trials: Sequence[Trial], metrics: Sequence[str]) -> Frames:
     """The frames of one sweep; ``metrics`` are the keys by the numbers that the trials' points have."""
     ordered = sorted(trials, key=Trial.order)
-    return Frames(_runs(sweep, ordered), _curves(sweep, ordered, metrics))
+    return Frames(_runs(sweep, ordered), _curves(sweep, ordered, metrics), attempted(sweep.name, ordered))
+
+
+def attempted(sweep: str, trials: Sequence[Trial]) -> pd.DataFrame:
+    """The attempts at a sweep's trials, as far as their source tells of them: a row each, in seconds."""
+    rows = [(sweep, trial.trial, began / 1000, took / 1000) for trial in trials for began, took in trial.attempts]
+    frame = pd.DataFrame(rows, columns=["sweep", "trial", "started", "seconds"])
+    return frame.astype({"sweep": "str", "trial": "str", "started": "float64", "seconds": "float64"})
 
 
 def joined(frames: Sequence[Frames], sweeps: Sequence[SweepInfo]) -> Frames:
@@ -173,7 +183,8 @@ def joined(frames: Sequence[Frames], sweeps: Sequence[SweepInfo]) -> Frames:
             for name in ("sweep", "trial", "metric", "step", "value")
         }
     )
-    return categorised(Frames(pd.DataFrame(columns), curves), [sweep.name for sweep in sweeps])
+    attempts = pd.concat([part.attempts for part in frames], ignore_index=True)
+    return categorised(Frames(pd.DataFrame(columns), curves, attempts), [sweep.name for sweep in sweeps])
 
 
 def categorised(frames: Frames, sweeps: Sequence[str]) -> Frames:
@@ -186,7 +197,7 @@ def categorised(frames: Frames, sweeps: Sequence[str]) -> Frames:
     orders = {"sweep": list(sweeps), "trial": list(runs["trial"].unique()), "metric": present}
     for name, categories in orders.items():
         curves[name] = curves[name].cat.set_categories(_words(categories))
-    return Frames(runs, curves)
+    return Frames(runs, curves, frames.attempts)
 
 
 def _runs(sweep: SweepInfo, trials: Sequence[Trial]) -> pd.DataFrame:

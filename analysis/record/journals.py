@@ -97,7 +97,8 @@ def trial_of(state: TrialState, numbers: dict[str, int]) -> Trial | None:
         scalars=state.summary["metrics"] if state.summary else latest(series),
         warnings=list(state.warnings),
         points=Points.of(series | _curves(state), numbers),
-        worked=round(1000 * state.worked) if state.odd_times else None,
+        worked=round(1000 * state.worked) if state.odd_times or end is None else None,
+        attempts=[(milliseconds(each.event["time"]), round(1000 * each.worked)) for each in state.attempts],
     )
 
 

@@ -6,12 +6,12 @@ import difflib
 import html
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd
 
-from analysis.record.frames import FIXED, Frames, Part, joined, natural
+from analysis.record.frames import FIXED, Frames, Part, attempted, joined, natural
 from analysis.record.journals import read_frames, read_info
 from analysis.record.mlflow_store import is_uri, read_mlflow
 from analysis.record.parquet import read_record, write_record
@@ -51,7 +51,7 @@ class Counts:
     def __str__(self) -> str:
         """``24 trials: 9 finished, 13 stopped early, 2 failed; 1 resumed``: what there is none of is left out."""
         words = {"stopped": "stopped early", "warned": "with warnings"}
-        numbers = {field.name: getattr(self, field.name) for field in fields(self)}
+        numbers = {each.name: getattr(self, each.name) for each in fields(self)}
         states, notes = (
             ", ".join(f"{numbers[name]} {words.get(name, name)}" for name in names if numbers[name])
             for names in (STATES, ("resumed", "reused", "duplicated", "warned"))
@@ -75,7 +75,10 @@ class Record:
     ``curves``: ``sweep, trial, metric, step, value``, a row a point. The step of ``train/…`` and ``quality/…`` is the
     epoch, that of ``nfe/…`` the number of solver steps.
 
-    Both are ordinary frames. ``sweep``, ``kind``, ``state``, and what identifies a row of ``curves``, are
+    ``attempts``: ``sweep, trial, started, seconds``, a row an attempt at a trial: when it began, and how long it took.
+    Only journals tell; MLflow and exported files have no rows.
+
+    All are ordinary frames. ``sweep``, ``kind``, ``state``, and what identifies a row of ``curves``, are
     categorical; whole numbers and truth values are nullable.
 
     >>> import analysis
@@ -89,6 +92,7 @@ class Record:
     sweeps: list[SweepInfo]
     runs: pd.DataFrame
     curves: pd.DataFrame
+    attempts: pd.DataFrame = field(default_factory=lambda: attempted("", ()))
 
     def __repr__(self) -> str:
         return f"<Record of {self.names}; {self.counts}>"
@@ -215,7 +219,7 @@ def load(
     if not parts:
         raise RecordError(f"{where}: there is no sweep to read")
     frames = joined([part.frames for part in parts], infos)
-    return Record(infos, frames.runs, frames.curves)
+    return Record(infos, frames.runs, frames.curves, frames.attempts)
 
 
 def _read(source: Source, wanted: Sequence[str] | None, experiment: str | None) -> tuple[list[str], list[Part]]:

@@ -50,7 +50,8 @@ def best_so_far(
     states = ["finished", "stopped"] if unequal else ["finished"]
     parts = []
     for sweep in record.sweeps:
-        trials = searched[(searched["sweep"] == sweep.name) & searched["seconds"].notna()]
+        over = searched["seconds"].notna() & (searched["state"] != "running")
+        trials = searched[(searched["sweep"] == sweep.name) & over]
         # By the clock a resumed trial ends later: what counts is the order of what was spent.
         trials = trials.assign(ended=trials["started"] + trials["seconds"]).sort_values(["ended", "trial"])
         spent = (trials["seconds"] * _rate(sweep, unit) if unit != "trials" else trials["seconds"] * 0 + 1).cumsum()

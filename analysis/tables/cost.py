@@ -50,7 +50,7 @@ def cost(record: Record) -> Table:
     notes = ["Hours: what the attempts at a trial took, summed over trials, which may have run side by side."]
     if reused:
         notes.append(f"{reused} trials were reused from identical ones and cost nothing again: they have no hours.")
-    notes += [f"{sweep.name}: {_wall(sweep, runs[runs['sweep'] == sweep.name])}." for sweep in record.sweeps]
+    notes += [f"{sweep.name}: {_wall(sweep, record)}." for sweep in record.sweeps]
     return Table("cost", f"{record.names}: what it cost", tuple(columns), tuple(rows), tuple(notes))
 
 
@@ -70,13 +70,19 @@ def _own(trials: pd.DataFrame) -> pd.DataFrame:
     return trials[trials["reused_from"].isna()]
 
 
-def _wall(sweep: SweepInfo, trials: pd.DataFrame) -> str:
-    """For how long any of its trials ran: what lies between two launches, a weekend say, is no work."""
+def _wall(sweep: SweepInfo, record: Record) -> str:
+    """For how long any of its trials ran: what lies between two launches, a weekend say, is no work.
+
+    A trial whose attempts are not known is taken to have been worked on without a break.
+    """
     if sweep.ended is None:
         return "it has not ended"
-    timed = _own(trials)[["started", "seconds"]].dropna().sort_values("started")
+    own = _own(record.runs[record.runs["sweep"] == sweep.name])
+    attempts = record.attempts[record.attempts["sweep"] == sweep.name]
+    known, untold = attempts["trial"].isin(own["trial"]), ~own["trial"].isin(attempts["trial"])
+    times = [frame[["started", "seconds"]].dropna() for frame in (attempts[known], own[untold])]
     worked, until = 0.0, -math.inf
-    for started, seconds in timed.itertuples(index=False):
+    for started, seconds in sorted(pair for frame in times for pair in frame.itertuples(index=False, name=None)):
         worked += max(0.0, started + seconds - max(until, started))
         until = max(until, started + seconds)
     return f"{worked / 3600:.3f} hours in which a trial ran"

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,12 +115,19 @@ def shipped(empty_store: Path, tmp_path: Path) -> Callable[..., str]:
     return ship
 
 
+def as_mlflow_has_it(record: Record) -> Record:
+    """A record without what only journals tell: how long the trials that have no end were worked on."""
+    endless = (record.runs["state"] == "running") | (record.runs["reason"] == "its journal has no end")
+    assert record.runs.loc[endless, "seconds"].notna().all()
+    return replace(record, runs=record.runs.assign(seconds=record.runs["seconds"].mask(endless)))
+
+
 def test_a_sweep_reads_the_same_from_all_three(tmp_path: Path, shipped: Callable[..., str]) -> None:
     files = everything(tmp_path)
     record = load(files.path)
     assert_same(load(tmp_path), record)
     assert_same(load(record.export(tmp_path / "demo.parquet")), record)
-    assert_same(load(shipped(files)), record)
+    assert_same(load(shipped(files)), as_mlflow_has_it(record))
     # What the comparison would not notice if all three lost it.
     counts = record.counts
     assert (counts.trials, counts.resumed, counts.reused, counts.duplicated, counts.warned) == (12, 2, 1, 1, 2)
@@ -147,7 +155,7 @@ def test_a_journal_sent_line_by_line_reads_the_same(tmp_path: Path, shipped: Cal
             with path.open("ab") as file:
                 file.write(line)
             uri = shipped(files, ended=False)
-    assert_same(load(uri), load(files.path))
+    assert_same(load(uri), as_mlflow_has_it(load(files.path)))
 
 
 def test_several_sweeps_read_the_same_together_and_by_name(tmp_path: Path, shipped: Callable[..., str]) -> None:
@@ -162,8 +170,8 @@ def test_several_sweeps_read_the_same_together_and_by_name(tmp_path: Path, shipp
     exported, uri = record.export(tmp_path / "both.parquet"), shipped(first, second)
     assert_same(load([first.path, second.path]), record)
     assert_same(load(exported), record)
-    assert_same(load(uri), record)
-    assert_same(load(uri, ["first"]), load(first.path))
+    assert_same(load(uri), as_mlflow_has_it(record))
+    assert_same(load(uri, ["first"]), as_mlflow_has_it(load(first.path)))
     assert_same(load(uri, experiment="second"), load(second.path))
     assert_same(load(tmp_path / "runs", ["second"]), load(second.path))
     assert load(exported, ["second"]).runs["trial"].tolist() == ["t000-s0"]

@@ -243,6 +243,41 @@ def test_a_distance_of_few_held_out_images_has_its_caveat(tmp_path: Path) -> Non
         assert not any(note.startswith("swd") for note in table.notes), "of a metric that is not shown"
 
 
+def test_a_resumed_trial_ran_when_its_attempts_did(tmp_path: Path) -> None:
+    hour = 3600.0
+    files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}})
+    files.begin("t000-s0", 0, {DEPTH: 1}, time=START)
+    files.epoch("t000-s0", 1, 5.0, time=START + hour)
+    files.begin("t000-s0", 0, {DEPTH: 1}, attempt=2, resumed_epoch=1, time=START + 10 * hour)
+    files.add("t000-s0", "end", time=START + 11 * hour, state="finished", epoch=2, reason=None)
+    files.begin("t001-s0", 1, {DEPTH: 2}, time=START)
+    files.add("t001-s0", "end", time=START + 2 * hour, state="finished", epoch=1, reason=None)
+    files.sweep["ended"] = START + 11 * hour
+    files.write_sweep()
+    record = load([files.path])
+    assert "demo: 3.000 hours in which a trial ran." in cost(record).notes
+    assert record.attempts["trial"].tolist() == ["t000-s0", "t000-s0", "t001-s0"]
+    assert (record.attempts["started"] - START).tolist() == [0.0, 10 * hour, 0.0]
+    # The journals come from the cache now; an exported file does not say when the attempts were.
+    assert "demo: 3.000 hours in which a trial ran." in cost(load([files.path])).notes
+    exported = load(record.export(tmp_path / "demo.parquet"))
+    assert "demo: 2.000 hours in which a trial ran." in cost(exported).notes
+
+
+def test_what_a_killed_trial_took_was_spent(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}})
+    files.begin("t000-s0", 0, {DEPTH: 1}, time=START)
+    files.epoch("t000-s0", 1, 5.0, time=START + 3600)
+    files.begin("t000-s0", 0, {DEPTH: 1}, attempt=2, resumed_epoch=1, time=START + 7200)
+    files.epoch("t000-s0", 2, 4.0, time=START + 9000)
+    record = load([files.path])
+    assert record.runs["state"].tolist() == ["interrupted"]
+    spent = cost(record)
+    hours, longest = spent.rows[0].cells[3].value, spent.rows[0].cells[5].value
+    assert (hours, longest) == (1.5, 1.5), "an hour of the first attempt, and half of one of the second"
+    assert "demo: 1.500 hours in which a trial ran." in spent.notes
+
+
 def test_a_weekend_between_two_launches_is_no_work(tmp_path: Path) -> None:
     files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}})
     for number, start in enumerate((0.0, 30.0, 2.5e5)):
