@@ -239,3 +239,28 @@ def test_nothing_carries_gradients(sinh: Invertible) -> None:
     penrose(f, watched, vectors(1), vectors(2))
     assert not any(seen)
     assert len(seen) > 3
+
+
+class Stretched(Identity):
+    """g(x) = 10⁴ x, with an inverse that is half of what it should be."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return 1e4 * x, x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        return 0.5e-4 * y, y.new_zeros(len(y))
+
+
+def test_a_wrong_inverse_is_as_wrong_where_latents_are_large() -> None:
+    assert roundtrip(Stretched(), vectors(1).float()) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_a_small_map_that_is_not_linear_is_measured_by_its_own_size() -> None:
+    class Small(Linearizer):
+        def forward(self, x: Tensor) -> Tensor:
+            return 1e-4 * x.abs()
+
+    x = vectors(1).float()
+    f = Small(Identity(), DenseOperator(EYE.float()))
+    assert additivity(f, x, -x) == pytest.approx(1, rel=1e-5)  # 0 in place of 2|x|
+    assert homogeneity(f, x, -0.5) == pytest.approx(2, rel=1e-5)
