@@ -247,9 +247,9 @@ class LinearOperator(ABC):
         return self.to_dense().trace()
 
     def logdet(self) -> Tensor:
-        """log|det A| of a square A, -∞ where it is singular, also where nothing but rounding is left of its terms."""
-        dim = self._square("given a determinant")
-        if self._terms() is not None and self.rank() < dim:
+        """log|det A| of a square A, -∞ where a singular value is 0 or no more than the rounding of its terms."""
+        self._square("given a determinant")
+        if self._vanishes():
             return self.like.new_full((), -math.inf)
         return torch.linalg.slogdet(self.to_dense()).logabsdet
 
@@ -264,6 +264,17 @@ class LinearOperator(ABC):
     def _terms(self) -> Tensor | None:
         """The size of the terms that the operator is a sum of, where they may be larger than it is."""
         return None
+
+    def _vanishes(self) -> bool:
+        """Whether the smallest singular value is no more than the rounding of the terms.
+
+        A rank's cutoff is wider: it also counts as zero what is small, yet known well enough for a determinant.
+        """
+        terms = self._terms()
+        if terms is None or not min(self.shape):
+            return False
+        values = self.singular_values().detach()
+        return bool(values[-1] <= rounding(terms.to(values)))
 
     def condition(self) -> float:
         """The ratio of the largest to the smallest singular value (infinite when singular).
@@ -295,16 +306,21 @@ def cutoff(values: Tensor, dim: int, rcond: float | None = None, terms: Tensor |
     """The absolute threshold up to which singular ``values`` ``(count,)`` count as zero: the one rule of all ranks.
 
     ``rcond`` times the largest value; without it, what rounding can leave: ``dim``, the larger side of the operator,
-    times the dtype's epsilon times the size of what was added up. That is the largest value (numpy's and LAPACK's
-    convention), or the size of the ``terms`` where these were larger and have cancelled.
+    times the dtype's epsilon times the largest value (numpy's and LAPACK's convention), or the ``rounding`` of the
+    ``terms`` where these were so much larger and have cancelled.
 
     Raises ``NotFiniteError`` for values that are not finite.
     """
     largest = finite(values).max() if len(values) else values.new_zeros(())
     if rcond is not None:
         return rcond * largest
-    size = largest if terms is None else torch.maximum(largest, terms.to(largest))
-    return dim * torch.finfo(values.dtype).eps * size
+    usual = dim * torch.finfo(values.dtype).eps * largest
+    return usual if terms is None else torch.maximum(usual, rounding(terms.to(usual)))
+
+
+def rounding(terms: Tensor) -> Tensor:
+    """What rounding can leave of terms of this size that cancel: a few epsilons, as the size counts every addition."""
+    return 8 * torch.finfo(terms.dtype).eps * terms
 
 
 def finite(matrix: Tensor) -> Tensor:
@@ -316,21 +332,24 @@ def finite(matrix: Tensor) -> Tensor:
 
 
 def size(matrix: Tensor) -> Tensor:
-    """√(‖A‖₁‖A‖_∞), a bound of the largest singular value of ``(…, m, n)`` that costs no decomposition, the largest.
+    """√(longest row · longest column) of ``(…, m, n)``, the largest: 1 of the identity.
 
-    Of a matrix of absolute values it is near that value, and it is 1 of the identity.
+    Roundings of the entries are independent of each other, and a matrix of such entries has about that norm.
     """
     entries = matrix.detach().abs()
     if not entries.numel():
         return entries.new_zeros(())
-    # Root by root: the product of two sums could overflow.
-    return (entries.sum(-1).amax(-1).sqrt() * entries.sum(-2).amax(-1).sqrt()).max()
+    wide = entries.double()  # the squares could overflow in single precision
+    return (wide.norm(dim=-1).amax(-1).sqrt() * wide.norm(dim=-2).amax(-1).sqrt()).max().to(entries)
 
 
-def _sum(a: Tensor, b: Tensor, *terms: Tensor | None) -> DenseOperator:
-    """a + b, which knows the sizes of both and of what these are sums of."""
-    known = [size(a), size(b), *(each for each in terms if each is not None)]
-    return DenseOperator(a + b, torch.stack(known).sum())
+def _sum(a: Tensor, b: Tensor, terms_a: Tensor | None, terms_b: Tensor | None = None) -> DenseOperator:
+    """a + b, which knows the size of both, or of what they were sums of where that is larger."""
+    return DenseOperator(a + b, _larger(a, terms_a) + _larger(b, terms_b))
+
+
+def _larger(matrix: Tensor, terms: Tensor | None) -> Tensor:
+    return size(matrix) if terms is None else torch.maximum(size(matrix), terms)
 
 
 def pseudo_inverse(matrix: Tensor, threshold: float) -> Tensor:

@@ -221,9 +221,9 @@ class ConvolutionalOperator(LinearOperator):
         return self._sum(lambda matrices: matrices.diagonal(dim1=1, dim2=2).real)
 
     def logdet(self) -> Tensor:
-        if self._terms() is not None and self.rank() < self._square("given a determinant"):
-            return self.like.new_full((), -math.inf)
         self._square("given a determinant")
+        if self._vanishes():
+            return self.like.new_full((), -math.inf)
         return self._sum(lambda matrices: torch.linalg.slogdet(matrices).logabsdet)
 
     def singular_values(self) -> Tensor:

@@ -19,7 +19,7 @@ from linearizer_core.operators.base import (
     is_symmetric,
     leading,
     pseudo_inverse,
-    size,
+    rounding,
 )
 from linearizer_core.short import by
 
@@ -134,9 +134,7 @@ class LowRankOperator(LinearOperator):
 
     def _terms(self) -> Tensor:
         """The size of the products that U C Vᵀ adds up: with stacked factors they can cancel."""
-        q_u, _, q_v = self._orthonormal
-        left, right = (q.T @ factor for q, factor in ((q_u, self.factors.u), (q_v, self.factors.v)))
-        return size(left.abs() @ self.core.abs() @ right.abs().T)
+        return _size(self.core, self.factors)
 
     @cached
     def _triples(self) -> SVD:
@@ -183,7 +181,8 @@ class LowRankOperator(LinearOperator):
 
     def logdet(self) -> Tensor:
         """log|det A|: -∞ unless the factors span the whole space."""
-        if self.rank() < self._square("given a determinant"):
+        self._square("given a determinant")
+        if self._vanishes():
             return self.core.new_full((), -math.inf)
         return self.singular_values().log().sum()
 
@@ -410,13 +409,20 @@ class ScaledIdentityPlusLowRank(LinearOperator):
 
     def _terms(self) -> Tensor:
         """|α| and the size of U C Vᵀ, which can cancel."""
-        w, _ = self._span
-        left, right = (w.T @ factor for factor in (self.factors.u, self.factors.v))
-        return abs(self.alpha) + size(left.abs() @ self.core.abs() @ right.abs().T)
+        return abs(self.alpha) + _size(self.core, self.factors)
 
     def _alpha_counts(self, rcond: float | None) -> bool:
         """Whether α is more than rounding. It is one number: no sum over the dimension stands behind it."""
-        return abs(self.alpha) > float(cutoff(self.singular_values().detach(), 1, rcond, self._terms()))
+        threshold = cutoff(self.singular_values().detach(), 1, rcond)
+        if rcond is None:
+            threshold = torch.maximum(threshold, torch.finfo(threshold.dtype).eps * self._terms())
+        return abs(self.alpha) > float(threshold)
+
+    def _vanishes(self) -> bool:
+        _, k = self._span
+        values = torch.linalg.svdvals(k.detach())
+        inside = bool((values <= rounding(self._terms())).any())
+        return inside or (self._outside() > 0 and not self._alpha_counts(None))
 
     def _solve(self, y: Tensor) -> Tensor:
         w, k = self._span
@@ -429,7 +435,7 @@ class ScaledIdentityPlusLowRank(LinearOperator):
 
     def logdet(self) -> Tensor:
         """log|det(αI + UCVᵀ)| = (dim - r) log|α| + log|det(αI + CVᵀU)| (Sylvester's determinant theorem)."""
-        if self.rank() < self.shape[0]:
+        if self._vanishes():
             return self.core.new_full((), -math.inf)
         outside = self.shape[0] - len(self.core)
         if outside < 0:
@@ -441,6 +447,15 @@ class ScaledIdentityPlusLowRank(LinearOperator):
 
     def to_dense(self) -> Tensor:
         return self.alpha * self._eye(self.shape[0]) + self.factors.u @ self.core @ self.factors.v.T
+
+
+def _size(core: Tensor, factors: Factors) -> Tensor:
+    """The size of the terms C_ij u_i v_jᵀ of U C Vᵀ: the root of the sum of their squared norms.
+
+    Their roundings are independent, so these add up in the same way; the sum of the norms would be far too much.
+    """
+    u, v = (factor.detach().double().norm(dim=0) for factor in (factors.u, factors.v))
+    return (u[:, None] * core.detach().double() * v).norm().to(core)  # the squares could overflow in single precision
 
 
 def _merge(inside: Tensor, basis: Tensor, alpha: float, k: int) -> tuple[Tensor, Tensor, Tensor]:

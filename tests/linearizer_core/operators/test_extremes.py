@@ -282,3 +282,38 @@ def test_a_perturbation_whose_determinant_overflows_is_not_inverted_wrongly() ->
     with pytest.raises(LinsweepError, match="not finite"):
         a.solve(torch.ones(1, 3))
     assert not a.inverse().to_dense().isfinite().all()
+
+
+@pytest.mark.parametrize("seed", [0, 18])
+def test_a_gaussian_matrix_plus_the_identity_has_its_determinant(seed: int) -> None:
+    torch.manual_seed(seed)
+    a = DenseOperator(torch.randn(784, 784)).shift(1.0)
+    expected = torch.linalg.slogdet(a.to_dense().double()).logabsdet
+    assert float(a.logdet()) == pytest.approx(float(expected), rel=1e-3)
+
+
+def test_gaussian_factors_keep_their_rank_inverse_and_determinant() -> None:
+    torch.manual_seed(0)
+    n, r = 784, 392
+    u, v, core = torch.randn(n, r) / 28, torch.randn(n, r) / 28, torch.randn(r, r) / r**0.5
+    a = LowRankOperator(core, Factors(u, v))
+    matrix = u.double() @ core.double() @ v.double().T
+    values = torch.linalg.svdvals(matrix)
+    assert a.rank() == int((values > n * torch.finfo(torch.float32).eps * values[0]).sum()) > 388
+    image = a.apply(torch.randn(4, n))
+    assert float((a.apply(a.pinv().apply(image)) - image).norm() / image.norm()) < 1e-3
+    shifted = a.shift(1.0)
+    assert shifted.rank() == n
+    expected = torch.linalg.slogdet(matrix + torch.eye(n, dtype=torch.float64)).logabsdet
+    assert float(shifted.logdet()) == pytest.approx(float(expected), abs=1e-2)
+
+
+def test_three_hundred_sums_are_as_large_as_their_terms() -> None:
+    one = DenseOperator(torch.eye(8))
+    total: LinearOperator = one
+    for _ in range(300):
+        total = total.add(one)
+    assert isinstance(total, DenseOperator)
+    assert total.terms is not None
+    assert float(total.terms) == pytest.approx(301)
+    assert total.rank() == 8
