@@ -18,8 +18,8 @@ from linearizer_core.experiment.nested import flatten
 from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
+from sweeps.record.writers import running
 from sweeps.spec.validation import InputError, Problem, suggestion
-from sweeps.status import running
 
 
 @dataclass(frozen=True)

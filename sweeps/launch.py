@@ -6,12 +6,10 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from analysis.record.uri import absolute
 from sweeps.execution.bridge import Bridge
 from sweeps.execution.close import close
 from sweeps.execution.executor import Executor, run_trials
@@ -153,13 +151,3 @@ class _Clock:
         now = time.perf_counter()
         self.seconds[phase] = now - self._last
         self._last = now
-
-
-def sync_of(folder: Path, uri: str | None) -> Sync:
-    """The sync of a recorded sweep, to its own tracking server or to another one."""
-    paths = SweepPaths(folder)
-    record = read_record(paths)
-    assert record is not None, f"{folder} holds no sweep"
-    tracking = record["spec"]["tracking"]
-    experiment = tracking["experiment"] or record["name"]
-    return Sync(paths, tracking_uri(absolute(uri) if uri else tracking["uri"], paths), experiment, record)

@@ -15,9 +15,9 @@ from linearizer_core.experiment.journal import ENDED, state_of
 from sweeps.execution.stop import stop_reason
 from sweeps.notebook import html
 from sweeps.record.ledger import Ledger
-from sweeps.record.lock import taken
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
+from sweeps.record.writers import running
 from sweeps.spec.load import recorded
 from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
@@ -51,15 +51,6 @@ class Status:
 
     def _repr_html_(self) -> str:
         return html(render(self))
-
-
-def running(paths: SweepPaths) -> bool:
-    """Whether a launch holds the sweep's lock."""
-    try:
-        with paths.lock.open("r") as file:
-            return taken(file)
-    except FileNotFoundError:
-        return False
 
 
 def status_of(folder: Path) -> Status:

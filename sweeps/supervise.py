@@ -16,8 +16,8 @@ from sweeps.execution.stop import handled
 from sweeps.record.ledger import Ledger
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
+from sweeps.record.writers import running
 from sweeps.spec.validation import InputError
-from sweeps.status import running
 
 SHORTEST_WAIT = 1.0
 LONGEST_WAIT = 60.0

@@ -1,23 +1,28 @@
-"""Sweeps that are recorded: read, tabulated, reported, exported and compared."""
+"""Sweeps that are recorded: read, tabulated, reported, exported and compared.
+
+What writes files comes with Matplotlib, and is imported by the functions that need it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from analysis.record.runs import load
-from analysis.report.write import Written, write_report, write_tables
-from analysis.report.write import export as write_export
 from sweeps.compare import Comparison, side_of
 from sweeps.record.lookup import find_sweep
 from sweeps.spec.validation import InputError, Problem
 
+if TYPE_CHECKING:
+    from analysis.report.write import Written
+
 __all__ = ["compare", "export", "load", "report", "table"]
 
 Interval = Literal["t", "bootstrap"]
-Names = str | Sequence[str]
+Name = str | os.PathLike[str]
+Names = Name | Sequence[Name]
 
 
 def table(
@@ -44,6 +49,8 @@ def table(
     >>> made.files[0].name
     'configurations.csv'
     """
+    from analysis.report.write import write_tables
+
     return write_tables(_folders(sweeps, storage), metrics, rows, cols, ci=ci, unequal=unequal)
 
 
@@ -66,6 +73,8 @@ def report(
     >>> ls.report("before").files[0].name
     'report.html'
     """
+    from analysis.report.write import write_report
+
     return write_report(_folders(sweeps, storage), metric, ci=ci, unequal=unequal)
 
 
@@ -82,15 +91,17 @@ def export(
     >>> ls.load(ls.export("before", to="before.parquet")).names
     'before'
     """
+    from analysis.report.write import export as write
+
     try:
-        return write_export(_folders(sweeps, storage), None if to is None else Path(to))
+        return write(_folders(sweeps, storage), None if to is None else Path(to))
     except OSError as error:
         where = to or error.filename or f"the folder of {sweeps}"
         message = f"{where} cannot be written: {os.strerror(error.errno) if error.errno else error}"
         raise InputError("export" if to is None else "--to", [Problem("", message)]) from None
 
 
-def compare(*names: str, storage: str | os.PathLike[str] = "runs") -> Comparison:
+def compare(*names: Name, storage: str | os.PathLike[str] = "runs") -> Comparison:
     """Where the configurations of trials (``"SWEEP/TRIAL"``) or sweeps differ, and their metrics side by side.
 
     Raises ``LinsweepError`` for fewer than two names, and for a sweep or trial that is not there.
@@ -100,11 +111,13 @@ def compare(*names: str, storage: str | os.PathLike[str] = "runs") -> Comparison
     >>> [side.name for side in both.sides]
     ['before/t000-s0', 'before/t001-s0']
     """
-    sides = [side_of(name, lambda sweep: find_sweep(sweep, Path(storage))) for name in names]
+    texts = [os.fspath(name) for name in names]
+    sides = [side_of(text, lambda sweep: find_sweep(sweep, Path(storage))) for text in texts]
     if len(sides) < 2:
-        raise InputError(names[0] if names else "compare", [Problem("", "give something to compare it with")])
+        raise InputError(texts[0] if texts else "compare", [Problem("", "give something to compare it with")])
     return Comparison(sides)
 
 
 def _folders(sweeps: Names, storage: str | os.PathLike[str]) -> list[Path]:
-    return [find_sweep(name, Path(storage)) for name in ([sweeps] if isinstance(sweeps, str) else sweeps)]
+    names = [sweeps] if isinstance(sweeps, str | os.PathLike) else sweeps
+    return [find_sweep(name, Path(storage)) for name in names]

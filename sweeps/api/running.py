@@ -15,11 +15,12 @@ from sweeps.record.changes import check_folder
 from sweeps.record.lookup import find_sweep
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
+from sweeps.record.writers import running
 from sweeps.result import LaunchResult
 from sweeps.spec.load import Overrides, load, recorded
 from sweeps.spec.model import Sweep, json_schema
 from sweeps.spec.validation import InputError, Problem
-from sweeps.status import Status, running, status_of
+from sweeps.status import Status, status_of
 
 Spec = str | os.PathLike[str] | Sweep
 
@@ -70,7 +71,9 @@ def launch(
     ``progress`` prints how the sweep goes, to a console of your own where one is given.
 
     Raises ``LinsweepError`` as ``plan`` does, and where the sweep is running already. A trial that fails raises
-    nothing: its journal says why. Interrupted by Ctrl-C, it saves the trials' states and raises ``KeyboardInterrupt``.
+    nothing: its journal says why. Ctrl-C while trials run saves their states, raises nothing and returns a result with
+    ``state`` ``interrupted``; a second one, or one at any other time, raises ``KeyboardInterrupt``. Outside the main
+    thread signals stay as they are: there, ``stop`` ends the sweep.
 
     >>> import linsweep as ls
     >>> result = ls.launch("tiny.yaml", set={"train.lr": 1e-3}, debug=True)
@@ -87,7 +90,7 @@ def launch(
 
 
 def resume(
-    sweep: str,
+    sweep: str | os.PathLike[str],
     *,
     storage: str | os.PathLike[str] = "runs",
     set: Overrides = (),
@@ -110,7 +113,7 @@ def resume(
     return launch(recorded_sweep(sweep, storage, set), address=address, cluster=cluster, debug=debug, progress=progress)
 
 
-def status(sweep: str, *, storage: str | os.PathLike[str] = "runs") -> Status:
+def status(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Status:
     """How a sweep stands: its trials by state, what is spent and what is to come, and what MLflow still lacks.
 
     Raises ``LinsweepError`` where ``storage`` has no such sweep or its record cannot be read.
@@ -122,7 +125,7 @@ def status(sweep: str, *, storage: str | os.PathLike[str] = "runs") -> Status:
     return status_of(find_sweep(sweep, Path(storage)))
 
 
-def stop(sweep: str, *, storage: str | os.PathLike[str] = "runs") -> Status:
+def stop(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Status:
     """Ask a running sweep, wherever it runs, to save its trials' states and stop; returns once it has.
 
     Raises ``LinsweepError`` where ``storage`` has no such sweep, or it is not running.
@@ -139,7 +142,7 @@ def stop(sweep: str, *, storage: str | os.PathLike[str] = "runs") -> Status:
     folder = find_sweep(sweep, Path(storage))
     paths = SweepPaths(folder)
     if not running(paths):
-        raise InputError(sweep, [Problem("", "is not running")])
+        raise InputError(os.fspath(sweep), [Problem("", "is not running")])
     request_stop(paths, "linsweep stop")
     while running(paths):
         time.sleep(0.5)
@@ -165,7 +168,7 @@ def sweep_of(spec: Spec, set: Overrides = (), profile: str | None = None) -> Swe
     return spec
 
 
-def recorded_sweep(sweep: str, storage: str | os.PathLike[str], set: Overrides = ()) -> Sweep:
+def recorded_sweep(sweep: str | os.PathLike[str], storage: str | os.PathLike[str], set: Overrides = ()) -> Sweep:
     """The sweep of a record; raises ``InputError`` where there is none, or ``set`` does not go with it."""
     folder = find_sweep(sweep, Path(storage))
     record = read_record(SweepPaths(folder))

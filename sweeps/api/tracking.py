@@ -10,14 +10,13 @@ from pathlib import Path
 
 from analysis.record.mlflow_errors import explain
 from analysis.record.uri import without_password
-from sweeps.launch import sync_of
 from sweeps.record.lookup import find_sweep
 from sweeps.record.paths import SweepPaths
 from sweeps.record.writers import only_launch
 from sweeps.spec.validation import InputError, Problem
 from sweeps.tracking.model import promote as register
 from sweeps.tracking.parent_run import finish
-from sweeps.tracking.sync import Sync
+from sweeps.tracking.sync import Sync, sync_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class ModelVersion:
     uri: str
 
 
-def sync(sweep: str, *, storage: str | os.PathLike[str] = "runs", to: str | None = None) -> Synced:
+def sync(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs", to: str | None = None) -> Synced:
     """Send to MLflow what it lacks of a sweep's journals, with the tables and the report that have been made.
 
     ``to`` is a tracking URI other than the sweep's own.
@@ -54,13 +53,15 @@ def sync(sweep: str, *, storage: str | os.PathLike[str] = "runs", to: str | None
     0
     """
     folder = find_sweep(sweep, Path(storage))
-    with _syncing(sweep, folder, to) as sending:
+    with _syncing(os.fspath(sweep), folder, to) as sending:
         sent = sending.send()
         finish(sending.connect(), sending.paths)
     return Synced(folder.name, sent, without_password(sending.uri))
 
 
-def promote(trial: str, *, storage: str | os.PathLike[str] = "runs", to: str | None = None) -> ModelVersion:
+def promote(
+    trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs", to: str | None = None
+) -> ModelVersion:
     """Register the model of a finished trial, ``"SWEEP/TRIAL"``, in MLflow under the name of its sweep.
 
     Raises ``LinsweepError`` for a trial that is not there, keeps no model or has not been sent, and for a server that
@@ -73,9 +74,10 @@ def promote(trial: str, *, storage: str | os.PathLike[str] = "runs", to: str | N
     ...     print(error)
     before: give the sweep and the trial, as SWEEP/TRIAL
     """
-    name, _, label = trial.rstrip("/").rpartition("/")
+    text = os.fspath(trial)
+    name, _, label = text.rstrip("/").rpartition("/")
     if not name:
-        raise InputError(trial, [Problem("", "give the sweep and the trial, as SWEEP/TRIAL")])
+        raise InputError(text, [Problem("", "give the sweep and the trial, as SWEEP/TRIAL")])
     folder = find_sweep(name, Path(storage))
     with _syncing(name, folder, to) as sending:
         version = register(sending.connect, sending.paths, label)

@@ -177,6 +177,7 @@ def supervise(
     from sweeps.supervise import supervise
 
     sweep = sweep_of(spec, set_ or (), profile)
-    words = [*launch_words(spec, profile, set_ or (), address, cluster), *(["--fresh"] if fresh else [])]
+    # First: behind "--" it would be a second spec.
+    words = [*(["--fresh"] if fresh else []), *launch_words(spec, profile, set_ or (), address, cluster)]
     console = Console(file=cast(IO[str], GoingOn()), soft_wrap=True)
     raise typer.Exit(supervise(words, SweepPaths(sweep.folder), stall, console))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -63,7 +64,13 @@ class Ending:
 
 @contextmanager
 def handled(handler: Callable[..., None], *numbers: signal.Signals) -> Iterator[None]:
-    """Have a handler called with the number of each of these signals, and those that were there again afterwards."""
+    """Have a handler called with the number of each of these signals, and those that were there again afterwards.
+
+    Outside the main thread, where Python lets nobody handle signals, they stay as they are.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import shlex
 from pathlib import Path
 
 from sweeps.spec.validation import InputError, Problem, suggestion
 
 
-def find_sweep(name: str, storage: Path) -> Path:
+def find_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
     """The folder of a recorded sweep; raises ``InputError`` that names those there are."""
+    name = os.fspath(name)
     for folder in (storage / name, Path(name)):
         if _holds_sweep(folder):
             # A folder has a name, by which the next command can name it: "." and ".." have not.

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from linearizer_core.experiment.journal import state_of
-from sweeps.record.lock import take
+from sweeps.record.lock import take, taken
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem
 
@@ -42,6 +42,15 @@ def only_launch(source: str, paths: SweepPaths) -> Iterator[None]:
             message = f"{paths.lock} cannot be locked: {error.strerror}; its file system must have locks (flock)"
             raise InputError(source, [Problem("storage", message)]) from None
         yield
+
+
+def running(paths: SweepPaths) -> bool:
+    """Whether a launch holds the sweep's lock."""
+    try:
+        with paths.lock.open("r") as file:
+            return taken(file)
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

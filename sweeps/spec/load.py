@@ -22,7 +22,7 @@ MERGE = "tag:yaml.org,2002:merge"
 """YAML's tag of ``<<``."""
 
 Overrides = Mapping[str, Any] | Sequence[str]
-"""Dotted leaf → its value, or texts ``key=value`` with a value in YAML, as ``--set`` takes them."""
+"""Dotted leaf → its value, or texts ``key=value`` with a value in YAML, as ``--set`` takes them; one text is one."""
 
 
 def shipped() -> dict[str, Path]:
@@ -35,6 +35,7 @@ def load(spec: str, overrides: Overrides = (), profile: str | None = None) -> Sw
 
     Raises ``InputError`` with every problem that can be found at once.
     """
+    overrides = _listed(overrides)
     path = shipped().get(spec, Path(spec))
     source = str(path) if spec not in shipped() else path.name
     try:
@@ -59,6 +60,7 @@ def recorded(record: Mapping[str, Any], folder: Path, overrides: Overrides = (),
     Without ``to_run`` it is not asked whether it could be run here: it is looked at, maybe where its data are not.
     Raises ``InputError`` with every problem that can be found at once.
     """
+    overrides = _listed(overrides)
     values = {**record["spec"], "storage": str(folder.parent)}
     sweep = _sweep(values, str(folder / "sweep.json"), overrides, [], [], to_run=to_run)
     elsewhere = any(text.partition("=")[0] in ("storage", "name") for text in overrides)
@@ -152,6 +154,11 @@ def _repeated(node: yaml.Node | None, prefix: str) -> list[Problem]:
         if key.tag != MERGE:
             found += _repeated(value, f"{name}.")
     return found
+
+
+def _listed(overrides: Overrides) -> Overrides:
+    """Overrides of which a single text is one, and not as many as it has letters."""
+    return [overrides] if isinstance(overrides, str) else overrides
 
 
 def _apply(values: dict[str, Any], overrides: Overrides) -> tuple[dict[str, Any], list[Problem]]:

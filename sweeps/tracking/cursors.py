@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from linearizer_core.experiment.journal import JournalWarning
 from linearizer_core.files import write_whole
 from sweeps.record.paths import SweepPaths
+
+
+class NoteWarning(JournalWarning):
+    """What a record notes of how far its journals have been sent could not be read: they are sent again."""
 
 
 @dataclass
@@ -26,11 +32,31 @@ Cursors = dict[str, Cursor]
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
-    """The ``uri``, ``experiment`` id and ``parent`` run that cursors are of, and these as ``runs``; None without."""
+    """The ``uri``, ``experiment`` id and ``parent`` run that cursors are of, and these as ``runs``; None without.
+
+    A note that cannot be read is as good as none, with a ``NoteWarning``: what was sent is sent again with the same
+    time stamps, and MLflow keeps it once.
+    """
     if not path.exists():
         return None
-    note: dict[str, Any] = json.loads(path.read_text())
+    try:
+        note: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _check(note)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        warnings.warn(f"{path}: cannot be read ({why}); the journals are sent again", NoteWarning, stacklevel=2)
+        return None
     return note
+
+
+def _check(note: dict[str, Any]) -> None:
+    """Raise the error of whatever a note lacks."""
+    for key in ("uri", "experiment", "parent"):
+        if not isinstance(note[key], str):
+            raise TypeError(f"{key} is not a text")
+    for trial, cursor in note["runs"].items():
+        if not isinstance(Cursor(**cursor).offset, int):
+            raise TypeError(f"the offset of {trial} is not a number")
 
 
 def load_cursors(path: Path, parent: str, known: Mapping[str, str]) -> Cursors:

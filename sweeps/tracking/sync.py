@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from analysis.record.mlflow_errors import explain
 from analysis.record.mlflow_settings import WRITING, held
-from analysis.record.uri import sqlite_uri, without_password
+from analysis.record.uri import absolute, sqlite_uri, without_password
 from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.journal import TrialState, committed, fold, warn
 from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import read_record
 from sweeps.tracking.connection import Connection, connect, identity_tags
 from sweeps.tracking.cursors import Cursor, offsets, save_cursors
 
@@ -280,3 +281,13 @@ class Sync:
             update.tags["sweep.warnings"] = warnings_tag([*before, *update.warnings])
         if update.again and "stop_reason" in known and "stop_reason" not in update.tags:
             client.delete_tag(run, "stop_reason")
+
+
+def sync_of(folder: Path, uri: str | None) -> Sync:
+    """The sync of a recorded sweep, to its own tracking server or to another one."""
+    paths = SweepPaths(folder)
+    record = read_record(paths)
+    assert record is not None, f"{folder} holds no sweep"
+    tracking = record["spec"]["tracking"]
+    experiment = tracking["experiment"] or record["name"]
+    return Sync(paths, tracking_uri(absolute(uri) if uri else tracking["uri"], paths), experiment, record)

@@ -50,4 +50,4 @@ def test_the_page_says_what_the_record_is() -> None:
 def test_a_wheel_has_the_record_and_what_the_report_needs() -> None:
     packed = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
     wanted = {"examples/digits.parquet", "report/assets/report.css", "report/assets/report.js", "py.typed"}
-    assert {f"analysis/{name}" for name in wanted} <= packed
+    assert {f"analysis/{name}" for name in wanted} | {"linsweep/py.typed"} <= packed

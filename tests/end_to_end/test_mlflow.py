@@ -23,12 +23,12 @@ from analysis import load
 from analysis.report.list_of_tables import ablation_tables
 from linearizer_core.experiment.evaluation import Curve
 from linearizer_core.experiment.journal import Journal, TrialIdentity
-from sweeps.launch import sync_of
 from sweeps.record.paths import SweepPaths
 from sweeps.search.study_copy import StudyCopy
 from sweeps.tracking.cursors import offsets
 from sweeps.tracking.parent_run import finish
 from sweeps.tracking.process import BackgroundSync
+from sweeps.tracking.sync import sync_of
 from tests.end_to_end import lab
 from tests.end_to_end.lab import Linsweep, MlflowServer, PostgresServer, free_port, wait_until
 

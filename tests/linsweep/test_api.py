@@ -15,6 +15,7 @@ import pytest
 
 import linsweep as ls
 from linsweep.siblings import ROOT
+from sweeps.api.running import recorded_sweep
 
 NAMES = [
     "Comparison", "LaunchResult", "LinsweepError", "Plan", "Record", "Status", "Sweep",
@@ -64,6 +65,20 @@ def test_every_command_has_its_function() -> None:
 
 def test_importing_loads_nothing_large() -> None:
     code = "import sys, linsweep; print([name for name in ('torch', 'ray', 'pandas', 'mlflow') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_reading_records_loads_nothing_large(folder: Path) -> None:
+    runs = folder / "runs"
+    code = f"""
+import sys
+import linsweep as ls
+assert ls.load({str(runs)!r}).names == "before, cut"
+assert len(ls.compare("before", "cut", storage={str(runs)!r}).sides) == 2
+assert ls.compare("before/t000-s0", "cut/t000-s0", storage={str(runs)!r})
+print([name for name in ("torch", "optuna", "ray", "mlflow", "matplotlib") if name in sys.modules])
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -118,6 +133,38 @@ def test_leaves_are_set_by_their_values(folder: Path) -> None:
     by_text = ls.plan("tiny.yaml", set=["train.lr=1e-3", "search.space.model.flow.depth={grid: [1, 2]}"]).sweep
     assert by_value.resolved == by_text.resolved
     assert by_value.base_leaves["train.lr"] == 1e-3
+
+
+def test_one_text_is_one_override(folder: Path) -> None:
+    assert ls.plan("tiny.yaml", set="train.lr=1e-3").sweep.base_leaves["train.lr"] == 1e-3
+    assert recorded_sweep("cut", "runs", "budget.hours=3").model.budget.hours == 3
+
+
+def test_sweeps_are_named_by_paths_as_well(folder: Path) -> None:
+    before, cut = Path("runs/before"), Path("runs/cut")
+    assert ls.table(before).files[0].parent == before / "tables"
+    assert ls.table([before, "cut"]).files
+    assert ls.report(before).files[0].name == "report.html"
+    assert ls.load(ls.export(before, to="before.parquet")).names == "before"
+    assert [side.name for side in ls.compare(before, cut / "t000-s0").sides] == ["before", "runs/cut/t000-s0"]
+    assert ls.status(cut).state == "interrupted"
+    with pytest.raises(ls.LinsweepError, match="runs/before: is not running"):
+        ls.stop(before)
+    with pytest.raises(ls.LinsweepError, match="absent: no sweep of this name"):
+        ls.resume(Path("absent"))
+    with pytest.raises(ls.LinsweepError, match="absent: no sweep of this name"):
+        ls.sync(Path("absent"))
+    with pytest.raises(ls.LinsweepError, match="as SWEEP/TRIAL"):
+        ls.promote(Path("before"))
+
+
+def test_a_note_of_what_was_sent_that_is_damaged_is_as_good_as_none(folder: Path) -> None:
+    note = folder / "runs" / "cut" / "shipped.json"
+    note.unlink()
+    all_of_it = ls.status("cut").unsent
+    note.write_bytes(b"\0" * 64)
+    with pytest.warns(UserWarning, match=r"runs/cut/shipped\.json: cannot be read \(JSONDecodeError: .*are sent again"):
+        assert ls.status("cut").unsent == all_of_it > 0
 
 
 def test_wrong_input_is_one_class_of_error(folder: Path) -> None:

@@ -245,3 +245,20 @@ def test_a_taken_port_is_told_before_anything_starts(
         port = taken.getsockname()[1]
         assert run_cli("ui", "--port", str(port)) == 2
     assert f"--port: {port} cannot be used: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["spec.yaml", "-spec.yaml"])
+def test_a_supervised_launch_is_given_what_the_command_was(
+    run_cli: Cli, spec_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    spec_file().rename(name)
+    given: list[list[str]] = []
+    monkeypatch.setattr("sweeps.supervise.supervise", lambda words, *_: given.append(words) or 0)
+    assert run_cli("supervise", "--fresh", "--set", "search.trials=4", "--", name) == 0
+    taken: list[tuple[str, bool, list[str] | None]] = []
+    monkeypatch.setattr(
+        "sweeps.cli.running._carry_out",
+        lambda sweep, address, cluster, fresh, debug: taken.append((sweep.source, fresh, sweep.search.trials)),
+    )
+    assert run_cli("launch", *given[0]) == 0
+    assert taken == [(name, True, 4)]

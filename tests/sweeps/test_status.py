@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,13 @@ from sweeps.record.ledger import Ledger, Meter, Spent
 from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record, write_record
+from sweeps.record.writers import running
 from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
 from sweeps.spec.load import recorded
 from sweeps.spec.model import Budget, Resources, Sweep
 from sweeps.spec.validation import InputError
-from sweeps.status import render, running, status_of
+from sweeps.status import render, status_of
 
 FD = "quality/classifier_fd_collapsed"
 ToSweep = Callable[..., Sweep]
@@ -221,3 +223,14 @@ def test_the_first_signal_asks_and_the_second_ends(paths: SweepPaths, number: si
 def test_before_any_trial_runs_one_signal_is_enough() -> None:
     with interrupted_by_sigterm(), pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_outside_the_main_thread_signals_stay_as_they_are(paths: SweepPaths) -> None:
+    def launched() -> dict[int, Any]:
+        with interrupted_by_sigterm(), stopping_on_signals(paths, lambda: None):
+            return {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(launched).result() == before

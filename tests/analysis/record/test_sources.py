@@ -97,12 +97,12 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shipped(empty_store: Path, tmp_path: Path) -> Callable[..., str]:
-    """``shipped(files, …)`` sends sweeps to MLflow as a launch does; gives the tracking URI."""
+def sent(empty_store: Path, tmp_path: Path) -> Callable[..., str]:
+    """``sent(files, …)`` sends sweeps to MLflow as a launch does; gives the tracking URI."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
 
-    def ship(*sweeps: SweepFiles, ended: bool = True) -> str:
+    def send(*sweeps: SweepFiles, ended: bool = True) -> str:
         for files in sweeps:
             tracking = {"tracking": {"uri": uri, "experiment": None}}
             sweep: dict[str, Any] = files.sweep | {"spec": files.sweep["spec"] | tracking}
@@ -112,7 +112,7 @@ def shipped(empty_store: Path, tmp_path: Path) -> Callable[..., str]:
                 finish(sync.connect(), sync.paths)
         return uri
 
-    return ship
+    return send
 
 
 def as_mlflow_has_it(record: Record) -> Record:
@@ -122,12 +122,12 @@ def as_mlflow_has_it(record: Record) -> Record:
     return replace(record, runs=record.runs.assign(seconds=record.runs["seconds"].mask(endless)))
 
 
-def test_a_sweep_reads_the_same_from_all_three(tmp_path: Path, shipped: Callable[..., str]) -> None:
+def test_a_sweep_reads_the_same_from_all_three(tmp_path: Path, sent: Callable[..., str]) -> None:
     files = everything(tmp_path)
     record = load(files.path)
     assert_same(load(tmp_path), record)
     assert_same(load(record.export(tmp_path / "demo.parquet")), record)
-    assert_same(load(shipped(files)), as_mlflow_has_it(record))
+    assert_same(load(sent(files)), as_mlflow_has_it(record))
     # What the comparison would not notice if all three lost it.
     counts = record.counts
     assert (counts.trials, counts.resumed, counts.reused, counts.duplicated, counts.warned) == (12, 2, 1, 1, 2)
@@ -144,7 +144,7 @@ def test_a_sweep_reads_the_same_from_all_three(tmp_path: Path, shipped: Callable
     assert record.curves.query("trial == 't002-s1' and metric == 'nfe/classifier_fd'")["value"].tolist() == [4.0, 3.0]
 
 
-def test_a_journal_sent_line_by_line_reads_the_same(tmp_path: Path, shipped: Callable[..., str]) -> None:
+def test_a_journal_sent_line_by_line_reads_the_same(tmp_path: Path, sent: Callable[..., str]) -> None:
     files = everything(tmp_path, state="running")
     whole = {path: path.read_bytes().splitlines(keepends=True) for path in files.path.glob("journal/t00[02]*")}
     for path in whole:
@@ -154,11 +154,11 @@ def test_a_journal_sent_line_by_line_reads_the_same(tmp_path: Path, shipped: Cal
         for line in lines:
             with path.open("ab") as file:
                 file.write(line)
-            uri = shipped(files, ended=False)
+            uri = sent(files, ended=False)
     assert_same(load(uri), as_mlflow_has_it(load(files.path)))
 
 
-def test_several_sweeps_read_the_same_together_and_by_name(tmp_path: Path, shipped: Callable[..., str]) -> None:
+def test_several_sweeps_read_the_same_together_and_by_name(tmp_path: Path, sent: Callable[..., str]) -> None:
     first, second = everything(tmp_path / "runs", "first"), SweepFiles(tmp_path / "runs", "second", tick=0.1)
     second.sweep["started"] = START + 5000
     second.write_sweep()
@@ -167,7 +167,7 @@ def test_several_sweeps_read_the_same_together_and_by_name(tmp_path: Path, shipp
     record = load(tmp_path / "runs")
     assert record.runs["sweep"].unique().tolist() == ["first", "second"]
     assert record.runs.loc[record.runs["sweep"] == "second", [LR, "test/b"]].to_numpy().tolist() == [["high", 3.0]]
-    exported, uri = record.export(tmp_path / "both.parquet"), shipped(first, second)
+    exported, uri = record.export(tmp_path / "both.parquet"), sent(first, second)
     assert_same(load([first.path, second.path]), record)
     assert_same(load(exported), record)
     assert_same(load(uri), as_mlflow_has_it(record))
@@ -181,31 +181,31 @@ def test_several_sweeps_read_the_same_together_and_by_name(tmp_path: Path, shipp
     assert_same(load(folder), record)
 
 
-def test_a_sweep_without_trials_reads_the_same(tmp_path: Path, shipped: Callable[..., str]) -> None:
+def test_a_sweep_without_trials_reads_the_same(tmp_path: Path, sent: Callable[..., str]) -> None:
     files = SweepFiles(tmp_path)
     record = load(files.path)
     assert record.runs.empty
     assert str(record.counts) == "0 trials"
     assert_same(load(record.export(tmp_path / "none.parquet")), record)
-    assert_same(load(shipped(files)), record)
+    assert_same(load(sent(files)), record)
 
 
-def test_what_is_not_in_the_journals_is_not_taken_for_a_sweep(tmp_path: Path, shipped: Callable[..., str]) -> None:
+def test_what_is_not_in_the_journals_is_not_taken_for_a_sweep(tmp_path: Path, sent: Callable[..., str]) -> None:
     files = SweepFiles(tmp_path, tick=0.1)
     files.finished(0, POINT, 1.0)
-    uri = shipped(files)
+    uri = sent(files)
     client = MlflowClient(uri)
     stranger = client.create_run("0", tags={"mlflow.runName": "somebody else's"})
     client.log_metric(stranger.info.run_id, "loss", 1.0)
     assert_same(load(uri), load(files.path))
 
 
-def test_leaves_come_back_from_mlflow_as_they_were(tmp_path: Path, shipped: Callable[..., str]) -> None:
+def test_leaves_come_back_from_mlflow_as_they_were(tmp_path: Path, sent: Callable[..., str]) -> None:
     values = [3, -1.5e-7, 1e22, True, None, "", "mlp", "1e3", "None", "[1]", "'quoted'", "it's", [1, 2.5, None], []]
     leaves = {f"train.x{number}": value for number, value in enumerate(values)}
     files = SweepFiles(tmp_path)
     files.begin("t000-s0", 0, POINT, config=leaves)
-    client = MlflowClient(shipped(files))
+    client = MlflowClient(sent(files))
     run = client.search_runs([e.experiment_id for e in client.search_experiments()], "tags.`sweep.number` = '0'")[0]
     found = [literal(run.data.params[name]) for name in leaves]
     assert found == values
@@ -257,9 +257,9 @@ def test_a_crash_leaves_the_exported_file_as_it_was(tmp_path: Path, monkeypatch:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_what_cannot_be_read_is_named(tmp_path: Path, shipped: Callable[..., str]) -> None:
+def test_what_cannot_be_read_is_named(tmp_path: Path, sent: Callable[..., str]) -> None:
     files = SweepFiles(tmp_path)
-    uri = shipped(files)
+    uri = sent(files)
     with pytest.raises(RecordError, match=r"mlflow\.db: is not a file that Record\.export wrote"):
         load(tmp_path / "mlflow.db")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
@@ -302,7 +302,7 @@ def test_an_export_of_another_version_is_refused(tmp_path: Path) -> None:
         load(path)
 
 
-def test_hours_are_those_that_were_worked_whatever_the_clock_does(tmp_path: Path, shipped: Callable[..., str]) -> None:
+def test_hours_are_those_that_were_worked_whatever_the_clock_does(tmp_path: Path, sent: Callable[..., str]) -> None:
     files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}})
 
     def trial(name: str, number: int, *events: tuple[float, str]) -> None:
@@ -332,6 +332,6 @@ def test_hours_are_those_that_were_worked_whatever_the_clock_does(tmp_path: Path
     record = load(files.path)
     assert record.runs["seconds"].tolist() == [50.0, 120.0, 100.0]
     assert record.runs["cost/params"].tolist() == [10.0] * 3
-    assert_same(load(shipped(files)), record)
+    assert_same(load(sent(files)), record)
     table = cost(record)
     assert table.rows[-1].cells[3].value == pytest.approx(270 / 3600)

@@ -27,6 +27,7 @@ from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
 from sweeps.spec.model import Sweep
+from sweeps.tracking.cursors import NoteWarning
 from sweeps.tracking.parent_run import finish
 from sweeps.tracking.process import BackgroundSync
 from sweeps.tracking.run import run_name
@@ -230,6 +231,21 @@ def test_journals_that_grow_between_shipments(record: Record, store: Store, rest
     record.sync(store.uri).send()
     assert path.read_bytes() == b"".join(lines)
     check_all(store)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [b"", b"\0" * 200, b'{"uri": "sqlite', b"\xff\xfe", b"[]", b'{"runs": {}}']
+    + [b'{"uri": "u", "experiment": "1", "parent": "p", "runs": %s}' % runs for runs in (b"[]", b'{"t000-s0": {}}')],
+)
+def test_a_damaged_note_is_as_good_as_none(record: Record, store: Store, note: bytes) -> None:
+    write_all(record)
+    record.sync(store.uri).send()
+    record.paths.cursors.write_bytes(note)
+    with pytest.warns(NoteWarning, match=r"shipped\.json: cannot be read \(\w+: .*\); the journals are sent again"):
+        assert record.sync(store.uri).send() > 0
+    check_all(store)
+    assert record.sync(store.uri).send() == 0
 
 
 @pytest.mark.parametrize("table", ["metrics", "latest_metrics", "tags", "params"])
