@@ -293,7 +293,9 @@ def test_a_diverging_trial_fails_with_its_reason_and_the_sweep_goes_on(linsweep:
     assert all(end["reason"].startswith("diverged: not finite in epoch 1") for end in failed.values())
     assert all(linsweep.events("diverging", trial)[0]["overrides"]["train.sigma"] == 1e30 for trial in failed)
     study = study_of(linsweep.folder / "runs/diverging")
-    assert sum(told.state == TrialState.FAIL for told in study.trials) == len(failed)
+    # It is an outcome, and worse than all: FAIL is left to processes that died.
+    assert {told.state for told in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    assert sum("diverged" in told.user_attrs for told in study.trials) == len(failed)
     assert "diverging finished" in output
 
 
