@@ -334,7 +334,7 @@ def test_a_trial_that_raises_says_why_and_the_sweep_goes_on(linsweep: Any, swept
 
 def test_what_the_readme_says_of_the_library_runs(linsweep: Any, swept: str) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    code = readme.partition("```python\n")[2].partition("```")[0]
+    (code,) = (code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "checkpoint.load" in code)
     trial = next(trial for trial in SEARCH if has_summary(linsweep.events("tiny", trial)))
     here = str(linsweep.folder / "runs/tiny/artifacts" / trial / "checkpoint")
     code, shown = re.subn(r"runs/quickstart/artifacts/[^/]+/checkpoint", here, code)
