@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from linearizer_core.flows.injective import Injective
-from linearizer_core.operators.base import LinearOperator
+from linearizer_core.operators.affine import Operator
 from linearizer_core.operators.module import OperatorModule, as_module
 from linearizer_core.short import Short
 
@@ -18,7 +18,7 @@ class InjectiveLinearizer(Short):
     space; where it does, g_y(f(x)) = A g_x(x), and elsewhere ``residual`` says how far this fails. The core of two of
     them in succession is therefore not the product of their operators.
 
-    With ``g_x`` alone g_y = g_x; the ``operator`` is learned or fixed, as that of a ``Linearizer``.
+    With ``g_x`` alone g_y = g_x; the ``operator`` is learned or fixed, linear or affine, as that of a ``Linearizer``.
 
     Raises ``TypeError`` for an operator that is neither.
 
@@ -32,14 +32,14 @@ class InjectiveLinearizer(Short):
     (True, True)
     """
 
-    def __init__(self, g_x: Injective, operator: LinearOperator | OperatorModule, g_y: Injective | None = None) -> None:
+    def __init__(self, g_x: Injective, operator: Operator | OperatorModule, g_y: Injective | None = None) -> None:
         super().__init__()
         self.g_x = g_x
         self.g_y = g_x if g_y is None else g_y
         self.core = as_module(operator)
 
     @property
-    def operator(self) -> LinearOperator:
+    def operator(self) -> Operator:
         """A as it is now, with its gradients."""
         return self.core.operator()
 

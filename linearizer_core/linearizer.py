@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from linearizer_core.flows.base import Invertible
-from linearizer_core.operators.base import LinearOperator
+from linearizer_core.operators.affine import Operator, linear_part
 from linearizer_core.operators.module import OperatorModule, as_module
 from linearizer_core.short import Short
 from linearizer_core.space import InducedSpace
@@ -42,10 +42,13 @@ class EigenElements:
 class Linearizer(Short):
     """f(x) = g_y⁻¹(A g_x(x)), exactly linear from the induced space of ``g_x`` to that of ``g_y``.
 
+    With an ``AffineOperator`` z ↦ A z + b it is exactly affine: f(x) ⊖ f(0) is linear, and f keeps combinations whose
+    weights sum to 1. The methods below say what each is then; ``adjoint`` alone there is none.
+
     ``g_x`` takes ``(batch, *event)`` to ``(batch, in_dim)``. With it alone g_y = g_x: f maps a space to itself. The
     ``operator`` A is a learned one, an ``OperatorModule`` such as ``operators.low_rank`` makes, or a fixed one, any
-    ``LinearOperator``. Networks and a learned operator are parameters of this module, the tensors of a fixed operator
-    buffers. ``adjoint``, ``pinv`` and the others give a Linearizer of the operator as it is now.
+    ``LinearOperator`` or ``AffineOperator``. Networks and a learned operator are parameters of this module, the tensors
+    of a fixed operator buffers. ``pinv`` and the other methods give a Linearizer of the operator as it is now.
 
     Raises ``TypeError`` for an operator that is neither, and ``ValueError`` where its dimensions are not those of the
     networks' latents.
@@ -61,9 +64,7 @@ class Linearizer(Short):
     True
     """
 
-    def __init__(
-        self, g_x: Invertible, operator: LinearOperator | OperatorModule, g_y: Invertible | None = None
-    ) -> None:
+    def __init__(self, g_x: Invertible, operator: Operator | OperatorModule, g_y: Invertible | None = None) -> None:
         super().__init__()
         self.g_x = g_x
         self.g_y = g_x if g_y is None else g_y
@@ -75,7 +76,7 @@ class Linearizer(Short):
                 raise ValueError(f"{self.core!r} has {dim} dimensions where {name} has {math.prod(latent)}")
 
     @property
-    def operator(self) -> LinearOperator:
+    def operator(self) -> Operator:
         """A as it is now, with its gradients."""
         return self.core.operator()
 
@@ -109,12 +110,23 @@ class Linearizer(Short):
         if y is not None:
             self.g_y.initialise(y)
 
+    def linear(self) -> Linearizer:
+        """x ↦ f(x) ⊖ f(0), f itself where its core is linear."""
+        return Linearizer(self.g_x, linear_part(self.operator), self.g_y)
+
     def adjoint(self) -> Linearizer:
-        """f*(y) = g_x⁻¹(Aᵀ g_y(y)): ⟨f(x), y⟩ in the codomain equals ⟨x, f*(y)⟩ in the domain."""
+        """f*(y) = g_x⁻¹(Aᵀ g_y(y)): ⟨f(x), y⟩ in the codomain equals ⟨x, f*(y)⟩ in the domain.
+
+        Raises ``InputValueError`` for an affine core with an offset, which has none: ``linear().adjoint()`` is that of
+        its linear part.
+        """
         return Linearizer(self.g_y, self.operator.adjoint(), self.g_x)
 
     def pinv(self, rcond: float | None = None) -> Linearizer:
-        """f⁺(y) = g_x⁻¹(A⁺ g_y(y)), the Moore-Penrose inverse in the induced inner products."""
+        """f⁺(y) = g_x⁻¹(A⁺ g_y(y)), the Moore-Penrose inverse in the induced inner products.
+
+        Of an affine core f⁺(y) = g_x⁻¹(A⁺ (g_y(y) - b)), the input of least induced norm that f brings closest to y.
+        """
         return Linearizer(self.g_y, self.operator.pinv(rcond), self.g_x)
 
     def compose(self, other: Linearizer) -> Linearizer:
@@ -153,12 +165,15 @@ class Linearizer(Short):
         return Linearizer(self.g_x, self.operator.exp(t), self.g_y)
 
     def svd(self, k: int | None = None) -> SingularElements:
-        """The k leading singular triples, with the singular vectors g_x⁻¹(v_i) and g_y⁻¹(u_i) as images."""
+        """The k leading singular triples, with the singular vectors g_x⁻¹(v_i) and g_y⁻¹(u_i) as images.
+
+        Of an affine core they are those of ``linear()``: f(right_i) ⊖ f(0) = values_i ⊙ left_i.
+        """
         found = self.operator.svd(k)
         return SingularElements(self.codomain.decode(found.u.T), found.s, self.domain.decode(found.v.T))
 
     def eig(self, k: int | None = None) -> EigenElements:
-        """The k leading eigenpairs, with the eigenvectors g⁻¹(x_i) as images.
+        """The k leading eigenpairs, with the eigenvectors g⁻¹(x_i) as images; of an affine core, of ``linear()``.
 
         Raises ``ValueError`` unless g_x and g_y are one, where A has not k independent eigenvectors, and where one of
         its k leading eigenvalues is complex: no image belongs to those.
@@ -174,11 +189,11 @@ class Linearizer(Short):
         return Linearizer(self.g_x, self.operator.row_projection(rcond))
 
     def range_projection(self, rcond: float | None = None) -> Linearizer:
-        """f f⁺, the orthogonal projection of the codomain onto the range of f."""
+        """f f⁺, the orthogonal projection of the codomain onto the range of f, affine where f is."""
         return Linearizer(self.g_y, self.operator.range_projection(rcond))
 
     def null_projection(self, rcond: float | None = None) -> Linearizer:
-        """The orthogonal projection of the domain onto the null space, what f takes to the codomain's zero."""
+        """The orthogonal projection of the domain onto the null space, what f takes to f(0), zero if linear."""
         return Linearizer(self.g_x, self.operator.null_projection(rcond))
 
     def _check_endomorphism(self, use: str) -> None:

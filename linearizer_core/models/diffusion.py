@@ -17,6 +17,7 @@ from linearizer_core.flows.base import Invertible
 from linearizer_core.grids import Grid, uniform
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.models.base import Event, Model
+from linearizer_core.operators.affine import Operator
 from linearizer_core.operators.base import LinearOperator
 from linearizer_core.operators.time_dependent import TimeOperator
 from linearizer_core.solvers import Solver
@@ -121,25 +122,25 @@ class LinearDiffusion(Model):
             raise ValueError(f"sampling takes at least one step, got {steps}")
         return list(pairwise(grid(steps, self.end)))
 
-    def generator(self, operator: LinearOperator) -> Linearizer:
+    def generator(self, operator: Operator) -> Linearizer:
         """x0 ↦ g_x⁻¹(B g_y(x0)) for a collapsed B: a Linearizer from noise to images."""
         return Linearizer(self.g_y, operator, self.g_x)
 
     @torch.no_grad()
-    def invert(self, images: Tensor, operator: LinearOperator, rcond: float | None = None) -> Inversion:
+    def invert(self, images: Tensor, operator: Operator, rcond: float | None = None) -> Inversion:
         """The noise g_y⁻¹(B⁺ g_x(x)) of ``images`` ``(batch, *event)`` (section 4.1, "inversion")."""
         return Inversion(
             self.generator(operator).pinv(rcond)(images), operator.condition(), operator.rank(rcond), operator.shape[1]
         )
 
     @torch.no_grad()
-    def reconstruct(self, images: Tensor, operator: LinearOperator, rcond: float | None = None) -> Tensor:
+    def reconstruct(self, images: Tensor, operator: Operator, rcond: float | None = None) -> Tensor:
         """g_x⁻¹(B B⁺ g_x(x)): images inverted to noise and generated again; exact where B has full rank."""
         generate = self.generator(operator)
         return generate(generate.pinv(rcond)(images))
 
     @torch.no_grad()
-    def interpolate(self, first: Tensor, second: Tensor, weight: float, operator: LinearOperator) -> Tensor:
+    def interpolate(self, first: Tensor, second: Tensor, weight: float, operator: Operator) -> Tensor:
         """From one image to another by way of their noise: spherically in g_y's space, where noise is a shell.
 
         The straight way in the images' own induced space is ``InducedSpace(g_x).lerp``.
@@ -148,7 +149,7 @@ class LinearDiffusion(Model):
         back = generate.pinv()
         return generate(InducedSpace(self.g_y).slerp(back(first), back(second), weight))
 
-    def log_likelihood(self, images: Tensor, operator: LinearOperator) -> Tensor:
+    def log_likelihood(self, images: Tensor, operator: Operator) -> Tensor:
         """log p(x) in nats, ``(batch,)``, of the normalizing flow x = g_x⁻¹(B g_y(x0)) with x0 ~ N(0, I).
 
         log p(x) = log N(x0; 0, I) + log|det g_x'(x)| - log|det B| + log|det (g_y⁻¹)'(z0)|, with z0 = B⁻¹ g_x(x) and

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from linearizer_core.flows.base import Invertible
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.models.base import Event, Model
-from linearizer_core.operators.base import LinearOperator
+from linearizer_core.operators.affine import Operator
 from linearizer_core.operators.module import OperatorModule
 
 
@@ -46,7 +46,7 @@ class StyleTransfer(Model):
             assert isinstance(learned, OperatorModule)
             learned.initialise(latents)
 
-    def operator(self, style: str) -> LinearOperator:
+    def operator(self, style: str) -> Operator:
         """A_s with its gradients; raises ``ValueError`` for a style that the model has not."""
         if style not in self.operators:
             raise ValueError(f"there is no style {style!r}, there are {', '.join(self.styles)}")

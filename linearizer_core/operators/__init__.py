@@ -1,7 +1,9 @@
-"""Linear maps A, the cores of Linearizers."""
+"""Linear and affine maps, the cores of Linearizers."""
 
+from linearizer_core.operators.affine import AffineOperator
 from linearizer_core.operators.base import SVD, DenseOperator, Eigen, LinearOperator
 from linearizer_core.operators.build import (
+    affine,
     convolution,
     dense,
     diagonal,
@@ -19,6 +21,7 @@ from linearizer_core.operators.factored import (
     ScaledIdentityPlusLowRank,
 )
 from linearizer_core.operators.learned import (
+    LearnedAffine,
     LearnedDense,
     LearnedDiagonal,
     LearnedIdentityPlusLowRank,
@@ -34,6 +37,7 @@ from linearizer_core.operators.time_dependent import TimeDense, TimeDiagonal, Ti
 __all__ = [
     "P4",
     "SVD",
+    "AffineOperator",
     "ConvolutionalOperator",
     "DenseOperator",
     "DiagonalOperator",
@@ -41,6 +45,7 @@ __all__ = [
     "Factors",
     "FixedOperator",
     "FrameProjection",
+    "LearnedAffine",
     "LearnedDense",
     "LearnedDiagonal",
     "LearnedIdentityPlusLowRank",
@@ -60,6 +65,7 @@ __all__ = [
     "TimeFactors",
     "TimeLowRank",
     "TimeOperator",
+    "affine",
     "convolution",
     "dense",
     "diagonal",

@@ -6,14 +6,18 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import torch
 from torch import Tensor
 
 from linearizer_core.errors import InputValueError, NotFiniteError
 
+if TYPE_CHECKING:
+    from linearizer_core.operators.affine import AffineOperator
+
 Result = TypeVar("Result")
+Repeated = TypeVar("Repeated", "LinearOperator", "AffineOperator")
 
 
 @dataclass(frozen=True)
@@ -107,11 +111,22 @@ class LinearOperator(ABC):
         """The ``(out_dim, in_dim)`` matrix, for tests and small problems."""
         return self.apply(self._eye(self.shape[1])).T
 
-    def compose(self, other: LinearOperator) -> LinearOperator:
-        """A ∘ other, in the narrowest structure that holds it; raises ``ValueError`` where dimensions differ."""
+    @overload
+    def compose(self, other: LinearOperator) -> LinearOperator: ...
+
+    @overload
+    def compose(self, other: AffineOperator) -> AffineOperator: ...
+
+    def compose(self, other: LinearOperator | AffineOperator) -> LinearOperator | AffineOperator:
+        """A ∘ other, in the narrowest structure that holds it, affine where other is.
+
+        Raises ``ValueError`` where dimensions differ.
+        """
         if self.shape[1] != other.shape[0]:
             shapes = f"{self.shape} and {other.shape}"
             raise ValueError(f"cannot compose operators of shapes {shapes}: inner dimensions differ")
+        if not isinstance(other, LinearOperator):
+            return other._before(self)
         product = self._after(other)
         if product is None:
             product = other._before(self)
@@ -125,10 +140,21 @@ class LinearOperator(ABC):
         """then ∘ A where A knows a structure for it."""
         return None
 
-    def add(self, other: LinearOperator) -> LinearOperator:
-        """A + other, in the narrowest structure that holds it; raises ``ValueError`` where shapes differ."""
+    @overload
+    def add(self, other: LinearOperator) -> LinearOperator: ...
+
+    @overload
+    def add(self, other: AffineOperator) -> AffineOperator: ...
+
+    def add(self, other: LinearOperator | AffineOperator) -> LinearOperator | AffineOperator:
+        """A + other, in the narrowest structure that holds it, affine where other is.
+
+        Raises ``ValueError`` where shapes differ.
+        """
         if self.shape != other.shape:
             raise ValueError(f"cannot add operators of shapes {self.shape} and {other.shape}")
+        if not isinstance(other, LinearOperator):
+            return other.add(self)
         total = self._plus(other)
         if total is None:
             total = other._plus(self)
@@ -146,7 +172,13 @@ class LinearOperator(ABC):
         """What ``repr`` says besides the dimensions."""
         return ""
 
-    def __matmul__(self, other: LinearOperator) -> LinearOperator:
+    @overload
+    def __matmul__(self, other: LinearOperator) -> LinearOperator: ...
+
+    @overload
+    def __matmul__(self, other: AffineOperator) -> AffineOperator: ...
+
+    def __matmul__(self, other: LinearOperator | AffineOperator) -> LinearOperator | AffineOperator:
         return self.compose(other)
 
     def shift(self, alpha: float) -> LinearOperator:
@@ -166,20 +198,16 @@ class LinearOperator(ABC):
                     f"a singular operator has no negative power, got n = {n} at rank {self.rank()} of {dim}"
                 )
             return self.pinv().power(-n)
-        result: LinearOperator | None = None
-        square: LinearOperator = self
-        while n:
-            if n & 1:
-                result = square if result is None else square.compose(result)
-            n >>= 1
-            if n:
-                square = square.compose(square)
-        return self.scale(0.0).shift(1.0) if result is None else result
+        return repeated(self, n) if n else self.scale(0.0).shift(1.0)
 
     def exp(self, t: float = 1.0) -> LinearOperator:
         """exp(tA) = Σ (tA)ⁿ / n!, for a square A."""
         self._square("exponentiated")
         return DenseOperator(torch.linalg.matrix_exp(t * self.to_dense()))
+
+    def _phi(self, t: float, b: Tensor) -> Tensor:
+        """φ₁(tA) b of b ``(dim,)``: where the flow of ż = Az + b from 0 is at time t, over t."""
+        return phi(t * self.to_dense(), b)
 
     def svd(self, k: int | None = None) -> SVD:
         """The k leading singular triples; all ``min(out_dim, in_dim)`` when k is None."""
@@ -300,6 +328,36 @@ class LinearOperator(ABC):
 
     def _eye(self, dim: int) -> Tensor:
         return torch.eye(dim, dtype=self.like.dtype, device=self.like.device)
+
+
+def repeated(operator: Repeated, n: int) -> Repeated:
+    """The n-th power, n ≥ 1, by repeated squaring."""
+    result: Repeated | None = None
+    square = operator
+    while n:
+        if n & 1:
+            result = square if result is None else square.compose(result)
+        n >>= 1
+        if n:
+            square = square.compose(square)
+    assert result is not None
+    return result
+
+
+def phi(matrix: Tensor, b: Tensor) -> Tensor:
+    """φ₁(X) b, φ₁(X) = Σ Xⁿ/(n+1)!, of matrices X ``(…, n, n)`` and b ``(…, n)``, also where X is singular.
+
+    It is the last column of the exponential of [[X, b], [0, 0]] (Al-Mohy & Higham, 2011, theorem 2.1).
+    """
+    n = b.shape[-1]
+    if not n:
+        return b
+    # The exponential halves by the norm of the whole: a large b would cost X its digits.
+    scale = b.detach().abs().amax(-1, keepdim=True)
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
+    augmented = torch.cat([matrix, (b / scale)[..., None]], -1)
+    grown = torch.linalg.matrix_exp(torch.cat([augmented, augmented.new_zeros(*b.shape[:-1], 1, n + 1)], -2))
+    return scale * grown[..., :n, n]
 
 
 def cutoff(values: Tensor, dim: int, rcond: float | None = None, terms: Tensor | None = None) -> Tensor:

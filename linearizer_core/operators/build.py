@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from linearizer_core.operators.base import LinearOperator
 from linearizer_core.operators.learned import (
+    LearnedAffine,
     LearnedDense,
     LearnedDiagonal,
     LearnedIdentityPlusLowRank,
     LearnedKernels,
     LearnedLowRank,
 )
+from linearizer_core.operators.module import OperatorModule
 from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
 
 
@@ -55,6 +60,19 @@ def dense(dim: int, out_dim: int | None = None) -> LearnedDense:
     (LearnedDense(16 → 16), LearnedDense(16 → 10))
     """
     return LearnedDense(dim, out_dim)
+
+
+def affine(linear: LinearOperator | OperatorModule, offset: Tensor | None = None) -> LearnedAffine:
+    """A learned z ↦ A z + b over any linear operator, learned or fixed, with b ``(out_dim,)`` from 0 or ``offset``.
+
+    ``initialise`` makes a square one keep the latents' mean. Raises ``TypeError`` for what is no linear operator, and
+    ``InputValueError`` for an offset of another shape.
+
+    >>> import linearizer_core as lc
+    >>> lc.operators.affine(lc.operators.low_rank(64, 16))
+    LearnedAffine(64 → 64, rank 16)
+    """
+    return LearnedAffine(linear, offset)
 
 
 def convolution(shape: tuple[int, int, int]) -> LearnedKernels:

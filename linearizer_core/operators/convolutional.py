@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from linearizer_core.operators.base import SVD, Eigen, LinearOperator, finite, leading, pseudo_inverse, size
+from linearizer_core.operators.base import SVD, Eigen, LinearOperator, finite, leading, phi, pseudo_inverse, size
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,9 @@ class ConvolutionalOperator(LinearOperator):
     def exp(self, t: float = 1.0) -> ConvolutionalOperator:
         self._square("exponentiated")
         return self._each(lambda matrices: torch.linalg.matrix_exp(t * matrices))
+
+    def _phi(self, t: float, b: Tensor) -> Tensor:
+        return self._filter(b[None], lambda spectra: phi(t * self.spectrum, spectra[..., 0])[..., None])[0]
 
     def pinv(self, rcond: float | None = None) -> ConvolutionalOperator:
         threshold = self._cutoff(rcond)

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from linearizer_core.operators.base import SVD, Eigen, LinearOperator, finite
 
+TERMS = 16
+"""Terms of φ₁'s series, the next of which is no more than rounding in double precision up to |x| = 1/2."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DiagonalOperator(LinearOperator):
@@ -65,6 +68,16 @@ class DiagonalOperator(LinearOperator):
 
     def exp(self, t: float = 1.0) -> DiagonalOperator:
         return DiagonalOperator((t * self.values).exp())
+
+    def _phi(self, t: float, b: Tensor) -> Tensor:
+        x = t * self.values
+        # Near 0 the series: of the quotient there, the gradient would be a difference of nearly equal numbers.
+        near = x.abs() < 0.5
+        small, large = torch.where(near, x, 0), torch.where(near, 1, x)
+        series = torch.ones_like(x)
+        for n in range(TERMS, 1, -1):
+            series = 1 + small / n * series
+        return torch.where(near, series, large.expm1() / large) * b
 
     def singular_values(self) -> Tensor:
         return finite(self.values).abs().sort(descending=True).values

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from linearizer_core.operators.base import (
     SVD,
@@ -18,6 +19,7 @@ from linearizer_core.operators.base import (
     finite,
     is_symmetric,
     leading,
+    phi,
     pseudo_inverse,
     rounding,
 )
@@ -124,6 +126,9 @@ class LowRankOperator(LinearOperator):
 
     def exp(self, t: float = 1.0) -> LinearOperator:
         return self.shift(0.0).exp(t)
+
+    def _phi(self, t: float, b: Tensor) -> Tensor:
+        return self.shift(0.0)._phi(t, b)
 
     @cached
     def _orthonormal(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -314,17 +319,31 @@ class ScaledIdentityPlusLowRank(LinearOperator):
 
     def exp(self, t: float = 1.0) -> ScaledIdentityPlusLowRank:
         """exp(t(αI + UCVᵀ)) = e^{tα}(I + U φ(tCVᵀU) tC Vᵀ), φ(X) = Σ Xⁿ/(n+1)!, in r×r work on the same factors."""
-        inner = t * self.core @ self.factors.gram
-        r = len(inner)
         # The exponential of [[X, I], [0, 0]] holds φ(X) in its upper right block (Al-Mohy & Higham, 2011, theorem 2.1).
         # Shifted by tα it holds e^{tα} φ(X), which can be moderate where neither factor is.
+        r = len(self.core)
+        grown = torch.linalg.matrix_exp(self._augmented(t))[:r, r:]
+        return ScaledIdentityPlusLowRank(math.exp(t * self.alpha), t * (grown @ self.core), self.factors)
+
+    def _phi(self, t: float, b: Tensor) -> Tensor:
+        """φ₁(tα) b + U y, where y is the integral over s in [0, 1] of e^{stα} sφ(stCVᵀU) tCVᵀb.
+
+        e^{stα} sφ(stCVᵀU) is a block of the exponential of s times a matrix of twice the rank, as in ``exp``.
+        """
+        x = torch.as_tensor(t * self.alpha, dtype=self.core.dtype, device=self.core.device)
+        y = phi(self._augmented(t), pad(t * (self.core @ (self.factors.v.T @ b)), (len(self.core), 0)))
+        return (x.expm1() / x if x else 1.0) * b + self.factors.u @ y[: len(self.core)]
+
+    def _augmented(self, t: float) -> Tensor:
+        """[[tαI + tCVᵀU, I], [0, tαI]], ``(2r, 2r)``."""
+        inner = t * self.core @ self.factors.gram
+        r = len(inner)
         shift = t * self.alpha * self._eye(r)
         augmented = inner.new_zeros(2 * r, 2 * r)
         augmented[:r, :r] = inner + shift
         augmented[:r, r:] = self._eye(r)
         augmented[r:, r:] = shift
-        grown = torch.linalg.matrix_exp(augmented)[:r, r:]
-        return ScaledIdentityPlusLowRank(math.exp(t * self.alpha), t * (grown @ self.core), self.factors)
+        return augmented
 
     @cached
     def _span(self) -> tuple[Tensor, Tensor]:

@@ -1,15 +1,16 @@
-"""Learned linear operators: what training changes of a Linearizer's core."""
+"""Learned operators: what training changes of a Linearizer's core."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from linearizer_core.operators.base import DenseOperator
+from linearizer_core.operators.affine import AffineOperator, linear_part
+from linearizer_core.operators.base import DenseOperator, LinearOperator
 from linearizer_core.operators.convolutional import ConvolutionalOperator
 from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.factored import Factors, LowRankOperator, ScaledIdentityPlusLowRank
-from linearizer_core.operators.module import OperatorModule
+from linearizer_core.operators.module import OperatorModule, as_module
 from linearizer_core.operators.time_dependent import principal
 
 KERNEL = 3
@@ -132,3 +133,37 @@ class LearnedKernels(OperatorModule):
     def operator(self) -> ConvolutionalOperator:
         apart = torch.diag_embed(self.kernels.permute(1, 2, 0)).permute(2, 3, 0, 1)
         return ConvolutionalOperator.from_kernel(apart, self.height, self.width)
+
+
+class LearnedAffine(OperatorModule):
+    """z ↦ A z + b with b ``(out_dim,)`` learned, at first 0 or a given ``offset``, and A learned or fixed.
+
+    Raises ``TypeError`` where ``linear`` is neither a ``LinearOperator`` nor a module that learns one, and
+    ``InputValueError`` for an offset of another shape.
+
+    >>> import torch, linearizer_core as lc
+    >>> f = lc.operators.LearnedAffine(lc.operators.low_rank(8, 3))
+    >>> f, [name for name, _ in f.named_parameters()]
+    (LearnedAffine(8 → 8, rank 3), ['offset', 'linear.v', 'linear.u'])
+    """
+
+    def __init__(self, linear: LinearOperator | OperatorModule, offset: Tensor | None = None) -> None:
+        super().__init__()
+        self.linear = as_module(linear)
+        held = self.linear.operator()
+        if isinstance(held, AffineOperator):
+            raise TypeError(f"linear must be a LinearOperator or learn one, got the affine {held!r}")
+        start = held.like.new_zeros(held.shape[0]) if offset is None else offset
+        self.offset = nn.Parameter(AffineOperator(held, start).offset.detach().clone())
+
+    def operator(self) -> AffineOperator:
+        return AffineOperator(linear_part(self.linear.operator()), self.offset)
+
+    @torch.no_grad()
+    def initialise(self, z: Tensor) -> None:
+        """Start A from the latents about their mean m, and where A is square b at m - A m, which keeps the mean."""
+        mean = z.mean(0)
+        self.linear.initialise(z - mean)
+        held = linear_part(self.linear.operator())
+        if held.shape[0] == held.shape[1]:
+            self.offset.copy_(mean - held.apply(mean[None])[0])

@@ -1,4 +1,4 @@
-"""Linear operators as modules: what a Linearizer has as its core, learned or fixed."""
+"""Operators as modules: what a Linearizer has as its core, learned or fixed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linearizer_core.operators.affine import AffineOperator, Operator
 from linearizer_core.operators.base import LinearOperator
 from linearizer_core.short import Short
 
 
 class OperatorModule(Short, ABC):
-    """A module that holds a linear operator: ``operator()`` is it as it is now, with the gradients of its parameters.
+    """A module that holds a linear or an affine operator: ``operator()`` is it as it is now, with its gradients.
 
     >>> import torch, linearizer_core as lc
     >>> class Multiple(lc.operators.OperatorModule):
@@ -28,14 +29,14 @@ class OperatorModule(Short, ABC):
     """
 
     @abstractmethod
-    def operator(self) -> LinearOperator:
+    def operator(self) -> Operator:
         """The operator ``(batch, in_dim)`` to ``(batch, out_dim)``, with its gradients."""
 
     def initialise(self, z: Tensor) -> None:
         """Fit data-dependent parameters to latents ``(count, in_dim)``; most have none."""
 
     def forward(self, z: Tensor) -> Tensor:
-        """A z for each row: ``(batch, in_dim)`` to ``(batch, out_dim)``."""
+        """A z, or A z + b, for each row: ``(batch, in_dim)`` to ``(batch, out_dim)``."""
         return self.operator().apply(z)
 
     def extra_repr(self) -> str:
@@ -43,7 +44,7 @@ class OperatorModule(Short, ABC):
 
 
 class FixedOperator(OperatorModule):
-    """A linear operator that is not trained: its tensors are buffers, saved and moved with the module.
+    """An operator, linear or affine, that is not trained: its tensors are buffers, saved and moved with the module.
 
     Numbers that are no tensors, such as α of αI + U C Vᵀ, belong to the module and not to its ``state_dict``. Complex
     tensors are held as ``torch.view_as_real`` gives them, so that ``double()`` and ``to`` convert them too. What the
@@ -59,7 +60,7 @@ class FixedOperator(OperatorModule):
     (DiagonalOperator(2 → 2), [], tensor([1., 2.], dtype=torch.float64))
     """
 
-    def __init__(self, operator: LinearOperator) -> None:
+    def __init__(self, operator: Operator) -> None:
         super().__init__()
         self._held = operator
         self._seen: list[tuple[Tensor, int]] = []
@@ -79,7 +80,7 @@ class FixedOperator(OperatorModule):
         if not self._complex:
             self._seen = self._now()
 
-    def operator(self) -> LinearOperator:
+    def operator(self) -> Operator:
         if not self._is_current():
             now = self._now()
             tensors = {
@@ -110,14 +111,17 @@ class FixedOperator(OperatorModule):
         return repr(self.operator())
 
 
-def as_module(operator: LinearOperator | OperatorModule) -> OperatorModule:
+def as_module(operator: Operator | OperatorModule) -> OperatorModule:
     """A module of a fixed operator, and a learned one as it is; raises ``TypeError`` for anything else."""
     if isinstance(operator, OperatorModule):
         return operator
-    if isinstance(operator, LinearOperator):
+    if isinstance(operator, LinearOperator | AffineOperator):
         return FixedOperator(operator)
     kind = type(operator).__name__
-    raise TypeError(f"operator must be a LinearOperator, or a module that learns one (an OperatorModule), got {kind}")
+    raise TypeError(
+        "operator must be a LinearOperator, an AffineOperator, or a module that learns one (an OperatorModule), "
+        f"got {kind}"
+    )
 
 
 def _tensors(value: Any, prefix: str = "") -> list[tuple[str, Tensor]]:

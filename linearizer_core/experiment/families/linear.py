@@ -19,7 +19,7 @@ from linearizer_core.metrics.linearity import (
 )
 from linearizer_core.metrics.lipschitz import local_lipschitz, storing
 from linearizer_core.metrics.spectrum import effective_rank, energy_rank, numerical_rank, stable_rank
-from linearizer_core.operators.base import LinearOperator
+from linearizer_core.operators.affine import Operator
 from linearizer_core.space import InducedSpace
 
 LIPSCHITZ_IMAGES = 32
@@ -80,7 +80,7 @@ def lipschitz(networks: Mapping[str, tuple[Invertible, Tensor]]) -> dict[str, fl
     return found
 
 
-def spectrum(operator: LinearOperator) -> dict[str, float]:
+def spectrum(operator: Operator) -> dict[str, float]:
     """What describes the singular values of an operator."""
     singular = operator.singular_values()
     return {
