@@ -13,8 +13,8 @@ from sweeps.spec.validation import InputError, Problem
 RULES = 2
 """Which rules a search follows that begins now; a record keeps its own, so that its replay gives the same trials.
 
-1: what diverges is told as failed, and the seeds of a configuration know nothing of each other. 2: as
-``sweeps.search.schedule`` says.
+1: what diverges is told as failed, the seeds of a configuration know nothing of each other, and values of a stepped
+range are sums (0.30000000000000004). 2: as ``sweeps.search.schedule`` says.
 """
 
 

@@ -30,7 +30,7 @@ from linearizer_core.experiment.nested import with_leaves
 from sweeps.record.sweep_json import RULES
 from sweeps.search.halving import why_decided
 from sweeps.spec.model import Sweep
-from sweeps.spec.space import suggest
+from sweeps.spec.space import enumerate_points, suggest
 
 STARTUP_TRIALS = 5
 """Random points before TPE models anything. Not a function of the number of trials, so that a sweep can be extended."""
@@ -123,7 +123,12 @@ class Schedule:
         self.rules = rules
         self._recorded = outcomes
         self._worst = [math.inf if mode == "min" else -math.inf for mode in sweep.search.objective.values()]
-        self._grid = sweep.grid() if sweep.search.sampler == "grid" else None
+        # As they were drawn then: a value that is written otherwise is another configuration.
+        self._as_sums = rules < 2
+        self._grid: list[dict[str, Any]] | None = None
+        if sweep.search.sampler == "grid":
+            listed = enumerate_points(sweep.search.space, sweep.base_leaves, as_sums=True)
+            self._grid = list(listed) if self._as_sums else sweep.grid()
         self._searched: list[_Configuration] = []
         self._of_seed: dict[int | None, list[str]] = {}
         self._others: dict[str, _Configuration] = {}
@@ -332,7 +337,7 @@ class Schedule:
                 # What diverged has infinite values: GP takes them for the worst that there are, with a warning.
                 warnings.filterwarnings("ignore", "Clip non-finite", UserWarning)
                 asked = self.study.ask()
-                overrides = suggest(self.sweep.search.space, asked, self.sweep.base_leaves)
+                overrides = suggest(self.sweep.search.space, asked, self.sweep.base_leaves, self._as_sums)
         configuration = self._plan("search", "t", number, overrides, self.sweep.search.seeds, None)
         configuration.asked = asked
         self._searched.append(configuration)
@@ -376,7 +381,9 @@ class Schedule:
         constraints = self._excesses(configuration) if complete else {}
         if self._grid is not None:
             distributions: dict[str, optuna.distributions.BaseDistribution] = {
-                name: optuna.distributions.CategoricalDistribution(self.sweep.search.space[name].values() or ())
+                name: optuna.distributions.CategoricalDistribution(
+                    self.sweep.search.space[name].values(self._as_sums) or ()
+                )
                 for name in configuration.overrides
             }
             told = optuna.create_trial(

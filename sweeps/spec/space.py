@@ -64,23 +64,28 @@ class Dimension(Strict):
             return listed[0], listed[-1]
         return bounds or listed or ()
 
-    def values(self) -> tuple[Leaf, ...] | None:
-        """Every value, where they can be listed: None for a continuous or logarithmic range."""
+    def values(self, as_sums: bool = False) -> tuple[Leaf, ...] | None:
+        """Every value, where they can be listed: None for a continuous or logarithmic range.
+
+        ``as_sums`` leaves those of a stepped range as floating point adds them up: 0.1 + 2 × 0.1 is not 0.3.
+        """
         if self.int_ and not self.log:
             return tuple(range(self.int_[0], self.int_[1] + 1, int(self.step or 1)))
         if self.float_ and self.step:
             count = math.floor((self.float_[1] - self.float_[0]) / self.step + 1e-9) + 1
-            return tuple(min(self._written(self.float_[0] + i * self.step), self.float_[1]) for i in range(count))
+            sums = (self.float_[0] + i * self.step for i in range(count))
+            return tuple(min(value if as_sums else self._written(value), self.float_[1]) for value in sums)
         return self.choice or self.grid
 
-    def suggest(self, trial: optuna.Trial, name: str) -> Leaf:
-        """A value drawn by the study's sampler."""
+    def suggest(self, trial: optuna.Trial, name: str, as_sums: bool = False) -> Leaf:
+        """A value drawn by the study's sampler; ``as_sums`` as for ``values``."""
         if self.int_:
             low, high = (int(edge) for edge in self.edges())
             return trial.suggest_int(name, low, high, step=int(self.step or 1), log=self.log)
         if self.float_:
             lowest, highest = (float(edge) for edge in self.edges())
-            return self._written(trial.suggest_float(name, lowest, highest, step=self.step, log=self.log))
+            drawn = trial.suggest_float(name, lowest, highest, step=self.step, log=self.log)
+            return drawn if as_sums else self._written(drawn)
         value: Leaf = trial.suggest_categorical(name, self.edges())  # type: ignore[assignment]
         return value
 
@@ -132,19 +137,19 @@ def ordered(space: Space) -> list[str]:
     return done
 
 
-def suggest(space: Space, trial: optuna.Trial, base: Mapping[str, Leaf]) -> dict[str, Leaf]:
+def suggest(space: Space, trial: optuna.Trial, base: Mapping[str, Leaf], as_sums: bool = False) -> dict[str, Leaf]:
     """One point of the space: a value for each dimension whose condition holds. ``base`` holds all other leaves."""
     point: dict[str, Leaf] = {}
     for name in ordered(space):
         if space[name].active({**base, **point}):
-            point[name] = space[name].suggest(trial, name)
+            point[name] = space[name].suggest(trial, name, as_sums)
     return {name: point[name] for name in space if name in point}
 
 
-def enumerate_points(space: Space, base: Mapping[str, Leaf]) -> Iterator[dict[str, Leaf]]:
+def enumerate_points(space: Space, base: Mapping[str, Leaf], as_sums: bool = False) -> Iterator[dict[str, Leaf]]:
     """Every point of a space whose dimensions can all be listed, each once, in the order of the file."""
     seen = set()
-    for combination in itertools.product(*(dimension.values() or () for dimension in space.values())):
+    for combination in itertools.product(*(dimension.values(as_sums) or () for dimension in space.values())):
         values = dict(zip(space, combination, strict=True))
         point: dict[str, Leaf] = {}
         for name in ordered(space):

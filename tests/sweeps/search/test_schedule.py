@@ -12,7 +12,8 @@ from typing import Any
 import optuna
 import pytest
 
-from linearizer_core.experiment.journal import Journal, Outcome, state_of
+from linearizer_core.experiment.configuration import config_hash
+from linearizer_core.experiment.journal import Journal, Outcome, TrialIdentity, state_of
 from sweeps.record.paths import SweepPaths
 from sweeps.search.halving import Halving
 from sweeps.search.outcomes import RecordedOutcomes
@@ -639,3 +640,36 @@ def test_what_is_recorded_is_looked_up(sweep: ToSweep, tmp_path: Path) -> None:
     assert (found.state, state_of(paths.journal("t000-s0")).rungs) == (None, {1: {FD: 2.0}})
     journal.end("finished", 1)
     assert Schedule(made, make_study(made), 1, record).next() is None
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+def test_a_record_of_before_stepped_values_were_rounded_is_replayed(
+    sweep: ToSweep, tmp_path: Path, sampler: str
+) -> None:
+    """Records without ``rules`` have what Optuna draws: 0.1 + 2 × 0.1 is not 0.3 there."""
+    space = {"train.lr": {"float": [0.1, 0.7], "step": 0.1}}
+    made = sweep({**PLAIN, "search/sampler": sampler, "search/trials": 7, "search/space": space})
+    if sampler == "grid":
+        drawn = [min(0.1 + i * 0.1, 0.7) for i in range(7)]
+    else:
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        drawn = [study.ask().suggest_float("train.lr", 0.1, 0.7, step=0.1) for _ in range(7)]
+    sums = {0.1 + 2 * 0.1, 0.1 + 5 * 0.1}
+    assert sums == {0.30000000000000004, 0.6}
+    assert 0.30000000000000004 in drawn
+    paths = SweepPaths(tmp_path / "demo")
+    record = RecordedOutcomes(paths, None, FD)
+    for number, value in enumerate(drawn):
+        config = made.resolve({"train.lr": value})
+        trial = f"t{number:03d}-s0"
+        who = TrialIdentity("demo", trial, "search", None, number, config_hash(config), 0, {"train.lr": value})
+        journal = Journal(paths.journal(trial))
+        journal.trial(who, {**config, "seed": 0}, {})
+        journal.summary({FD: value})
+        journal.end("finished", 9)
+    replayed = Schedule(made, make_study(made), 1, record, rules=1)
+    assert replayed.next() is None
+    assert replayed.complete
+    assert [trial.params["train.lr"] for trial in replayed.study.trials] == drawn
+    with pytest.raises(ReplayError):
+        Schedule(made, make_study(made), 1, record, rules=2).next()
