@@ -66,7 +66,8 @@ def _sweep(folder: Path) -> Side:
     best = [state_of(paths.journal(trial)).metrics for trial in record["best"] or ()]
     common = [key for key in best[0] if all(key in metrics for metrics in best)] if best else []
     means = {key: fmean(metrics[key] for metrics in best) for key in common}
-    return Side(record["name"], record["state"], flatten(record["spec"]), means)
+    died = record["state"] == "running" and not running(paths)
+    return Side(record["name"], "interrupted" if died else record["state"], flatten(record["spec"]), means)
 
 
 def _trial(text: str, folder: Path, trial: str) -> Side:

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.record.launches import DIED
 from linearizer_core.experiment.journal import ENDED, state_of
 from sweeps.execution.stop import stop_reason
 from sweeps.notebook import html
@@ -76,7 +77,7 @@ def status_of(folder: Path) -> Status:
     if alive:
         state, reason = ("stopping", stop_reason(paths)) if paths.stop.exists() else ("running", None)
     elif state == "running":
-        state, reason = "interrupted", "its launch died"
+        state, reason = "interrupted", DIED
     return Status(
         sweep, state, reason, trials, reused, sweep.trials, ledger.hours, ledger.gpu_hours,
         None if share is None else share * ledger.hours, None if share is None else share * ledger.gpu_hours,

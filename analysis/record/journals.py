@@ -10,6 +10,7 @@ import orjson
 
 from analysis.record.cache import Cache, Stamp
 from analysis.record.frames import MACHINE, Frames, Points, Series, Trial, build, latest
+from analysis.record.launches import DIED, running
 from analysis.record.sweep_info import RecordError, SweepInfo
 from linearizer_core.experiment.journal import TrialState, fold, lines, warn
 from linearizer_core.experiment.journal_lines import BadLine, LineReader
@@ -17,13 +18,35 @@ from linearizer_core.experiment.nested import flatten
 
 
 def read_info(folder: Path) -> SweepInfo:
-    """The sweep of a folder; raises ``RecordError`` naming its ``sweep.json`` where that cannot be read."""
+    """The sweep of a folder; raises ``RecordError`` naming its ``sweep.json`` where that cannot be read.
+
+    One whose launch died while it ran was interrupted, although nobody could write so.
+    """
+    info = _written(folder)
+    if info.state != "running" or _runs(folder):
+        return info
+    info = _written(folder)  # it may have ended in between
+    if info.state != "running":
+        return info
+    return SweepInfo.of_document({**info.document, "state": "interrupted", "reason": DIED}, info.source)
+
+
+def _written(folder: Path) -> SweepInfo:
+    """The sweep as its ``sweep.json`` has it."""
     file = folder / "sweep.json"
     try:
         return SweepInfo.parse(file.read_bytes(), str(file))
     except OSError as error:
         hint = "a sweep's folder is <storage>/<sweep>"
         raise RecordError(f"{file}: cannot be read ({error.strerror}); {hint}") from None
+
+
+def _runs(folder: Path) -> bool:
+    """Whether a launch is alive, as far as this can be told: its word is taken where there are no locks."""
+    try:
+        return running(folder)
+    except OSError:
+        return True
 
 
 def read_frames(folder: Path, sweep: SweepInfo) -> Frames:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import time
 from typing import IO
 
-PERIOD = 0.1
+from analysis.record.launches import HELD
 
-HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
-"""What the system answers where another process holds a lock; anything else is a reason of its own."""
+PERIOD = 0.1
 
 
 def take(file: IO[str], seconds: float) -> None:
@@ -29,14 +27,3 @@ def take(file: IO[str], seconds: float) -> None:
             if time.monotonic() > deadline:
                 raise TimeoutError from None
             time.sleep(PERIOD)
-
-
-def taken(file: IO[str]) -> bool:
-    """Whether another process holds the lock of an open file; raises ``OSError`` where the file system has no locks."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in HELD:
-            raise
-        return True
-    return False

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.record.launches import LOCK
+
 
 @dataclass(frozen=True)
 class SweepPaths:
@@ -45,7 +47,7 @@ class SweepPaths:
 
     @property
     def lock(self) -> Path:
-        return self.root / "launch.lock"
+        return self.root / LOCK
 
     @property
     def stop(self) -> Path:

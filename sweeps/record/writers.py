@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from analysis.record import launches
 from linearizer_core.experiment.journal import state_of
-from sweeps.record.lock import take, taken
+from sweeps.record.lock import take
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem
 
@@ -46,11 +47,7 @@ def only_launch(source: str, paths: SweepPaths) -> Iterator[None]:
 
 def running(paths: SweepPaths) -> bool:
     """Whether a launch holds the sweep's lock."""
-    try:
-        with paths.lock.open("r") as file:
-            return taken(file)
-    except FileNotFoundError:
-        return False
+    return launches.running(paths.root)
 
 
 @contextmanager

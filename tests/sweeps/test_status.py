@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -16,7 +17,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import analysis
 from linearizer_core.experiment.journal import Journal
+from sweeps.compare import side_of
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.plan import make_plan
 from sweeps.execution.stop import Ending, interrupted_by_sigterm, request_stop, stop_reason, stopping_on_signals
@@ -86,6 +89,35 @@ def test_a_launch_that_died(paths: SweepPaths) -> None:
     # One trial was run in half an hour, and three have to be.
     assert (status.projected, status.projected_gpu) == (1.5, 3.0)
     assert status.unsent == sum(path.stat().st_size for path in paths.journals.iterdir())
+
+
+def test_status_tables_and_comparisons_agree_on_a_launch_that_died(paths: SweepPaths) -> None:
+    def states() -> set[tuple[str, ...]]:
+        record = analysis.load(paths.root)
+        trials = dict(zip(record.runs["trial"], record.runs["state"], strict=True))
+        in_status = [state for state in status_of(paths.root).trials if state != "finished"]
+        sides = side_of("demo", lambda _: paths.root), side_of("demo/t002-s0", lambda _: paths.root)
+        return {
+            (status_of(paths.root).state, *in_status),
+            (record.sweeps[0].state, trials["t002-s0"]),
+            (sides[0].state, sides[1].state),
+        }
+
+    assert states() == {("interrupted", "interrupted")}
+    assert analysis.load(paths.root).sweeps[0].document["reason"] == "its launch died"
+    with paths.lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert states() == {("running", "running")}
+    assert states() == {("interrupted", "interrupted")}
+
+
+def test_without_locks_tables_take_the_word_of_the_record(paths: SweepPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    paths.lock.touch()
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert analysis.load(paths.root).sweeps[0].state == "running"
 
 
 def test_what_a_user_reads(paths: SweepPaths, made: Sweep) -> None:

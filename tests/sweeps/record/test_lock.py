@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.record.lock import take, taken
+from analysis.record.launches import taken
+from sweeps.record.lock import take
 from sweeps.record.paths import SweepPaths
 from sweeps.record.writers import only_launch
 from sweeps.spec.validation import InputError
