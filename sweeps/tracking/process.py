@@ -1,7 +1,8 @@
 """The process that sends a running sweep's journals to MLflow: Tune's loop keeps its interpreter to itself.
 
 It is told what to send in its first line of input, and to end in another. Where its input ends without that, whoever
-started it is gone, and so is it at once. It answers in lines as well: what went wrong last, and what it came to.
+started it is gone, and so is it at once. It answers in lines as well: what went wrong last, what of the record it could
+not read, and what it came to.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import IO, Any
 from analysis.record.mlflow_errors import explain
 from linearizer_core.experiment.journal import JournalWarning
 from sweeps.children import environment, module
+from sweeps.record.damage import damage_told
 from sweeps.record.paths import SweepPaths
 from sweeps.tracking.sync import Sync
 
@@ -72,7 +74,7 @@ class BackgroundSync:
     def _carried_out(self) -> bool:
         """Whether a process, from its start to its death, came to its end; raises ``OSError`` where none starts."""
         told = {
-            "root": str(self.sync.paths.root.absolute()),
+            "root": str(self.sync.paths.root),  # from the same folder: what is said of a file names it as it is here
             "uri": self.sync.uri,
             "experiment": self.sync.experiment,
             "sweep": self.sync.sweep,
@@ -98,7 +100,10 @@ class BackgroundSync:
         ended = False
         for line in process.stdout:
             answer = json.loads(line)
-            self.error = answer["error"]
+            for text in answer.get("damage", ()):
+                with suppress(JournalWarning):  # where warnings are errors, the thread has still to read on
+                    warnings.warn(text, JournalWarning, stacklevel=2)
+            self.error = answer.get("error", self.error)
             if "sent" in answer:
                 ended, self._sent = True, answer["sent"]
         code = process.wait()
@@ -184,13 +189,17 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     os.nice(NICENESS)
-    warnings.simplefilter("ignore", JournalWarning)  # the launch, which reads the journals as well, tells of them
     told = json.loads(sys.stdin.readline())
     closing = threading.Event()
     threading.Thread(target=_await_close, args=(sys.stdin, closing), daemon=True).start()
-    for answer in _run(told, closing):
-        answers.write(json.dumps(answer) + "\n")
+
+    def answer(**values: Any) -> None:
+        answers.write(json.dumps(values) + "\n")
         answers.flush()
+
+    with damage_told(lambda text: answer(damage=[text])):
+        for values in _run(told, closing):
+            answer(**values)
 
 
 if __name__ == "__main__":

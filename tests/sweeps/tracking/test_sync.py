@@ -12,6 +12,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from rich.console import Console
 
 from analysis.record.uri import describe, without_password
 from linearizer_core.experiment.evaluation import Curve
-from linearizer_core.experiment.journal import Journal, JournalWarning, TrialIdentity, committed
+from linearizer_core.experiment.journal import Journal, JournalWarning, TrialIdentity, committed, state_of
+from sweeps.record.damage import damage_told
 from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
@@ -357,6 +359,38 @@ def test_the_background_ships_what_comes(
     assert background.close()
     assert background.error is None
     check_all(store)
+
+
+def test_the_background_tells_of_each_line_that_cannot_be_read_once(
+    record: Record, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = replace(record, paths=SweepPaths(Path("runs/demo")))
+    journal = here.begin()
+    journal.epoch(1, {FD: 2.0})
+    here.paths.cursors.write_text("{")
+    told: list[str] = []
+    with damage_told(told.append):
+        background = BackgroundSync(here.sync(store.uri), period=0.02)
+        with journal.path.open("ab") as file:
+            file.write(b"not JSON\n")
+        wait_until(lambda: len(told) == 2)
+        background._process.kill()  # type: ignore[union-attr]
+        state_of(journal.path)  # as the launch does
+        journal.end("finished", 1)
+        assert background.close()
+    assert sorted(text.split(": ")[:2] for text in told) == [
+        ["runs/demo/journal/t000-s0.jsonl:3", "is not a JSON object with an event"],
+        ["runs/demo/shipped.json", "cannot be read (JSONDecodeError"],
+    ]
+    assert store.history("t000-s0", FD) == [(1, 2.0)]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_shipping_process_that_dies_is_started_again(record: Record, store: Store) -> None:
