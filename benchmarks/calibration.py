@@ -1,10 +1,12 @@
 """How often the tables find what is not there, and how often their intervals hold the truth, in simulated records.
 
-``python benchmarks/calibration.py`` makes 1,000 records in which no axis does anything: 250 each at 2, 3, 5 and 10
-seeds, of three axes, where every configuration has an effect of its own and seeds repeat it; in turn whole, with points
-drawn again, with failed trials, with configurations stopped early, and with cells of unequal numbers of configurations;
-and as many whose values follow a power law. It calls the tables as a user does, and prints rates and coverages with
-their sampling errors as docs/analysis.md has them. Records are built from trials in memory: no file is written.
+``python benchmarks/calibration.py`` makes 1,000 records at each of 2, 3, 5 and 10 seeds in which no axis does anything:
+of three axes, where every configuration has an effect of its own and seeds repeat it; in turn whole, with points drawn
+again, with failed trials, with configurations stopped early, and with cells of unequal numbers of configurations. It
+makes half as many of two axes alone, in turn with effects of configurations and with effects of seeds; half as many
+whose values follow a power law; and half as many of searches by two samplers that draw alike, that many sweeps by each.
+It calls the tables as a user does, and prints rates and coverages with their sampling errors as docs/analysis.md has
+them. Records are built from trials in memory: no file is written.
 """
 
 from __future__ import annotations
@@ -15,17 +17,23 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy import special
+from scipy.integrate import quad
 
 # The scripts beside this one are no packages: one has the name of the package that is measured.
 sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
 
 from analysis import Configurations, Record, RecordError, Table, configurations, marginal, pivot
-from analysis.record.frames import Points, Trial, build
+from analysis.record.frames import Frames, Points, Trial, build, joined
 from analysis.record.sweep_info import SweepInfo
+from analysis.tables.anytime import anytime
 from analysis.tables.interaction import interaction
 from analysis.tables.one_factor import one_factor
 from analysis.tables.pairs import comparisons
@@ -39,21 +47,38 @@ LAW = (100.0, 0.8, 5.0)
 """a, b and c of the law a x^-b + c that the records of ``law_record`` follow."""
 
 
+DRAWS = 8
+"""Trials of each search of ``search_record``."""
+
+
 @dataclass
 class Tally:
     """What was tried, and how often it came out."""
 
-    counts: dict[tuple[str, str], list[bool]] = field(default_factory=lambda: defaultdict(list))
+    counts: dict[tuple[str, str], list[tuple[int, bool]]] = field(default_factory=lambda: defaultdict(list))
     refused: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    record: int = 0
+    """Which record is tried: what one record's cells say is not independent of each other."""
 
     def add(self, kind: str, what: str, outcome: bool) -> None:
         """Count an outcome: a false finding (``kind`` rate), or an interval that holds the truth (``coverage``)."""
-        self.counts[kind, what].append(outcome)
+        self.counts[kind, what].append((self.record, outcome))
 
     def share(self, kind: str, what: str) -> tuple[float, int]:
         """How often it came out so, of how many."""
-        found = self.counts[kind, what]
+        found = [outcome for _, outcome in self.counts[kind, what]]
         return float(np.mean(found)), len(found)
+
+    def error(self, kind: str, what: str) -> float:
+        """The standard error of the share, over records, whose outcomes are dependent (Cochran, 1977, section 3.12).
+
+        Of a share of 0 or 1 it is that of one outcome that was otherwise.
+        """
+        records, found = (np.array(column) for column in zip(*self.counts[kind, what], strict=True))
+        share = found.mean()
+        _, places = np.unique(records, return_inverse=True)
+        apart = np.bincount(places, weights=found - share)
+        return float(max(np.sqrt(np.square(apart).sum()), 1.0) / len(found))
 
 
 def null_record(
@@ -83,22 +108,75 @@ def null_record(
 def law_record(seeds: int, random: np.random.Generator, between: float = 1.0, within: float = 1.0) -> Record:
     """A record of five ranks by two batch sizes whose values follow a power law of the rank, and nothing else."""
     a, b, c = LAW
-    trials = []
-    points = [(rank, size) for rank in (4, 8, 16, 32, 64) for size in (32, 64)]
-    for number, (rank, size) in enumerate(points):
-        own = a * rank**-b + c + between * random.standard_normal()
-        for seed in range(seeds):
-            value = float(own + within * random.standard_normal())
-            trials.append(_trial(number, seed, {B: rank, "model.kind": str(size)}, value, "finished"))
-    return _record(trials, {B: [4, 8, 16, 32, 64], "model.kind": ["32", "64"]}, seeds)
+    ranks = np.repeat([4.0, 8.0, 16.0, 32.0, 64.0], 2)
+    own = a * ranks**-b + c + between * random.standard_normal(len(ranks))
+    values = own[:, None] + within * random.standard_normal((len(ranks), seeds))
+    return _with_values(_grid({B: [4, 8, 16, 32, 64], "model.kind": ["32", "64"]}, seeds), values)
 
 
-def _trial(number: int, seed: int, point: Mapping[str, Any], value: float, state: str) -> Trial:
+def pair_record(seeds: int, random: np.random.Generator, own: float, common: float) -> Record:
+    """A record of a 3 × 4 grid without any effect of an axis: of configurations (``own``), or of seeds (``common``)."""
+    values = own * random.standard_normal((12, 1)) + common * random.standard_normal((1, seeds))
+    values = values + random.standard_normal((12, seeds))
+    return _with_values(_grid({A: [1, 2, 3], B: [4, 8, 16, 32]}, seeds), values)
+
+
+def search_record(sweeps: int, random: np.random.Generator) -> Record:
+    """A record of so many sweeps by each of two samplers that draw alike, of ``DRAWS`` trials of a minute each."""
+    return _with_values(_searches(sweeps), random.standard_normal(2 * sweeps * DRAWS))
+
+
+def _with_values(record: Record, values: Any) -> Record:
+    """A record with these values of its trials, in their order."""
+    return Record(record.sweeps, record.runs.assign(**{KEY: np.ravel(values)}), record.curves)
+
+
+@cache
+def _grid_of(axes: tuple[tuple[str, tuple[Any, ...]], ...], seeds: int) -> Record:
+    names = [name for name, _ in axes]
+    points = [dict(zip(names, values, strict=True)) for values in product(*(values for _, values in axes))]
+    trials = [
+        _trial(number, seed, point, 0.0, "finished") for number, point in enumerate(points) for seed in range(seeds)
+    ]
+    return _record(trials, {name: list(values) for name, values in axes}, seeds)
+
+
+def _grid(space: Mapping[str, list[Any]], seeds: int) -> Record:
+    """A record of every point of a space, all values 0; made once."""
+    return _grid_of(tuple((name, tuple(values)) for name, values in space.items()), seeds)
+
+
+@cache
+def _searches(sweeps: int) -> Record:
+    """The record of ``search_record``, all values 0; made once."""
+    parts = []
+    for sampler in ("random", "tpe"):
+        for place in range(sweeps):
+            trials = [
+                _trial(number, 0, {B: number + 1}, 0.0, "finished", began=60_000 * number) for number in range(DRAWS)
+            ]
+            parts.append(_part(trials, {B: list(range(1, DRAWS + 1))}, 1, sampler, f"{sampler}-{place}"))
+    infos = [info for info, _ in parts]
+    frames = joined([frames for _, frames in parts], infos)
+    return Record(infos, frames.runs, frames.curves)
+
+
+def least(draws: int) -> float:
+    """The expected least of so many standard normal values: -∫ 1 - Φ(x)ⁿ - Φ(-x)ⁿ dx over x > 0."""
+    return -float(quad(lambda x: 1 - special.ndtr(x) ** draws - special.ndtr(-x) ** draws, 0, np.inf)[0])
+
+
+LEAST = {draws: least(draws) for draws in range(1, DRAWS + 1)}
+"""The expected best of so many draws."""
+
+
+def _trial(number: int, seed: int, point: Mapping[str, Any], value: float, state: str, began: int = 0) -> Trial:
     finished = state == "finished"
     return Trial(
         trial=f"t{number:03d}-s{seed}", kind="search", label=None, number=number, config_hash=f"{number:012d}",
-        seed=seed, attempt=1, reused_from=None, overrides=point, leaves=point, started=0, ended=60_000, state=state,
-        reason=None if finished else state, epoch=10 if finished else 2,
+        seed=seed, attempt=1, reused_from=None, overrides=point, leaves=point,
+        started=began, ended=began + 60_000, state=state, reason=None if finished else state,
+        epoch=10 if finished else 2,
         scalars={} if state == "failed" else {KEY: value}, warnings=(), points=Points.of({}, {}),
     )  # fmt: skip
 
@@ -109,13 +187,19 @@ def _repeat(trial: Trial, number: int) -> Trial:
 
 
 def _record(trials: list[Trial], space: Mapping[str, list[Any]], seeds: int) -> Record:
-    search = {"space": {axis: {"grid": values} for axis, values in space.items()}, "seeds": list(range(seeds))}
-    document = {"name": "null", "axes": list(space), "objective": {KEY: "min"}, "state": "finished", "started": 0.0}
-    # Its own values are those of the first point: a base that was not chosen by what came out.
-    document |= {"ended": 1.0, "spec": {"search": search | {"sampler": "grid"}, **_nested(space)}}
-    info = SweepInfo.parse(json.dumps(document), "simulated")
-    frames = build(info, trials, [])
+    info, frames = _part(trials, space, seeds)
     return Record([info], frames.runs, frames.curves)
+
+
+def _part(
+    trials: list[Trial], space: Mapping[str, list[Any]], seeds: int, sampler: str = "grid", name: str = "null"
+) -> tuple[SweepInfo, Frames]:
+    search = {"space": {axis: {"grid": values} for axis, values in space.items()}, "seeds": list(range(seeds))}
+    document = {"name": name, "axes": list(space), "objective": {KEY: "min"}, "state": "finished", "started": 0.0}
+    # Its own values are those of the first point: a base that was not chosen by what came out.
+    document |= {"ended": 1.0, "spec": {"search": search | {"sampler": sampler}, **_nested(space)}}
+    info = SweepInfo.parse(json.dumps(document), "simulated")
+    return info, build(info, trials, [])
 
 
 def _nested(space: Mapping[str, list[Any]]) -> dict[str, Any]:
@@ -181,6 +265,29 @@ def tried_law(tally: Tally, record: Record) -> None:
                         tally.add("coverage", f"{what}: power law's {name}", _holds(cell, truth))
 
 
+def tried_pair(tally: Tally, record: Record, own: float) -> None:
+    """The analysis of variance of a record of ``pair_record``; where configurations have effects, so they interact."""
+    for what, table in _made(tally, lambda: interaction(record, A, B), "interaction of two axes alone"):
+        for row, name in zip(table.rows, ("main effect", "main effect", "interaction"), strict=False):
+            if isinstance(row.cells[5].value, float) and (name == "main effect" or not own):
+                tally.add("rate", f"{what}: {name}", row.cells[5].value < 0.05)
+
+
+def tried_search(tally: Tally, record: Record) -> None:
+    """What the table of searches says of a record of ``search_record``, against what is expected of the draws."""
+    mean = float(np.mean([LEAST[draws] for draws in range(1, DRAWS)]))
+    expected = [*(LEAST[DRAWS * quarters // 4] for quarters in (1, 2, 4)), mean]
+    for what, table in _made(tally, lambda: anytime(record), "anytime"):
+        for row in table.rows:
+            for cell, truth in zip(row.cells[3:7], expected, strict=True):
+                tally.add(
+                    "coverage", f"{what}: {'mean so far' if truth == mean else 'best so far'}", _holds(cell, truth)
+                )
+        p = table.rows[1].cells[8].value
+        if isinstance(p, float):
+            tally.add("rate", f"{what}: any difference", p < 0.05)
+
+
 def _changed(words: str, base: tuple[int, int, int]) -> tuple[int, int, int]:
     """The point of a line of ``one_factor``: the base's but for one axis."""
     name, _, value = words.partition(" = ")
@@ -203,25 +310,37 @@ def _holds(cell: Any, truth: float) -> bool:
 
 
 def simulate(records: int, seed: int = 0, *, progress: bool = False) -> dict[int, Tally]:
-    """As many records at each number of seeds, the variants in turn; a tally each."""
-    found = {}
-    for seeds in SEEDS:
-        random, tally = np.random.default_rng([seed, seeds]), Tally()
-        for place in range(records):
-            tried(tally, *null_record(seeds, VARIANTS[place % len(VARIANTS)], random))
-            tried_law(tally, law_record(seeds, random))
-            if progress and sys.stderr.isatty():
-                print(f"\r{seeds} seeds: {place + 1} of {records} records", end="", file=sys.stderr, flush=True)
-        if progress:
-            print(f"\r{seeds} seeds: {records} records done", file=sys.stderr, flush=True)
-        found[seeds] = tally
-    return found
+    """As many null records at each number of seeds, the variants in turn, and half as many of the others: a tally each.
+
+    An interrupt ends it with what there is by then.
+    """
+    found = {seeds: (Tally(), np.random.default_rng([seed, seeds])) for seeds in SEEDS}
+    place = 0
+    try:
+        while place < records:
+            for seeds, (tally, random) in found.items():
+                tally.record = place
+                tried(tally, *null_record(seeds, VARIANTS[place % len(VARIANTS)], random))
+                if place % 2:
+                    continue
+                own = float(place // 2 % 2)
+                tried_law(tally, law_record(seeds, random))
+                tried_pair(tally, pair_record(seeds, random, own, 1 - own), own)
+                tried_search(tally, search_record(seeds, random))
+            place += 1
+            if progress and (sys.stderr.isatty() or place % 50 == 0):
+                print(f"\r{place} of {records} records", end="", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print(f"\rinterrupted after {place} of {records} records", file=sys.stderr)
+    return {seeds: tally for seeds, (tally, _) in found.items()}
 
 
 def main() -> None:
     """Simulate, and print the rates and coverages as a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--records", type=int, default=250, help="at each number of seeds")
+    parser.add_argument("--records", type=int, default=1000, help="at each number of seeds")
+    # The frames are small: what Arrow saves in large ones, it costs here.
+    pd.set_option("mode.string_storage", "python")
     found = simulate(parser.parse_args().records, progress=True)
     rows = sorted({key for tally in found.values() for key in tally.counts}, reverse=True)
     print("| | " + " | ".join(f"{seeds} seeds" for seeds in SEEDS) + " |")
@@ -232,9 +351,8 @@ def main() -> None:
             if not found[seeds].counts[kind, what]:
                 cells.append("–")
                 continue
-            share, count = found[seeds].share(kind, what)
-            error = 100 * float(np.sqrt(max(share * (1 - share), 1 / count) / count))
-            cells.append(f"{100 * share:.1f} ± {error:.1f} %")
+            share, _ = found[seeds].share(kind, what)
+            cells.append(f"{100 * share:.1f} ± {100 * found[seeds].error(kind, what):.1f} %")
         print(f"| {what} ({kind}) | {' | '.join(cells)} |")
     for what in sorted({what for tally in found.values() for what in tally.refused}):
         print(f"| {what} (refused) | {' | '.join(str(found[seeds].refused[what]) for seeds in SEEDS)} |")

@@ -53,6 +53,8 @@ def read_record(path: Path) -> Part:
     except (pa.ArrowException, KeyError, TypeError) as error:
         detail = " ".join(str(error).split())[:200]
         raise RecordError(f"{path}: is not {wanted} ({type(error).__name__}: {detail})") from None
+    if "ended" not in runs:  # earlier versions did not write when a trial ended
+        runs.insert(runs.columns.get_loc("started") + 1, "ended", runs["started"] + runs["seconds"])
     row = np.repeat(np.arange(len(runs)), counts)
     trials = pd.Categorical(runs["trial"])
     curves = pd.DataFrame(

@@ -66,10 +66,10 @@ class Record:
 
     ``runs``: one row a trial, in the order search, confirm, control, reference and there by number and seed.
     Columns ``sweep``, ``trial``, ``kind``, ``label``, ``number``, ``config_hash``, ``seed``, ``attempt``, ``state``,
-    ``reason``, ``epoch`` (the last one trained), ``started`` (UNIX seconds), ``seconds`` (what its attempts took), both
-    to the millisecond, ``overrides`` (JSON), ``reused_from`` (the trial whose result was reused), ``duplicate_of``
-    (the trial of the same sweep, kind, configuration and seed that this one repeats), ``warnings`` (what did not go as
-    configured); then one column a leaf of the configuration, the searched axes first; then one
+    ``reason``, ``epoch`` (the last one trained), ``started`` and ``ended`` (UNIX seconds), ``seconds`` (what its
+    attempts took), all to the millisecond, ``overrides`` (JSON), ``reused_from`` (the trial whose result was reused),
+    ``duplicate_of`` (the trial of the same sweep, kind, configuration and seed that this one repeats), ``warnings``
+    (what did not go as configured); then one column a leaf of the configuration, the searched axes first; then one
     float column a metric key: the end scalars, or the last evaluation of a trial that has none.
 
     ``curves``: ``sweep, trial, metric, step, value``, a row a point. The step of ``train/…`` and ``quality/…`` is the
@@ -84,7 +84,7 @@ class Record:
     >>> import analysis
     >>> record = analysis.example()
     >>> record.runs.shape, record.curves.columns.tolist()
-    ((32, 167), ['sweep', 'trial', 'metric', 'step', 'value'])
+    ((32, 168), ['sweep', 'trial', 'metric', 'step', 'value'])
     >>> record.axes
     ['model.flow.depth', 'model.operator.rank']
     """

@@ -27,10 +27,11 @@ def best_so_far(
     """The best value found so far of each sweep, a row each time that a configuration ends.
 
     Columns ``sweep, sampler, scheduler, spent, value, best``. ``spent`` is the sum of what all trials of the search
-    that ended by then took: seconds from their first line to their end, ``gpu_hours`` of those times the GPUs of a
-    trial, or ``trials``. A configuration has its value, the mean over its seeds, when its last seed ends; one that
-    was stopped early or failed spends without finding (``unequal``: its last value counts). Raises ``RecordError``
-    for an unknown metric, ``gpu_hours`` without GPUs, and for unequal training, unless ``unequal``.
+    that ended by then took: the seconds that they were worked on, ``gpu_hours`` of those times the GPUs of a trial,
+    or ``trials``. A configuration has its value, the mean over its seeds, when its last seed ends, however often that
+    was resumed; one that was stopped early or failed spends without finding (``unequal``: its last value counts). A
+    trial that was reused counts as if it had run, and was known when its turn came: before the next one began. Raises
+    ``RecordError`` for an unknown metric, ``gpu_hours`` without GPUs, and for unequal training, unless ``unequal``.
 
     >>> import analysis
     >>> curve = analysis.best_so_far(analysis.example(), unit="trials")
@@ -52,8 +53,7 @@ def best_so_far(
     for sweep in record.sweeps:
         over = searched["seconds"].notna() & (searched["state"] != "running")
         trials = searched[(searched["sweep"] == sweep.name) & over]
-        # By the clock a resumed trial ends later: what counts is the order of what was spent.
-        trials = trials.assign(ended=trials["started"] + trials["seconds"]).sort_values(["ended", "trial"])
+        trials = trials.assign(known=_known(trials)).sort_values(["known", "number", "trial"])
         spent = (trials["seconds"] * _rate(sweep, unit) if unit != "trials" else trials["seconds"] * 0 + 1).cumsum()
         place = dict(zip(trials["trial"], range(len(trials)), strict=True))
         mine = frame[frame["sweep"] == sweep.name]
@@ -126,7 +126,9 @@ def anytime(record: Recorded, metric: str | None = None, unit: Unit = "seconds",
     for place, name in enumerate(order):
         columns = list(zip(*scores[name], strict=True))
         adjusted = p[place]
-        cells = [Cell(name[0]), Cell(name[1]), Cell(len(columns[0])), *map(_cell, columns)]
+        # The target is the worst of what these sweeps found: no interval over them says how long others would take.
+        cells = [*map(_cell, columns[:-1]), _cell(columns[-1], interval=False)]
+        cells = [Cell(name[0]), Cell(name[1]), Cell(len(columns[0])), *cells]
         rows.append(Row((*cells, Cell("") if place == 0 else Cell(None if np.isnan(adjusted) else adjusted))))
     spec = number_format([float(value) for value in found["best"]])
     words = {"seconds": "seconds", "gpu_hours": "GPU-hours", "trials": "trials"}[unit]
@@ -202,12 +204,25 @@ def _method(sweep: SweepInfo) -> tuple[str, str]:
     return str(search.get("sampler", "tpe")), str(stopping.get("scheduler", "asha")) if stopping else "none"
 
 
-def _cell(values: Sequence[Any]) -> Cell:
+def _known(trials: pd.DataFrame) -> pd.Series[Any]:
+    """By the clock, when the result of each of a sweep's trials was there."""
+    # One that was broken off has no end: it was worked on for that long, at the least.
+    known = trials["ended"].fillna(trials["started"] + trials["seconds"])
+    reused = trials["reused_from"].notna()
+    own = trials[~reused]
+    # Its times are those of the trial that it was reused from, in another sweep.
+    for index, number in trials.loc[reused, "number"].items():
+        later = own.loc[own["number"] > number, "started"]
+        known[index] = later.min() if len(later) else own["started"].max()
+    return known.fillna(0.0)
+
+
+def _cell(values: Sequence[Any], interval: bool = True) -> Cell:
     there = [float(value) for value in values if not np.isnan(value)]
     if not there:
         return Cell(count=0, of=len(values))
     found = estimate(there)
-    half_width = None if found.low is None or found.high is None else (found.high - found.low) / 2
+    half_width = None if not interval or found.low is None or found.high is None else (found.high - found.low) / 2
     # Those that got there are the better ones: an interval over them would be of nothing that was asked.
     return Cell(found.mean, half_width if len(there) == len(values) else None, len(there), of=len(values))
 

@@ -16,7 +16,7 @@ from analysis.configuration.words import short_names
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
-from analysis.statistics.anova import Anova, Effect, Kind, two_way_anova
+from analysis.statistics.anova import Anova, Effect, Kind, repeated_anova, two_way_anova
 from analysis.statistics.intervals import LEVEL
 from analysis.tables.layout import with_axes
 
@@ -33,8 +33,9 @@ def interaction(
     """The effects of two axes on a metric and their interaction, by an analysis of variance over configurations.
 
     A configuration is one observation, the mean of its seeds: seeds repeat it, and configurations differ by more than
-    seeds do. Where every pair of values is one configuration, its seeds are what repeats the pair, and are the
-    observations (``categorical`` only: of slopes, a configuration can be off by itself).
+    seeds do. Where every pair of values is one configuration, the effects of the axes are tested against what
+    configurations differ by besides; that is the interaction, which is tested against what their seeds differ by
+    (``categorical`` only: of slopes, a configuration can be off by itself).
 
     ``kind`` says whether the axes' values (or bins) are compared as they are or fitted by slopes, in the logarithm
     where the spec or the values have them so (``linear``). ``metric`` is the first objective by default. Raises
@@ -44,7 +45,7 @@ def interaction(
     >>> import analysis
     >>> table = analysis.interaction(analysis.example(), "model.flow.depth", "model.operator.rank")
     >>> [(row.cells[0].value, row.cells[2].value) for row in table.rows]
-    [('depth', 2), ('rank', 3), ('depth × rank', 6), ('residual', 12)]
+    [('depth', 2), ('rank', 3), ('depth × rank', 6), ('residual', 11)]
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -64,12 +65,13 @@ def interaction(
     cells = pd.DataFrame({"a": first, "b": second})
     values = seed_values(record, frame, key, unequal)
     alone = kind == "categorical" and not cells.duplicated().any()
-    repeats = [len(values[index]) if alone else 1 for index in frame.index]
-    y = frame[key].to_numpy(dtype=np.float64)
-    if alone:
-        y = np.array([value for index in frame.index for value in values[index].values()])
+    repeated = [(place, seed, each) for place, index in enumerate(frame.index) for seed, each in values[index].items()]
     try:
-        found = two_way_anova(y, np.repeat(first, repeats), np.repeat(second, repeats), kind)
+        if alone:
+            place, seed, y = (np.array(column) for column in zip(*repeated, strict=True))
+            found = repeated_anova(y, first[place], second[place], seed)
+        else:
+            found = two_way_anova(frame[key].to_numpy(dtype=np.float64), first, second, kind)
     except ValueError as error:
         raise RecordError(
             f"{record.names}: {key} by {rows} and {cols}: {error}; more {'seeds' if alone else 'configurations'} or "
@@ -93,7 +95,7 @@ def interaction(
             Column("partial η²", "partial eta squared", spec=".3f"),
         ),
         rows=tuple(body),
-        notes=(*_notes(record, frame, rows, cols, found, len(y) if alone else None, key), *left_out),
+        notes=(*_notes(record, frame, rows, cols, found, len(repeated) if alone else None, key), *left_out),
     )
 
 
@@ -123,7 +125,7 @@ def _row(label: str, effect: Effect, residual: Effect) -> Row:
 def _notes(
     record: Record, frame: pd.DataFrame, rows: str, cols: str, found: Anova, seeds: int | None, key: str
 ) -> list[str]:
-    """What the analysis says; ``seeds`` counts the observations where they are seeds."""
+    """What the analysis says; ``seeds`` counts the seeds' values where they are what the interaction is tested by."""
     p = found.interaction.p
     if p is None or not np.isfinite(p):
         verdict = "The interaction cannot be tested: nothing is left that the main effects do not explain."
@@ -133,10 +135,16 @@ def _notes(
         verdict = f"No interaction is found (p = {float(p):.2g}); that is not proof of none."
     pairs = frame[[rows, cols]].astype("str")
     empty = pairs[rows].nunique() * pairs[cols].nunique() - len(pairs.drop_duplicates())
-    what = f"{len(frame)} configurations, each the mean of its seeds, which repeat it and are no values of their own"
+    over = (
+        f"Over {len(frame)} configurations, each the mean of its seeds, which repeat it and are no values of their own."
+    )
+    notes = [verdict, f"{over} Sums of squares of type II; bold: p < {LEVEL:g}."]
     if seeds is not None:
-        what = f"{seeds} values of {len(frame)} configurations, of which each pair of levels is one, repeated by seeds"
-    notes = [verdict, f"Over {what}. Sums of squares of type II; bold: p < {LEVEL:g}."]
+        notes.append(
+            "Each pair of values is one configuration. The axes are tested against the interaction, which is what "
+            "configurations differ by besides; the interaction against the residual, what configurations and seeds "
+            f"leave of {seeds} values."
+        )
     if empty:
         notes.append(f"{empty} pairs of values have no configuration.")
     others = [axis for axis in record.axes if axis not in (rows, cols)]

@@ -16,7 +16,7 @@ from tests.analysis.record_factory import DEPTH, FD, LR, RANK, START, SweepFiles
 
 POINT = {DEPTH: 3, RANK: 16, LR: 2e-3}
 FIXED = (
-    "sweep trial kind label number config_hash seed attempt state reason epoch started seconds overrides "
+    "sweep trial kind label number config_hash seed attempt state reason epoch started ended seconds overrides "
     "reused_from duplicate_of warnings"
 )
 
@@ -34,7 +34,7 @@ def test_a_sweep_becomes_tidy_frames(tmp_path: Path) -> None:
     ]  # fmt: skip
     run = record.runs.iloc[0]
     assert (run["trial"], run["state"], run["epoch"], run["attempt"]) == ("t000-s0", "finished", 80, 1)
-    assert (run["started"], run["seconds"]) == (START, 60.0)
+    assert (run["started"], run["ended"], run["seconds"]) == (START, START + 60, 60.0)
     assert (run[DEPTH], run[RANK], run[LR], run[FD]) == (3, 16, 2e-3, 7.5)
     assert json.loads(run["overrides"]) == POINT
     assert str(record.runs[DEPTH].dtype) == "Int64"

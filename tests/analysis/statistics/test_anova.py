@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
 
-from analysis.statistics.anova import two_way_anova
+from analysis.statistics.anova import repeated_anova, two_way_anova
 from analysis.statistics.intervals import Array
 from tests.analysis.statistics.rates import rng
 
@@ -80,9 +83,51 @@ def test_linear_factors_are_a_regression_with_a_product() -> None:
     assert found.interaction.freedom == 1
 
 
+@pytest.mark.filterwarnings("ignore:The design matrix is rank-deficient")  # by the pairs that are missing
+@pytest.mark.parametrize("missing", [(), (3, 6)])
+def test_units_that_seeds_repeat_are_statsmodels_regressions_of_means_and_of_values(missing: tuple[int, ...]) -> None:
+    """Also with pairs of levels that nothing is there of: the main effects of the means, the interaction of values."""
+    random = rng(15)
+    a, b, seed = (index.ravel() for index in np.indices((3, 4, 5)))
+    kept = ~np.isin(4 * a + b, missing)
+    data = pd.DataFrame({"a": a, "b": b, "seed": seed, "y": random.normal(size=60) + a + 3.0 * seed})[kept]
+    found = repeated_anova(data["y"].to_numpy(), data["a"], data["b"], data["seed"])
+    means = data.groupby(["a", "b"], as_index=False)["y"].mean()
+    of_means = anova_lm(ols("y ~ C(a) + C(b)", means).fit(), typ=2)
+    additive, full = (ols(f"y ~ {model} + C(seed)", data).fit() for model in ("C(a) + C(b)", "C(a):C(b)"))
+    of_values = anova_lm(additive, full)
+    for effect, name in ((found.a, "C(a)"), (found.b, "C(b)")):
+        assert float(effect.squares) == pytest.approx(5 * of_means.loc[name, "sum_sq"])
+        assert effect.freedom == of_means.loc[name, "df"]
+        assert (effect.f, effect.p) == pytest.approx((of_means.loc[name, "F"], of_means.loc[name, "PR(>F)"]))
+    assert float(found.interaction.squares) == pytest.approx(of_values["ss_diff"][1])
+    assert (found.interaction.f, found.interaction.p) == pytest.approx((of_values["F"][1], of_values["Pr(>F)"][1]))
+    assert (found.interaction.freedom, found.residual.freedom) == (of_values["df_diff"][1], of_values["df_resid"][1])
+
+
+def test_main_effects_without_an_error_of_their_own_have_no_test() -> None:
+    """Three units of a two by two table: what the additive model leaves is nothing."""
+    found = repeated_anova([1.0, 1.2, 2.0, 2.3, 5.0, 5.1], [0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 0, 0], [0, 1, 0, 1, 0, 1])
+    assert (found.a.f, found.b.p, found.interaction.f) == (None, None, None)
+
+
+@pytest.mark.parametrize("value", [0.1, 1e30])
+def test_values_that_are_all_equal_test_nothing(value: float) -> None:
+    a, b, seed = (index.ravel() for index in np.indices((3, 4, 2)))
+    for found in (repeated_anova([value] * 24, a, b, seed), two_way_anova([value] * 24, a, b)):
+        assert found.interaction.p is not None
+        assert math.isnan(found.interaction.p)
+
+
 def test_what_cannot_be_analysed_is_told() -> None:
     with pytest.raises(ValueError, match="as many cells as values"):
         two_way_anova(np.arange(4.0), [0, 0, 1, 1], [0, 1, 0, 1])
+    with pytest.raises(ValueError, match="as many cells as values"):
+        repeated_anova(np.arange(4.0), [0, 0, 1, 1], [0, 1, 0, 1], [0, 0, 0, 0])
+    with pytest.raises(ValueError, match="one level only"):
+        repeated_anova(np.arange(4.0), [0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 1])
+    with pytest.raises(ValueError, match="finite"):
+        repeated_anova(np.array([1.0, math.nan]), [0, 1], [0, 1], [0, 0])
     with pytest.raises(ValueError, match="one level only"):
         two_way_anova(np.arange(4.0), [0, 0, 0, 0], [0, 1, 0, 1])
     with pytest.raises(ValueError, match="finite"):

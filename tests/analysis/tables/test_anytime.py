@@ -42,6 +42,33 @@ def test_the_best_so_far_is_told_when_trials_end(tmp_path: Path) -> None:
     assert mean_between(frame, 10, 90) == pytest.approx((20 * 5 + 40 * 3 + 20 * 2) / 80)
 
 
+def test_a_resumed_trial_is_known_when_it_ends_and_costs_what_it_was_worked_on(tmp_path: Path) -> None:
+    """The best value of all is of a trial that began first, died after 5 seconds, and was done an hour later."""
+    files = timed(tmp_path, "one", "tpe", [(10, 30, 3.0), (40, 60, 2.0)])
+    point = {DEPTH: 1, RANK: 4}
+    files.begin("t002-s0", 2, point, time=START)
+    files.epoch("t002-s0", 1, 9.0, time=START + 5)
+    files.begin("t002-s0", 2, point, attempt=2, resumed_epoch=1, time=START + 3600)
+    files.add("t002-s0", "summary", metrics={FD: 1.0}, time=START + 3610)
+    files.add("t002-s0", "end", time=START + 3610, state="finished", epoch=10, reason=None)
+    frame = best_so_far(load([files.path]))
+    assert frame["spent"].tolist() == [20, 40, 55]
+    assert frame["best"].tolist() == [3, 2, 1]
+
+
+def test_a_reused_trial_is_known_when_its_turn_came(tmp_path: Path) -> None:
+    """Its times are those of another sweep, a day before: they are no reason to have it first, nor last."""
+    files = timed(tmp_path, "one", "tpe", [(10, 30, 3.0), (30, 50, 4.0)])
+    day = -86_400
+    for number, begin, end, value in ((2, day, day + 40, 2.0), (3, 60, 80, 1.0), (9, day, day + 40, 0.5)):
+        trial, source = f"t{number:03d}-s0", {} if begin > 0 else {"reused_from": "other/t000-s0"}
+        files.begin(trial, number, {DEPTH: 1, RANK: 4}, time=START + begin, **source)
+        files.add(trial, "summary", metrics={FD: value}, time=START + end)
+        files.add(trial, "end", time=START + end, state="finished", epoch=10, reason=None)
+    frame = best_so_far(load([files.path]))
+    assert frame["value"].tolist() == [3, 4, 2, 0.5, 1]
+
+
 def test_samplers_are_compared_after_equal_spending(tmp_path: Path) -> None:
     folders = []
     for index in range(3):

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmarks.calibration import VARIANTS, Tally, law_record, null_record, tried, tried_law
+from benchmarks.calibration import (
+    LEAST,
+    VARIANTS,
+    Tally,
+    law_record,
+    null_record,
+    pair_record,
+    search_record,
+    tried,
+    tried_law,
+    tried_pair,
+    tried_search,
+)
 
 RECORDS = 25
 
@@ -20,18 +32,24 @@ def tally() -> Tally:
             # Configurations differ by three times what seeds do: seeds that are taken for observations are found out.
             tried(found, *null_record(seeds, VARIANTS[place % len(VARIANTS)], random, between=3.0))
             tried_law(found, law_record(seeds, random))
+            own = 3.0 * (place % 2)
+            tried_pair(found, pair_record(seeds, random, own, 3.0 - own), own)
+            tried_search(found, search_record(seeds, random))
     return found
 
 
 def test_nothing_is_found_where_nothing_is(tally: Tally) -> None:
-    for what in ("interaction: interaction", "interaction: main effect", "marginal: any difference"):
+    alone = "interaction of two axes alone: main effect"
+    for what in ("interaction: interaction", "interaction: main effect", "marginal: any difference", alone):
         rate, count = tally.share("rate", what)
         assert count >= 30
         assert rate <= stats.binom.ppf(1 - 1e-3, count, 0.05) / count, what
 
 
 def test_intervals_hold_what_they_say(tally: Tally) -> None:
-    for what in ("scaling: slope", "scaling: power law's b", "comparisons: difference from the best", "marginal: mean"):
+    of_laws = ("scaling: slope", "scaling: power law's b")
+    of_means = ("marginal: mean", "anytime: best so far", "anytime: mean so far")
+    for what in (*of_laws, *of_means, "comparisons: difference from the best"):
         coverage, count = tally.share("coverage", what)
         assert count >= 30
         assert 1 - coverage <= stats.binom.ppf(1 - 1e-3, count, 0.05) / count, what
@@ -41,3 +59,9 @@ def test_what_cannot_be_compared_is_refused(tally: Tally) -> None:
     """Of configurations that were stopped early all tables but the marginal, which leaves them out, refuse to speak."""
     assert set(tally.refused) >= {"interaction", "pivot", "scaling", "comparisons"}
     assert "marginal" not in tally.refused
+
+
+def test_the_expected_least_of_normal_draws_has_its_closed_forms() -> None:
+    """Of one, two and three values: 0, -1/√π and -3/(2√π) (David & Nagaraja, Order Statistics, 2003, section 3.2)."""
+    expected = [0, -(np.pi**-0.5), -1.5 * np.pi**-0.5]
+    assert [LEAST[draws] for draws in (1, 2, 3)] == pytest.approx(expected, abs=1e-7)
