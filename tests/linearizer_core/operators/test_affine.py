@@ -278,6 +278,29 @@ def test_a_map_without_a_fixed_point_says_so(dtype: torch.dtype, size: float) ->
     torch.testing.assert_close(f.apply(f.fixed_point()[None])[0] / size, f.fixed_point() / size)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dim", [2, 9])
+@pytest.mark.parametrize("smallest", [1.0, 1e-2, 1e-4])
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_fixed_point_is_found_where_rounding_is_magnified(
+    dtype: torch.dtype, dim: int, smallest: float, missing: int
+) -> None:
+    """A - I = Q diag(s) Pᵀ with singular values down to 1e-4, and one direction that it does not reach."""
+    for seed in range(5):
+        q, p = (torch.linalg.qr(normal(dim, dim, seed=seed + k))[0][:, : dim - missing] for k in (0, 50))
+        values = torch.logspace(0, math.log10(smallest), dim - missing, dtype=torch.float64)
+        offset = q @ (values * normal(dim - missing, seed=seed))
+        linear = DenseOperator((eye(dim) + q * values @ p.T).to(dtype))
+        point = AffineOperator(linear, offset.to(dtype)).fixed_point().double()
+        expected = -p @ ((q.T @ offset) / values)
+        tolerance = 200 * dim * torch.finfo(dtype).eps / smallest
+        assert float((point - expected).norm()) < tolerance * float(expected.norm())
+        if missing:
+            left = torch.linalg.qr(torch.cat([q, normal(dim, 1)], 1))[0][:, -1]
+            with pytest.raises(InputValueError, match="no fixed point"):
+                AffineOperator(linear, (offset + 0.1 * offset.norm() * left).to(dtype)).fixed_point()
+
+
 def test_pinv_satisfies_the_affine_penrose_identities(case: tuple[AffineOperator, Tensor, Tensor]) -> None:
     """f f⁺ f = f, f⁺ f f⁺ = f⁺, f f⁺ and f⁺ f orthogonal projections, the latter linear; by homogeneous matrices."""
     f, matrix, offset = case
