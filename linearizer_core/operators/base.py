@@ -305,14 +305,16 @@ class LinearOperator(ABC):
         return bool(values[-1] <= rounding(terms.to(values)))
 
     def condition(self) -> float:
-        """The ratio of the largest to the smallest singular value (infinite when singular).
+        """The ratio of the largest to the smallest singular value.
+
+        It is infinite where the smallest is 0, or no more than the rounding of what the operator is a sum of.
 
         Raises ``ValueError`` for an operator without singular values.
         """
         values = self.singular_values().detach()
         if not len(values):
             raise InputValueError(f"an operator of shape {self.shape} has no singular values to compare")
-        return float(values[0] / values[-1]) if values[-1] > 0 else float("inf")
+        return math.inf if values[-1] == 0 or self._vanishes() else float(values[0] / values[-1])
 
     def _square(self, use: str) -> int:
         if self.shape[0] != self.shape[1]:
@@ -376,9 +378,12 @@ def cutoff(values: Tensor, dim: int, rcond: float | None = None, terms: Tensor |
     return usual if terms is None else torch.maximum(usual, rounding(terms.to(usual)))
 
 
-def rounding(terms: Tensor) -> Tensor:
-    """What rounding can leave of terms of this size that cancel: a few epsilons, as the size counts every addition."""
-    return 8 * torch.finfo(terms.dtype).eps * terms
+def rounding(terms: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """What rounding can leave of terms of this size that cancel: a few epsilons, as the size counts every addition.
+
+    ``dtype`` is that of the terms where their size is held in a wider one.
+    """
+    return 8 * torch.finfo(dtype or terms.dtype).eps * terms
 
 
 def finite(matrix: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -117,6 +118,8 @@ class DiagonalOperator(LinearOperator):
         return self.values.sum()
 
     def logdet(self) -> Tensor:
+        if self._vanishes():
+            return self.values.new_full((), -math.inf)
         return self.values.abs().log().sum()
 
     def to_dense(self) -> Tensor:

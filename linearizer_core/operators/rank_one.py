@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from linearizer_core.operators.base import DenseOperator, LinearOperator, cached, finite, size
+from linearizer_core.operators.base import DenseOperator, LinearOperator, cached, finite, rounding, size
 from linearizer_core.operators.module import OperatorModule
 
 
@@ -111,9 +111,11 @@ class RankOnePerturbed(LinearOperator):
 
     def _singular(self) -> bool:
         """Whether 1 and vᵀA⁻¹u cancel to rounding."""
-        delta = finite(self.delta[None])[0].double()
-        terms = 1 + self.v.double().norm() * self._solved.double().norm()
-        return bool(delta.abs() <= len(self.u) * torch.finfo(self.u.dtype).eps * terms)
+        return bool(self._cancels(finite(self.delta[None])[0]))
+
+    def _cancels(self, delta: Tensor) -> Tensor:
+        terms = 1 + (self.v.detach().double() * self._solved.detach().double()).abs().sum()
+        return (delta.detach().abs() <= rounding(terms, delta.dtype)) & delta.detach().isfinite()
 
     def _terms(self) -> Tensor:
         """The sizes of A and of u vᵀ, which can cancel."""
@@ -123,7 +125,9 @@ class RankOnePerturbed(LinearOperator):
         return self.matrix.trace() + self.u @ self.v
 
     def logdet(self) -> Tensor:
-        return self.delta.abs().log() + self.log_abs_det
+        delta = self.delta
+        # Without asking what it is: in training that would wait for the device.
+        return torch.where(self._cancels(delta), -math.inf, delta.abs().log()) + self.log_abs_det
 
     def merged(self) -> RankOnePerturbed:
         """The same operator with the perturbation taken into the matrix, its inverse and its determinant."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from linearizer_core.errors import NotFiniteError
 from linearizer_core.operators.base import SVD, DenseOperator, LinearOperator
 from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.rank_one import RankOneLayer, all_finite, dyadic_rotation
@@ -19,7 +20,8 @@ from linearizer_core.operators.rank_one import RankOneLayer, all_finite, dyadic_
 class ReflectedOrthogonal(LinearOperator):
     """W = A H(u) H(v), the orthogonal ``matrix`` A ``(dim, dim)`` after two reflections H(w) = I - 2wwᵀ/‖w‖².
 
-    ``u`` and ``v`` are ``(dim,)``; A is taken as orthogonal without a check. Products with W and Wᵀ take O(dim²).
+    ``u`` and ``v`` are ``(dim,)``, of any length but 0: what is computed with a normal of zeros is NaN, and decomposing
+    it raises ``NotFiniteError``. A is taken as orthogonal without a check. Products with W and Wᵀ take O(dim²).
 
     >>> import linearizer_core as lc
     >>> a = lc.operators.OrthogonalP4(8).operator()
@@ -62,25 +64,33 @@ class ReflectedOrthogonal(LinearOperator):
             return None
         return ReflectedOrthogonal(self.to_dense() @ first.matrix, first.u, first.v)
 
-    def singular_values(self) -> Tensor:
+    def _ones(self) -> Tensor:
+        """What all singular values are; raises ``NotFiniteError`` where a reflection has no normal."""
+        for normal in (self.u, self.v):
+            if not bool(_unit(normal.detach()).isfinite().all()):
+                raise NotFiniteError("a reflection's normal must be finite and not zero")
         return torch.ones_like(self.u)
+
+    def singular_values(self) -> Tensor:
+        return self._ones()
 
     def svd(self, k: int | None = None) -> SVD:
         """The first k axes: as good as any, for all singular values are 1."""
         k = self._count(k, len(self.u))
-        return SVD(self.to_dense()[:, :k], torch.ones_like(self.u[:k]), self._eye(len(self.u))[:, :k])
+        return SVD(self.to_dense()[:, :k], self._ones()[:k], self._eye(len(self.u))[:, :k])
 
     def pinv(self, rcond: float | None = None) -> ReflectedOrthogonal:
         return self.adjoint()
 
     def row_projection(self, rcond: float | None = None) -> DiagonalOperator:
-        return DiagonalOperator(torch.ones_like(self.u))
+        return DiagonalOperator(self._ones())
 
     def _solve(self, y: Tensor) -> Tensor:
         return self.adjoint().apply(y)
 
     def logdet(self) -> Tensor:
-        return self.u.new_zeros(())
+        """0, and NaN where a reflection has no normal."""
+        return 0 * (_unit(self.u.detach()) + _unit(self.v.detach())).sum()
 
 
 class OrthogonalP4(RankOneLayer):
@@ -126,4 +136,13 @@ class OrthogonalP4(RankOneLayer):
 
 def _reflect(rows: Tensor, normal: Tensor) -> Tensor:
     """Each row of ``(count, dim)`` reflected in the hyperplane of ``normal`` ``(dim,)``."""
-    return rows - torch.outer(rows @ normal, 2 * normal / normal.square().sum())
+    unit = _unit(normal)
+    return rows - torch.outer(rows @ unit, 2 * unit)
+
+
+def _unit(normal: Tensor) -> Tensor:
+    """A vector of length 1, whatever the size of ``normal``: its square may overflow, or vanish. NaN of zero."""
+    if not len(normal):
+        return normal
+    scaled = normal / normal.detach().abs().max()
+    return scaled / scaled.norm()

@@ -12,6 +12,7 @@ import torch
 from scipy.linalg import expm
 from torch import Tensor
 
+from linearizer_core.errors import LinsweepError
 from linearizer_core.operators import DenseOperator, Factors, LinearOperator, ScaledIdentityPlusLowRank
 from linearizer_core.solvers import DOPRI5, EULER, HEUN, RK4, SOLVERS, Solver
 
@@ -142,3 +143,55 @@ def test_tableau_satisfies_the_order_conditions(solver: Solver, order: int) -> N
     for found, expected in chain.from_iterable(conditions[:order]):
         assert found == pytest.approx(expected)
     assert not all(found == pytest.approx(expected) for found, expected in conditions[order])
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_steps_and_their_matrices_at_every_size(solver: Solver) -> None:
+    """Of z' = λz with λ = 1/2 on z of sizes from 0 to 1e30: the polynomial of the method's order, times z."""
+    h, rate = 0.3, 0.5
+    order = {known.name: order for known, order in ORDERS}[solver.name]
+    growth = sum((h * rate) ** n / math.factorial(n) for n in range(order + 1))
+    growth += (h * rate) ** 6 / 600 if solver is DOPRI5 else 0
+    for size in (0.0, 1e-30, 1.0, 1e30):
+        for dim in (1, 3):
+            z = torch.full((2, dim), size, dtype=torch.float64)
+            operator = solver.step_operator([DenseOperator(rate * torch.eye(dim).double())] * len(solver.c), h)
+            for found in (solver.step(lambda _, at: rate * at, 0.0, h, z), operator.apply(z)):
+                torch.testing.assert_close(found, growth * z, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_fields_that_are_nothing_huge_or_not_finite(solver: Solver) -> None:
+    z = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    stages = len(solver.c)
+    for value in (math.nan, math.inf, -math.inf):
+        assert not solver.step(lambda _, at, value=value: value * at, 0.0, 0.1, z).isfinite().any()
+        # Of one stage alone: all that it has a part in.
+        operators: list[LinearOperator] = [DenseOperator(torch.eye(2).double()) for _ in range(stages)]
+        operators[-1] = DenseOperator(torch.full((2, 2), value, dtype=torch.float64))
+        found = solver.step_operator(operators, 0.1)
+        assert not found.apply(z).isfinite().any()
+        with pytest.raises(LinsweepError, match="not finite"):
+            found.rank()
+    nothing = DenseOperator(torch.zeros(2, 2).double())
+    assert torch.equal(solver.step_operator([nothing] * stages, 0.1).to_dense(), torch.eye(2).double())
+    assert torch.equal(solver.step(lambda _, at: 0 * at, 0.0, 0.1, z), z)
+    # The product of six fields of 1e30 is within float64, of 1e60 beyond it: it says so.
+    wide = DenseOperator(torch.full((2, 2), 1e30, dtype=torch.float64))
+    torch.testing.assert_close(
+        solver.step_operator([wide] * stages, 1.0).apply(z), solver.step(lambda _, at: wide.apply(at), 0.0, 1.0, z)
+    )
+    if stages == 6:
+        beyond = DenseOperator(torch.full((2, 2), 1e60, dtype=torch.float64))
+        assert not solver.step_operator([beyond] * stages, 1.0).apply(z).isfinite().any()
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=SOLVERS)
+def test_an_empty_batch_and_no_dimension_are_stepped_as_what_they_are(solver: Solver) -> None:
+    stages = len(solver.c)
+    for rows, dim in ((0, 3), (2, 0), (0, 0)):
+        z, eye = torch.zeros(rows, dim, dtype=torch.float64), torch.eye(dim, dtype=torch.float64)
+        assert solver.step(lambda _, at: at, 0.0, 0.1, z).shape == (rows, dim)
+        operator = solver.step_operator([DenseOperator(eye)] * stages, 0.1)
+        assert operator.apply(z).shape == (rows, dim)
+        assert operator.rank() == dim
