@@ -23,7 +23,12 @@ def save(folder: Path | str, model: Model, config: TrialConfig) -> None:
 
     Raises ``OSError`` naming the file that cannot be written; the folder is no checkpoint then.
     """
-    write(folder, model, {"format": FORMAT, "event": list(model.event)}, {"config": to_mapping(config)})
+    write(
+        folder,
+        model,
+        {"format": FORMAT, "event": list(model.event), "classes": model.classes},
+        {"config": to_mapping(config)},
+    )
 
 
 def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Model, TrialConfig]:
@@ -41,7 +46,7 @@ def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Model,
         for name, message in model_problems(config, (channels, height, width)).items():
             raise ValueError(f"{name}: {message}")
         configs.append(config)
-        return family_of(config).build(config, (channels, height, width))
+        return family_of(config).build(config, (channels, height, width), int(record.get("classes", 0)))
 
     model = read(folder, FORMAT, build).to(device).eval()
     return model, configs[0]

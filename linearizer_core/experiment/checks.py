@@ -13,15 +13,15 @@ from linearizer_core.metrics.neighbours import NEIGHBOURS
 from linearizer_core.models.base import Event
 
 OPERATORS = {
-    "diffusion": ("time_lowrank", "time_diagonal", "time_factors", "time_dense"),
+    "diffusion": ("affine", "time_lowrank", "time_diagonal", "time_factors", "time_dense"),
     "idempotent": ("projection", "learned_projection"),
     "style": ("diagonal", "lowrank", "dense", "conv"),
 }
 OPERATORS["flow_matching"] = OPERATORS["diffusion"]  # of the Linearizer whose size the baseline takes
 
-RANKED = ("time_lowrank", "time_diagonal", "time_factors", "projection", "lowrank")
+RANKED = ("affine", "time_lowrank", "time_diagonal", "time_factors", "projection", "lowrank")
 
-SQUARE = ("time_dense", "learned_projection", "dense")
+SQUARE = ("time_dense", "learned_projection", "dense", "affine")
 
 TERMS = {
     "diffusion": ("flow", "noise", "data", "endpoint", "likelihood", "whitening"),
@@ -29,6 +29,15 @@ TERMS = {
     "idempotent": ("reconstruction", "sparsity", "isometry", "likelihood"),
     "style": ("transfer",),
 }
+
+AFFINE_TERMS = ("likelihood",)
+"""The terms of diffusion where its operators are affine: A(t) is in closed form and needs none of its own."""
+
+
+def terms_of(config: TrialConfig) -> tuple[str, ...]:
+    """The terms of the loss of a configuration's family and operator."""
+    affine = config.family == "diffusion" and config.model.operator.kind == "affine"
+    return AFFINE_TERMS if affine else TERMS[config.family]
 
 
 def problems(
@@ -40,6 +49,8 @@ def problems(
     ``held_out`` that of the smaller held-out one, ``classes`` the number of labels, 0 where there are none.
     """
     found = model_problems(config, event) | _loss(config) | recomputation_problems(config)
+    found |= _operators(config, train_images, classes)
+    found |= _ranks(config, event)
     return found | _optimisation(config, train_images) | _evaluation(config, classes, held_out)
 
 
@@ -91,6 +102,8 @@ def _operator(config: TrialConfig, event: Event) -> dict[str, str]:
     if core.kind in SQUARE and dim > LARGEST_FRAME:
         message = f"{core.kind} has dim×dim entries and is for up to {LARGEST_FRAME} values an image, got {dim}"
         return {"model.operator.kind": message}
+    if core.kind in RANKED and core.kind != "affine" and not core.rank:
+        return {"model.operator.rank": f"{core.kind} has a rank of at least 1; 0 is for affine alone"}
     if core.kind in RANKED and core.rank > dim:
         return {
             "model.operator.rank": f"rank {core.rank} exceeds the data's dimension {dim} "
@@ -102,6 +115,24 @@ def _operator(config: TrialConfig, event: Event) -> dict[str, str]:
             "model.operator.kind": "conv needs latents that are images: "
             "a coupling flow with a conv or unet conditioner and levels: 1"
         }
+    return {}
+
+
+def _ranks(config: TrialConfig, event: Event) -> dict[str, str]:
+    ranks, dim = config.evaluate.ranks, event[0] * event[1] * event[2]
+    if list(ranks) != sorted(set(ranks)) or any(not 1 <= rank <= dim for rank in ranks):
+        return {"evaluate.ranks": f"must be ascending ranks in 1 … {dim}, such as [1, 2, 4, 8], got {list(ranks)}"}
+    return {}
+
+
+def _operators(config: TrialConfig, train_images: int, classes: int) -> dict[str, str]:
+    several = config.model.operators
+    if config.model.operator.kind != "affine":
+        return {}
+    if several.by == "label" and not classes:
+        return {"model.operators.by": f"{_named(config.data)} has no labels; use cluster or one"}
+    if several.by == "cluster" and several.count > train_images:
+        return {"model.operators.count": f"{several.count} clusters exceed the {train_images} training images"}
     return {}
 
 
@@ -148,7 +179,7 @@ def _convolutional(flow: FlowConfig, name: str, height: int, width: int) -> dict
 
 def _loss(config: TrialConfig) -> dict[str, str]:
     weights = dataclasses.asdict(config.train.loss)
-    own = {name: weights[name] for name in TERMS[config.family]}
+    own = {name: weights[name] for name in terms_of(config)}
     found: dict[str, str] = {}
     if not any(own.values()):
         found["train.loss"] = f"every weight of {config.family} is zero: weight at least one of {', '.join(own)}"
@@ -166,6 +197,8 @@ def _loss(config: TrialConfig) -> dict[str, str]:
 def _trains(config: TrialConfig) -> bool:
     """Whether any weighted term of the loss has parameters to train."""
     loss, learned = config.train.loss, config.model.flow.kind != "identity"
+    if config.family == "diffusion" and config.model.operator.kind == "affine":
+        return True  # its Gaussians
     if config.family == "diffusion":
         reconstructs = loss.data or loss.likelihood or loss.whitening
         reconstructs = reconstructs or (loss.noise and config.model.noise_flow != "identity")
@@ -204,8 +237,13 @@ def _evaluation(config: TrialConfig, classes: int, held_out: int) -> dict[str, s
     least = NEIGHBOURS + 1 if set(quality) & {"precision", "recall", "density", "coverage"} else 2
     if held_out < least:
         found["data"] = f"{_named(config.data)} leaves {held_out} held-out images to measure on, which needs {least}"
-    if config.family == "flow_matching" and config.evaluate.grid == "geometric":
-        found["evaluate.grid"] = "geometric has no steps up to time 1, where flow_matching ends; use uniform"
+    affine = config.family == "diffusion" and config.model.operator.kind == "affine"
+    if (config.family == "flow_matching" or affine) and config.evaluate.grid == "geometric":
+        which = "affine operators end" if affine else "flow_matching ends"
+        found["evaluate.grid"] = f"geometric has no steps up to time 1, where {which}; use uniform"
+    temperatures = config.evaluate.temperatures
+    if len(set(temperatures)) < len(temperatures) or not all(0 < each <= 5 for each in temperatures):
+        found["evaluate.temperatures"] = f"must be different numbers in (0, 5], got {list(temperatures)}"
     if not config.evaluate.quality:
         found["evaluate.quality"] = "names no metric; give at least one, such as [classifier_fd]"
     elif len(set(quality)) < len(quality):

@@ -117,14 +117,35 @@ class OperatorConfig:
         "lowrank",
         "dense",
         "conv",
+        "affine",
     ] = _field(
         "time_lowrank",
-        "diffusion: time_lowrank, A(t) = U S(t) Vᵀ; time_diagonal, of the leading latents; time_factors, L(t) R(t)ᵀ; "
+        "diffusion: affine, z ↦ b_k + A_k z of latents that are N(b_k, Σ_k), with Σ_k of low rank plus a spread; "
+        "time_lowrank, A(t) = U S(t) Vᵀ; time_diagonal, of the leading latents; time_factors, L(t) R(t)ᵀ; "
         "time_dense, no bound on the rank. "
         "idempotent: projection, of fixed rank; learned_projection, diagonal. "
         "style: diagonal; lowrank, I + U C Vᵀ; dense; conv, a kernel for each channel",
     )
-    rank: int = _field(32, "rank of the operator, up to the data's dimension, for the kinds that have one", ge=1)
+    rank: int = _field(
+        32,
+        "rank of the operator, up to the data's dimension, for the kinds that have one; 0, of affine alone: the spread "
+        "and the means",
+        ge=0,
+    )
+    spread: Literal["scale", "diagonal"] = _field(
+        "scale", "affine: what is added to the low rank of a covariance, a multiple of the identity or a diagonal"
+    )
+    shared: Literal["none", "spread", "all"] = _field(
+        "none", "affine: what all operators have in common. all: everything but their means"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorsConfig:
+    by: Literal["one", "label", "cluster"] = _field(
+        "one", "affine: one operator for all images, one for each label, or one for each cluster of training images"
+    )
+    count: int = _field(30, "clusters, of k-means along the images' leading principal axes", ge=2, le=1000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +157,7 @@ class ModelConfig:
         "two it is; identity: noise is its own latent",
     )
     operator: OperatorConfig = _field(OperatorConfig, "the linear core A")
+    operators: OperatorsConfig = _field(OperatorsConfig, "how many linear cores there are over one g, and of what")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,6 +220,24 @@ class EvaluateConfig:
     samples: int = _field(1024, "images generated for each quality value", ge=16)
     held_out: int = _field(2048, "held-out images, at most, of each linearity and reconstruction metric", ge=16)
     temperature: float = _field(1.1, "scale of the latents of the noise that sampling starts from", gt=0, le=2)
+    temperatures: tuple[float, ...] = _field(
+        (),
+        "affine operators and flow_matching: temperatures of which the best on the validation split is taken; 1 is "
+        "always recorded beside. Empty: 1 alone",
+    )
+    ranks: tuple[int, ...] = _field(
+        (),
+        "affine operators: ranks of the curve rank/*, of which the best on the validation split is sampled with. "
+        "Empty: powers of two and the whole",
+    )
+    order: Literal["pullback", "covariance"] = _field(
+        "pullback",
+        "affine operators: which directions lead. pullback: those that move images most; covariance: those of most "
+        "variance of latents",
+    )
+    denoise: bool = _field(
+        False, "affine operators: one step x + σ²∇log p(x) after sampling, with σ that of train.dequantise"
+    )
     every: int = _field(1, "epochs between evaluations of the collapsed sampler during training", ge=1)
     end: float = _field(
         0.99, "diffusion time at which sampling ends; 1 - end of the noise is kept where A is silent", gt=0, lt=1
@@ -317,7 +357,25 @@ NOT_HASHED = ("seed", "data.root", "data.download")
 """Leaves that do not change what a configuration is: a replicate's seed, and where the data come from."""
 
 
+ADDED = {
+    "model.operator.spread": "scale",
+    "model.operator.shared": "none",
+    "model.operators.by": "one",
+    "model.operators.count": 30,
+    "evaluate.temperatures": [],
+    "evaluate.ranks": [],
+    "evaluate.order": "pullback",
+    "evaluate.denoise": False,
+}
+"""Leaves that were added since records are kept, which are not hashed at these values: what is in old records keeps
+its name."""
+
+
 def config_hash(values: Mapping[str, Any]) -> str:
     """Twelve hex digits that name a nested configuration, whatever its seed."""
-    leaves = {name: value for name, value in flatten(values).items() if name not in NOT_HASHED}
+    leaves = {
+        name: value
+        for name, value in flatten(values).items()
+        if name not in NOT_HASHED and not (name in ADDED and ADDED[name] == value)
+    }
     return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:12]

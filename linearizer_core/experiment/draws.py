@@ -20,6 +20,8 @@ class Draws:
         self.workers = workers
         self.waited = False
         """Whether the workers have waited for each other, as ``everyones`` does."""
+        self.groups: Tensor | None = None
+        """The label or cluster of each of this worker's rows, ``(rows,)``, where the model is told them."""
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal numbers, shaped as ``like``, whose first dimension is this worker's rows."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args, get_type_hints
 
-from linearizer_core.experiment.checks import RANKED, TERMS
-from linearizer_core.experiment.configuration import Family
+from linearizer_core.experiment.checks import AFFINE_TERMS, RANKED, TERMS
+from linearizer_core.experiment.configuration import Family, OperatorConfig
 
 
 class Condition(NamedTuple):
@@ -21,6 +21,9 @@ FETCHED = ("mnist", "fashion-mnist", "cifar10", "celeba")
 COUPLING = ("depth", "coupling", "bins", "components", "mixing", "conditioner", "width", "activation", "kernel",
             "attention", "levels", "memory", "coordinates")  # fmt: skip
 SAMPLED = ("diffusion", "flow_matching")
+AFFINE = ("affine",)
+LEARNT = tuple(kind for kind in get_args(get_type_hints(OperatorConfig)["kind"]) if kind not in AFFINE)
+"""All kinds of operators but the affine ones, whose diffusion is in closed form."""
 
 CONDITIONS: tuple[Condition, ...] = (
     Condition("data.root", "data.name", (*FETCHED, "folder", "npz")),
@@ -36,6 +39,17 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("model.flow.levels", "model.flow.conditioner", ("conv", "unet")),
     Condition("model.noise_flow", "family", SAMPLED),
     Condition("model.operator.rank", "model.operator.kind", RANKED),
+    *(Condition(f"model.operator.{name}", "model.operator.kind", AFFINE) for name in ("spread", "shared")),
+    Condition("model.operators.by", "model.operator.kind", AFFINE),
+    Condition("model.operators.count", "model.operators.by", ("cluster",)),
+    Condition("model.noise_flow", "model.operator.kind", LEARNT),
+    *(
+        Condition(f"train.loss.{term}", "model.operator.kind", LEARNT)
+        for term in TERMS["diffusion"]
+        if term not in AFFINE_TERMS
+    ),
+    *(Condition(f"evaluate.{name}", "model.operator.kind", AFFINE) for name in ("ranks", "order", "denoise")),
+    *(Condition(f"evaluate.{name}", "model.operator.kind", LEARNT) for name in ("end", "temperature")),
     Condition("train.merge_every", "model.flow.mixing", ("p4", "p4_orthogonal")),
     Condition("train.merge_every", "model.flow.kind", ("coupling",)),
     Condition("train.time", "family", SAMPLED),
@@ -53,6 +67,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("evaluate.quality", "family", ("diffusion", "flow_matching", "idempotent")),
     Condition("evaluate.samples", "family", ("diffusion", "flow_matching", "idempotent")),
     Condition("evaluate.temperature", "family", ("diffusion", "idempotent")),
+    Condition("evaluate.temperatures", "family", SAMPLED),
 )
 
 
@@ -73,7 +88,13 @@ def without_effect(leaves: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _holds(leaf: str, leaves: Mapping[str, Any], other: str, values: tuple[Any, ...]) -> bool:
-    """Whether a condition holds; a linear flow has a frame whatever its conditioner, which it has not."""
+    """Whether a condition holds.
+
+    A linear flow has a frame whatever its conditioner, which it has not; flow matching has one term of the loss,
+    whatever the operators of the Linearizer whose size it takes.
+    """
+    if leaf == "train.loss.flow" and other == "model.operator.kind" and leaves["family"] == "flow_matching":
+        return True
     if leaf == "model.flow.frame" and other == "model.flow.conditioner" and leaves["model.flow.kind"] == "linear":
         return True
     return leaves[other] in values

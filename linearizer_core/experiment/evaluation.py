@@ -151,7 +151,7 @@ def _measure(metric: Metric, samples: _Held, held: _Held) -> dict[str, float]:
     return {"precision": near.precision, "recall": near.recall, "density": near.density, "coverage": near.coverage}
 
 
-def in_batches(function: Callable[[Tensor], Tensor], *inputs: Tensor) -> Tensor:
+def in_batches(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
     """A function of rows applied to many of them, a batch at a time.
 
     Of several workers each takes its share of the rows, and all get the whole: all MUST call it with the same rows. An
@@ -166,7 +166,7 @@ def in_batches(function: Callable[[Tensor], Tensor], *inputs: Tensor) -> Tensor:
     return workers.joint(part, [stop - start for start, stop in pairwise(ends)])
 
 
-def _in_batches(function: Callable[[Tensor], Tensor], inputs: Sequence[Tensor]) -> Tensor:
+def _in_batches(function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Tensor:
     parts = zip(*(each.split(BATCH) for each in inputs), strict=True)
     return torch.cat([function(*part) for part in parts])
 

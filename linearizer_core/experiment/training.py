@@ -119,10 +119,12 @@ class Trainer:
             raise ValueError(f"a batch of {config.train.batch_size} exceeds the {len(self.images)} training images")
         self.steps_per_epoch = min(config.train.steps or whole, whole)
         self._rows = config.train.batch_size // workers.count
-        self.model = self.family.build(config, data.event).to(self.device)
+        self.model = self.family.build(config, data.event, data.classes).to(self.device)
+        groups = self.family.groups(config, data)
+        self._groups = None if groups is None else groups.to(self.device)
         generator = self._generator(0)
         first = self._dequantised(self.images.head(STARTING_IMAGES), Draws(generator))
-        self.family.initialise(self.model, first, generator)
+        self.family.initialise(self.model, first, generator, self._groups)
         self._losses = Losses(self.family, self.model, config)
         self._check_precision()
         self._shared = self._prepared(first[: self._rows])
@@ -173,7 +175,9 @@ class Trainer:
 
     def _gradient_is_missing(self, images: Tensor) -> bool:
         try:
-            loss, _ = self._losses(images, Draws(self._generator(0), self.workers))
+            draws = Draws(self._generator(0), self.workers)
+            draws.groups = None if self._groups is None else self._groups[: len(images)]
+            loss, _ = self._losses(images, draws)
             found = torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
         except LOST:
             return True  # training will say so
@@ -221,6 +225,8 @@ class Trainer:
         for i, batch in enumerate(self.images.batches(order, self._rows)):
             self.optimiser.zero_grad(set_to_none=True)
             draws.waited = False
+            if self._groups is not None:
+                draws.groups = self._groups[order[i * self._rows : (i + 1) * self._rows]]
             try:
                 loss, terms = self._shared(self._dequantised(batch, draws), draws)
                 loss.backward()

@@ -5,6 +5,7 @@ from linearizer_core.metrics.linearity import additivity, homogeneity, idempoten
 from linearizer_core.metrics.lipschitz import local_lipschitz
 from linearizer_core.metrics.neighbours import neighbourhood
 from linearizer_core.metrics.perceptual import gradient_ssim
+from linearizer_core.metrics.pullback import pullback_metric
 from linearizer_core.metrics.quality import frechet_distance, kernel_distance, psnr, sliced_wasserstein
 from linearizer_core.metrics.similarity import ssim
 from linearizer_core.metrics.spectrum import effective_rank, energy_rank, numerical_rank, stable_rank
@@ -24,6 +25,7 @@ __all__ = [
     "numerical_rank",
     "penrose",
     "psnr",
+    "pullback_metric",
     "relative_error",
     "roundtrip",
     "sliced_wasserstein",

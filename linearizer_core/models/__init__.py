@@ -1,5 +1,6 @@
 """What each family trains: the models, without the loop that trains them."""
 
+from linearizer_core.models.affine_diffusion import AffineDiffusion, AffineOperators
 from linearizer_core.models.base import Model
 from linearizer_core.models.diffusion import Inversion, LinearDiffusion
 from linearizer_core.models.flow_matching import FlowMatching, velocity_network
@@ -7,6 +8,8 @@ from linearizer_core.models.idempotent import IdempotentLinearizer
 from linearizer_core.models.style import StyleTransfer
 
 __all__ = [
+    "AffineDiffusion",
+    "AffineOperators",
     "FlowMatching",
     "IdempotentLinearizer",
     "Inversion",

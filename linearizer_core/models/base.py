@@ -21,6 +21,9 @@ class Model(nn.Module):
     event: Event
     """``(channels, height, width)`` of the images."""
 
+    classes: int = 0
+    """The number of labels that the model is told; 0 where it is told none."""
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device

@@ -20,6 +20,7 @@ from linearizer_core.operators.factored import (
     OrthogonalProjection,
     ScaledIdentityPlusLowRank,
 )
+from linearizer_core.operators.gaussians import AffineGaussians
 from linearizer_core.operators.learned import (
     LearnedAffine,
     LearnedDense,
@@ -38,6 +39,7 @@ __all__ = [
     "P4",
     "SVD",
     "AffineOperator",
+    "AffineGaussians",
     "ConvolutionalOperator",
     "DenseOperator",
     "DiagonalOperator",

@@ -125,7 +125,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     data = datasets.load(sweep.trial_config({}, 0).data)
     channels, height, width = data.event
     corners = [sweep.trial_config(point, 0) for point in _corners(sweep)]
-    sizes = [parameters(family_of(config).build(config, data.event)) for config in corners]
+    sizes = [parameters(family_of(config).build(config, data.event, data.classes)) for config in corners]
     objective = ", ".join(f"{mode} {key}" for key, mode in search.objective.items())
     facts = [
         ("sweep", f"{sweep.name} ({sweep.source})"),

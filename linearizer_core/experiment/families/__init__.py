@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from linearizer_core.experiment.configuration import TrialConfig
+from linearizer_core.experiment.families.affine import AffineDiffusionFamily
 from linearizer_core.experiment.families.base import Family
 from linearizer_core.experiment.families.diffusion import Diffusion
 from linearizer_core.experiment.families.flow_matching import FlowMatchingBaseline
@@ -11,7 +12,9 @@ from linearizer_core.experiment.families.style import Style
 
 
 def family_of(config: TrialConfig) -> Family:
-    """The family that a configuration names."""
+    """The family that a configuration names; of diffusion, the one of its operators."""
+    if config.family == "diffusion" and config.model.operator.kind == "affine":
+        return AffineDiffusionFamily()
     families: dict[str, type[Family]] = {
         "diffusion": Diffusion,
         "flow_matching": FlowMatchingBaseline,
@@ -21,4 +24,4 @@ def family_of(config: TrialConfig) -> Family:
     return families[config.family]()
 
 
-__all__ = ["Diffusion", "Family", "FlowMatchingBaseline", "Idempotent", "Style", "family_of"]
+__all__ = ["AffineDiffusionFamily", "Diffusion", "Family", "FlowMatchingBaseline", "Idempotent", "Style", "family_of"]

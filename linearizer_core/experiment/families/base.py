@@ -24,12 +24,19 @@ class Family(ABC):
     """
 
     @abstractmethod
-    def build(self, config: TrialConfig, event: Event) -> Model:
-        """The model for images ``event`` = ``(channels, height, width)``, its weights fixed by the seed."""
+    def build(self, config: TrialConfig, event: Event, classes: int = 0) -> Model:
+        """The model for images ``event`` = ``(channels, height, width)``, its weights fixed by the seed.
+
+        ``classes`` is the number of the data's labels, 0 where there are none.
+        """
+
+    def groups(self, config: TrialConfig, data: ImageData) -> Tensor | None:
+        """What the model is told of each training image, its label or cluster, ``(count,)``; None where nothing is."""
+        return None
 
     @abstractmethod
-    def initialise(self, model: Any, images: Tensor, generator: torch.Generator) -> None:
-        """Fit what starts from data to training images ``(count, *event)``."""
+    def initialise(self, model: Any, images: Tensor, generator: torch.Generator, groups: Tensor | None = None) -> None:
+        """Fit what starts from data to training images ``(count, *event)`` and what ``groups`` says of them."""
 
     @abstractmethod
     def losses(self, model: Any, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:

@@ -58,11 +58,13 @@ from linearizer_core.space import InducedSpace
 class Diffusion(Family):
     """A Linearizer from noise to images, whose sampler collapses to one operator."""
 
-    def build(self, config: TrialConfig, event: Event) -> LinearDiffusion:
+    def build(self, config: TrialConfig, event: Event, classes: int = 0) -> LinearDiffusion:
         return build_diffusion(config.model, config.evaluate, event, config.seed)
 
     @torch.no_grad()
-    def initialise(self, model: LinearDiffusion, images: Tensor, generator: torch.Generator) -> None:
+    def initialise(
+        self, model: LinearDiffusion, images: Tensor, generator: torch.Generator, groups: Tensor | None = None
+    ) -> None:
         noise = torch.randn(images.shape, generator=generator, device=images.device)
         latents = model.g_x.initialise(images)
         model.g_y.initialise(noise)

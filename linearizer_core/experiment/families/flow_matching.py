@@ -19,6 +19,7 @@ from linearizer_core.experiment.evaluation import (
     step_counts,
     step_keys,
 )
+from linearizer_core.experiment.families.affine import AffineDiffusionFamily
 from linearizer_core.experiment.families.base import Family
 from linearizer_core.experiment.families.diffusion import Diffusion, times
 from linearizer_core.flows.conditioners import parameters
@@ -31,8 +32,9 @@ from linearizer_core.solvers import SOLVERS
 class FlowMatchingBaseline(Family):
     """Flow matching in pixels by a network of the size of the same configuration's diffusion Linearizer."""
 
-    def build(self, config: TrialConfig, event: Event) -> FlowMatching:
-        size = parameters(Diffusion().build(config, event))
+    def build(self, config: TrialConfig, event: Event, classes: int = 0) -> FlowMatching:
+        compared = AffineDiffusionFamily() if config.model.operator.kind == "affine" else Diffusion()
+        size = parameters(compared.build(config, event, classes))
         flow = config.model.flow
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -46,7 +48,9 @@ class FlowMatchingBaseline(Family):
             )
         return FlowMatching(network, event)
 
-    def initialise(self, model: FlowMatching, images: Tensor, generator: torch.Generator) -> None:
+    def initialise(
+        self, model: FlowMatching, images: Tensor, generator: torch.Generator, groups: Tensor | None = None
+    ) -> None:
         """Nothing starts from data."""
 
     def losses(self, model: FlowMatching, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:

@@ -45,7 +45,7 @@ DEVIATIONS = torch.linspace(-2, 2, 8).tolist()
 class Idempotent(Family):
     """A projector on images, f(f(x)) = f(x), sampled from a Gaussian fitted in its image and from pixel noise."""
 
-    def build(self, config: TrialConfig, event: Event) -> IdempotentLinearizer:
+    def build(self, config: TrialConfig, event: Event, classes: int = 0) -> IdempotentLinearizer:
         """The model for images ``event``; raises ``ValueError`` for an operator that is not of this family."""
         core, weights, dim = config.model.operator, config.train.loss, math.prod(event)
         kinds: dict[str, Callable[[], FrameProjection | SpectrumProjection]] = {
@@ -59,7 +59,9 @@ class Idempotent(Family):
             torch.manual_seed(config.seed)
             return IdempotentLinearizer(build_flow(config.model.flow, event), kinds[core.kind](), event, price)
 
-    def initialise(self, model: IdempotentLinearizer, images: Tensor, generator: torch.Generator) -> None:
+    def initialise(
+        self, model: IdempotentLinearizer, images: Tensor, generator: torch.Generator, groups: Tensor | None = None
+    ) -> None:
         model.initialise(images)
 
     def losses(

@@ -42,7 +42,7 @@ TRIANGLE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.5, 0.0), 
 class Style(Family):
     """Image to image: a shared network whose operators are the styles, so that styles mix by linear algebra."""
 
-    def build(self, config: TrialConfig, event: Event) -> StyleTransfer:
+    def build(self, config: TrialConfig, event: Event, classes: int = 0) -> StyleTransfer:
         """The model for images ``event``.
 
         Raises ``ValueError`` for an operator that is not of this family, and for ``conv`` where latents are no images.
@@ -62,7 +62,9 @@ class Style(Family):
             learned = {style: kinds[core.kind]() for style in STYLES}
         return StyleTransfer(g, learned, event)
 
-    def initialise(self, model: StyleTransfer, images: Tensor, generator: torch.Generator) -> None:
+    def initialise(
+        self, model: StyleTransfer, images: Tensor, generator: torch.Generator, groups: Tensor | None = None
+    ) -> None:
         model.initialise(images)
 
     def losses(self, model: StyleTransfer, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:

@@ -1,0 +1,154 @@
+"""Gaussians of low rank plus diagonal, the laws that affine operators give to standard normal noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from linearizer_core.errors import InputValueError
+from linearizer_core.short import Short
+
+Spread = Literal["scale", "diagonal"]
+Shared = Literal["none", "spread", "all"]
+
+START = 0.3
+"""Standard deviation of what the factors add to a latent at the start, of latents of unit variance."""
+
+
+class AffineGaussians(Short):
+    """K learned Gaussians N(b_k, L_k L_kᵀ + D_k) of latents ``(batch, dim)``, what z0 ↦ b_k + A_k z0 makes of noise.
+
+    b_k ``offsets`` ``(K, dim)``; L_k ``factors`` ``(dim, rank)``; D_k a multiple of the identity for the spread
+    ``scale``, a diagonal for ``diagonal``. ``shared`` says what all K have in common besides: nothing, their ``spread``
+    D, or ``all`` but the offsets. ``proportions`` ``(K,)`` are the weights of the mixture, a buffer. It is the factor
+    analyser of each group (Ghahramani & Hinton, The EM algorithm for mixtures of factor analyzers, 1996).
+
+    Raises ``InputValueError`` for a count below 1 and a rank outside 0 … ``dim``.
+
+    >>> import torch, linearizer_core as lc
+    >>> gaussians = lc.operators.AffineGaussians(16, 10, 4)
+    >>> gaussians
+    AffineGaussians(10 of dimension 16, rank 4 + scale)
+    >>> z = torch.randn(5, 16)
+    >>> gaussians.log_prob(z, torch.tensor([0, 1, 2, 3, 9])).shape, gaussians.log_probs(z).shape
+    (torch.Size([5]), torch.Size([5, 10]))
+    """
+
+    proportions: Tensor
+
+    def __init__(self, dim: int, count: int, rank: int, *, spread: Spread = "scale", shared: Shared = "none") -> None:
+        super().__init__()
+        if count < 1:
+            raise InputValueError(f"there is at least one operator, got a count of {count}")
+        if not 0 <= rank <= dim:
+            raise InputValueError(f"rank must be between 0 and the dimension {dim}, got {rank}")
+        self.dim, self.count, self.rank = dim, count, rank
+        self.spread, self.shared = spread, shared
+        own_factors = 1 if shared == "all" else count
+        own_spread = count if shared == "none" else 1
+        self.offsets = nn.Parameter(torch.zeros(count, dim))
+        self.log_spread = nn.Parameter(torch.zeros(own_spread, dim if spread == "diagonal" else 1))
+        self.factors = nn.Parameter(START * torch.randn(own_factors, dim, rank) / math.sqrt(max(dim, 1)))
+        self.register_buffer("proportions", torch.full((count,), 1 / count))
+
+    def extra_repr(self) -> str:
+        shared = "" if self.shared == "none" else f", shared {self.shared}"
+        return f"{self.count} of dimension {self.dim}, rank {self.rank} + {self.spread}{shared}"
+
+    @torch.no_grad()
+    def initialise(self, z: Tensor, which: Tensor) -> None:
+        """Start from the means of latents ``(count, dim)`` of each group; a group without any from the mean of all."""
+        for k in range(self.count):
+            mine = z[which == k]
+            self.offsets[k].copy_(mine.mean(0) if len(mine) else z.mean(0))
+
+    def log_prob(self, z: Tensor, which: Tensor) -> Tensor:
+        """log N(z; b_k, Σ_k) in nats for each row of ``(batch, dim)`` under its own k of ``which`` ``(batch,)``."""
+        chosen = one_hot(which, self.count).to(z.dtype)
+        # What all rows share is multiplied once and then chosen from: a copy of L_k for each row would be far larger,
+        # and sums over rows of the same k would not be in the same order each time on a GPU.
+        spread = chosen if self.shared == "none" else chosen.new_ones(len(z), 1)
+        own = chosen if self.shared != "all" else chosen.new_ones(len(z), 1)
+        inverse = (-2 * self.log_spread).exp().expand(-1, self.dim)
+        away = z - chosen @ self.offsets
+        squares = (away.square() * (spread @ inverse)).sum(1)
+        determinant = spread @ self._spread_logdet()
+        if self.rank:
+            weighted, root, logdet = self._capacitance()
+            inner = (away @ weighted.permute(1, 0, 2).flatten(1)).view(len(z), -1, self.rank)
+            inner = (own[:, :, None] * inner).sum(1)
+            if len(root) > 1:
+                chosen_root = (chosen @ root.flatten(1)).view(-1, self.rank, self.rank)
+                white = torch.einsum("brs,bs->br", chosen_root, inner)
+            else:
+                white = inner @ root[0].T
+            squares = squares - white.square().sum(1)
+            determinant = determinant + (chosen @ logdet if len(logdet) > 1 else logdet)
+        return -0.5 * (squares + determinant + self.dim * math.log(2 * math.pi))
+
+    def log_probs(self, z: Tensor) -> Tensor:
+        """log N(z; b_k, Σ_k) in nats of each row of ``(batch, dim)`` under every k, ``(batch, K)``."""
+        inverse = (-2 * self.log_spread).exp().expand(-1, self.dim)
+        determinants = self._spread_logdet()
+        if self.rank:
+            weighted, root, logdet = self._capacitance()
+        found = []
+        for k in range(self.count):
+            away = z - self.offsets[k]
+            mine = k if len(inverse) > 1 else 0
+            squares = (away.square() * inverse[mine]).sum(1)
+            determinant = determinants[mine]
+            if self.rank:
+                white = (away @ weighted[k if len(weighted) > 1 else 0]) @ root[k if len(root) > 1 else 0].T
+                squares = squares - white.square().sum(1)
+                determinant = determinant + logdet[k if len(logdet) > 1 else 0]
+            found.append(-0.5 * (squares + determinant + self.dim * math.log(2 * math.pi)))
+        return torch.stack(found, 1)
+
+    def mixture(self, z: Tensor) -> Tensor:
+        """log Σ_k π_k N(z; b_k, Σ_k) in nats, ``(batch,)``."""
+        return torch.logsumexp(self.log_probs(z) + self.proportions.log(), 1)
+
+    def posterior(self, z: Tensor) -> Tensor:
+        """p(k | z) by Bayes' rule, ``(batch, K)``; rows sum to 1."""
+        return torch.softmax(self.log_probs(z) + self.proportions.log(), 1)
+
+    @torch.no_grad()
+    def covariance(self, k: int) -> Tensor:
+        """Σ_k, ``(dim, dim)``, in float64."""
+        spread = (2 * self.log_spread[k if len(self.log_spread) > 1 else 0].double()).exp()
+        factors = self.factors[k if len(self.factors) > 1 else 0].double()
+        return torch.diag(spread.expand(self.dim)) + factors @ factors.T
+
+    @torch.no_grad()
+    def moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The mixture's mean ``(dim,)``, its total covariance, and the mean of the Σ_k, ``(dim, dim)``, in float64."""
+        weights, offsets = self.proportions.double(), self.offsets.double()
+        within = sum(
+            (weight * self.covariance(k) for k, weight in enumerate(weights)),
+            start=offsets.new_zeros(self.dim, self.dim),
+        )
+        mean = weights @ offsets
+        away = offsets - mean
+        return mean, within + (away.T * weights) @ away, within
+
+    def _spread_logdet(self) -> Tensor:
+        """log det D_k, ``(K or 1,)``."""
+        return 2 * self.log_spread.expand(-1, self.dim).sum(1)
+
+    def _capacitance(self) -> tuple[Tensor, Tensor, Tensor]:
+        """D⁻¹L, the inverse of the Cholesky factor of I + LᵀD⁻¹L, and the log-determinant of that matrix.
+
+        ``(K or 1, dim, rank)``, ``(K or 1, rank, rank)`` and ``(K or 1,)``: Woodbury's identity needs no more, and
+        nothing of size dim×dim is formed.
+        """
+        inverse = (-2 * self.log_spread).exp().expand(-1, self.dim)
+        weighted = self.factors * inverse[..., None]
+        eye = torch.eye(self.rank, dtype=weighted.dtype, device=weighted.device)
+        lower = torch.linalg.cholesky(eye + self.factors.mT @ weighted)
+        root = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
+        return weighted, root, 2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
