@@ -38,8 +38,8 @@ from linearizer_core.operators.time_dependent import TimeDense, TimeDiagonal, Ti
 __all__ = [
     "P4",
     "SVD",
-    "AffineOperator",
     "AffineGaussians",
+    "AffineOperator",
     "ConvolutionalOperator",
     "DenseOperator",
     "DiagonalOperator",
