@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from linearizer_core.experiment.configuration import ADDED
 from linearizer_core.experiment.nested import flatten
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
@@ -20,7 +21,7 @@ def check_folder(sweep: Sweep) -> None:
     record = read_record(SweepPaths(sweep.folder))
     if record is None:
         return
-    before, now = flatten(record["spec"]), flatten(sweep.resolved)
+    before, now = {**ADDED, **flatten(record["spec"])}, flatten(sweep.resolved)
     changed = [
         f"{key}: {before.get(key, 'absent')} → {now.get(key, 'absent')}"
         for key in {**before, **now}

@@ -22,6 +22,7 @@ from linearizer_core.experiment.configuration import (
     to_mapping,
 )
 from linearizer_core.experiment.families.diffusion import build_diffusion
+from linearizer_core.experiment.nested import flatten
 from linearizer_core.flows import ActNorm, Labelled
 from linearizer_core.models.diffusion import LinearDiffusion
 from linearizer_core.solvers import EULER
@@ -235,4 +236,7 @@ def test_a_checkpoint_of_the_version_before_is_read_and_written_again(tmp_path: 
     save(tmp_path, model, config)
     assert (tmp_path / WEIGHTS).read_bytes() == (folder / WEIGHTS).read_bytes()
     before, now = (json.loads((each / CONFIG).read_text()) for each in (folder, tmp_path))
+    # What has been added to the configuration since stands at values that change nothing.
+    kept, leaves = flatten(before.pop("config")), flatten(now["config"])
+    assert kept == {name: leaves[name] for name in kept}
     assert before == {name: now[name] for name in before}

@@ -73,7 +73,7 @@ def test_one_gaussian_learns_the_covariance_of_what_it_is_shown() -> None:
         value.backward()
         return value
 
-    optimiser.step(loss)  # type: ignore[arg-type]
+    optimiser.step(loss)
     sample = torch.cov(z.T, correction=0)
     assert float((made.covariance(0) - sample).norm() / sample.norm()) < 0.02
     torch.testing.assert_close(made.offsets[0].detach(), z.mean(0), atol=0.02, rtol=0.02)

@@ -118,7 +118,12 @@ def test_the_record_is_the_one_that_ray_gave(tmp_path: Path) -> None:
     assert list(ours) == list(theirs)
     for trial, (state, epoch, metrics) in theirs.items():
         assert ours[trial][:2] == (state, epoch)
-        assert ours[trial][2] == pytest.approx(metrics, abs=1e-3, rel=1e-3, nan_ok=True), trial
+        # What is exact but for rounding, in dB, is another on every kind of processor.
+        exact = {key: value for key, value in metrics.items() if key.endswith("_psnr") and value > 90}
+        rest = {key: value for key, value in metrics.items() if key not in exact}
+        assert {key: ours[trial][2][key] for key in rest} == pytest.approx(rest, abs=1e-3, rel=1e-3, nan_ok=True), trial
+        assert {key: ours[trial][2][key] for key in exact} == pytest.approx(exact, abs=15), trial
+        assert ours[trial][2].keys() == metrics.keys()
 
 
 def test_an_exception_keeps_its_traceback_and_the_trial_is_tried_again(tiny: Callable[..., Sweep]) -> None:
