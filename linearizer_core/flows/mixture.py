@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,10 @@ from torch.nn.functional import logsigmoid
 
 from linearizer_core.flows.couplings import CLAMP, Coupling
 from linearizer_core.flows.implicit import monotone_root
+
+
+FAR = 1000.0
+"""Between roots that are further apart than this no data lies that a flow is trained on."""
 
 
 def logistic_mixture(x: Tensor, logits: Tensor, locations: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,16 +34,33 @@ def logistic_mixture(x: Tensor, logits: Tensor, locations: Tensor, log_scales: T
     return y, slopes.logsumexp(-1)
 
 
-def logistic_mixture_inverse(y: Tensor, logits: Tensor, locations: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
+def logistic_mixture_inverse(
+    y: Tensor, logits: Tensor, locations: Tensor, log_scales: Tensor, size: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The inverse of ``logistic_mixture`` in its first argument, and the log of the inverse's derivative.
 
     The mixture lies between its smallest and its largest component, so the root lies between the smallest and the
     largest μ_k + s_k y. Where components lie many scales apart the mixture is flat in between, and its inverse loses
-    as many digits.
+    as many digits. Where most are lost between roots that are more than ``FAR`` apart, x is NaN; ``size`` is that of
+    what y was computed from, of which it has the rounding, where that is larger than y.
     """
     roots = locations + log_scales.exp() * y[..., None]
-    x = monotone_root(logistic_mixture, y, roots.amin(-1), roots.amax(-1), logits, locations, log_scales)
-    return x, -logistic_mixture(x, logits, locations, log_scales)[1]
+    lower, upper = roots.amin(-1), roots.amax(-1)
+    mixture = (logits, locations, log_scales)
+    x = monotone_root(logistic_mixture, y, lower, upper, *mixture)
+    log_derivative = logistic_mixture(x, *mixture)[1]
+    far = (upper - lower).detach() > FAR
+    if bool(far.any()):
+        of = (y if size is None else size).detach().abs()
+        x = torch.where(far & _unknown(x.detach(), y.detach(), of, *(each.detach() for each in mixture)), math.nan, x)
+    return x, -log_derivative
+
+
+def _unknown(x: Tensor, y: Tensor, size: Tensor, *mixture: Tensor) -> Tensor:
+    """Whether x may be another in its third digit without changing y by more than rounding of this size."""
+    rounding = 8 * torch.finfo(y.dtype).eps * (1 + size)
+    moves = [1e-3 * sign * (1 + x.abs()) for sign in (-1, 1)]
+    return torch.stack([(logistic_mixture(x + move, *mixture)[0] - y).abs() <= rounding for move in moves]).any(0)
 
 
 class MixtureCoupling(Coupling):
@@ -46,7 +68,8 @@ class MixtureCoupling(Coupling):
 
     ``theta`` holds for all channels the first component's logit, those of the others, then likewise all the locations,
     the log scales, a and b: parameter p of channel c is its channel p·channels + c. The log scales and a are clamped
-    softly to ±``CLAMP``. θ = 0 is the identity.
+    softly to ±``CLAMP``. θ = 0 is the identity. The inverse is NaN where components more than ``FAR`` apart, and the
+    rounding of y, leave nothing of x.
 
     Raises ``ValueError`` for less than one component.
 
@@ -75,7 +98,9 @@ class MixtureCoupling(Coupling):
 
     def untransform(self, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         mixture, a, b = self._unpack(theta)
-        x, log_derivative = logistic_mixture_inverse((y - b) * (-a).exp(), *mixture)
+        # What comes before mixes the channels: each has the rounding of the largest.
+        size = (y.abs() + b.abs()).flatten(1).amax(1).view(-1, *[1] * (y.ndim - 1)) * (-a).exp()
+        x, log_derivative = logistic_mixture_inverse((y - b) * (-a).exp(), *mixture, size)
         return x, (log_derivative - a).flatten(1).sum(1)
 
     def _unpack(self, theta: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
