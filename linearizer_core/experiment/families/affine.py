@@ -140,7 +140,7 @@ class AffineDiffusionFamily(Family):
         summary["cost/sample_mflop_collapsed"] = megaflops(
             lambda x0: model.sample(x0, sampler.which[:COUNTED], operators, chosen.temperature), sampler.noise[:COUNTED]
         )
-        summary |= {"operators/rank": float(chosen.rank), "operators/temperature": chosen.temperature}
+        summary |= {"sampling/rank": float(chosen.rank), "sampling/temperature": chosen.temperature}
         summary["operators/count"] = float(model.gaussians.count)
 
         curves = stepping.curves | chosen.curves
@@ -202,7 +202,7 @@ class AffineDiffusionFamily(Family):
             keys += score_keys(evaluate, how)
         keys += [f"controls/{name}" for name in spoilt]
         keys += ["cost/sample_ms_collapsed", "cost/sample_mflop_collapsed", "cost/params", "linearity/collapse_psnr"]
-        keys += ["operators/rank", "operators/temperature", "operators/count"]
+        keys += ["sampling/rank", "sampling/temperature", "operators/count"]
         keys += INVERSION_KEYS + linearity_keys() + LIPSCHITZ_KEYS + SPECTRUM_KEYS + BITS_KEYS
         return keys + (LABEL_KEYS if by == "label" else [])
 

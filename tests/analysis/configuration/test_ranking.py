@@ -13,12 +13,19 @@ from analysis.configuration.configurations import Configurations
 from analysis.configuration.objective import better
 from analysis.record.runs import Record
 from analysis.tables.layout import header
-from linearizer_core.experiment.configuration import EvaluateConfig, TrialConfig
+from linearizer_core.experiment.configuration import (
+    EvaluateConfig,
+    ModelConfig,
+    OperatorConfig,
+    OperatorsConfig,
+    TrialConfig,
+)
 from linearizer_core.experiment.families import family_of
 from tests.analysis.record_factory import DEPTH, FD, LR, RANK, SweepFiles
 
 PSNR = "quality/psnr_collapsed"
 HIGHER = {"precision", "recall", "density", "coverage", "psnr", "ssim"}
+ACCURACIES = {"posterior_accuracy", "judged_accuracy", "edit_accuracy"}
 LOWER = {"swd", "classifier_fd", "classifier_kid", "inception_fid", "inception_kid", "bits_per_dim"}
 RESIDUALS = {"additivity", "homogeneity", "roundtrip", "idempotency", "projection_idempotency", "penrose_1"}
 
@@ -53,6 +60,13 @@ def test_signal_to_noise_is_better_the_higher_it_is(record: Record, key: str) ->
 
 
 @pytest.mark.parametrize(
+    "key", ["controls/random", "controls/flat", *(f"quality/{name}" for name in sorted(ACCURACIES))]
+)
+def test_controls_are_better_the_worse_they_are_and_accuracies_the_higher(record: Record, key: str) -> None:
+    assert better(record, key) == "max"
+
+
+@pytest.mark.parametrize(
     "key",
     [
         *(f"quality/{name}_k1" for name in sorted(LOWER)),
@@ -80,6 +94,9 @@ def test_what_is_better_the_lower_it_is(record: Record, key: str) -> None:
         "linearity/lipschitz_g_x",
         "linearity/lipschitz_g_y_inverse",
         "linearity/inversion_images",
+        "sampling/rank",
+        "sampling/temperature",
+        "operators/count",
     ],
 )
 def test_what_is_better_neither_way(record: Record, key: str) -> None:
@@ -93,12 +110,19 @@ def test_an_objective_is_better_as_the_spec_says(tmp_path: Path, key: str, direc
     assert better(of_objective(tmp_path, {key: direction}), key) == direction
 
 
+BY_LABEL = ModelConfig(operator=OperatorConfig(kind="affine"), operators=OperatorsConfig(by="label"))
+
+
+@pytest.mark.parametrize("model", [ModelConfig(), BY_LABEL], ids=["default", "by label"])
 @pytest.mark.parametrize("family", ["diffusion", "flow_matching", "idempotent", "style"])
-def test_every_metric_that_has_samples_or_a_residual_has_a_direction(record: Record, family: str) -> None:
-    config = TrialConfig(family=family, evaluate=EvaluateConfig(steps=(1, 4)))  # type: ignore[arg-type]
+def test_every_metric_that_has_samples_or_a_residual_has_a_direction(
+    record: Record, family: str, model: ModelConfig
+) -> None:
+    evaluate = EvaluateConfig(steps=(1, 4), temperatures=(0.9,))
+    config = TrialConfig(family=family, model=model, evaluate=evaluate)  # type: ignore[arg-type]
     for key in family_of(config).summary_keys(config):
         if key.startswith(("quality/", "test/")):
-            higher = any(f"/{name}" in key for name in HIGHER)
+            higher = any(f"/{name}" in key for name in HIGHER | ACCURACIES)
             assert better(record, key) == ("max" if higher else "min"), key
         if key.startswith("cost/"):
             assert better(record, key) == "min", key

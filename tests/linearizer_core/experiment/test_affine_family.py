@@ -98,8 +98,8 @@ def test_rank_and_temperature_are_those_that_are_best_on_validation(
 ) -> None:
     config, model, evaluation = measured
     summary, curves = evaluation.summary, evaluation.curves
-    assert model.rank == summary["operators/rank"]
-    assert model.temperature == pytest.approx(summary["operators/temperature"])
+    assert model.rank == summary["sampling/rank"]
+    assert model.temperature == pytest.approx(summary["sampling/temperature"])
     assert model.rank in config.evaluate.ranks
     assert summary["quality/classifier_fd_collapsed"] <= min(curves["rank/classifier_fd"].values)
     assert summary["quality/classifier_fd_t1"] == pytest.approx(min(curves["rank/classifier_fd"].values))
