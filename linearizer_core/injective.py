@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.injective import Injective
 from linearizer_core.operators.affine import Operator
 from linearizer_core.operators.module import OperatorModule, as_module
@@ -55,7 +56,7 @@ class InjectiveLinearizer(Short):
         z = self.g_x(x)
         dim = self.operator.shape[1]
         if z.shape[1:] != (dim,):
-            raise ValueError(f"g_x must end in vectors of the operator's {dim} dimensions, got {tuple(z.shape)}")
+            raise InputValueError(f"g_x must end in vectors of the operator's {dim} dimensions, got {tuple(z.shape)}")
         return z
 
     def latent(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from linearizer_core.errors import LinsweepError
+from linearizer_core.errors import InputValueError, LinsweepError
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.files import write_whole
 from linearizer_core.metrics.features import RECIPE, Classifier, checksum, train_classifier
@@ -35,7 +35,7 @@ def cached_classifier(data: ImageData, cache: Path) -> Classifier:
     without labels, ``FeaturesError`` for a stored one whose weights have changed.
     """
     if data.classes == 0:
-        raise ValueError(f"{data.name} has no labels: the classifier that this metric is taken in needs them")
+        raise InputValueError(f"{data.name} has no labels: the classifier that this metric is taken in needs them")
     path = cache / f"{RECIPE}-{data.name}-{data.checksum[:16]}.safetensors"
     stored = _stored(path, data)
     if stored is None:

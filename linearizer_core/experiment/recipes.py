@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.experiment.configuration import TrialConfig, to_mapping
 
 
@@ -87,7 +88,7 @@ def recipe(family: str, name: str, data: str) -> dict[str, Any]:
     """The nested values of a family's recipe for a data set; raises ``ValueError`` for a name that it has not."""
     if (family, name) not in RECIPES:
         known = ", ".join(sorted(other for each, other in RECIPES if each == family))
-        raise ValueError(f"{family} has no recipe {name!r}; it has {known}")
+        raise InputValueError(f"{family} has no recipe {name!r}; it has {known}")
     values = RECIPES[family, name]
     if data == "digits" or name != "default" or family not in ("diffusion", "flow_matching"):
         return values

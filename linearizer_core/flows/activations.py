@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from linearizer_core.errors import InputValueError
+
 
 class Gate(nn.Module):
     """a ⊙ φ(b), with a and b the halves of the channels: ``(batch, 2c, …)`` to ``(batch, c, …)``.
@@ -75,7 +77,7 @@ ACTIVATIONS = POINTWISE | GATED
 def activation(name: str) -> nn.Module:
     """The named activation over dimension 1; raises ``ValueError`` for a name that is not in ``ACTIVATIONS``."""
     if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
+        raise InputValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
 
 

@@ -9,6 +9,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.recompute import Step, recompute, run
 from linearizer_core.short import Short, by
 
@@ -109,7 +110,7 @@ class Chain(Invertible):
     def __init__(self, maps: Iterable[Invertible], memory: Literal["store", "recompute"] = "store") -> None:
         super().__init__()
         if memory not in ("store", "recompute"):
-            raise ValueError(f"memory must be 'store' or 'recompute', got {memory!r}")
+            raise InputValueError(f"memory must be 'store' or 'recompute', got {memory!r}")
         self.maps = nn.ModuleList(maps)
         self.memory = memory
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 
 from torch import nn
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.actnorm import ActNorm
 from linearizer_core.flows.base import Chain, Identity, Invertible
 from linearizer_core.flows.conditioners import MLP, ConvNet
@@ -111,10 +112,10 @@ def coupling(
     if network == "mlp":
         return Chain([Flatten(event), *blocks(math.prod(event))], memory)
     if len(event) != 3:
-        raise ValueError(f"a {network} flow takes images (channels, height, width), got the event {event}")
+        raise InputValueError(f"a {network} flow takes images (channels, height, width), got the event {event}")
     channels, height, across = event
     if height % 2**levels or across % 2**levels:
-        raise ValueError(
+        raise InputValueError(
             f"a convolutional flow squeezes 2×2 blocks {levels} times: image sides must be multiples of "
             f"{2**levels}, got {height}×{across}"
         )
@@ -216,18 +217,18 @@ class _Blocks:
 
 def _one_of(name: str, value: str, kinds: Mapping[str, Choice]) -> Choice:
     if value not in kinds:
-        raise ValueError(f"{name} must be one of {', '.join(kinds)}, got {value!r}")
+        raise InputValueError(f"{name} must be one of {', '.join(kinds)}, got {value!r}")
     return kinds[value]
 
 
 def _shape(event: Sequence[int]) -> tuple[int, ...]:
     shape = tuple(event)
     if not shape or min(shape) < 1:
-        raise ValueError(f"event must be the shape of one input, such as (1, 8, 8), got {shape}")
+        raise InputValueError(f"event must be the shape of one input, such as (1, 8, 8), got {shape}")
     return shape
 
 
 def _at_least_one(**numbers: int) -> None:
     for name, number in numbers.items():
         if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
+            raise InputValueError(f"{name} must be at least 1, got {number}")

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.activations import activation, expansion
 
 FREQUENCIES, EMBEDDING = 6, 32
@@ -91,7 +92,7 @@ class Conditioner(nn.Module, ABC):
             return None
         if label is None or label.shape != x.shape[:1]:
             got = None if label is None else tuple(label.shape)
-            raise ValueError(f"a labelled {type(self).__name__} needs a label of shape ({len(x)},), got {got}")
+            raise InputValueError(f"a labelled {type(self).__name__} needs a label of shape ({len(x)},), got {got}")
         return self.embedding(label)
 
 
@@ -143,7 +144,7 @@ class ConvNet(Stack):
         self, inputs: int, outputs: int, *, width: int, activation: str, kernel: int, labelled: bool = False
     ) -> None:
         if kernel % 2 == 0:
-            raise ValueError(f"a convolution that keeps the image's size needs an odd kernel, got {kernel}")
+            raise InputValueError(f"a convolution that keeps the image's size needs an odd kernel, got {kernel}")
         conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2)
         first = hidden(partial(conv, inputs), width, activation, labelled)
         second = hidden(partial(nn.Conv2d, width, kernel_size=1), width, activation, labelled)

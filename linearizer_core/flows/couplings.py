@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Invertible
 
 CLAMP = 2.0
@@ -32,7 +33,7 @@ class Coupling(Invertible):
     def __init__(self, channels: int, conditioner: Callable[[int, int], nn.Module], parameters: int) -> None:
         super().__init__()
         if channels < 2:
-            raise ValueError(f"a coupling needs at least two channels to split, got {channels}")
+            raise InputValueError(f"a coupling needs at least two channels to split, got {channels}")
         self.split = channels // 2
         rest = channels - self.split
         self.first = conditioner(self.split, parameters * rest)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.fft import rfft2
 from torch.nn.functional import pad, relu
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Identity, Invertible
 from linearizer_core.flows.mixing import LUMixing
 from linearizer_core.flows.squeeze import Flatten, Squeeze
@@ -60,7 +61,7 @@ class PairedReLU(Injective):
     def __init__(self, inputs: int, outputs: int, extra: Callable[[int, int], nn.Module], spatial: int) -> None:
         super().__init__()
         if outputs < 2 * inputs:
-            raise ValueError(
+            raise InputValueError(
                 f"an injective ReLU layer of {inputs} inputs needs at least twice the outputs, got {outputs}"
             )
         self.inputs = inputs
@@ -98,7 +99,7 @@ class PairedReLU(Injective):
         Raises ``ValueError`` unless y has this layer's number of outputs.
         """
         if y.shape[1] != self.outputs:
-            raise ValueError(f"the layer's outputs are {self.outputs}, got {tuple(y.shape)} to invert")
+            raise InputValueError(f"the layer's outputs are {self.outputs}, got {tuple(y.shape)} to invert")
         positive, negative = y[:, : self.inputs], y[:, self.inputs : 2 * self.inputs]
         return self.solve(positive - negative * (-self.log_d).exp() - self.bias)
 
@@ -165,7 +166,7 @@ class InjectiveConv(PairedReLU):
         extra = partial(nn.Conv2d, kernel_size=kernel, padding="same", padding_mode="circular")
         super().__init__(channels_in, channels_out, extra, spatial=2)
         if not 1 <= kernel <= min(size):
-            raise ValueError(f"the kernel must be between 1 and the sides of the image {size}, got {kernel}")
+            raise InputValueError(f"the kernel must be between 1 and the sides of the image {size}, got {kernel}")
         self.size = size
         weights = 0.1 / (kernel * channels_in**0.5) * torch.randn(channels_in, channels_in, kernel, kernel)
         weights[:, :, kernel // 2, kernel // 2] += torch.eye(channels_in)
@@ -183,7 +184,7 @@ class InjectiveConv(PairedReLU):
     def _multiply(self, matrices: Tensor, x: Tensor) -> Tensor:
         """The image whose spectrum is that of x times one matrix a frequency."""
         if x.shape[2:] != self.size:
-            raise ValueError(f"the layer is for images of size {self.size}, got {tuple(x.shape)}")
+            raise InputValueError(f"the layer is for images of size {self.size}, got {tuple(x.shape)}")
         return ConvolutionalOperator(matrices, self.size[1]).apply(x.flatten(1)).view(x.shape)
 
     def linear(self, x: Tensor) -> Tensor:
@@ -199,7 +200,7 @@ class InjectiveConv(PairedReLU):
         condition = blocks.detach().norm(dim=(2, 3)).max() * inverse.detach().norm(dim=(2, 3)).max()
         # The comparison is false for a NaN as well.
         if failed.any() or not condition < 1 / torch.finfo(p.dtype).eps:
-            raise ValueError("the convolution is singular at some frequency: the layer has no left inverse")
+            raise InputValueError("the convolution is singular at some frequency: the layer has no left inverse")
         return self._multiply(inverse, p)
 
 
@@ -244,7 +245,7 @@ class InjectiveNetwork(Injective):
             if isinstance(layer, Injective):
                 bound = bound * layer.inverse_lipschitz()
             elif not isinstance(layer, Flatten | Squeeze | Identity):
-                raise ValueError(
+                raise InputValueError(
                     "the inverse Lipschitz bound is known for injective layers and isometries (Flatten, Squeeze, "
                     f"Identity) only, got {type(layer).__name__}"
                 )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Invertible
 
 
@@ -111,7 +112,7 @@ class HouseholderMixing(Invertible):
         super().__init__()
         count = channels if reflections is None else reflections
         if count < 1:
-            raise ValueError(f"a product of reflections needs at least one, got {count}")
+            raise InputValueError(f"a product of reflections needs at least one, got {count}")
         self.vectors = nn.Parameter(torch.randn(count, channels))
 
     def extra_repr(self) -> str:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.couplings import CLAMP, Coupling
 from linearizer_core.flows.implicit import monotone_root
-
 
 FAR = 1000.0
 """Between roots that are further apart than this no data lies that a flow is trained on."""
@@ -86,7 +86,7 @@ class MixtureCoupling(Coupling):
 
     def __init__(self, channels: int, conditioner: Callable[[int, int], nn.Module], components: int = 4) -> None:
         if components < 1:
-            raise ValueError(f"a mixture needs at least one component, got {components}")
+            raise InputValueError(f"a mixture needs at least one component, got {components}")
         super().__init__(channels, conditioner, 3 * components + 2)
         # Components that start equal get equal gradients, and would stay equal: they move at different speeds instead.
         self.register_buffer("gains", torch.linspace(0.5, 1.5, components), persistent=False)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Invertible, Shape
 
 Event = tuple[int, int, int]
@@ -34,14 +35,18 @@ class MultiScale(Invertible):
         self.event = event
         self.shapes = list(shapes)
         if not self.shapes or len(self.shapes) != len(self.levels):
-            raise ValueError(f"each level needs one shape, got {len(self.shapes)} for {len(self.levels)} levels")
+            raise InputValueError(f"each level needs one shape, got {len(self.shapes)} for {len(self.levels)} levels")
         self.kept = [channels // 2 for channels, _, _ in self.shapes[:-1]] + [0]
         entering = math.prod(event)
         for number, shape in enumerate(self.shapes, 1):
             if math.prod(shape) != entering:
-                raise ValueError(f"level {number} must keep the {entering} values that enter it, got the shape {shape}")
+                raise InputValueError(
+                    f"level {number} must keep the {entering} values that enter it, got the shape {shape}"
+                )
             if number < len(self.shapes) and shape[0] % 2:
-                raise ValueError(f"level {number} must end with an even number of channels to halve, got {shape[0]}")
+                raise InputValueError(
+                    f"level {number} must end with an even number of channels to halve, got {shape[0]}"
+                )
             entering //= 2
 
     @property
@@ -94,4 +99,4 @@ class MultiScale(Invertible):
 
 def _check(what: str, x: Tensor, event: tuple[int, ...]) -> None:
     if x.shape[1:] != event:
-        raise ValueError(f"{what} must be (batch, {', '.join(map(str, event))}), got {tuple(x.shape)}")
+        raise InputValueError(f"{what} must be (batch, {', '.join(map(str, event))}), got {tuple(x.shape)}")

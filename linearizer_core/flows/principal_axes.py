@@ -65,7 +65,7 @@ class Leading(Invertible):
     def __init__(self, inner: Invertible, count: int) -> None:
         super().__init__()
         if count < 1:
-            raise ValueError(f"a flow needs at least one coordinate, got {count}")
+            raise InputValueError(f"a flow needs at least one coordinate, got {count}")
         self.inner = inner
         self.count = count
 

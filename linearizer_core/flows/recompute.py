@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from linearizer_core.errors import InputValueError
+
 TOLERANCE = 1e-3
 """The largest error of a recovered activation, relative to the largest entry, with which gradients are still given."""
 
@@ -68,9 +70,9 @@ def recompute(steps: Sequence[Step], x: Tensor, label: Tensor | None) -> tuple[T
         return run(steps, x, label)
     if torch.is_autocast_enabled(x.device.type) or x.dtype not in (torch.float32, torch.float64):
         mode = "autocast" if torch.is_autocast_enabled(x.device.type) else x.dtype
-        raise ValueError(f"recomputation needs maps and inverses in float32 or float64 throughout, got {mode}")
+        raise InputValueError(f"recomputation needs maps and inverses in float32 or float64 throughout, got {mode}")
     if label is not None and label.requires_grad:
-        raise ValueError("recomputation gives labels no gradient, got one that requires it")
+        raise InputValueError("recomputation gives labels no gradient, got one that requires it")
     learned = [_learned(step) for step in steps]
     start = 0 if x.requires_grad else next((i for i, found in enumerate(learned) if found), len(steps))
     x, before = run(steps[:start], x, label)
@@ -94,7 +96,7 @@ class _Recompute(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None, grad_log_det: Tensor) -> tuple[Any, ...]:
         # ``once_differentiable`` would give constants here wherever the incoming gradient is one.
         if torch.is_grad_enabled():
-            raise ValueError("recomputation gives first derivatives only, got create_graph=True")
+            raise InputValueError("recomputation gives first derivatives only, got create_graph=True")
         try:
             return _Recompute._backward(ctx, grad, grad_log_det)
         except ArithmeticError as error:
@@ -111,7 +113,7 @@ class _Recompute(torch.autograd.Function):
         finite = bool(y.isfinite().all())
         now = _versions(ctx.steps)
         if any(a is not b or i != j for (a, i), (b, j) in zip(now, ctx.versions, strict=True)):
-            raise ValueError("recomputation needs the maps as they were: a parameter or buffer was changed since")
+            raise InputValueError("recomputation needs the maps as they were: a parameter or buffer was changed since")
         totals: dict[nn.Parameter, Tensor] = {}
         for i, step in reversed(list(enumerate(ctx.steps))):
             with torch.no_grad():

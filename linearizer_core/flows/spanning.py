@@ -16,6 +16,8 @@ from scipy.optimize import linprog
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from linearizer_core.errors import InputValueError
+
 TOLERANCE = 1e-6
 """Rows, taken at unit length, that are this near to a plane lie in it: above float32's rounding and the solver's."""
 
@@ -41,7 +43,7 @@ def unspanned_point(weight: Tensor, limit: int = 10_000) -> Tensor | None:
     Raises ``ValueError`` if W is not a matrix, or its rows have more than ``limit`` subsets of n - 1 to search.
     """
     if weight.ndim != 2 or weight.shape[1] == 0:
-        raise ValueError(f"the weight must be a matrix (outputs, inputs), got shape {tuple(weight.shape)}")
+        raise InputValueError(f"the weight must be a matrix (outputs, inputs), got shape {tuple(weight.shape)}")
     n = weight.shape[1]
     rows = normalize(weight.detach().double(), eps=torch.finfo(torch.float64).tiny)
     rows = rows[rows.any(1)]
@@ -52,7 +54,9 @@ def unspanned_point(weight: Tensor, limit: int = 10_000) -> Tensor | None:
         return None
     count = math.comb(len(rows), n - 1)
     if count > limit:
-        raise ValueError(f"{len(rows)} rows in {n} dimensions have {count} subsets to search, the limit is {limit}")
+        raise InputValueError(
+            f"{len(rows)} rows in {n} dimensions have {count} subsets to search, the limit is {limit}"
+        )
     for inside in _hyperplanes(rows):
         x = _negative_at(rows[~inside].cpu().numpy())
         if x is not None:

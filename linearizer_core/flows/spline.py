@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, softplus
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.couplings import Coupling
 
 MINIMUM = 0.1
@@ -129,9 +130,9 @@ class SplineCoupling(Coupling):
         self, channels: int, conditioner: Callable[[int, int], nn.Module], bins: int = 8, bound: float = 4.0
     ) -> None:
         if bins < 2:
-            raise ValueError(f"a spline needs at least two bins to bend, got {bins}")
+            raise InputValueError(f"a spline needs at least two bins to bend, got {bins}")
         if not bound > 0:
-            raise ValueError(f"the bound of a spline must be positive, got {bound}")
+            raise InputValueError(f"the bound of a spline must be positive, got {bound}")
         super().__init__(channels, conditioner, 3 * bins - 1)
         self.bins = bins
         self.bound = bound

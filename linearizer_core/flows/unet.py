@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.conditioners import Conditioner, hidden, run, zero
 
 conv3 = partial(nn.Conv2d, kernel_size=3, padding=1)
@@ -66,7 +67,7 @@ class UNet(Conditioner):
     ) -> None:
         super().__init__(labelled)
         if width < 2:
-            raise ValueError(f"a U-Net normalises over channels and needs a width of at least 2, got {width}")
+            raise InputValueError(f"a U-Net normalises over channels and needs a width of at least 2, got {width}")
         self.stem = conv3(inputs, width)
         self.encode = Residual(width, activation, labelled)
         self.down = conv3(width, 2 * width, stride=2)

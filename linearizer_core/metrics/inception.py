@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from linearizer_core.errors import InputValueError
+
 FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
 """The names under which torch-fidelity and pytorch-fid publish one and the same file."""
 
@@ -29,7 +31,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(path.stem.rpartition("-")[2]):
-        raise ValueError(f"{path} is damaged: its SHA-256 starts with {digest[:8]}; fetch it again")
+        raise InputValueError(f"{path} is damaged: its SHA-256 starts with {digest[:8]}; fetch it again")
     tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return tensors
 
@@ -59,7 +61,7 @@ class InceptionFeatures:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         reason, path = missing(), _stored()
         if reason is not None or path is None:
-            raise ValueError(reason)
+            raise InputValueError(reason)
         # torch-fidelity unpickles whatever the file holds: it gets none that has not been read as tensors alone.
         read_weights(path)
         extractor = import_module("torch_fidelity").FeatureExtractorInceptionV3

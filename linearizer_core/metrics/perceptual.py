@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.metrics.inception import checkpoints, read_weights
 from linearizer_core.metrics.similarity import ssim
 
@@ -42,7 +43,7 @@ def gradient_ssim(a: Tensor, b: Tensor) -> Tensor:
     True
     """
     if min(a.shape[-2:]) < SMALLEST_SIDE:
-        raise ValueError(f"images must be {SMALLEST_SIDE} pixels or more a side, got {tuple(a.shape[-2:])}")
+        raise InputValueError(f"images must be {SMALLEST_SIDE} pixels or more a side, got {tuple(a.shape[-2:])}")
     total = mse(a, b)
     scales = []
     while min(a.shape[-2:]) >= SMALLEST_SIDE:
@@ -65,7 +66,7 @@ class Lpips:
     def __init__(self) -> None:
         reason = missing("lpips")
         if reason is not None:
-            raise ValueError(reason)
+            raise InputValueError(reason)
         backbone = read_weights(checkpoints() / ALEXNET)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torchvision, about how the package calls it
@@ -124,4 +125,4 @@ def missing(name: str) -> str | None:
 
 def _check(name: str) -> None:
     if name not in DISTANCES:
-        raise ValueError(f"unknown distance {name!r}, known are {', '.join(DISTANCES)}")
+        raise InputValueError(f"unknown distance {name!r}, known are {', '.join(DISTANCES)}")

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Chain, Invertible
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.models.base import Event, Model
@@ -145,7 +146,7 @@ class IdempotentLinearizer(Model):
         """
         count, total, squares = reduction(lambda: self._moments(batches))
         if count < 2:
-            raise ValueError(f"a covariance needs at least two images, got {int(count)}")
+            raise InputValueError(f"a covariance needs at least two images, got {int(count)}")
         mean = total / count
         covariance = (squares - count * torch.outer(mean, mean)) / (count - 1)
         values, vectors = _leading(covariance, self.latent_factor.shape[1])

@@ -7,6 +7,7 @@ from functools import reduce
 
 from torch import Tensor, nn
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Invertible
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.models.base import Event, Model
@@ -49,7 +50,7 @@ class StyleTransfer(Model):
     def operator(self, style: str) -> Operator:
         """A_s with its gradients; raises ``ValueError`` for a style that the model has not."""
         if style not in self.operators:
-            raise ValueError(f"there is no style {style!r}, there are {', '.join(self.styles)}")
+            raise InputValueError(f"there is no style {style!r}, there are {', '.join(self.styles)}")
         learned = self.operators[style]
         assert isinstance(learned, OperatorModule)
         return learned.operator()
@@ -65,7 +66,7 @@ class StyleTransfer(Model):
         style that the model has not.
         """
         if not weights:
-            raise ValueError("a mix needs the weight of at least one style")
+            raise InputValueError("a mix needs the weight of at least one style")
         parts = [self.operator(style).scale(weight) for style, weight in weights.items()]
         return Linearizer(self.g, reduce(lambda total, part: total.add(part), parts))
 

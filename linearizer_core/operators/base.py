@@ -124,7 +124,7 @@ class LinearOperator(ABC):
         """
         if self.shape[1] != other.shape[0]:
             shapes = f"{self.shape} and {other.shape}"
-            raise ValueError(f"cannot compose operators of shapes {shapes}: inner dimensions differ")
+            raise InputValueError(f"cannot compose operators of shapes {shapes}: inner dimensions differ")
         if not isinstance(other, LinearOperator):
             return other._before(self)
         product = self._after(other)
@@ -152,7 +152,7 @@ class LinearOperator(ABC):
         Raises ``ValueError`` where shapes differ.
         """
         if self.shape != other.shape:
-            raise ValueError(f"cannot add operators of shapes {self.shape} and {other.shape}")
+            raise InputValueError(f"cannot add operators of shapes {self.shape} and {other.shape}")
         if not isinstance(other, LinearOperator):
             return other.add(self)
         total = self._plus(other)
@@ -194,7 +194,7 @@ class LinearOperator(ABC):
         dim = self._square("raised to a power")
         if n < 0:
             if self.rank() < dim:
-                raise ValueError(
+                raise InputValueError(
                     f"a singular operator has no negative power, got n = {n} at rank {self.rank()} of {dim}"
                 )
             return self.pinv().power(-n)
@@ -258,7 +258,7 @@ class LinearOperator(ABC):
         """
         dim = self._square("solved with")
         if self.rank() < dim:
-            raise ValueError(f"the operator is singular (rank {self.rank()} of {dim}): use lstsq")
+            raise InputValueError(f"the operator is singular (rank {self.rank()} of {dim}): use lstsq")
         return self._solve(y)
 
     def _solve(self, y: Tensor) -> Tensor:
@@ -318,14 +318,14 @@ class LinearOperator(ABC):
 
     def _square(self, use: str) -> int:
         if self.shape[0] != self.shape[1]:
-            raise ValueError(f"only a square operator can be {use}, this one is {self.shape}")
+            raise InputValueError(f"only a square operator can be {use}, this one is {self.shape}")
         return self.shape[0]
 
     def _count(self, k: int | None, most: int) -> int:
         if k is None:
             return most
         if not 1 <= k <= most:
-            raise ValueError(f"k must be between 1 and {most} for an operator of shape {self.shape}, got {k}")
+            raise InputValueError(f"k must be between 1 and {most} for an operator of shape {self.shape}, got {k}")
         return k
 
     def _eye(self, dim: int) -> Tensor:
@@ -451,7 +451,7 @@ def leading(values: Tensor, vectors: Tensor, k: int) -> Eigen:
         values, vectors = values.real, vectors.real
     tolerance = torch.finfo(vectors.dtype).eps ** 0.5
     if len(values) < k or (k and float(torch.linalg.svdvals(vectors.detach())[-1]) < tolerance):
-        raise ValueError(f"the operator has not {k} independent eigenvectors to working precision")
+        raise InputValueError(f"the operator has not {k} independent eigenvectors to working precision")
     return Eigen(values, vectors)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.operators.base import SVD, Eigen, LinearOperator, finite, leading, phi, pseudo_inverse, size
 
 
@@ -67,7 +68,7 @@ class ConvolutionalOperator(LinearOperator):
 
     def __post_init__(self) -> None:
         if self.spectrum.ndim != 4 or not self.spectrum.is_complex() or self.spectrum.shape[1] != self.width // 2 + 1:
-            raise ValueError(
+            raise InputValueError(
                 "a spectrum must be complex (height, width // 2 + 1, out_channels, in_channels), "
                 f"got {self.spectrum.dtype} {tuple(self.spectrum.shape)} for width {self.width}"
             )
@@ -82,7 +83,7 @@ class ConvolutionalOperator(LinearOperator):
         Raises ``ValueError`` for a kernel of other than four dimensions and for an image without pixels.
         """
         if kernel.ndim != 4 or height < 1 or width < 1:
-            raise ValueError(
+            raise InputValueError(
                 "a kernel must be (out_channels, in_channels, rows, columns) and an image have pixels, "
                 f"got {tuple(kernel.shape)} for {height}×{width}"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.operators.affine import AffineOperator, linear_part
 from linearizer_core.operators.base import DenseOperator, LinearOperator
 from linearizer_core.operators.convolutional import ConvolutionalOperator
@@ -45,7 +46,7 @@ class LearnedIdentityPlusLowRank(OperatorModule):
     def __init__(self, dim: int, rank: int) -> None:
         super().__init__()
         if not 1 <= rank <= dim:
-            raise ValueError(f"rank must be between 1 and the dimension {dim}, got {rank}")
+            raise InputValueError(f"rank must be between 1 and the dimension {dim}, got {rank}")
         frame, _ = torch.linalg.qr(torch.randn(dim, rank))
         self.u = nn.Parameter(frame.clone())
         self.v = nn.Parameter(frame.clone())
@@ -78,7 +79,7 @@ class LearnedLowRank(OperatorModule):
         super().__init__()
         out = dim if out_dim is None else out_dim
         if not 1 <= rank <= min(dim, out):
-            raise ValueError(f"rank must be between 1 and the dimension {min(dim, out)}, got {rank}")
+            raise InputValueError(f"rank must be between 1 and the dimension {min(dim, out)}, got {rank}")
         frame, _ = torch.linalg.qr(torch.randn(dim, rank))
         self.v = nn.Parameter(frame.clone())
         self.u = nn.Parameter(frame.clone() if out == dim else torch.linalg.qr(torch.randn(out, rank))[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.factored import OrthogonalProjection
 from linearizer_core.operators.module import OperatorModule
@@ -25,7 +26,7 @@ class FrameProjection(OperatorModule):
     def __init__(self, dim: int, rank: int) -> None:
         super().__init__()
         if not 1 <= rank <= dim:
-            raise ValueError(f"rank must be between 1 and the dimension {dim}, got {rank}")
+            raise InputValueError(f"rank must be between 1 and the dimension {dim}, got {rank}")
         self.weight = nn.Parameter(torch.linalg.qr(torch.randn(dim, rank))[0].clone())
 
     def operator(self) -> OrthogonalProjection:

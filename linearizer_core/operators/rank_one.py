@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.operators.base import DenseOperator, LinearOperator, cached, finite, rounding, size
 from linearizer_core.operators.module import OperatorModule
 
@@ -106,7 +107,7 @@ class RankOnePerturbed(LinearOperator):
         Raises ``ValueError`` where δ, and with it W, is singular to working precision.
         """
         if self._singular():
-            raise ValueError(f"the operator is singular (1 + vᵀA⁻¹u = {float(self.delta.detach())}): use lstsq")
+            raise InputValueError(f"the operator is singular (1 + vᵀA⁻¹u = {float(self.delta.detach())}): use lstsq")
         return self.inverse().apply(y)
 
     def _singular(self) -> bool:
@@ -156,7 +157,7 @@ class RankOneLayer(OperatorModule):
     def __init__(self, dim: int, correct_every: int) -> None:
         super().__init__()
         if dim < 1 or correct_every < 1:
-            raise ValueError(f"dim and correct_every must be at least 1, got {dim} and {correct_every}")
+            raise InputValueError(f"dim and correct_every must be at least 1, got {dim} and {correct_every}")
         self.correct_every = correct_every
         self.v = nn.Parameter(torch.randn(dim))
         self.u = nn.Parameter(self._neutral(self.v.detach()))
@@ -229,7 +230,7 @@ class P4(RankOneLayer):
     ) -> None:
         super().__init__(dim, correct_every)
         if not (max_log_delta > 0 and max_log_scale > 0):
-            raise ValueError(f"the bounds must be positive, got {max_log_delta} and {max_log_scale}")
+            raise InputValueError(f"the bounds must be positive, got {max_log_delta} and {max_log_scale}")
         self.max_log_delta = max_log_delta
         self.max_log_scale = max_log_scale
         self.register_buffer("matrix", dyadic_rotation(dim))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.operators.base import DenseOperator, LinearOperator
 from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.factored import Factors, LowRankOperator, complement_of
@@ -80,7 +81,7 @@ def principal(z: Tensor, rank: int) -> tuple[Tensor, Tensor]:
 
 def _check_rank(dim: int, rank: int) -> None:
     if not 1 <= rank <= dim:
-        raise ValueError(f"rank must be between 1 and the dimension {dim}, got {rank}")
+        raise InputValueError(f"rank must be between 1 and the dimension {dim}, got {rank}")
 
 
 class TimeLowRank(TimeOperator):
