@@ -52,7 +52,8 @@ class ConvolutionalOperator(LinearOperator):
 
     ``terms`` is the size of what the spectrum was added up from, as a dense operator has it.
 
-    Raises ``ValueError`` where the spectrum is not that of images of this width.
+    It is of float32 or float64, which have complex numbers. Raises ``ValueError`` where the spectrum is not that of
+    images of this width, and for kernels and rows in half precision.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.ConvolutionalOperator.from_kernel(torch.ones(2, 1, 3, 3), 4, 4)
@@ -87,6 +88,7 @@ class ConvolutionalOperator(LinearOperator):
                 "a kernel must be (out_channels, in_channels, rows, columns) and an image have pixels, "
                 f"got {tuple(kernel.shape)} for {height}×{width}"
             )
+        _whole(kernel)
         rows, columns = kernel.shape[2:]
         tiled = pad(kernel, (0, -columns % width, 0, -rows % height))
         taps = tiled.unflatten(3, (-1, width)).unflatten(2, (-1, height)).sum((2, 4))
@@ -117,6 +119,7 @@ class ConvolutionalOperator(LinearOperator):
 
     def _filter(self, z: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Rows ``(batch, dim)`` under a function of their spectra ``(height, width // 2 + 1, channels, batch)``."""
+        _whole(z)
         spectra = torch.fft.rfft2(z.unflatten(1, (-1, self.height, self.width))).permute(2, 3, 1, 0)
         images = torch.fft.irfft2(function(spectra).permute(3, 2, 0, 1), s=(self.height, self.width))
         return images.flatten(1)
@@ -284,6 +287,13 @@ class ConvolutionalOperator(LinearOperator):
         across = _waves(frequency % columns, self.width, self.like.dtype)
         amplitudes = vectors[index, :, chosen.place % vectors.shape[2]]
         return torch.einsum("kc,hk,wk->chwk", amplitudes, down, across).flatten(0, 2)
+
+
+def _whole(real: Tensor) -> None:
+    """Raise ``InputValueError`` for numbers in half precision: the Fourier transform has no such complex ones."""
+    if real.dtype in (torch.bfloat16, torch.float16):
+        name = str(real.dtype).removeprefix("torch.")
+        raise InputValueError(f"a convolution is computed by its spectrum, in float32 or float64, got {name}")
 
 
 def _waves(frequency: Tensor, length: int, dtype: torch.dtype) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.operators.affine import AffineOperator, Operator
 from linearizer_core.operators.base import LinearOperator
 from linearizer_core.short import Short
@@ -47,7 +48,8 @@ class FixedOperator(OperatorModule):
     """An operator, linear or affine, that is not trained: its tensors are buffers, saved and moved with the module.
 
     Numbers that are no tensors, such as α of αI + U C Vᵀ, belong to the module and not to its ``state_dict``. Complex
-    tensors are held as ``torch.view_as_real`` gives them, so that ``double()`` and ``to`` convert them too. What the
+    tensors are held as ``torch.view_as_real`` gives them, so that ``double()`` and ``to`` convert them too; in half
+    precision there are none, and ``operator`` raises ``InputValueError``. What the
     operator has computed of itself is kept until its tensors are others or were changed in place (changes through
     ``Tensor.data``, which torch does not count, are not seen).
 
@@ -84,8 +86,7 @@ class FixedOperator(OperatorModule):
         if not self._is_current():
             now = self._now()
             tensors = {
-                name: torch.view_as_complex(buffer) if name in self._complex else buffer
-                for name, buffer in self.named_buffers()
+                name: _as_complex(buffer) if name in self._complex else buffer for name, buffer in self.named_buffers()
             }
             self._held = _with_tensors(self._held, {name: tensors[first] for name, first in self._names.items()})
             self._seen = now
@@ -108,7 +109,7 @@ class FixedOperator(OperatorModule):
         return {**self.__dict__, "_seen": []}
 
     def __repr__(self) -> str:
-        return repr(self.operator())
+        return repr(self._held)
 
 
 def as_module(operator: Operator | OperatorModule) -> OperatorModule:
@@ -122,6 +123,13 @@ def as_module(operator: Operator | OperatorModule) -> OperatorModule:
         "operator must be a LinearOperator, an AffineOperator, or a module that learns one (an OperatorModule), "
         f"got {kind}"
     )
+
+
+def _as_complex(pairs: Tensor) -> Tensor:
+    if pairs.dtype not in (torch.float32, torch.float64):
+        name = str(pairs.dtype).removeprefix("torch.")
+        raise InputValueError(f"an operator with complex tensors is of float32 or float64, and was made {name}")
+    return torch.view_as_complex(pairs)
 
 
 def _tensors(value: Any, prefix: str = "") -> list[tuple[str, Tensor]]:

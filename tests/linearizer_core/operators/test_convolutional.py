@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.operators.base import DenseOperator, LinearOperator
 from linearizer_core.operators.convolutional import ConvolutionalOperator
 from linearizer_core.operators.factored import Factors, LowRankOperator
+from linearizer_core.operators.learned import LearnedKernels
+from linearizer_core.operators.module import FixedOperator
 
 Sizes = tuple[int, int, int, int, int, int]
 close = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
@@ -410,3 +413,26 @@ def test_errors() -> None:
         wide.svd(7)
     with pytest.raises(ValueError, match="inner dimensions differ"):
         wide @ wide
+
+
+def test_half_precision_is_refused_by_name_wherever_it_comes_from() -> None:
+    """There are no complex numbers of it: what is promised to float32 is neither rounded silently nor left to torch."""
+    kernel = torch.randn(2, 2, 3, 3)
+    for dtype in (torch.bfloat16, torch.float16):
+        name = str(dtype).removeprefix("torch.")
+        a = from_kernel(kernel, 4, 4)
+        fixed = FixedOperator(a).to(dtype)
+        calls: list[Callable[[], object]] = [
+            lambda dtype=dtype: from_kernel(kernel.to(dtype), 4, 4),
+            lambda dtype=dtype, a=a: a.apply(torch.ones(1, 32, dtype=dtype)),
+            lambda dtype=dtype, a=a: a.adjoint().apply(torch.ones(1, 32, dtype=dtype)),
+            lambda dtype=dtype, a=a: a.shift(20.0).solve(torch.ones(1, 32, dtype=dtype)),
+            lambda fixed=fixed: fixed(torch.ones(1, 32)),
+            lambda fixed=fixed: fixed.operator().svd(),
+            lambda dtype=dtype: LearnedKernels((2, 4, 4)).to(dtype)(torch.ones(1, 32, dtype=dtype)),
+        ]
+        for call in calls:
+            with pytest.raises(InputValueError, match=rf"float32 or float64.*{name}"):
+                call()
+        again = fixed.float()
+        torch.testing.assert_close(again(torch.ones(1, 32)), a.apply(torch.ones(1, 32)), rtol=0.05, atol=0.05)

@@ -177,6 +177,24 @@ def test_counts_that_are_no_counts(model: Model, tmp_path: Path, count: int, sai
         _load_pyfunc(str(tmp_path)).predict({"count": [count], "seed": [0]})
 
 
+def test_a_kept_model_samples_in_whole_float32_whatever_is_set(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeps.tracking.pyfunc import _load_pyfunc
+
+    checkpoint.save(tmp_path, model, CONFIG)
+    sampler = _load_pyfunc(str(tmp_path))
+    seen: list[tuple[bool, bool]] = []
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    for layer in sampler.model.modules():
+        layer.register_forward_pre_hook(lambda *_: seen.append((matmul.allow_tf32, cudnn.allow_tf32)))
+    monkeypatch.setattr(matmul, "allow_tf32", True)
+    monkeypatch.setattr(cudnn, "allow_tf32", True)
+    sampler.predict({"count": [2], "seed": [0]})
+    assert set(seen) == {(False, False)}
+    assert (matmul.allow_tf32, cudnn.allow_tf32) == (True, True)
+
+
 def test_what_cannot_be_promoted_is_told(record: Record, uri: str, model: Model) -> None:
     record.begin("t000-s0").end("stopped", 1, "asha")
     sync = record.sync(uri)
