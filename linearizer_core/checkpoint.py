@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +23,8 @@ FORMAT = 1
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 DIGEST = "weights_sha256"
+OS_ERROR = re.compile(r"\(os error (\d+)\)")
+"""How safetensors says what the system answered."""
 CASTS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "float32": nn.Module.float,
     "float64": nn.Module.double,
@@ -99,7 +103,9 @@ def write(folder: Path | str, model: nn.Module, head: Mapping[str, Any], rest: M
         try:
             save_model(model, str(temporary))  # a network that g_x and g_y share is written once
         except SafetensorError as error:
-            raise OSError(errno.EIO, str(error)) from None
+            code = OS_ERROR.search(str(error))
+            number = int(code[1]) if code else errno.EIO
+            raise OSError(number, os.strerror(number) if code else str(error)) from None
         digest = _digest(temporary)
     write_whole(folder / CONFIG, json.dumps({**head, DIGEST: digest, **rest}, indent=2) + "\n")
 

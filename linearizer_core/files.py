@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from pathlib import Path
 
 SUFFIX = ".part"
 """What a file that is being written ends with; its name begins with a dot and the name that it will have."""
+
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}" + re.escape(SUFFIX))
+"""The whole name of one."""
 
 NOT_FLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF)
 """What a file system answers that cannot bring a folder to the disk, or does not let us: renaming is all there is."""
@@ -50,18 +54,34 @@ def whole(path: Path, previous: Path | None = None) -> Iterator[Path]:
     # A name of its own: of two that write the same file at once, neither takes the other's half.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{SUFFIX}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _flush(temporary)
-        if previous is not None and path.exists():
-            path.replace(previous)
-        temporary.replace(path)
-        _flush_folder(path.parent)
-    except BaseException as error:
+        with named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _flush(temporary)
+            if previous is not None and path.exists():
+                path.replace(previous)
+            temporary.replace(path)
+            _flush_folder(path.parent)
+    except BaseException:
         _remove(temporary)
-        if isinstance(error, OSError) and error.errno is not None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Have errors of the system name the file that was meant: of what is done to an open file they name none.
+
+    >>> with named(Path("runs/demo/ledger.json")):
+    ...     raise OSError(errno.ENOSPC, "No space left on device")
+    Traceback (most recent call last):
+    OSError: [Errno 28] No space left on device: 'runs/demo/ledger.json'
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def remove_unfinished(path: Path) -> None:
@@ -79,6 +99,25 @@ def remove_unfinished(path: Path) -> None:
         for file in path.parent.iterdir():
             if file.name.startswith(f".{path.name}.") and file.name.endswith(SUFFIX):
                 file.unlink(missing_ok=True)
+
+
+def remove_all_unfinished(folder: Path) -> None:
+    """Remove what crashes have left of files anywhere below a folder; nobody may be writing there.
+
+    What cannot be removed stays: it is in nobody's way.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in (".a.txt.0123456789ab.part", ".mine.part"):
+    ...         (Path(folder) / name).touch()
+    ...     remove_all_unfinished(Path(folder))
+    ...     os.listdir(folder)
+    ['.mine.part']
+    """
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if UNFINISHED.fullmatch(name):
+                _remove(Path(place) / name)
 
 
 def _flush(file: Path) -> None:

@@ -18,6 +18,7 @@ from sweeps.execution.references import reference_trials
 from sweeps.execution.replay import replayed
 from sweeps.execution.stop import interrupted_by_sigterm
 from sweeps.record.changes import check_folder
+from sweeps.record.leftovers import remove_leftovers
 from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record, write_record
@@ -86,6 +87,7 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
     before = read_record(paths)
     record = opened(sweep, plan.lookahead, before, fresh, console)
     await_writers(sweep.source, paths, console)
+    remove_leftovers(paths)
     bridge = replayed(sweep, paths, record)
     missing = bridge.schedule.has_next()
     copy = _recorded_and_copied(bridge, paths, record, before)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 
 from linearizer_core.errors import InputValueError, LinsweepError
 from linearizer_core.experiment.data import ImageData
-from linearizer_core.files import write_whole
+from linearizer_core.files import remove_unfinished, write_whole
 from linearizer_core.metrics.features import RECIPE, Classifier, checksum, train_classifier
 
 DIGEST = "sha256"
@@ -43,6 +43,7 @@ def cached_classifier(data: ImageData, cache: Path) -> Classifier:
         with _locked(cache / f".{path.name}.lock"):
             stored = _stored(path, data)
             if stored is None:
+                remove_unfinished(path)
                 stored = classifier_of(data)
                 # Older versions read it as well: they leave the metadata alone.
                 write_whole(path, save(stored.state_dict(), {DIGEST: checksum(stored)}))

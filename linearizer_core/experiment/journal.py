@@ -26,6 +26,7 @@ from linearizer_core.experiment.journal_lines import (
     SummaryEvent,
     TrialEvent,
 )
+from linearizer_core.files import named
 
 if TYPE_CHECKING:
     from linearizer_core.experiment.evaluation import Curve
@@ -131,8 +132,14 @@ BLOCK = 1 << 16
 def append(path: Path, line: bytes, flush: bool) -> None:
     """Append a line, all of it or nothing, behind the last whole one; with ``flush`` it is on the disk afterwards.
 
-    Raises ``OSError`` where it cannot be written: what there is of it is cut, at the latest by the next call.
+    Raises ``OSError`` naming the file where it cannot be written: what there is of it is cut, at the latest by the next
+    call.
     """
+    with named(path):
+        _append(path, line, flush)
+
+
+def _append(path: Path, line: bytes, flush: bool) -> None:
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         size = _whole_lines(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -164,9 +165,10 @@ class _Saver:
         self._last = time.perf_counter()
 
     def remove(self) -> None:
-        """Remove what was saved, on the worker that leads: the trial has ended."""
+        """Remove what was saved, on the worker that leads: the trial has ended, whether that can be removed or not."""
         if self._leads:
-            remove_state(self._path)
+            with suppress(OSError):
+                remove_state(self._path)
 
     def warn(self, message: str) -> None:
         """Tell the journal, once."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from linearizer_core.experiment.journal import ENDED, Journal, TrialIdentity, state_of
@@ -28,11 +31,18 @@ class Bridge:
         self.running: dict[str, PlannedTrial] = {}
         self._stops: dict[str, str] = {}
         self._errors: dict[str, str] = {}
+        self.trouble: str | None = None
+        """What is wrong with the disk, if anything is: nothing new starts then."""
         self._given_back: Counter[str] = Counter()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing may start any more."""
+        return self.trouble is not None or self.paths.stop.exists()
 
     def start(self, job: str) -> Task | None:
         """The next trial, or None while there is none to run, or none may start any more."""
-        planned = None if self.paths.stop.exists() else self.schedule.next()
+        planned = None if self.over else self.schedule.next()
         if planned is None:
             return None
         self.running[job] = planned
@@ -78,18 +88,32 @@ class Bridge:
         """The trial has ended: write its end into the journal, if it could not itself, and tell the schedule.
 
         One that was asked to stop before its end goes on with the next launch, and one that was given back is not over.
+        A disk that is full or broken is no fault of the trial: it goes on with the next launch as well.
         """
         planned = self.running.get(job)
         if planned is None:
             return
+        try:
+            self._end(job, planned)
+        except OSError as error:
+            trouble = of_the_disk(str(error))
+            if trouble is None:
+                raise
+            self.trouble = trouble
+        del self.running[job]  # last: where something raises, the executor tries the trial again
+
+    def _end(self, job: str, planned: PlannedTrial) -> None:
         path = self.paths.journal(planned.identity.trial)
         if self.schedule.decided(planned.identity.trial):
             remove_state(self.paths.training_state(planned.identity.trial))
             self.schedule.skip(planned)
-            del self.running[job]
             return
         result = state_of(path)
         if result.state not in ENDED and job in self._errors:
+            trouble = of_the_disk(result.reason or "") or of_the_disk(self._errors[job])
+            if trouble is not None:
+                self.trouble = trouble
+                return
             journal = Journal(path)
             if not result.begun:  # it did not come as far as its first line
                 task = self.task(planned)
@@ -102,6 +126,21 @@ class Bridge:
             Journal(path).end("interrupted", result.epoch, stop_reason(self.paths) or INTERRUPTED)
         result = state_of(path)
         if result.state in ENDED:
-            remove_state(self.paths.training_state(planned.identity.trial))
+            with suppress(OSError):  # the next launch has another try
+                remove_state(self.paths.training_state(planned.identity.trial))
             self.schedule.take_outcome(planned.identity.trial, result.outcome)
-        del self.running[job]  # last: where something raises, the executor tries the trial again
+
+
+DISK = "|".join(str(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
+TROUBLE = re.compile(rf"\[Errno (?:{DISK})\] (.+)")
+
+
+def of_the_disk(message: str) -> str | None:
+    """What an error says of a disk that is full, broken or read-only; None where it is something else.
+
+    >>> of_the_disk("OSError: [Errno 28] No space left on device: 'runs/demo/ledger.json'")
+    "No space left on device: 'runs/demo/ledger.json'"
+    >>> of_the_disk("FileNotFoundError: [Errno 2] No such file or directory: 'images'")
+    """
+    found = TROUBLE.search(message)
+    return found[1] if found else None

@@ -59,7 +59,7 @@ def _end_open_trials(paths: SweepPaths, reason: str | None) -> _Counts:
     counts = _Counts()
     for path in sorted(paths.journals.glob("*.jsonl")):
         result = state_of(path)
-        if result.state is None:
+        if result.state is None and result.begun:  # one without its first line says nothing: it begins anew
             Journal(path).end("interrupted", result.epoch, reason)
         if not path.stem.startswith("r"):
             state = result.state or "interrupted"

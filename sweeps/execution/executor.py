@@ -72,4 +72,4 @@ def run_trials(executor: Executor, bridge: Bridge, plan: Plan, paths: SweepPaths
             executor.carry_out(Work(bridge, plan, paths, progress, ending, console))
         finally:
             meter.close(progress.running())
-    return None if schedule.complete else ending.reason or INTERRUPTED
+    return None if schedule.complete else ending.reason or bridge.trouble or INTERRUPTED

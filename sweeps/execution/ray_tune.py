@@ -68,7 +68,7 @@ class RayTune:
         schedule, ending = work.bridge.schedule, work.ending
         self._tuner(work).fit()
         # A trial that was given back when Tune had been told that there are no more needs another Tuner.
-        while not ending.reason and not work.paths.stop.exists() and schedule.has_next():
+        while not ending.reason and not work.bridge.over and schedule.has_next():
             self._tuner(work).fit()
 
     def _tuner(self, work: Work) -> tune.Tuner:
@@ -127,7 +127,7 @@ class ScheduleSearcher(Searcher):
         task = self._bridge.start(trial_id)
         if task is not None:
             return {"task": task.as_text()}
-        over = self._bridge.schedule.exhausted or self._bridge.paths.stop.exists()
+        over = self._bridge.schedule.exhausted or self._bridge.over
         return Searcher.FINISHED if over else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

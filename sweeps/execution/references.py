@@ -33,6 +33,8 @@ def reference_trials(sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any],
         rows = family.references(config, data, quality)
         for number, (label, evaluation) in reversed(list(enumerate(rows.items()))):
             name = f"r{number:03d}"
+            if state_of(paths.journal(name)).state == "finished":
+                continue  # by a launch that died at one of those that follow
             journal = Journal(paths.journal(name))
             identity = TrialIdentity(sweep.name, name, "reference", label, number, "reference", None)
             settings = {"data": sweep.base["data"], "evaluate": sweep.base["evaluate"]}

@@ -77,7 +77,10 @@ class StudyCopy:
     def _open(self) -> optuna.Study:
         """This sweep's study in the storage, empty: what an earlier launch copied is copied anew."""
         if self._uri is None:
-            self._paths.study.unlink(missing_ok=True)
+            # With Optuna's locks of a launch that was killed: this one would wait for them.
+            locks = list(self._paths.root.glob(f"{self._paths.study.name}.lock*"))
+            for file in (self._paths.study, *locks):
+                file.unlink(missing_ok=True)
         storage, name = study_storage(self._uri, self._paths), self._study.study_name
         if name in optuna.get_all_study_names(storage):
             known = optuna.load_study(study_name=name, storage=storage)

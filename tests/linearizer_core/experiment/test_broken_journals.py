@@ -319,4 +319,4 @@ except OSError as error:
 """
     subprocess.run([sys.executable, "-c", command], cwd=Path(__file__).parents[3], check=True)
     state = state_of(path)
-    assert (state.state, state.reason, state.warnings) == ("failed", "[Errno 27] File too large", {})
+    assert (state.state, state.reason, state.warnings) == ("failed", f"[Errno 27] File too large: {str(path)!r}", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,6 +80,36 @@ def test_one_that_is_given_up_has_failed_for_its_own_reason(trial: Running) -> N
     assert trial.over
     assert state_of(trial.path).state == "failed"
     assert trial.ends[-1] == ("failed", "OSError: gone")
+
+
+FULL = "OSError: [Errno 28] No space left on device: 'runs/demo/artifacts/t000-s0/curves.csv'"
+
+
+@pytest.mark.parametrize(("said", "told"), [(FULL, "its process died"), ("ValueError: no", FULL)])
+def test_one_that_a_full_disk_ended_goes_on_with_the_next_launch(trial: Running, said: str, told: str) -> None:
+    """Whoever says it; and nothing new starts."""
+    trial.begin().end("interrupted", 1, said)
+    trial.bridge.error("tune", told)
+    trial.bridge.end("tune")
+    assert not trial.over
+    assert trial.ends == [("interrupted", said)]
+    assert trial.bridge.trouble == FULL.partition("] ")[2]
+    assert trial.bridge.running == {}
+    assert trial.bridge.start("another") is None
+
+
+def test_an_end_that_a_full_disk_does_not_take_is_left_to_the_next_launch(
+    trial: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "t000-s0.jsonl")
+
+    trial.begin()
+    trial.bridge.error("tune", "its process died")
+    monkeypatch.setattr(Journal, "end", full)
+    trial.bridge.end("tune")
+    assert not trial.over
+    assert trial.bridge.trouble == "No space left on device: 't000-s0.jsonl'"
 
 
 def test_one_that_was_tried_again_and_then_asked_to_stop_is_not_over(trial: Running) -> None:

@@ -1,0 +1,22 @@
+"""What launches that died have left in a sweep's folder and nothing will ask for: removed by the next one."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from linearizer_core.experiment.journal import ENDED, state_of
+from linearizer_core.experiment.state import remove_state
+from linearizer_core.files import remove_all_unfinished
+from sweeps.record.paths import SweepPaths
+
+
+def remove_leftovers(paths: SweepPaths) -> None:
+    """Remove files that were being written, and saved states of trials that have ended; nobody may be writing there.
+
+    What cannot be removed stays: it is in nobody's way.
+    """
+    remove_all_unfinished(paths.root)
+    for trial in {file.name.partition(".")[0] for file in paths.training_state("").parent.glob("*.pt")}:
+        if state_of(paths.journal(trial)).state in ENDED:
+            with suppress(OSError):
+                remove_state(paths.training_state(trial))
