@@ -48,8 +48,25 @@ def sqlite_file(uri: str | None) -> Path | None:
     return None if not (uri or "").startswith(SQLITE) or not path or path.startswith((":", "file:")) else Path(path)
 
 
+def at_home(path: str) -> str:
+    """A path with a ``~`` or ``~user`` in front spelt out, as a shell does: it does so only at the start of a word.
+
+    Raises ``ValueError`` where no home folder of that user is known.
+
+    >>> at_home("./~/runs")
+    './~/runs'
+    """
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:
+        user = path.partition("/")[0]
+        raise ValueError(f"no home folder is known for {user}; write ./{path} for a folder so named") from None
+
+
 def absolute(uri: str) -> str:
     """A URI that means the same from every folder: that of a database in a file by its whole path.
+
+    Raises ``ValueError`` as ``at_home`` does.
 
     >>> absolute("https://mlflow.example.org")
     'https://mlflow.example.org'
@@ -57,7 +74,7 @@ def absolute(uri: str) -> str:
     file = sqlite_file(uri)
     if file is None or file.is_absolute():
         return uri
-    return sqlite_uri(file) + "".join(uri.partition("?")[1:])
+    return sqlite_uri(Path(at_home(str(file)))) + "".join(uri.partition("?")[1:])
 
 
 def without_passwords(text: str) -> str:

@@ -9,13 +9,27 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from analysis.record.uri import at_home
+
+
+def path(text: str | Path) -> Path:
+    """A path as an option takes it: a shell spells ``~`` out in front of a word, and not in ``--storage=~/runs``."""
+    try:
+        return Path(at_home(str(text)))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 SpecArgument = Annotated[str, typer.Argument(help="A spec file, or the name of a shipped one such as quickstart.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a leaf of the spec.")]
 AddressOption = Annotated[
     str | None, typer.Option(help="A Ray cluster that this machine is a node of: auto, or HEAD:6379.")
 ]
 ClusterOption = Annotated[
-    Path | None, typer.Option(help="The cluster's file for `ray up` or KubeRay: what its autoscaler may add.")
+    Path | None,
+    typer.Option(
+        help="The cluster's file for `ray up` or KubeRay: what its autoscaler may add.", parser=path, metavar="PATH"
+    ),
 ]
 ProfileOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="A profile of the spec, such as mnist: the leaves that it changes.")
@@ -31,7 +45,7 @@ DebugOption = Annotated[
         "--debug", help="Run the trials in this process, one after the other, without Ray: a breakpoint() stops there."
     ),
 ]
-StorageOption = Annotated[Path, typer.Option(help="Where the sweeps are recorded.")]
+StorageOption = Annotated[Path, typer.Option(help="Where the sweeps are recorded.", parser=path, metavar="PATH")]
 ToOption = Annotated[str | None, typer.Option(help="A tracking URI other than the sweep's own.")]
 
 Interval = Literal["t", "bootstrap"]

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from sweeps.cli.options import IntervalOption, NamesArgument, StorageOption, UnequalOption, wide_console
+from sweeps.cli.options import IntervalOption, NamesArgument, StorageOption, UnequalOption, path, wide_console
 from sweeps.cli.words import comparison
 from sweeps.record.lookup import find_sweep
 
@@ -78,7 +78,10 @@ def report(
 def export(
     names: NamesArgument,
     storage: StorageOption = Path("runs"),
-    to: Annotated[Path | None, typer.Option(help="The file, instead of NAME.parquet in the storage folder.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="The file, instead of NAME.parquet in the storage folder.", parser=path, metavar="PATH"),
+    ] = None,
 ) -> None:
     """Write sweeps to one Parquet file, which any program reads and analysis.load takes for the sweeps themselves."""
     from sweeps.api.records import export

@@ -7,12 +7,13 @@ import os
 import shlex
 from pathlib import Path
 
+from analysis.record.uri import at_home
 from sweeps.spec.validation import InputError, Problem, suggestion
 
 
 def find_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
     """The folder of a recorded sweep; raises ``InputError`` that names those there are."""
-    name = os.fspath(name)
+    name, storage = _at_home(os.fspath(name)), Path(_at_home(str(storage)))
     for folder in (storage / name, Path(name)):
         if _holds_sweep(folder):
             # A folder has a name, by which the next command can name it: "." and ".." have not.
@@ -20,6 +21,14 @@ def find_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
     known = sorted(path.parent.name for path in storage.glob("*/sweep.json"))
     hint = suggestion(name, known) if known else f"{storage} holds none; launch one or give --storage"
     raise InputError(name, [Problem("", f"no sweep of this name in {storage}; {hint}")])
+
+
+def _at_home(path: str) -> str:
+    """A path with the ``~`` of a home folder spelt out, unless there is a folder of that name here."""
+    try:
+        return path if os.path.lexists(path) else at_home(path)
+    except ValueError as error:
+        raise InputError(path, [Problem("", str(error))]) from None
 
 
 def _holds_sweep(folder: Path) -> bool:

@@ -61,7 +61,9 @@ def recorded(record: Mapping[str, Any], folder: Path, overrides: Overrides = (),
     Raises ``InputError`` with every problem that can be found at once.
     """
     overrides = _listed(overrides)
-    values = {**record["spec"], "storage": str(folder.parent)}
+    storage = str(folder.parent)
+    # A folder that is called so, and nobody's home.
+    values = {**record["spec"], "storage": f"./{storage}" if storage.startswith("~") else storage}
     sweep = _sweep(values, str(folder / "sweep.json"), overrides, [], [], to_run=to_run)
     elsewhere = any(text.partition("=")[0] in ("storage", "name") for text in overrides)
     return sweep if elsewhere else replace(sweep, place=folder)

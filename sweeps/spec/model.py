@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from analysis.configuration.constraints import parse_constraint
-from analysis.record.uri import absolute
+from analysis.record.uri import absolute, at_home
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.nested import flatten, with_leaves
 from linearizer_core.experiment.recipes import brought
@@ -137,12 +137,18 @@ class SweepModel(ConfigurationModel):
     resources: Resources = Field(Resources(), description="what one trial takes")
     budget: Budget = Field(Budget(), description="hard caps")
     tracking: Tracking = Field(Tracking(), description="MLflow")
-    storage: str = Field("./runs", description="folder that all nodes see")
+    storage: str = Field("./runs", description="folder that all nodes see; ~ is your home")
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         exclude=True,
         description="name → dotted leaves that differ; chosen with --profile, which adds its name to the sweep's",
     )
+
+    @field_validator("storage")
+    @classmethod
+    def _at_home(cls, storage: str) -> str:
+        """A ``~`` is somebody's home, and no folder of that name."""
+        return at_home(storage)
 
 
 @dataclass(frozen=True, repr=False)

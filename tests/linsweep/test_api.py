@@ -184,5 +184,17 @@ def test_wrong_input_is_one_class_of_error(folder: Path) -> None:
         ls.status("before")
 
 
-def test_the_examples_of_helpers() -> None:
-    assert doctest.testmod(importlib.import_module("sweeps.notebook")).failed == 0
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sweeps.notebook",
+        "sweeps.execution.bridge",
+        "sweeps.record.lookup",
+        "analysis.record.uri",
+        "linearizer_core.files",
+    ],
+)
+def test_the_examples_of_helpers(name: str) -> None:
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted > 0
+    assert found.failed == 0

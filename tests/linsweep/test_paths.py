@@ -13,6 +13,8 @@ import pytest
 import analysis
 from linsweep.siblings import ROOT
 from sweeps import cli
+from sweeps.api.running import recorded_sweep
+from sweeps.spec.load import load
 
 RUNS = ROOT / "tests" / "records" / "b428e36" / "runs"
 ODD = "a b%20c#d?ü é'"
@@ -192,3 +194,45 @@ def test_a_launch_in_a_folder_with_odd_letters(run: Run, odd: Path) -> None:
     assert run(table)[0] == 0
     assert "MLflow  has all" in run("status odd --storage 'my runs%'")[1]
     assert names_in(odd.parent) == [ODD]
+
+
+@pytest.mark.parametrize("line", ["status --storage=~/runs", "status '~/runs/before'", "status cut --storage '~/runs'"])
+def test_a_home_folder_that_no_shell_has_spelt_out(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    shutil.copytree(RUNS, tmp_path / "home" / "runs")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    code, out, err = run(line)
+    assert code == 0, err
+    assert f"record  {tmp_path}/home/runs/" in out
+    assert names_in(tmp_path / "here") == []
+
+
+def test_a_spec_with_a_home_folder(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    sets = {"storage": "~/runs", "tracking.uri": "sqlite:///~/a.db", "search.storage": "sqlite:///~/b.db?timeout=5"}
+    sweep = load("quickstart", sets)
+    assert sweep.folder == tmp_path / "home" / "runs" / "quickstart"
+    assert sweep.model.tracking.uri == f"sqlite:///{tmp_path}/home/a.db"
+    assert sweep.search.storage == f"sqlite:///{tmp_path}/home/b.db?timeout=5"
+    for key, value in (
+        ("storage", "~nobody0/runs"),
+        ("tracking.uri", "sqlite:///~nobody0/a.db"),
+        ("data.root", "~nobody0"),
+    ):
+        code, _, err = run(f"plan quickstart --set data.name=mnist --set {key}={value}")
+        told = [line for line in err.splitlines() if "no home folder is known for ~nobody0" in line]
+        assert (code, len(told)) == (2, 1), err
+        assert told[0].startswith(f"quickstart.yaml: {key.partition('.r')[0]}: ")
+
+
+def test_a_folder_called_by_a_tilde(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that lies there is shown, and is gone on with where it is."""
+    shutil.copytree(RUNS, tmp_path / "~nobody0")
+    monkeypatch.chdir(tmp_path)
+    sweep = recorded_sweep("~nobody0/before", "runs")
+    assert sweep.folder.resolve() == tmp_path / "~nobody0" / "before"
+    assert run("status ./~nobody0/before")[0] == 0

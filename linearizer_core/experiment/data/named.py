@@ -91,8 +91,15 @@ def locate(config: DataConfig) -> list[Path]:
 
 
 def root_of(config: DataConfig) -> Path:
-    """The absolute path of where a data set is looked for: ``data.root``, else $LINEARIZER_DATA, else ./data."""
-    return Path(config.root or os.environ.get("LINEARIZER_DATA", "") or "data").expanduser().absolute()
+    """The absolute path of where a data set is looked for: ``data.root``, else $LINEARIZER_DATA, else ./data.
+
+    Raises ``DataError`` where it is in the home folder of nobody.
+    """
+    root = config.root or os.environ.get("LINEARIZER_DATA", "") or "data"
+    try:
+        return Path(root).expanduser().absolute()
+    except RuntimeError:
+        raise DataError(f"{root}: no home folder is known for {root.partition('/')[0]}") from None
 
 
 def _fetch(config: DataConfig) -> None:
