@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -27,14 +30,15 @@ RECORDS = 25
 def tally() -> Tally:
     """What the tables say of records at two and five seeds, each variant in turn."""
     found, random = Tally(), np.random.default_rng(7)
-    for place in range(RECORDS):
-        for seeds in (2, 5):
+    for place, seeds in product(range(RECORDS), (2, 5)):
+        with pd.option_context("mode.string_storage", "python"):  # as the benchmark has it: in half the time
             # Configurations differ by three times what seeds do: seeds that are taken for observations are found out.
             tried(found, *null_record(seeds, VARIANTS[place % len(VARIANTS)], random, between=3.0))
             tried_law(found, law_record(seeds, random))
             own = 3.0 * (place % 2)
             tried_pair(found, pair_record(seeds, random, own, 3.0 - own), own)
-            tried_search(found, search_record(seeds, random))
+            if place % 2:
+                tried_search(found, search_record(seeds, random))
     return found
 
 
