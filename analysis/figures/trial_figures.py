@@ -9,7 +9,8 @@ from pathlib import Path
 from analysis.figures import style
 from analysis.figures.drawing import number_axis, value_axis, wide
 from analysis.figures.style import Chart
-from analysis.record.artifacts import CURVES, SPECTRA
+from analysis.record.artifacts import CURVES, RANKS, SPECTRA
+from analysis.record.frames import RANKS as OVER_RANK
 
 COLUMNS = 3
 PANEL = 2.2, 1.9
@@ -21,17 +22,23 @@ Line = tuple[list[float], list[float]]
 
 
 def trial_figures(folder: Path) -> dict[str, bytes]:
-    """PNG files by name: ``steps.png``, each metric against sampling steps, and ``spectrum.png``, singular values.
+    """PNG files by name: ``steps.png`` and ``ranks.png``, each metric against solver steps and against the rank that is
+    sampled with, and ``spectrum.png``, singular values.
 
     ``folder`` has a trial's artifacts; what it left no numbers of is not drawn. Raises ``ValueError``, ``TypeError`` or
     ``KeyError`` for a table that is not one of those.
     """
     curves = _lines(folder / CURVES, ("metric", "steps", "value"))
+    # Records were written that have both in one table.
+    ranks = {name: curves.pop(name) for name in list(curves) if name.startswith(OVER_RANK)}
+    ranks |= _lines(folder / RANKS, ("metric", "rank", "value"))
     spectra = _lines(folder / SPECTRA, ("operator", "index", "singular_value"))
     drawn: dict[str, Chart] = {}
     with style.applied():
         if curves:
-            drawn["steps.png"] = _steps(curves)
+            drawn["steps.png"] = _panels(curves, "sampling steps")
+        if ranks:
+            drawn["ranks.png"] = _panels(ranks, "rank")
         if spectra:
             drawn["spectrum.png"] = _spectrum(spectra)
     return {name: style.rendered(chart, "png") for name, chart in drawn.items()}
@@ -51,19 +58,20 @@ def _lines(path: Path, columns: Sequence[str]) -> dict[str, Line]:
     return lines
 
 
-def _steps(curves: dict[str, Line]) -> Chart:
+def _panels(curves: dict[str, Line], across_what: str) -> Chart:
+    """A panel for each metric: its values over what it was measured at."""
     across = min(COLUMNS, len(curves))
     down = -(-len(curves) // across)
     chart = style.figure(PANEL[1] * down, PANEL[0] * across)
     panels = chart.subplots(down, across, squeeze=False).flatten()
-    for panel, (metric, (steps, values)) in zip(panels, curves.items(), strict=False):
-        panel.plot(steps, values, color=style.INK, marker=style.MARKERS[0], markersize=3)
-        panel.set_title(metric.removeprefix("nfe/").replace("_", " "))
-        number_axis(panel, steps, logarithmic=wide(steps))
+    for panel, (metric, (places, values)) in zip(panels, curves.items(), strict=False):
+        panel.plot(places, values, color=style.INK, marker=style.MARKERS[0], markersize=3)
+        panel.set_title(metric.partition("/")[2].replace("_", " "))
+        number_axis(panel, places, logarithmic=wide(places))
         value_axis(panel)
     for panel in panels[len(curves) :]:
         panel.remove()
-    chart.supxlabel("sampling steps", fontsize=style.RC["axes.labelsize"])
+    chart.supxlabel(across_what, fontsize=style.RC["axes.labelsize"])
     return chart
 
 

@@ -8,8 +8,9 @@ import pandas as pd
 
 from analysis.record.runs import Record, RecordError, natural
 
-CURVES, SPECTRA, SAMPLES = "curves.csv", "spectra.csv", "samples_"
-"""The files of metrics against solver steps and of singular values, and what those of sample grids begin with."""
+CURVES, RANKS, SPECTRA, SAMPLES = "curves.csv", "ranks.csv", "spectra.csv", "samples_"
+"""The files of metrics against solver steps, of metrics against rank and of singular values, and what those of sample
+grids begin with."""
 FIRST = ("collapsed", "k", "samples")
 """What the names of sample grids begin with, in the order in which they are shown; the others follow."""
 

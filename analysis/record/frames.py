@@ -39,8 +39,11 @@ FIXED = {
 }
 """The columns that ``runs`` has whatever was searched, and their types."""
 
-EPOCHS, STEPS = "train/", "nfe/"
-"""What the keys begin with of the metrics of every epoch, and of those against the number of solver steps."""
+EPOCHS, STEPS, RANKS = "train/", "nfe/", "rank/"
+"""What the keys begin with of the metrics of every epoch, of those against the number of solver steps, and of those
+against the rank that is sampled with."""
+CURVES = (STEPS, RANKS)
+"""What the keys begin with of curves that are taken at the end of a trial: their step is no epoch."""
 MACHINE = "system/"
 """What the keys begin with that tell of the machine, and not of what was trained: they are left where they are."""
 
@@ -123,7 +126,7 @@ class Trial:
 
 def latest(series: Series) -> dict[str, float]:
     """What stands for the end scalars of a trial that has none: each evaluated metric at the last epoch that has it."""
-    return {key: values[-1] for key, (_, values) in series.items() if not key.startswith((EPOCHS, STEPS))}
+    return {key: values[-1] for key, (_, values) in series.items() if not key.startswith((EPOCHS, *CURVES))}
 
 
 @dataclass(frozen=True)

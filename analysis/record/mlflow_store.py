@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.record.frames import EPOCHS, MACHINE, STEPS, Part, Points, Series, Trial, build, latest
+from analysis.record.frames import CURVES, EPOCHS, MACHINE, Part, Points, Series, Trial, build, latest
 from analysis.record.mlflow_errors import explain
 from analysis.record.mlflow_internals import Tables, client_of, engine, histories_at_once, tables
 from analysis.record.mlflow_settings import READING, held
@@ -251,9 +251,9 @@ def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:
         again = attempt > 1
         series, summary = _taken_apart(results, began if again else None, epoch if again or stopped else None, finished)
         if stopped:
-            series, summary = {key: points for key, points in series.items() if not key.startswith(STEPS)}, {}
+            series, summary = {key: points for key, points in series.items() if not key.startswith(CURVES)}, {}
         if epoch is None:
-            epoch = max((series[key][0][-1] for key in series if not key.startswith(STEPS)), default=None)
+            epoch = max((series[key][0][-1] for key in series if not key.startswith(CURVES)), default=None)
         return Trial(
             trial=tags["sweep.trial_id"],
             kind=tags["sweep.kind"],
@@ -296,7 +296,7 @@ def _taken_apart(
     for key, points in histories.items():
         kept: dict[int, float] = {}
         for time, step, value in points:
-            if key.startswith(STEPS):
+            if key.startswith(CURVES):
                 if time >= curves_since:
                     kept[step] = value
             elif (time, step) in losses:
@@ -313,13 +313,13 @@ def _taken_apart(
 def _since(
     histories: Mapping[str, list[Point]], losses: set[tuple[int, int]], began: int | None, finished: bool, curves: bool
 ) -> float:
-    """From when on the end scalars count, or the points of curves over solver steps."""
+    """From when on the end scalars count, or the points of curves over solver steps or ranks."""
     if began is None:
         return -math.inf
     times = [
         point[0]
         for key, points in histories.items()
-        if key.startswith(STEPS) is curves
+        if key.startswith(CURVES) is curves
         for point in points
         if curves or point[:2] not in losses
     ]

@@ -73,7 +73,7 @@ class Record:
     float column a metric key: the end scalars, or the last evaluation of a trial that has none.
 
     ``curves``: ``sweep, trial, metric, step, value``, a row a point. The step of ``train/…`` and ``quality/…`` is the
-    epoch, that of ``nfe/…`` the number of solver steps.
+    epoch, that of ``nfe/…`` the number of solver steps, that of ``rank/…`` the rank that is sampled with.
 
     ``attempts``: ``sweep, trial, started, seconds``, a row an attempt at a trial: when it began, and how long it took.
     Only journals tell; MLflow and exported files have no rows.

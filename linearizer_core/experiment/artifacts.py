@@ -42,13 +42,15 @@ def image_grid(images: Tensor) -> Tensor:
 
 
 def write_curves(folder: Path, curves: Mapping[str, Curve]) -> list[str]:
-    """``curves.csv`` with a row for each metric and step count; the names of the files."""
-    rows = [
-        (metric, step, value)
-        for metric, curve in curves.items()
-        for step, value in zip(curve.steps, curve.values, strict=True)
+    """A row for each metric and place: ``curves.csv`` over solver steps, ``ranks.csv`` of ``rank/…``; their names."""
+    rows: dict[bool, list[tuple[str, int, float]]] = {False: [], True: []}
+    for metric, curve in curves.items():
+        points = zip(curve.steps, curve.values, strict=True)
+        rows[metric.startswith("rank/")] += [(metric, place, value) for place, value in points]
+    return [
+        *_write_rows(folder / "curves.csv", ("metric", "steps", "value"), rows[False]),
+        *_write_rows(folder / "ranks.csv", ("metric", "rank", "value"), rows[True]),
     ]
-    return _write_rows(folder / "curves.csv", ("metric", "steps", "value"), rows)
 
 
 def write_spectra(folder: Path, spectra: Mapping[str, Tensor]) -> list[str]:

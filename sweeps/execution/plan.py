@@ -13,6 +13,7 @@ from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.caveats import caveats
 from linearizer_core.experiment.evaluation import step_keys
 from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.families.affine import ranks_of
 from linearizer_core.flows.conditioners import parameters
 from sweeps.execution.cluster import Capacity
 from sweeps.notebook import html
@@ -114,6 +115,10 @@ def render(plan: Plan) -> RenderableType:
     recorded.add_row("system/…", "what the process takes of the machine, by epoch")
     if stepped:
         recorded.add_row("nfe/…", f"{', '.join(curves)} at {len(config.evaluate.steps)} step counts")
+    if config.model.operator.kind == "affine":
+        ranks = ranks_of(config, datasets.load(config.data).event)
+        named = ", ".join(f"rank/{name}" for name in config.evaluate.quality)
+        recorded.add_row("rank/…", f"{named} and rank/test_… at the ranks {', '.join(map(str, ranks))}")
     for family, names in families.items():
         recorded.add_row(f"{family}/…", ", ".join(names))
     recorded.add_row("artifacts", "checkpoint (safetensors), sample grids (PNG), curves and spectra, if any (CSV)")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NOTED_EVERY = 1.0
 """Seconds of sending that may be repeated after a crash: MLflow keeps what is sent again once."""
 
-DRAWN = {"curves.csv", "spectra.csv"}
+DRAWN = {"curves.csv", "ranks.csv", "spectra.csv"}
 """Artifacts of a trial that figures are made of."""
 
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")

@@ -26,11 +26,14 @@ def view_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """The view of a sweep's trials, best first, as MLflow's UI shares views.
 
     Columns are the searched axes, the objectives and what the trials cost; charts are every curve against the number of
-    solver steps, the axes against the objective, and the losses.
+    solver steps and against rank, the axes against the objective, and the losses.
     """
     objectives = list(record["objective"])
     axes = list(record.get("axes", ()))
-    steps = [f"nfe/{name}" for name in record["spec"].get("evaluate", {}).get("quality", ())]
+    measured = record["spec"].get("evaluate", {}).get("quality", ())
+    curves = {"Quality against solver steps": [f"nfe/{name}" for name in measured]}
+    if "affine" in _operators(record["spec"]):
+        curves["Quality against rank"] = [f"rank/{split}{name}" for name in measured for split in ("", "test_")]
     columns = [*(f"params.`{name}`" for name in axes), *(f"metrics.`{name}`" for name in objectives)]
     columns += ["metrics.`cost/params`", "metrics.`cost/train_seconds`", "tags.`sweep.kind`", "tags.`sweep.state`"]
     sections: list[dict[str, Any]] = []
@@ -46,9 +49,9 @@ def view_of(record: Mapping[str, Any]) -> dict[str, Any]:
         common = {"type": kind, "uuid": identity, "metricSectionId": place, "displayName": name}
         charts.append({"deleted": False, "isGenerated": False, "runsCountToCompare": 20, **common, **values})
 
-    if steps:
-        place = section("Quality against solver steps")
-        for key in steps:
+    for title, keys in curves.items():
+        place = section(title) if keys else ""
+        for key in keys:
             chart("LINE", key, place, **_line(key), xAxisScaleType="log")
     place = section("Search")
     for key in objectives:
@@ -80,6 +83,15 @@ def view_of(record: Mapping[str, Any]) -> dict[str, Any]:
 def view_tag(record: Mapping[str, Any]) -> tuple[str, str]:
     """The tag of the experiment that holds the view: its name and its value."""
     return VIEW_TAG + view_key(record), json.dumps(view_of(record))
+
+
+def _operators(spec: Mapping[str, Any]) -> set[Any]:
+    """The kinds of operators that a sweep's trials have: of its base, its space and its controls."""
+    name = "model.operator.kind"
+    dimension = spec.get("search", {}).get("space", {}).get(name, {})
+    kinds = {*dimension.get("grid", ()), *dimension.get("choice", ())}
+    kinds |= {control.get("set", {}).get(name) for control in spec.get("controls") or ()}
+    return kinds | {spec.get("model", {}).get("operator", {}).get("kind")}
 
 
 def _line(key: str) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from analysis.figures.trial_figures import _lines, _spectrum, _steps, trial_figures
-from analysis.record.artifacts import CURVES, SPECTRA
+from analysis.figures.trial_figures import _lines, _panels, _spectrum, trial_figures
+from analysis.record.artifacts import CURVES, RANKS, SPECTRA
 from linearizer_core.experiment.artifacts import write_curves, write_spectra
 from linearizer_core.experiment.evaluation import Curve
 
@@ -28,7 +28,7 @@ def artifacts(folder: Path, curves: bool = True, spectra: bool = True) -> Path:
 
 
 def test_each_metric_has_a_panel_of_its_values_against_steps(tmp_path: Path) -> None:
-    chart = _steps(_lines(artifacts(tmp_path) / CURVES, ("metric", "steps", "value")))
+    chart = _panels(_lines(artifacts(tmp_path) / CURVES, ("metric", "steps", "value")), "sampling steps")
     for panel, (metric, values) in zip(chart.axes, QUALITY.items(), strict=True):
         (line,) = panel.get_lines()
         np.testing.assert_array_equal(line.get_xdata(), STEPS)
@@ -58,6 +58,18 @@ def test_the_files_are_pictures_and_the_same_each_time(tmp_path: Path) -> None:
 def test_what_a_trial_left_no_numbers_of_is_not_drawn(tmp_path: Path) -> None:
     assert sorted(trial_figures(artifacts(tmp_path, curves=False))) == ["spectrum.png"]
     assert trial_figures(tmp_path / "nothing") == {}
+
+
+def test_curves_over_rank_have_a_figure_of_their_own(tmp_path: Path) -> None:
+    curves = {"nfe/swd": Curve([1, 4], [0.5, 0.25]), "rank/test_swd": Curve([1, 64], [0.9, 0.3])}
+    write_curves(tmp_path, curves)
+    found = trial_figures(tmp_path)
+    assert sorted(found) == ["ranks.png", "steps.png"]
+    # As records were written that have both in one table.
+    (tmp_path / RANKS).unlink()
+    rows = [f"{metric},{x},{y}" for metric, curve in curves.items() for x, y in zip(curve.steps, curve.values)]  # noqa: B905
+    (tmp_path / CURVES).write_text("\n".join(["metric,steps,value", *rows]))
+    assert trial_figures(tmp_path) == found
 
 
 def test_tables_without_a_number_are_not_drawn(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def everything(storage: Path, name: str = "demo", *, state: str = "interrupted")
     files.add("t002-s1", "curve", metric="nfe/classifier_fd", steps=[1, 2, 3], values=[5.0, 6.0, 7.0])
     files.begin("t002-s1", 2, POINT, seed=1, config_hash="again", attempt=2, resumed_epoch=1)
     files.epoch("t002-s1", 2)
+    files.add("t002-s1", "curve", metric="rank/test_swd", steps=[1, 64], values=[0.5, 0.25])
     files.complete("t002-s1", "-Infinity", curve={1: 4.0, 2: 3.0})
     files.begin("t003-s0", 3, POINT, config_hash="again")
     files.complete("t003-s0", 2.0)
@@ -142,6 +143,8 @@ def test_a_sweep_reads_the_same_from_all_three(tmp_path: Path, sent: Callable[..
     assert runs.loc["t002-s0", FD] == 58.0
     assert record.curves.query("trial == 't002-s0'")["value"].tolist() == [59.0, 58.0, 1.0, 0.5]
     assert record.curves.query("trial == 't002-s1' and metric == 'nfe/classifier_fd'")["value"].tolist() == [4.0, 3.0]
+    assert record.curves.query("trial == 't002-s1' and metric == 'rank/test_swd'")["step"].tolist() == [1, 64]
+    assert not any(metric.startswith("rank/") for metric in record.metrics)
 
 
 def test_a_journal_sent_line_by_line_reads_the_same(tmp_path: Path, sent: Callable[..., str]) -> None:

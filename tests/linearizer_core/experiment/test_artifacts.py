@@ -76,6 +76,13 @@ def test_curves(tmp_path: Path) -> None:
     )
 
 
+def test_curves_over_rank_have_a_table_that_says_so(tmp_path: Path) -> None:
+    curves = {"rank/swd": Curve([1, 64], [0.5, 0.25]), "nfe/swd": Curve([10], [0.75])}
+    assert write_curves(tmp_path, curves) == ["curves.csv", "ranks.csv"]
+    assert (tmp_path / "curves.csv").read_bytes() == b"metric,steps,value\r\nnfe/swd,10,0.75\r\n"
+    assert (tmp_path / "ranks.csv").read_bytes() == b"metric,rank,value\r\nrank/swd,1,0.5\r\nrank/swd,64,0.25\r\n"
+
+
 def test_no_curves(tmp_path: Path) -> None:
     assert write_curves(tmp_path, {}) == []
     assert list(tmp_path.iterdir()) == []

@@ -155,6 +155,17 @@ def test_what_a_user_reads(sweep: ToSweep, tmp_path: Path) -> None:
     assert "s3cret" not in text
 
 
+def test_curves_over_rank_are_told_of_where_there_are_any(sweep: ToSweep) -> None:
+    affine = {
+        "model/operator": {"kind": "affine", "rank": 8}, "model/operators": {"by": "label"},
+        "evaluate/ranks": [1, 4, 64], "controls": [],
+    }  # fmt: skip
+    text = " ".join(shown(make_plan(sweep(affine), HERE)).split())
+    assert "rank/… rank/swd, rank/classifier_fd and rank/test_… at the ranks 1, 4, 64" in text
+    assert "controls/… flat, random, swapped, shared, pooled, means" in text
+    assert "rank/…" not in shown(make_plan(sweep(), HERE))
+
+
 def test_what_has_no_effect_is_noted(sweep: ToSweep) -> None:
     text = shown(make_plan(sweep({"search/sampler": "nsga2", "search/trials": 40, "model/flow/kernel": 5}), HERE))
     assert "note            search.sampler: nsga2 draws the first 50 configurations at random" in text

@@ -557,6 +557,24 @@ def test_a_view_shows_axes_objectives_and_curves_best_first(record: Record) -> N
     sections = {section["uuid"] for section in view["compareRunSections"]}
     assert {chart["metricSectionId"] for chart in charts} == sections
     assert len({chart["uuid"] for chart in charts}) == len(charts)
+    assert not any(key.startswith("rank/") for key in curves)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model": {"operator": {"kind": "affine"}}},
+        {"search": {"space": {"model.operator.kind": {"grid": ["time_lowrank", "affine"]}}}},
+        {"controls": [{"name": "means alone", "set": {"model.operator.kind": "affine"}}]},
+    ],
+)
+def test_a_view_has_charts_against_rank_where_a_trial_has_such_curves(record: Record, changed: dict[str, Any]) -> None:
+    record.sweep["spec"] |= {"evaluate": {"quality": ["swd"]}, **changed}
+    view = view_of(record.sweep)
+    section = next(each["uuid"] for each in view["compareRunSections"] if each["name"] == "Quality against rank")
+    charts = [chart for chart in view["compareRunCharts"] if chart["metricSectionId"] == section]
+    assert [chart["metricKey"] for chart in charts] == ["rank/swd", "rank/test_swd"]
+    assert {(chart["xAxisKey"], chart["xAxisScaleType"]) for chart in charts} == {("step", "log")}
 
 
 def test_another_server_has_positions_of_its_own(record: Record, new_store: Callable[..., Store]) -> None:
