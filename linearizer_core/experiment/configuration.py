@@ -70,7 +70,7 @@ class FlowConfig:
         "coupling", "coupling: a learned invertible network; linear, identity: the controls, affine or g(x) = x"
     )
     frame: Literal["pixels", "principal"] = _field(
-        "pixels", "what an mlp flow's couplings act on. principal: coordinates along the images' principal axes"
+        "pixels", "what an mlp flow's couplings, or a baseline, act on. principal: coordinates along the principal axes"
     )
     coordinates: int = _field(
         128,
@@ -251,7 +251,8 @@ class TrialConfig:
     family: Family = _field(
         "diffusion",
         "what is trained. diffusion: noise to images; idempotent: a projector on images; style: image to image; "
-        "flow_matching: the baseline, an ordinary network as large as the same configuration's diffusion Linearizer",
+        "flow_matching: the baseline, an ordinary network as large as the same configuration's diffusion Linearizer, "
+        "in its frame and told its labels",
     )
     recipe: Literal["default", "paper"] = _field(
         "default", "values of what the configuration does not set itself. paper: as published"

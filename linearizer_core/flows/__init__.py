@@ -9,6 +9,7 @@ from linearizer_core.flows.mixing import HouseholderMixing, LUMixing, Permutatio
 from linearizer_core.flows.mixture import MixtureCoupling
 from linearizer_core.flows.multiscale import MultiScale
 from linearizer_core.flows.p4_mixing import P4Mixing
+from linearizer_core.flows.principal_axes import LeadingAxes
 from linearizer_core.flows.spline import SplineCoupling
 from linearizer_core.flows.squeeze import Flatten, Squeeze
 
@@ -28,6 +29,7 @@ __all__ = [
     "Invertible",
     "LUMixing",
     "Labelled",
+    "LeadingAxes",
     "MixtureCoupling",
     "MultiScale",
     "P4Mixing",

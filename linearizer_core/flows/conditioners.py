@@ -19,18 +19,21 @@ FREQUENCIES, EMBEDDING = 6, 32
 
 
 class LabelEmbedding(nn.Module):
-    """SiLU(W [sin ωt, cos ωt] + b) of labels t in [0, 1], with ω = π·2ᵏ: ``(batch,)`` to ``(batch, EMBEDDING)``."""
+    """SiLU(W [sin ωt, cos ωt] + b) of labels t in [0, 1], with ω = π·2ᵏ, to ``(batch, EMBEDDING)``.
+
+    Of one label ``(batch,)`` a row, or of ``labels`` ``(batch, labels)`` a row, whose waves are side by side.
+    """
 
     frequencies: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, labels: int = 1) -> None:
         super().__init__()
         # The lowest goes half a turn, so that its cosine tells all labels apart; the others by octaves.
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(FREQUENCIES), persistent=False)
-        self.linear = nn.Linear(2 * FREQUENCIES, EMBEDDING)
+        self.linear = nn.Linear(2 * FREQUENCIES * labels, EMBEDDING)
 
     def forward(self, label: Tensor) -> Tensor:
-        angles = label.to(self.frequencies.dtype)[:, None] * self.frequencies
+        angles = (label.to(self.frequencies.dtype).view(len(label), -1, 1) * self.frequencies).flatten(1)
         return nn.functional.silu(self.linear(torch.cat([angles.sin(), angles.cos()], 1)))
 
 
@@ -65,15 +68,17 @@ def run(layers: Iterable[nn.Module], x: Tensor, embedding: Tensor | None) -> Ten
 class Conditioner(nn.Module, ABC):
     """A network θ(x, label), whose hidden layers a label ``(batch,)`` modulates if it is ``labelled``.
 
-    Without, a label is ignored. Raises ``ValueError`` where a labelled network is not given one label a row.
+    Without, a label is ignored. Several ``labels`` are ``(batch, labels)``. Raises ``ValueError`` where a labelled
+    network is not given as many labels a row as it has.
     """
 
     autocast: torch.dtype | None = None
     """The dtype that ``in_precision`` has given the layers for now; None: that of the parameters."""
 
-    def __init__(self, labelled: bool) -> None:
+    def __init__(self, labelled: bool, labels: int = 1) -> None:
         super().__init__()
-        self.embedding = LabelEmbedding() if labelled else None
+        self.labels = labels
+        self.embedding = LabelEmbedding(labels) if labelled else None
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """θ of ``(batch, inputs, …)``: ``(batch, outputs, …)``, in the dtype of x."""
@@ -90,9 +95,10 @@ class Conditioner(nn.Module, ABC):
         """The label's features ``(batch, EMBEDDING)``, or None of an unlabelled network."""
         if self.embedding is None:
             return None
-        if label is None or label.shape != x.shape[:1]:
+        shape = (len(x),) if self.labels == 1 else (len(x), self.labels)
+        if label is None or label.shape != shape:
             got = None if label is None else tuple(label.shape)
-            raise InputValueError(f"a labelled {type(self).__name__} needs a label of shape ({len(x)},), got {got}")
+            raise InputValueError(f"a labelled {type(self).__name__} needs a label of shape {shape}, got {got}")
         return self.embedding(label)
 
 
@@ -161,3 +167,21 @@ def zero(layer: nn.Linear | nn.Conv2d) -> None:
 def parameters(module: nn.Module) -> int:
     """The number of learned values."""
     return sum(p.numel() for p in module.parameters())
+
+
+def fitted_values(module: nn.Module) -> int:
+    """The number of values that have come from data: learned ones, and those that are ``fitted`` into buffers.
+
+    A module names such buffers in ``fitted``: principal axes, and matrices that perturbations are merged into. Without
+    them a network in the images' own frame would seem smaller than it is.
+
+    >>> import linearizer_core as lc
+    >>> g = lc.flows.linear((1, 4, 4), frame="principal")
+    >>> parameters(g), fitted_values(g) - parameters(g) == 16 + 16 * 16
+    (32, True)
+    """
+    found = 0
+    for each in module.modules():
+        names: tuple[str, ...] = getattr(each, "fitted", ())
+        found += sum(each.get_buffer(name).numel() for name in names)
+    return parameters(module) + found

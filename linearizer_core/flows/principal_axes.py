@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Invertible
@@ -17,6 +20,7 @@ class PrincipalAxes(Invertible):
     """
 
     keeps_shape = True
+    fitted = ("mean", "axes")
 
     mean: Tensor
     axes: Tensor
@@ -42,16 +46,74 @@ class PrincipalAxes(Invertible):
         if not self.initialised:
             if not x.numel():
                 raise InputValueError(f"principal axes are those of at least one input, got shape {tuple(x.shape)}")
-            values = x.double()
-            self.mean.copy_(values.mean(0))
-            centred = values - values.mean(0)
-            _, axes = torch.linalg.eigh(centred.T @ centred)
-            axes = axes.flip(1)
-            # An axis has two directions: the one in which its largest entry is positive is the same on every machine.
-            largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-            self.axes.copy_(axes * largest.sign())
+            mean, axes, _ = principal_axes(x)
+            self.mean.copy_(mean)
+            self.axes.copy_(axes)
             self.initialised.fill_(True)
         return self.forward(x)[0]
+
+
+class LeadingAxes(nn.Module):
+    """Images in their ``count`` leading principal coordinates, all under one scale: y = Vᵀ(x - mean) / scale.
+
+    ``encode`` ``(batch, *event)`` to ``(batch, count)``; ``decode`` back, the other coordinates at their mean. The
+    scale is half the largest coordinate's standard deviation: one for all, which keeps the images' geometry. Mean, V
+    and scale are buffers that ``initialise`` fits. It is the frame of models that need not be invertible.
+
+    >>> import torch, linearizer_core as lc
+    >>> x = torch.randn(100, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    >>> frame = lc.flows.LeadingAxes((1, 2, 2), 3)
+    >>> y = frame.initialise(x)
+    >>> y.shape, frame.decode(y).shape, [round(value, 2) for value in y.std(0, correction=0).tolist()][0]
+    (torch.Size([100, 3]), torch.Size([100, 1, 2, 2]), 2.0)
+    """
+
+    fitted = ("mean", "axes", "scale")
+
+    mean: Tensor
+    axes: Tensor
+    scale: Tensor
+
+    def __init__(self, event: Sequence[int], count: int) -> None:
+        super().__init__()
+        self.event = tuple(event)
+        dim = math.prod(self.event)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("axes", torch.eye(dim)[:, :count].clone())
+        self.register_buffer("scale", torch.ones(()))
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The coordinates of images."""
+        return (x.flatten(1) - self.mean) @ self.axes / self.scale
+
+    def decode(self, y: Tensor) -> Tensor:
+        """The images of coordinates."""
+        return torch.addmm(self.mean, y * self.scale, self.axes.T).view(len(y), *self.event)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> Tensor:
+        """Fit to images ``(batch, *event)``; their coordinates."""
+        mean, axes, variances = principal_axes(x.flatten(1))
+        self.mean.copy_(mean)
+        self.axes.copy_(axes[:, : self.axes.shape[1]])
+        if variances[0] > 0:
+            self.scale.copy_(variances[0].sqrt() / 2)
+        return self.encode(x)
+
+
+def principal_axes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean ``(dim,)`` of rows ``(count, dim)``, their axes ``(dim, dim)`` as columns and the variances along them.
+
+    All in float64, the largest variance first.
+    """
+    values = x.double()
+    mean = values.mean(0)
+    centred = values - mean
+    variances, axes = torch.linalg.eigh(centred.T @ centred)
+    axes = axes.flip(1)
+    # An axis has two directions: the one in which its largest entry is positive is the same on every machine.
+    largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
+    return mean, axes * largest.sign(), variances.flip(0).clamp_min(0) / len(values)
 
 
 class Leading(Invertible):

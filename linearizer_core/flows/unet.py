@@ -63,9 +63,17 @@ class UNet(Conditioner):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, *, width: int, activation: str, attention: bool, labelled: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        width: int,
+        activation: str,
+        attention: bool,
+        labelled: bool = False,
+        labels: int = 1,
     ) -> None:
-        super().__init__(labelled)
+        super().__init__(labelled, labels)
         if width < 2:
             raise InputValueError(f"a U-Net normalises over channels and needs a width of at least 2, got {width}")
         self.stem = conv3(inputs, width)

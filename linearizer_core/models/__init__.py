@@ -3,9 +3,11 @@
 from linearizer_core.models.affine_diffusion import AffineDiffusion, AffineOperators
 from linearizer_core.models.base import Model
 from linearizer_core.models.diffusion import Inversion, LinearDiffusion
-from linearizer_core.models.flow_matching import FlowMatching, velocity_network
+from linearizer_core.models.flow_matching import FlowMatching
 from linearizer_core.models.idempotent import IdempotentLinearizer
 from linearizer_core.models.style import StyleTransfer
+from linearizer_core.models.transport import Transport
+from linearizer_core.models.velocity_networks import velocity_network
 
 __all__ = [
     "AffineDiffusion",
@@ -16,5 +18,6 @@ __all__ = [
     "LinearDiffusion",
     "Model",
     "StyleTransfer",
+    "Transport",
     "velocity_network",
 ]

@@ -16,7 +16,7 @@ from linearizer_core.flows.build import identity
 from linearizer_core.grids import Grid, uniform
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.metrics.pullback import pullback_metric
-from linearizer_core.models.base import Event, Model
+from linearizer_core.models.base import Event, Model, draw_labels
 from linearizer_core.operators.affine import AffineOperator
 from linearizer_core.operators.base import LinearOperator
 from linearizer_core.operators.diagonals import DiagonalOperator
@@ -187,8 +187,7 @@ class AffineDiffusion(Model):
 
     def labels(self, count: int, generator: torch.Generator) -> Tensor:
         """k of each of ``count`` samples, drawn by the mixture's proportions."""
-        weights = self.gaussians.proportions.to(generator.device)
-        return torch.multinomial(weights, count, replacement=True, generator=generator).to(self.device)
+        return draw_labels(self.gaussians.proportions, count, generator).to(self.device)
 
     @torch.no_grad()
     def sample(self, x0: Tensor, which: Tensor, operators: AffineOperators, temperature: float = 1.0) -> Tensor:

@@ -8,6 +8,15 @@ from torch import Tensor, nn
 Event = tuple[int, int, int]
 
 
+def draw_labels(proportions: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` labels or clusters drawn by their proportions ``(groups,)``, on the generator's device.
+
+    >>> draw_labels(torch.tensor([0.0, 1.0]), 3, torch.Generator().manual_seed(0))
+    tensor([1, 1, 1])
+    """
+    return torch.multinomial(proportions.to(generator.device), count, replacement=True, generator=generator)
+
+
 class Model(nn.Module):
     """What all families' models have besides their own methods.
 

@@ -153,6 +153,7 @@ class RankOneLayer(OperatorModule):
     """
 
     merges: Tensor
+    fitted = ("matrix",)
 
     def __init__(self, dim: int, correct_every: int) -> None:
         super().__init__()

@@ -14,7 +14,7 @@ from linearizer_core.experiment.caveats import caveats
 from linearizer_core.experiment.evaluation import step_keys
 from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.families.affine import ranks_of
-from linearizer_core.flows.conditioners import parameters
+from linearizer_core.flows.conditioners import fitted_values
 from sweeps.execution.cluster import Capacity
 from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
@@ -130,7 +130,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     data = datasets.load(sweep.trial_config({}, 0).data)
     channels, height, width = data.event
     corners = [sweep.trial_config(point, 0) for point in _corners(sweep)]
-    sizes = [parameters(family_of(config).build(config, data.event, data.classes)) for config in corners]
+    sizes = [fitted_values(family_of(config).build(config, data.event, data.classes)) for config in corners]
     objective = ", ".join(f"{mode} {key}" for key, mode in search.objective.items())
     facts = [
         ("sweep", f"{sweep.name} ({sweep.source})"),

@@ -45,7 +45,7 @@ from linearizer_core.experiment.families.linear import (
 )
 from linearizer_core.experiment.groups import groups
 from linearizer_core.experiment.networks import build_flow
-from linearizer_core.flows.conditioners import parameters
+from linearizer_core.flows.conditioners import fitted_values
 from linearizer_core.grids import GRIDS
 from linearizer_core.metrics.gaussianity import gaussianity
 from linearizer_core.metrics.linearity import idempotency
@@ -135,7 +135,7 @@ class AffineDiffusionFamily(Family):
         summary = stepping.summary | scores(quality, samples, "collapsed")
         summary |= scores(quality, sampler.draw(by_rank[chosen.best_at_one], 1.0), "t1")
         summary |= scores(quality, sampler.draw(by_rank[dim], 1.0), "full")
-        summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(parameters(model))}
+        summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(fitted_values(model))}
         # Of the application alone: counting operations bears no gradients inside, which denoising takes.
         summary["cost/sample_mflop_collapsed"] = megaflops(
             lambda x0: model.sample(x0, sampler.which[:COUNTED], operators, chosen.temperature), sampler.noise[:COUNTED]

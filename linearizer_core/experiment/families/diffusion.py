@@ -42,7 +42,7 @@ from linearizer_core.experiment.families.linear import (
 )
 from linearizer_core.experiment.networks import build_flow
 from linearizer_core.flows import Invertible, Labelled
-from linearizer_core.flows.conditioners import parameters
+from linearizer_core.flows.conditioners import fitted_values
 from linearizer_core.grids import GRIDS
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.metrics.gaussianity import gaussianity
@@ -102,7 +102,7 @@ class Diffusion(Family):
         generate = _collapsed(model, evaluate)
         samples, milliseconds = timed(model.device, lambda: in_batches(generate, noise))
         summary = stepping.summary | scores(quality, samples, "collapsed")
-        summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(parameters(model))}
+        summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(fitted_values(model))}
         summary["cost/sample_mflop_collapsed"] = megaflops(generate, noise[:COUNTED])
         curves = stepping.curves | {
             "nfe/collapse_psnr": _collapse_gap(model, config, noise, stepping.images, samples),

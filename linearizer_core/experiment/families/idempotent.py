@@ -29,7 +29,7 @@ from linearizer_core.experiment.families.base import Family
 from linearizer_core.experiment.families.linear import GRID_ROWS, WAY, linearity, linearity_keys, lipschitz
 from linearizer_core.experiment.networks import build_flow
 from linearizer_core.experiment.workers import Workers, present
-from linearizer_core.flows.conditioners import parameters
+from linearizer_core.flows.conditioners import fitted_values
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.metrics.linearity import idempotency
 from linearizer_core.metrics.perceptual import distance
@@ -127,7 +127,7 @@ class Idempotent(Family):
         noise = model.noise(evaluate.samples, torch.Generator().manual_seed(SAMPLE_SEED))
         projected = in_batches(f, noise)
         summary = scores(quality, samples, "collapsed") | scores(quality, projected, "noise")
-        summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(parameters(model))}
+        summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(fitted_values(model))}
         images = data.validation[: evaluate.held_out].to(model.device)
         summary |= _fidelity(f, images, "quality")
         summary |= _fidelity(f, data.test[: evaluate.held_out].to(model.device), "test")

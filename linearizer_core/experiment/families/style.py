@@ -26,7 +26,7 @@ from linearizer_core.experiment.evaluation import (
 from linearizer_core.experiment.families.base import Family
 from linearizer_core.experiment.families.linear import GRID_ROWS, WAY, linearity, linearity_keys, lipschitz
 from linearizer_core.experiment.networks import build_flow
-from linearizer_core.flows.conditioners import parameters
+from linearizer_core.flows.conditioners import fitted_values
 from linearizer_core.metrics.perceptual import distance
 from linearizer_core.metrics.similarity import ssim
 from linearizer_core.metrics.spectrum import effective_rank
@@ -126,7 +126,7 @@ class Style(Family):
         transfer = model.transfer(model.styles[0])
         summary["cost/sample_ms_collapsed"] = timed(model.device, lambda: in_batches(transfer, images))[1]
         summary["cost/sample_mflop_collapsed"] = megaflops(transfer, images[:COUNTED])
-        summary["cost/params"] = float(parameters(model))
+        summary["cost/params"] = float(fitted_values(model))
         summary |= linearity(transfer, images, images) | lipschitz({"g": (model.g, images)})
         summary["linearity/inverse_psnr"] = _mean([_undone(model, style, images) for style in model.styles])
         singular = {style: model.operator(style).singular_values() for style in model.styles}

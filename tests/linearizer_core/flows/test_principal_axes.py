@@ -7,13 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from linearizer_core.experiment.configuration import EvaluateConfig, FlowConfig, ModelConfig, OperatorConfig
 from linearizer_core.experiment.families.diffusion import build_diffusion
 from linearizer_core.experiment.networks import build_flow
 from linearizer_core.flows import Invertible, LUMixing
-from linearizer_core.flows.principal_axes import Leading, PrincipalAxes
+from linearizer_core.flows.principal_axes import Leading, LeadingAxes, PrincipalAxes
 from linearizer_core.solvers import RK4
 
 DIM = 6
@@ -126,3 +127,26 @@ def test_a_diagonal_operator_keeps_all_that_the_couplings_mix() -> None:
     variances = samples.var(0)
     np.testing.assert_allclose(variances[:4].numpy(), scales[:4].square().numpy(), rtol=0.08)
     assert float(variances[4:].max()) < 0.2
+
+
+def test_leading_axes_are_the_principal_components_under_one_scale(data: Tensor) -> None:
+    """Against scikit-learn: coordinates up to their sign, and what is left out as the error of going there and back."""
+    frame = LeadingAxes((1, 2, 3), 3).double()
+    images = data.view(-1, 1, 2, 3)
+    found = frame.initialise(images)
+    reference = PCA(3).fit(data.numpy())
+    deviation = reference.explained_variance_[0] ** 0.5 * (399 / 400) ** 0.5  # which are unbiased
+    expected = torch.from_numpy(reference.transform(data.numpy())) / (deviation / 2)
+    torch.testing.assert_close(found.abs(), expected.abs(), rtol=1e-8, atol=1e-8)
+    assert float(found[:, 0].std(correction=0)) == pytest.approx(2.0)
+    again = frame.decode(frame.encode(images)).flatten(1)
+    left_out = np.linalg.eigvalsh(np.cov(data.numpy().T, bias=True))[:3].sum()
+    assert float((again - data).square().sum(1).mean()) == pytest.approx(left_out)
+    torch.testing.assert_close(frame.decode(torch.zeros(1, 3).double()).flatten(), data.mean(0))
+
+
+def test_leading_axes_of_equal_images_have_a_scale() -> None:
+    frame = LeadingAxes((1, 2, 2), 2)
+    images = torch.full((5, 1, 2, 2), 0.3)
+    assert torch.isfinite(frame.initialise(images)).all()
+    torch.testing.assert_close(frame.decode(frame.encode(images)), images)

@@ -30,7 +30,8 @@ from linearizer_core.experiment.training import Trainer, fit
 from linearizer_core.flows.conditioners import Conditioner, parameters
 from linearizer_core.flows.unet import UNet
 from linearizer_core.grids import GRIDS
-from linearizer_core.models.flow_matching import FlowMatching, ResidualMLP, velocity_network
+from linearizer_core.models.flow_matching import FlowMatching
+from linearizer_core.models.velocity_networks import ResidualMLP, velocity_network
 from linearizer_core.solvers import EULER, HEUN, RK4
 
 SMALL = ModelConfig(flow=FlowConfig(depth=1, width=8), operator=OperatorConfig(rank=8))
@@ -137,6 +138,7 @@ def test_the_baseline_is_as_large_as_the_linearizer(flow: dict[str, Any], event:
     model = ModelConfig(flow=FlowConfig(**flow))
     config = TrialConfig(family="flow_matching", model=model)
     baseline = FlowMatchingBaseline().build(config, event)
+    assert isinstance(baseline, FlowMatching)
     linearizer = build_diffusion(model, config.evaluate, event, config.seed)
     assert parameters(baseline) == pytest.approx(parameters(linearizer), rel=0.05)
     assert isinstance(baseline.network, UNet if "conditioner" in flow else ResidualMLP)
@@ -197,3 +199,29 @@ def test_training_reduces_the_loss_and_is_repeatable(conditioner: str) -> None:
     assert first == again
     assert first[-1]["train/flow"] < 0.9 * first[0]["train/flow"]
     assert first[0]["train/loss"] == pytest.approx(first[0]["train/flow"])
+
+
+def test_a_network_that_is_told_labels_has_a_velocity_for_each() -> None:
+    """From N(0, I) to points b_k the velocity is (b_k - x) / (1 - t); Euler's last step, at any count, lands on b_k."""
+
+    class Told(Conditioner):
+        def network(self, x: Tensor, label: Tensor | None) -> Tensor:
+            assert label is not None
+            assert x.shape[1:] == (1 + 3, 1, 2)
+            planes = x[:, 1:] / 3.0  # of the one-hot label
+            means = (planes * torch.tensor([-1.0, 0.0, 2.0], dtype=x.dtype).view(3, 1, 1)).sum(1, keepdim=True)
+            return (means - x[:, :1]) / (1 - label.view(-1, 1, 1, 1))
+
+    model = FlowMatching(Told(labelled=False), (1, 1, 2), 3)
+    which = torch.tensor([0, 1, 2, 2, 0])
+    for steps in (1, 5):
+        samples = model.sample_stepping(normal(5, 1, 1, 2), steps, EULER, which=which, temperature=1.3)
+        expected = torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)[which].view(5, 1, 1, 1).expand(5, 1, 1, 2)
+        torch.testing.assert_close(samples, expected)
+
+
+def test_several_times_are_told_apart() -> None:
+    with pytest.raises(ValueError, match=r"needs a label of shape \(4, 2\), got \(4,\)"):
+        velocity_network((3,), 500, convolutional=False, depth=1, activation="gelu", attention=False, times=2)(
+            torch.zeros(4, 3), torch.zeros(4)
+        )

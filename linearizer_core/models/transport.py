@@ -1,0 +1,85 @@
+"""What models have in common that move noise to images by an ordinary network: frame, labels and temperature."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from linearizer_core.flows.conditioners import Conditioner
+from linearizer_core.flows.principal_axes import LeadingAxes
+from linearizer_core.models.base import Event, Model, draw_labels
+from linearizer_core.models.velocity_networks import ResidualMLP
+
+LOUDNESS = 3.0
+"""What a label's one-hot vector is scaled by beside inputs of about unit variance: it is one entry among many."""
+
+
+class Transport(Model):
+    """A network of x_t = (1-t) x0 + t x1 in a ``frame``, told one of ``groups`` labels or clusters.
+
+    The frame is the images' own, or their leading principal coordinates; noise is drawn for whole images all the same,
+    of which the frame has the leading entries, so that every model is given the same. With ``groups`` 0 nothing is
+    told. ``proportions`` ``(groups,)``, a buffer, is what samples' labels are drawn by.
+    """
+
+    proportions: Tensor
+    chosen: Tensor
+
+    def __init__(self, network: Conditioner, event: Event, groups: int = 0, frame: LeadingAxes | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self.event = event
+        self.groups = groups
+        self.frame = frame
+        if groups:
+            self.register_buffer("proportions", torch.full((groups,), 1 / groups))
+        self.register_buffer("chosen", torch.ones(()))
+
+    @property
+    def temperature(self) -> float:
+        """What noise is multiplied by where nothing else is asked for."""
+        return float(self.chosen)
+
+    def choose(self, temperature: float) -> None:
+        """Draw samples at this temperature from now on."""
+        self.chosen.fill_(temperature)
+
+    @torch.no_grad()
+    def initialise(self, images: Tensor, groups: Tensor | None = None) -> None:
+        """Fit the frame to training images, and the proportions to the labels or clusters ``(count,)`` of all."""
+        if self.frame is not None:
+            self.frame.initialise(images)
+        if self.groups and groups is not None:
+            self.proportions.copy_(torch.bincount(groups, minlength=self.groups) / len(groups))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images ``(batch, *event)`` in the frame: ``(batch, count)``, or as they are."""
+        return images if self.frame is None else self.frame.encode(images)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Images of what is in the frame."""
+        return x if self.frame is None else self.frame.decode(x)
+
+    def start(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """Where sampling starts in the frame from noise ``(batch, *event)``."""
+        kept = noise if self.frame is None else noise.flatten(1)[:, : self.frame.axes.shape[1]]
+        return temperature * kept
+
+    def labels(self, count: int, generator: torch.Generator) -> Tensor:
+        """The label of each of ``count`` samples, drawn by the proportions; zeros, undrawn, where none is told."""
+        if not self.groups:
+            return torch.zeros(count, dtype=torch.int64, device=self.device)
+        return draw_labels(self.proportions, count, generator).to(self.device)
+
+    def field(self, x: Tensor, times: Tensor, which: Tensor | None) -> Tensor:
+        """The network at x in the frame and times ``(batch,)`` or ``(batch, count)``, told ``which`` ``(batch,)``."""
+        flat = isinstance(self.network, ResidualMLP)
+        inputs = x.flatten(1) if flat else x
+        if self.groups:
+            assert which is not None
+            told = LOUDNESS * one_hot(which, self.groups).to(x)
+            if not flat:
+                told = told[..., None, None].expand(-1, -1, *x.shape[2:])
+            inputs = torch.cat([inputs, told], 1)
+        return self.network(inputs, times).view(x.shape)
