@@ -378,12 +378,9 @@ def cutoff(values: Tensor, dim: int, rcond: float | None = None, terms: Tensor |
     return usual if terms is None else torch.maximum(usual, rounding(terms.to(usual)))
 
 
-def rounding(terms: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """What rounding can leave of terms of this size that cancel: a few epsilons, as the size counts every addition.
-
-    ``dtype`` is that of the terms where their size is held in a wider one.
-    """
-    return 8 * torch.finfo(dtype or terms.dtype).eps * terms
+def rounding(terms: Tensor) -> Tensor:
+    """What rounding can leave of terms of this size that cancel: a few epsilons, as the size counts every addition."""
+    return 8 * torch.finfo(terms.dtype).eps * terms
 
 
 def finite(matrix: Tensor) -> Tensor:

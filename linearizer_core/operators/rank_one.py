@@ -115,8 +115,8 @@ class RankOnePerturbed(LinearOperator):
         return bool(self._cancels(finite(self.delta[None])[0]))
 
     def _cancels(self, delta: Tensor) -> Tensor:
-        terms = 1 + (self.v.detach().double() * self._solved.detach().double()).abs().sum()
-        return (delta.detach().abs() <= rounding(terms, delta.dtype)) & delta.detach().isfinite()
+        terms = 1 + (self.v.detach() * self._solved.detach()).abs().sum()
+        return (delta.detach().abs() <= rounding(terms)) & terms.isfinite()
 
     def _terms(self) -> Tensor:
         """The sizes of A and of u vᵀ, which can cancel."""
