@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from linearizer_core.experiment.data import ImageData
@@ -23,6 +22,8 @@ def clusters(images: Images, count: int) -> Tensor:
 
     k-means (Lloyd, 1982, the best of three starts by k-means++) along the leading principal axes of the images.
     """
+    from sklearn.cluster import KMeans  # takes longer to import than all else that a trial needs
+
     fitted = images.head(FITTED).flatten(1).double().cpu()
     mean = fitted.mean(0)
     centred = fitted - mean

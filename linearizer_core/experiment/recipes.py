@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from linearizer_core.errors import InputValueError
-from linearizer_core.experiment.configuration import TrialConfig, to_mapping
+from linearizer_core.experiment.configuration import ADDED, TrialConfig, to_mapping
+from linearizer_core.experiment.nested import with_leaves
 
 
 def _like(names: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +44,8 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
                 "levels": 1,
             },
             "noise_flow": "shared",
-            "operator": {"kind": "time_factors", "rank": 8},
+            "operator": {"kind": "time_factors", "rank": 8, "spread": "scale", "shared": "none"},
+            "operators": {"by": "one"},
         },
         "train": {
             "batch_size": 256,
@@ -60,27 +62,44 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
                 "whitening": 0.0,
             },
         },
-        "evaluate": {"temperature": 1.0},
+        "evaluate": {"temperature": 1.0, "temperatures": []},
     },
     ("idempotent", "default"): {"model": {"operator": {"kind": "projection"}}, "evaluate": {"temperature": 1.0}},
     # Noise on the images would be stylised into the targets.
     ("style", "default"): {"model": {"operator": {"kind": "diagonal"}}, "train": {"dequantise": 0.0}},
 }
-RECIPES["diffusion", "default"] = _like(RECIPES["diffusion", "paper"], to_mapping(TrialConfig()))
+RECIPES["diffusion", "learned"] = _like(RECIPES["diffusion", "paper"], to_mapping(TrialConfig()))
+RECIPES["diffusion", "default"] = _over(
+    RECIPES["diffusion", "learned"],
+    {
+        "model": {"operator": {"kind": "affine", "rank": 16}, "operators": {"by": "label"}},
+        "train": {"lr": 3.0e-3},
+        "evaluate": {"temperature": 1.0, "temperatures": [1.1, 1.25, 1.4]},
+    },
+)
 
 LARGER = {
-    "model": {
-        "flow": {"frame": "principal", "mixing": "permutation", "depth": 8, "width": 256},
-        "operator": {"kind": "time_diagonal", "rank": 128},
-    },
-    "train": {"batch_size": 256, "dequantise": 0.05},
+    "model": {"flow": {"frame": "principal", "mixing": "permutation", "depth": 8, "width": 256, "coordinates": 256}},
+    "train": {"batch_size": 256, "lr": 1.0e-3, "dequantise": 0.05},
 }
-"""Of diffusion's default recipe for images larger than digits."""
+"""Of diffusion's recipes but the paper's for images larger than digits."""
+
+LARGER_OPERATOR = {
+    "default": {"model": {"operator": {"spread": "diagonal"}}},
+    "learned": {"model": {"operator": {"kind": "time_diagonal", "rank": 128}, "flow": {"coordinates": 128}}},
+}
+"""Of the recipe of each name, besides."""
+
+UNLABELLED = ("celeba", "folder", "npz")
+"""Data sets that need not have labels: operators are those of clusters."""
+
+SHRUNK = {"celeba": 32, "folder": 32}
+"""Sides, in pixels, of data sets of which a matrix of dim×dim would be too large at their own size."""
 
 BASELINE = {"train": {"dequantise": 0.0}}
 """Of flow matching beside the Linearizer whose size it takes: its samples would show the noise that it has learned."""
 
-for _name in ("default", "paper"):
+for _name in ("default", "learned", "paper"):
     RECIPES["flow_matching", _name] = _over(RECIPES["diffusion", _name], BASELINE)
 
 
@@ -90,9 +109,13 @@ def recipe(family: str, name: str, data: str) -> dict[str, Any]:
         known = ", ".join(sorted(other for each, other in RECIPES if each == family))
         raise InputValueError(f"{family} has no recipe {name!r}; it has {known}")
     values = RECIPES[family, name]
-    if data == "digits" or name != "default" or family not in ("diffusion", "flow_matching"):
+    if data == "digits" or name == "paper" or family not in ("diffusion", "flow_matching"):
         return values
-    larger = _over(values, LARGER)
+    larger = _over(_over(values, LARGER), LARGER_OPERATOR[name])
+    if name == "default" and data in UNLABELLED:
+        larger = _over(larger, {"model": {"operators": {"by": "cluster"}}})
+    if data in SHRUNK:
+        larger = _over(larger, {"data": {"size": SHRUNK[data]}})
     return _over(larger, BASELINE) if family == "flow_matching" else larger
 
 
@@ -106,7 +129,21 @@ def expand(values: Mapping[str, Any]) -> dict[str, Any]:
     data_name = data.get("name", "digits") if isinstance(data, Mapping) else "digits"
     if not isinstance(family, str) or not isinstance(name, str) or (family, name) not in RECIPES:
         return dict(values)
-    return _over(recipe(family, name, data_name), values)
+    return _over({"recipe": name, **recipe(family, name, data_name)}, values)
+
+
+def of_then(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested values of a record from before there were affine operators, with what they leave unsaid now.
+
+    Values that say it are returned as they are.
+    """
+    operator = values.get("model", {}).get("operator", {})
+    if "spread" in operator:
+        return dict(values)
+    added = with_leaves({}, ADDED)
+    if values.get("family", "diffusion") in ("diffusion", "flow_matching") and values.get("recipe") == "default":
+        added["recipe"] = "learned"
+    return _over(values, added)
 
 
 def brought(base: Mapping[str, Any], family: Any, name: Any) -> dict[str, Any]:

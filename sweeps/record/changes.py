@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from linearizer_core.experiment.configuration import ADDED
 from linearizer_core.experiment.nested import flatten
+from linearizer_core.experiment.recipes import of_then
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.spec.load import recorded
@@ -21,7 +21,7 @@ def check_folder(sweep: Sweep) -> None:
     record = read_record(SweepPaths(sweep.folder))
     if record is None:
         return
-    before, now = {**ADDED, **flatten(record["spec"])}, flatten(sweep.resolved)
+    before, now = flatten(of_then(record["spec"])), flatten(sweep.resolved)
     changed = [
         f"{key}: {before.get(key, 'absent')} → {now.get(key, 'absent')}"
         for key in {**before, **now}

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from linearizer_core.experiment.nested import flatten, with_leaves
-from linearizer_core.experiment.recipes import expand
+from linearizer_core.experiment.recipes import expand, of_then
 from sweeps.spec.checks import check
 from sweeps.spec.model import Sweep, SweepModel
 from sweeps.spec.space import Dimension
@@ -63,7 +63,7 @@ def recorded(record: Mapping[str, Any], folder: Path, overrides: Overrides = (),
     overrides = _listed(overrides)
     storage = str(folder.parent)
     # A folder that is called so, and nobody's home.
-    values = {**record["spec"], "storage": f"./{storage}" if storage.startswith("~") else storage}
+    values = {**of_then(record["spec"]), "storage": f"./{storage}" if storage.startswith("~") else storage}
     sweep = _sweep(values, str(folder / "sweep.json"), overrides, [], [], to_run=to_run)
     elsewhere = any(text.partition("=")[0] in ("storage", "name") for text in overrides)
     return sweep if elsewhere else replace(sweep, place=folder)

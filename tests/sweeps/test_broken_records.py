@@ -122,7 +122,7 @@ def test_a_trial_whose_first_line_was_lost_is_carried_out_again(
 def test_a_broken_journal_is_not_reused(run_cli: Cli, journal: Path, broken: bool) -> None:
     """Where a line is missing, nobody knows what else is: the other sweep's trial runs."""
     spec = journal.parents[3] / "again.yaml"
-    spec.write_text((RECORDED / "before.yaml").read_text().replace("name: before", "name: again"))
+    spec.write_text((RECORDED / "before.yaml").read_text().replace("name: before", "name: again\nrecipe: learned"))
     if broken:
         journal.write_bytes(glued(journal.read_bytes()))
     with offline(), pytest.MonkeyPatch.context() as patch:

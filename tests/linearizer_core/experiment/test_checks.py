@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from linearizer_core.experiment.checks import LARGEST_FRAME, OPERATORS, TERMS, model_problems, problems, worker_problems
+from linearizer_core.experiment.checks import (
+    LARGEST_FRAME,
+    OPERATORS,
+    model_problems,
+    problems,
+    terms_of,
+    worker_problems,
+)
 from linearizer_core.experiment.configuration import (
     DataConfig,
     EvaluateConfig,
@@ -144,12 +151,13 @@ FAMILIES = {
 def test_a_loss_without_terms_of_the_family_is_a_problem(family: str) -> None:
     config = FAMILIES[family]
     assert found_in(config) == {}
-    others = {name: 1.0 for name in dataclasses.asdict(LossConfig()) if name not in TERMS[family]}
+    own = terms_of(config)
+    others = {name: 1.0 for name in dataclasses.asdict(LossConfig()) if name not in own}
     unweighted = dataclasses.replace(config, train=dataclasses.replace(config.train, loss=silent(**others)))
     found = found_in(unweighted)
     assert list(found) == ["train.loss"]
     assert found["train.loss"].startswith(f"every weight of {family} is zero")
-    assert found["train.loss"].endswith(", ".join(TERMS[family]))
+    assert found["train.loss"].endswith(", ".join(own))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from linearizer_core.experiment.checks import problems
-from linearizer_core.experiment.configuration import LossConfig, TrialConfig, from_mapping, to_mapping
-from linearizer_core.experiment.recipes import RECIPES, brought, expand, recipe
+from linearizer_core.experiment.configuration import LossConfig, TrialConfig, config_hash, from_mapping, to_mapping
+from linearizer_core.experiment.recipes import RECIPES, brought, expand, of_then, recipe
 
 
 def read(values: dict[str, Any]) -> TrialConfig:
@@ -57,14 +57,49 @@ def test_expanding_leaves_the_recipe_as_it_was() -> None:
     assert before == RECIPES
 
 
-def test_the_default_recipe_is_the_default_configuration() -> None:
-    assert read({}) == TrialConfig()
-    assert read({"recipe": "default", "seed": 3}) == TrialConfig(seed=3)
+def test_the_recipe_with_a_learned_operator_is_the_default_configuration() -> None:
+    assert read({"recipe": "learned"}) == TrialConfig(recipe="learned")
+    assert read({"recipe": "learned", "seed": 3}) == TrialConfig(recipe="learned", seed=3)
 
 
-def test_the_default_recipe_of_larger_images_is_another_one() -> None:
+def test_the_default_recipe_has_operators_by_label_or_by_cluster() -> None:
+    assert read({}) == read({"recipe": "default"})
+    for data, by in (("digits", "label"), ("mnist", "label"), ("cifar10", "label"), ("folder", "cluster"),
+                     ("celeba", "cluster"), ("npz", "cluster")):  # fmt: skip
+        config = read({"data": {"name": data}})
+        assert (config.model.operator.kind, config.model.operators.by) == ("affine", by), data
+
+
+def test_the_default_recipe_is_valid_for_every_data_set() -> None:
+    """Of the size that images have then: celeba's and folders' own would make matrices of 12,288 rows."""
+    sides = {"digits": 8, "mnist": 32, "fashion-mnist": 32, "cifar10": 32, "celeba": 32, "folder": 32, "npz": 32}
+    for data, side in sides.items():
+        config = read({"data": {"name": data}})
+        assert config.data.size in (0, side)
+        event = (1 if data in ("digits", "mnist", "fashion-mnist") else 3, side, side)
+        classes = 0 if config.model.operators.by == "cluster" else 10
+        quality = {"evaluate": {"quality": ["swd"]}} if not classes else {}
+        assert problems(read({"data": {"name": data}, **quality}), event, 2000, classes) == {}, data
+
+
+def test_a_record_from_before_affine_operators_means_what_it_meant() -> None:
+    """Its ``default`` is the recipe that is called ``learned`` now, and its hash stays as it was."""
+    then = {"family": "diffusion", "recipe": "default", "model": {"operator": {"kind": "time_lowrank", "rank": 8}}}
+    now = of_then(then)
+    assert now["recipe"] == "learned"
+    assert now["model"]["operators"]["by"] == "one"
+    assert read(now).model.operator.kind == "time_lowrank"
+    assert of_then(now) == now
+    assert config_hash(then) == config_hash(now)
+    assert of_then({**then, "recipe": "paper"})["recipe"] == "paper"
+    assert of_then({**then, "family": "style"})["recipe"] == "default"
+
+
+def test_the_recipes_of_larger_images_are_other_ones() -> None:
+    learned = read({"recipe": "learned", "data": {"name": "mnist"}})
+    assert (learned.model.flow.frame, learned.model.operator.kind) == ("principal", "time_diagonal")
     config = read({"data": {"name": "mnist"}, "train": {"lr": 0.5}})
-    assert (config.model.flow.frame, config.model.operator.kind) == ("principal", "time_diagonal")
+    assert (config.model.flow.frame, config.model.operator.spread) == ("principal", "diagonal")
     assert (config.train.batch_size, config.train.dequantise, config.train.lr) == (256, 0.05, 0.5)
     assert read({"data": {"name": "mnist"}, "recipe": "paper"}).model.flow.frame == "pixels"
     baseline = read({"data": {"name": "mnist"}, "family": "flow_matching"})
@@ -120,5 +155,5 @@ def test_a_family_without_the_recipe_says_which_it_has() -> None:
     assert recipe("diffusion", "paper", "mnist")["model"]["noise_flow"] == "shared"
     with pytest.raises(ValueError, match="style has no recipe 'paper'; it has default"):
         recipe("style", "paper", "digits")
-    with pytest.raises(ValueError, match="diffusion has no recipe 'best'; it has default, paper"):
+    with pytest.raises(ValueError, match="diffusion has no recipe 'best'; it has default, learned, paper"):
         recipe("diffusion", "best", "digits")

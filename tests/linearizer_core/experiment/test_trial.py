@@ -46,6 +46,7 @@ ABSENT = ("ray", "mlflow", "optuna", "pandas", "pydantic", "typer", "rich", "mat
 SWD = "quality/swd_collapsed"
 
 VALUES: dict[str, Any] = {
+    "recipe": "learned",
     "data": {"images": 256},
     "model": {
         "flow": {"frame": "principal", "depth": 1, "width": 8},

@@ -49,8 +49,8 @@ def test_conditions_name_leaves() -> None:
             "model.flow.attention: no effect with model.flow.conditioner: mlp, only",
         ),
         (
-            {"model/operator/kind": "time_dense", **LR},
-            "model.operator.rank: no effect with model.operator.kind: time_dense, only with time_lowrank",
+            {"recipe": "learned", "model/operator/kind": "time_dense", **LR},
+            "model.operator.rank: no effect with model.operator.kind: time_dense, only with affine",
         ),
         ({"train/loss/isometry": 3.0}, "train.loss.isometry: no effect with family: diffusion, only with idempotent"),
         (

@@ -23,7 +23,7 @@ from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError
 
 SHIPPED = {
-    "activation", "controls", "diffusion-depth-rank", "diffusion-search", "idempotent-rank", "mixing", "quickstart",
+    "activation", "controls", "diffusion-depth-rank", "diffusion-search", "idempotent-rank", "mixing", "operators", "quickstart", "rank-curve",
     "recipe", "solver-steps", "style-operators",
 }  # fmt: skip
 DATA_SETS = {"mnist", "fashion-mnist", "cifar10"}
@@ -127,13 +127,13 @@ def plain(sweep: Sweep) -> str:
 def learned_values(sweep: Sweep, point: dict[str, Any]) -> int:
     """The parameters of a model that is really built."""
     config = sweep.trial_config(point, 0)
-    return sum(value.numel() for value in family_of(config).build(config, (1, 8, 8)).parameters())
+    return sum(value.numel() for value in family_of(config).build(config, (1, 8, 8), 10).parameters())
 
 
 @pytest.mark.parametrize(
     ("name", "edges"),
     [
-        ("quickstart", {"model.flow.depth": (1, 6), "model.operator.rank": (4, 64)}),
+        ("quickstart", {"model.flow.depth": (1, 6), "model.operator.rank": (1, 32)}),
         ("idempotent-rank", {"model.operator.rank": (2, 64)}),
         ("style-operators", {"model.operator.kind": ("diagonal", "conv")}),
     ],

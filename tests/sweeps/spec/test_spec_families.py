@@ -33,8 +33,8 @@ def controlled(set_: dict[str, Any], **edits: Any) -> dict[str, Any]:
 # What a family or a recipe brings
 
 
-def test_a_spec_without_a_recipe_has_the_defaults_of_the_core(sweep: ToSweep) -> None:
-    assert sweep(BARE).trial_config({}, 0) == TrialConfig()
+def test_a_spec_of_the_recipe_with_a_learned_operator_has_the_defaults_of_the_core(sweep: ToSweep) -> None:
+    assert sweep({**BARE, "recipe": "learned"}).trial_config({}, 0) == TrialConfig(recipe="learned")
 
 
 def test_a_spec_of_a_recipe_has_its_values(sweep: ToSweep) -> None:
