@@ -198,6 +198,11 @@ class TrainConfig:
         "uniform", "distribution of training times. logit_normal: more of them in the middle (Esser et al., 2024)"
     )
     merge_every: int = _field(50, "steps between merges of the perturbations of p4 mixing", ge=1)
+    detach: bool = _field(
+        True,
+        "diffusion with a learned A(t) and a likelihood: the flow term trains A(t) alone. false: its gradient reaches "
+        "g, which then shrinks the latents",
+    )
     sigma: float = _field(0.3, "latent noise in the two reconstruction terms", ge=0)
     dequantise: float = _field(0.1, "standard deviation of noise added to training images, in [-1, 1] units", ge=0)
     precision: Literal["float32", "bfloat16"] = _field(
@@ -220,6 +225,10 @@ class EvaluateConfig:
     samples: int = _field(1024, "images generated for each quality value", ge=16)
     held_out: int = _field(2048, "held-out images, at most, of each linearity and reconstruction metric", ge=16)
     temperature: float = _field(1.1, "scale of the latents of the noise that sampling starts from", gt=0, le=2)
+    tempered: bool = _field(
+        False,
+        "diffusion with a learned A(t): what is measured of B is measured of B times the temperature, as it was once",
+    )
     temperatures: tuple[float, ...] = _field(
         (),
         "affine operators and flow_matching: temperatures of which the best on the validation split is taken; 1 is "
@@ -366,13 +375,15 @@ ADDED = {
     "model.operator.shared": "none",
     "model.operators.by": "one",
     "model.operators.count": 30,
+    "train.detach": False,
+    "evaluate.tempered": True,
     "evaluate.temperatures": [],
     "evaluate.ranks": [],
     "evaluate.order": "pullback",
     "evaluate.denoise": False,
 }
-"""Leaves that were added since records are kept, which are not hashed at these values: what is in old records keeps
-its name."""
+"""Leaves that were added since records are kept, at what was done before: they are not hashed then, so that what is in
+old records keeps its name."""
 
 
 def config_hash(values: Mapping[str, Any]) -> str:

@@ -49,8 +49,10 @@ CONDITIONS: tuple[Condition, ...] = (
         if term not in AFFINE_TERMS
     ),
     *(Condition(f"evaluate.{name}", "model.operator.kind", AFFINE) for name in ("ranks", "order", "denoise")),
-    *(Condition(f"evaluate.{name}", "family", ("diffusion",)) for name in ("ranks", "order", "denoise")),
-    *(Condition(f"evaluate.{name}", "model.operator.kind", LEARNT) for name in ("end", "temperature")),
+    *(Condition(f"evaluate.{name}", "family", ("diffusion",)) for name in ("ranks", "order", "denoise", "tempered")),
+    *(Condition(f"evaluate.{name}", "model.operator.kind", LEARNT) for name in ("end", "temperature", "tempered")),
+    Condition("train.detach", "model.operator.kind", LEARNT),
+    Condition("train.detach", "family", ("diffusion",)),
     Condition("train.merge_every", "model.flow.mixing", ("p4", "p4_orthogonal")),
     Condition("train.merge_every", "model.flow.kind", ("coupling",)),
     Condition("train.time", "family", SAMPLED),

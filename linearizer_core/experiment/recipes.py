@@ -50,6 +50,7 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "train": {
             "batch_size": 256,
             "lr": 1.0e-4,
+            "detach": False,
             "sigma": 0.3,
             "dequantise": 0.0,
             "time": "uniform",
@@ -84,7 +85,7 @@ LARGER = {
 }
 """Of diffusion's recipes but the paper's for images larger than digits."""
 
-LARGER_OPERATOR = {
+LARGER_OPERATOR: dict[str, dict[str, Any]] = {
     "default": {"model": {"operator": {"spread": "diagonal"}}},
     "learned": {"model": {"operator": {"kind": "time_diagonal", "rank": 128}, "flow": {"coordinates": 128}}},
 }

@@ -50,7 +50,15 @@ from linearizer_core.metrics.linearity import idempotency
 from linearizer_core.metrics.perceptual import distance
 from linearizer_core.models.base import Event
 from linearizer_core.models.diffusion import LinearDiffusion
-from linearizer_core.operators import LinearOperator, TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
+from linearizer_core.operators import (
+    AffineOperator,
+    LinearOperator,
+    TimeDense,
+    TimeDiagonal,
+    TimeFactors,
+    TimeLowRank,
+    TimeOperator,
+)
 from linearizer_core.solvers import SOLVERS
 from linearizer_core.space import InducedSpace
 
@@ -111,19 +119,24 @@ class Diffusion(Family):
             ),
         }
         summary["linearity/collapse_psnr"] = curves["nfe/collapse_psnr"].values[-1]
-        inverted, inversion_grids = _inversion(model, generate, data.validation, evaluate)
+        measured = generate if evaluate.tempered else _collapsed(model, replace(evaluate, temperature=1.0))
+        inverted, inversion_grids = _inversion(model, measured, data.validation, evaluate)
         held_out = data.validation[: evaluate.held_out].to(model.device)
-        summary |= inverted | linearity(generate, noise[: evaluate.held_out], held_out)
+        summary |= inverted | linearity(measured, noise[: evaluate.held_out], held_out)
         summary |= lipschitz({"g_x": (model.g_x, held_out), "g_y": (model.g_y, noise)})
-        singular = generate.operator.singular_values()
+        singular = measured.operator.singular_values()
         along = _along(model)
-        summary |= spectrum(generate.operator)
+        summary |= spectrum(measured.operator)
+        if not evaluate.tempered:
+            # What A leaves alone is a multiple of the identity: its singular values say nothing of A.
+            acting = spectrum(_acting(model, measured, 1.0))
+            summary |= {key: acting[key] for key in SPECTRUM_KEYS if key != "spectrum/condition"}
         summary["spectrum/operator_rank"] = float(max(operator.rank() for operator in along.values()))
-        if generate.operator.rank() < generate.operator.shape[0]:
+        if measured.operator.rank() < measured.operator.shape[0]:
             summary |= dict.fromkeys(BITS_KEYS, math.nan)  # there is no density
         else:
             summary |= bits_per_dim(
-                lambda x: model.log_likelihood(x.to(model.device), generate.operator).double().cpu(),
+                lambda x: model.log_likelihood(x.to(model.device), measured.operator).double().cpu(),
                 data,
                 evaluate.held_out,
             )
@@ -192,9 +205,14 @@ def diffusion_losses(model: LinearDiffusion, images: Tensor, train: TrainConfig,
     z1, log_det1 = model.g_x(x1)
     z0, log_det0 = model.g_y(x0)
     t = times(train.time, draws, images)
-    predicted = model.operator(t, torch.lerp(z0, z1, t[:, None]))
     terms: dict[str, Tensor] = {}
-    if weights.flow:
+    # Beside a likelihood the flow term would shrink the latents: they are smaller the easier they are to predict.
+    apart = train.detach and weights.likelihood > 0
+    if weights.flow and apart:
+        ends = z0.detach(), z1.detach()
+        terms["flow"] = (model.operator(t, torch.lerp(*ends, t[:, None])) - ends[1]).square().mean()
+    predicted = z1 if apart and not weights.endpoint else model.operator(t, torch.lerp(z0, z1, t[:, None]))
+    if weights.flow and not apart:
         terms["flow"] = (predicted - z1).square().mean()
     if weights.noise:
         decoded = model.g_y.inverse(z0 + train.sigma * draws.normal(z0))[0]
@@ -269,7 +287,8 @@ def _inversion(
     back = generate.pinv()
     noise = in_batches(back, images)
     again = in_batches(generate, noise)
-    gaussian, active = gaussianity(noise), gaussianity(_active(model, generate, noise, evaluate.temperature))
+    temperature = evaluate.temperature if evaluate.tempered else 1.0
+    gaussian, active = gaussianity(noise), gaussianity(_active(model, generate, noise, temperature))
     measured = {
         "inversion_psnr": capped_psnr(again, images),
         "inversion_images": float(len(images)),
@@ -293,9 +312,14 @@ def _active(model: LinearDiffusion, generate: Linearizer, noise: Tensor, tempera
 
     In the others the generator is 1 - end times the identity, and divides by it on the way back.
     """
-    acting = generate.operator.shift(-temperature * (1 - model.end))
+    acting = _acting(model, generate, temperature)
     directions = acting.svd(max(1, acting.rank())).v
     return in_batches(lambda x: model.g_y(x)[0] @ directions, noise)
+
+
+def _acting(model: LinearDiffusion, generate: Linearizer, temperature: float) -> AffineOperator | LinearOperator:
+    """B without the multiple of the identity that it is where A is silent."""
+    return generate.operator.shift(-temperature * (1 - model.end))
 
 
 def _along(model: LinearDiffusion) -> dict[str, LinearOperator]:

@@ -259,7 +259,7 @@ def test_fit_stops_at_the_last_epoch(run: Run) -> None:
         {"flow": {"kind": "identity"}},
         {"kind": "time_dense"},
         {"noise_flow": "identity"},
-        {"dequantise": 0.05, "loss": dataclasses.replace(PAPER, likelihood=0.01)},
+        {"dequantise": 0.05, "detach": False, "loss": dataclasses.replace(PAPER, likelihood=0.01)},
         {"loss": FLOW},
         {"loss": dataclasses.replace(FLOW, whitening=0.1)},
         {"time": "logit_normal"},
