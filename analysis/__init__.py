@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from analysis.figures.pareto import pareto
     from analysis.figures.pictures import samples, spectrum
     from analysis.figures.rank_curves import rank_curves
+    from analysis.figures.ranks import ranks_versus_quality
     from analysis.figures.steps import steps_versus_quality
     from analysis.figures.style import save
     from analysis.record.example import example
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from analysis.report.write import export, write_report, write_tables
     from analysis.tables.anytime import anytime, best_so_far
     from analysis.tables.configurations import configurations
+    from analysis.tables.controls import controls
     from analysis.tables.cost import cost, failures, provenance
     from analysis.tables.importance import importance
     from analysis.tables.interaction import interaction
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from analysis.tables.one_factor import one_factor
     from analysis.tables.pairs import comparisons, pivot
     from analysis.tables.pareto import front
+    from analysis.tables.ranks import quality_by_rank
     from analysis.tables.scaling import scaling
     from analysis.tables.steps import steps_to_quality
 
@@ -44,6 +47,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "figures.pareto": ["pareto"],
         "figures.pictures": ["samples", "spectrum"],
         "figures.rank_curves": ["rank_curves"],
+        "figures.ranks": ["ranks_versus_quality"],
         "figures.steps": ["steps_versus_quality"],
         "figures.style": ["save"],
         "record.example": ["example"],
@@ -53,6 +57,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "report.write": ["export", "write_report", "write_tables"],
         "tables.anytime": ["anytime", "best_so_far"],
         "tables.configurations": ["configurations"],
+        "tables.controls": ["controls"],
         "tables.cost": ["cost", "failures", "provenance"],
         "tables.importance": ["importance"],
         "tables.interaction": ["interaction"],
@@ -60,6 +65,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "tables.one_factor": ["one_factor"],
         "tables.pairs": ["comparisons", "pivot"],
         "tables.pareto": ["front"],
+        "tables.ranks": ["quality_by_rank"],
         "tables.scaling": ["scaling"],
         "tables.steps": ["steps_to_quality"],
     },
@@ -83,6 +89,7 @@ __all__ = [
     "by_configuration",
     "comparisons",
     "configurations",
+    "controls",
     "cost",
     "example",
     "export",
@@ -98,7 +105,9 @@ __all__ = [
     "pareto",
     "pivot",
     "provenance",
+    "quality_by_rank",
     "rank_curves",
+    "ranks_versus_quality",
     "samples",
     "save",
     "scaling",

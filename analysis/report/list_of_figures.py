@@ -6,14 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.curves import curve_keys
 from analysis.configuration.objective import first_objective
 from analysis.figures.maps import axes_versus_objective, depth_and_rank, heat_map
 from analysis.figures.parallel import parallel_coordinates
 from analysis.figures.pareto import pareto
 from analysis.figures.pictures import samples, spectrum
 from analysis.figures.rank_curves import rank_curves
+from analysis.figures.ranks import ranks_versus_quality
 from analysis.figures.steps import steps_versus_quality
 from analysis.figures.style import Chart
+from analysis.record.frames import RANKS
 from analysis.record.runs import RecordError
 
 BARS = "Bars and bands are 95 % Student t intervals over seeds, cut off where they leave the frame."
@@ -63,6 +66,7 @@ def list_of_figures(record: Recorded, metric: str | None = None, *, unequal: boo
             f"A line for each depth; small dots are replicates. {BARS}",
             lambda: rank_curves(configurations, metric=metric, unequal=unequal),
         ),
+        *_of_ranks(configurations),
         (
             "configurations",
             "Every configuration of the search",
@@ -102,3 +106,18 @@ def list_of_figures(record: Recorded, metric: str | None = None, *, unequal: boo
         except RecordError as error:
             found.refused.append(f"{title}: {error}")
     return found
+
+
+def _of_ranks(configurations: Configurations) -> list[tuple[str, str, str, Callable[[], Chart]]]:
+    """The figure of ranks that a training can be sampled with, where there are such curves."""
+    if not curve_keys(configurations.record, RANKS):
+        return []
+    return [
+        (
+            "ranks",
+            "Quality against the rank that is sampled with",
+            "Of one training each, at temperature 1, on the validation split, by which rank is chosen; the best is "
+            f"dashed on the test split. The star: the rank and the temperature that were chosen. {BARS}",
+            lambda: ranks_versus_quality(configurations),
+        )
+    ]

@@ -6,18 +6,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.controls import recorded_controls
+from analysis.configuration.curves import curve_keys
 from analysis.configuration.levels import is_number
+from analysis.record.frames import RANKS, STEPS
 from analysis.record.runs import RecordError
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
 from analysis.tables.anytime import anytime
 from analysis.tables.configurations import configurations
+from analysis.tables.controls import controls
 from analysis.tables.importance import importance
 from analysis.tables.interaction import interaction
+from analysis.tables.layout import QUALITY
 from analysis.tables.marginal import marginal
 from analysis.tables.one_factor import one_factor
 from analysis.tables.pairs import comparisons, pivot
 from analysis.tables.pareto import front
+from analysis.tables.ranks import quality_by_rank
 from analysis.tables.scaling import scaling
 from analysis.tables.steps import steps_to_quality
 
@@ -41,7 +47,8 @@ def ablation_tables(
 ) -> Tables:
     """What ``linsweep table`` prints.
 
-    Every configuration and a table for each axis; or, where they are given, the axis ``rows`` or ``cols`` alone, or
+    Every configuration, a table for each axis, and, of operators that were sampled with several ranks and against
+    controls, the tables of these; or, where they are given, the axis ``rows`` or ``cols`` alone, or
     the grid of both, with the tests behind it. ``metrics`` are the columns of the first, and the first of them is
     what the others are about. Raises ``RecordError`` where what was asked for by name cannot be made.
     """
@@ -56,7 +63,14 @@ def ablation_tables(
     if axis is not None:
         return Tables([marginal(found, axis, metric, ci=ci, unequal=unequal)], [])
     whole = configurations(found, metrics, ci=ci)
-    made = _tried([_marginal(found, axis, metric, ci, unequal) for axis in record.axes])
+    wanted = [_marginal(found, axis, metric, ci, unequal) for axis in record.axes]
+    match = QUALITY.fullmatch(metric or "")
+    about = match["metric"] if match else None
+    if curve_keys(record, RANKS):
+        wanted.append(lambda: quality_by_rank(found, about))
+    if recorded_controls(record):
+        wanted.append(lambda: controls(found, about))
+    made = _tried(wanted)
     return Tables([whole, *made.made], made.refused)
 
 
@@ -83,7 +97,7 @@ def statistics_tables(
     if len(numeric) > 1:
         wanted.append(lambda: interaction(found, numeric[0], numeric[1], metric, unequal=unequal))
     wanted.append(lambda: front(found, unequal=unequal))
-    if record.curves["metric"].astype("str").str.startswith("nfe/").any():
+    if curve_keys(record, STEPS):
         wanted.append(lambda: steps_to_quality(found))
     if len(record.sweeps) > 1:
         wanted.append(lambda: anytime(found, metric, unequal=unequal))

@@ -12,9 +12,11 @@ import pandas as pd
 
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.objective import against_its_direction, first_objective
+from analysis.configuration.variety import precision_and_recall
 from analysis.configuration.words import words_of
 from analysis.record.runs import Record, SweepInfo
 from analysis.render.cells import Cell, Column, number_format
+from analysis.report.claims import claim, no_control
 from analysis.statistics.fronts import nondominated
 
 WAYS = {"min": "the lower the better", "max": "the higher the better"}
@@ -33,7 +35,10 @@ def question(record: Record) -> str:
 
 
 def summary(record: Recorded) -> str:
-    """Which configuration is best, by how much, and beside what; or why there is none yet."""
+    """Which configuration is best, by how much, and beside what; or why there is none yet.
+
+    Where trials have measured controls, what they allow to be claimed of rank and depth comes first.
+    """
     configurations = Configurations.of(record)
     record = configurations.record
     top = configurations.best
@@ -51,13 +56,15 @@ def summary(record: Recorded) -> str:
     text += f" and reaches {top.metric} = {_number(record, row, top.metric)}"
     # The lower is what one takes for the better where nothing is said.
     told = [WAYS[top.direction]] if several or top.direction == "max" else []
+    told += _variety(configurations, row, top.metric)
     told.append(f"mean of {seeds} seeds, 95 % confidence interval" if seeds > 1 else "one seed")
     beside = [
         *(note.removesuffix(".") for note in against_its_direction(record)),
         *_constraints(record, found), *_others(record, found), *_splits(configurations, row),
-        *_next(record, found), *_controls(configurations),
+        *_next(configurations, found), *_controls(configurations), *no_control(configurations),
     ]  # fmt: skip
-    return f"{text} ({'; '.join(told)}){''.join(f'; {each}' for each in beside)}."
+    first = claim(configurations)
+    return f"{first}{' ' if first else ''}{text} ({'; '.join(told)}){''.join(f'; {each}' for each in beside)}."
 
 
 def _constraints(record: Record, found: pd.DataFrame) -> list[str]:
@@ -101,6 +108,29 @@ def _others(record: Record, found: pd.DataFrame) -> list[str]:
     return told
 
 
+def _variety(configurations: Configurations, row: pd.Series[Any], key: str) -> list[str]:
+    """Precision and recall of the samples that a distance is of, and how much of real images' recall is lost."""
+    record, frame = configurations.record, configurations.of_kinds(["reference"])
+    real = frame[(frame["name"] == "real against real") & (frame["sweep"] == row["sweep"])]
+    told = []
+    for name in precision_and_recall(record, key):
+        if pd.isna(row[name]):
+            continue
+        words = f"{name.partition('/')[2].partition('_')[0]} {_number(record, row, name)}"
+        floor = float(real[name].iloc[0]) if name in real and len(real) else math.nan
+        if "/recall_" in name and math.isfinite(floor) and row["kind"] != "reference":
+            lost = floor - float(row[name])
+            words += f", {abs(lost):.2g} {'below' if lost >= 0 else 'above'} real images'"
+        told.append(words)
+    return told
+
+
+def _quoted(configurations: Configurations, row: pd.Series[Any], key: str) -> str:
+    """A value, and in brackets precision and recall where it is a distance and they were recorded."""
+    beside = _variety(configurations, row, key)
+    return _number(configurations.record, row, key) + (f" ({'; '.join(beside)})" if beside else "")
+
+
 def _splits(configurations: Configurations, row: pd.Series[Any]) -> list[str]:
     """The best configuration by another split, and at fresh seeds."""
     record, frame = configurations.record, configurations.frame
@@ -108,16 +138,17 @@ def _splits(configurations: Configurations, row: pd.Series[Any]) -> list[str]:
     told = []
     test = key.replace("quality/", "test/", 1)
     if test != key and test in record.metrics and not pd.isna(row[test]):
-        told.append(f"{test}, by which nothing was chosen, is {_number(record, row, test)}")
+        told.append(f"{test}, by which nothing was chosen, is {_quoted(configurations, row, test)}")
     same = (frame["number"] == row["number"]) | (frame["config_hash"] == row["config_hash"])
     fresh = frame[(frame["kind"] == "confirm") & same & (frame["sweep"] == row["sweep"])]
     for _, other in fresh[fresh["state"] == "finished"].iterrows():
-        told.append(f"at {int(other['seeds'])} fresh seeds it is {_number(record, other, key)}")
+        told.append(f"at {int(other['seeds'])} fresh seeds it is {_quoted(configurations, other, key)}")
     return told
 
 
-def _next(record: Record, found: pd.DataFrame) -> list[str]:
+def _next(configurations: Configurations, found: pd.DataFrame) -> list[str]:
     """The one after the best, among those that keep to the constraints as it does."""
+    record = configurations.record
     key, _ = first_objective(record)
     after = found[(found["rank"] == found["rank"].iloc[0])].iloc[1:]
     after = after[np.isfinite(after[key].astype("float64"))]
@@ -125,7 +156,7 @@ def _next(record: Record, found: pd.DataFrame) -> list[str]:
         return []
     second = after.iloc[0]
     by = f" by {key}" if len(record.objective) > 1 else ""
-    return [f"the next best{by}, {_name(record, second)}, has {_number(record, second, key)}"]
+    return [f"the next best{by}, {_name(record, second)}, has {_quoted(configurations, second, key)}"]
 
 
 def _controls(configurations: Configurations) -> list[str]:
@@ -135,7 +166,7 @@ def _controls(configurations: Configurations) -> list[str]:
     for _, other in configurations.of_kinds(["control", "reference"]).iterrows():
         if not pd.isna(other[key]):
             part = "" if other["state"] == "finished" else f" ({other['words']})"
-            told.append(f"{other['name']} has {_number(record, other, key)}{part}")
+            told.append(f"{other['name']} has {_quoted(configurations, other, key)}{part}")
     return told
 
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.configuration.configurations import Configurations
+from analysis.configuration.curves import curve_keys
 from analysis.figures.maps import axes_versus_objective, depth_and_rank
+from analysis.figures.ranks import ranks_versus_quality
 from analysis.figures.steps import steps_versus_quality
 from analysis.figures.style import save
+from analysis.record.frames import RANKS, STEPS
 from analysis.record.runs import Record, RecordError, load
 from analysis.render.table import Table
 from analysis.report.appendix import write_appendix
@@ -150,9 +153,11 @@ def _figures(configurations: Configurations, target: Path) -> list[Path]:
     record = configurations.record
     files: list[Path] = []
     searched = record.runs["kind"] == "search"
-    stepped = record.curves["metric"].cat.categories.str.startswith("nfe/").any()
-    if (searched & (record.runs["state"] == "finished")).any() and stepped:
-        files += save(steps_versus_quality(configurations), target / "steps_versus_quality")
+    if (searched & (record.runs["state"] == "finished")).any():
+        if curve_keys(record, STEPS):
+            files += save(steps_versus_quality(configurations), target / "steps_versus_quality")
+        if curve_keys(record, RANKS):
+            files += save(ranks_versus_quality(configurations), target / "ranks_versus_quality")
     if len(record.axes) > 1 and record.runs.loc[searched, next(iter(record.objective))].notna().any():
         x, y = record.axes[:2]
         files += save(axes_versus_objective(configurations, x, y), target / "axes_versus_objective")

@@ -12,6 +12,7 @@ from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number
 from analysis.configuration.objective import against_its_direction, first_objective
 from analysis.configuration.ranking import Best
+from analysis.configuration.variety import precision_and_recall
 from analysis.configuration.words import short_names
 from analysis.record.runs import Record, natural
 from analysis.render.cells import Cell, Column, Row, number_format
@@ -21,6 +22,7 @@ from analysis.tables.layout import (
     BLOCKS,
     QUALITY,
     caveat_notes,
+    control_notes,
     estimated,
     failure_notes,
     header,
@@ -32,9 +34,9 @@ from analysis.tables.layout import (
 def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci: Method = "t") -> Table:
     """All configurations, ranked by the first objective, then what was confirmed, controls and references.
 
-    ``metrics`` are the metric columns; by default objectives, test scores, the quality at the fewest and the
-    most steps, linearity and size, without timings. ``ci`` is how intervals over seeds are made. Raises
-    ``RecordError`` for a metric that nobody recorded.
+    ``metrics`` are the metric columns; by default objectives, test scores (of a distance with precision and
+    recall), the quality at the fewest and the most steps, linearity and size, without timings. ``ci`` is how intervals
+    over seeds are made. Raises ``RecordError`` for a metric that nobody recorded.
 
     >>> import analysis
     >>> analysis.configurations(analysis.example(), ["quality/swd_collapsed", "cost/params"])
@@ -75,7 +77,11 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
         title=f"{record.names}: {f'{family} of ' if family else ''}every configuration",
         columns=(*identity.values(), *_metric_columns(record, shown, frame)),
         rows=tuple(rows),
-        notes=(*_notes(record, frame, rows, key, top, ci), *caveat_notes(record, shown)),
+        notes=(
+            *_notes(record, frame, rows, key, top, ci),
+            *control_notes(configurations),
+            *caveat_notes(record, shown),
+        ),
     )
 
 
@@ -88,7 +94,8 @@ def default_metrics(record: Record) -> list[str]:
     for family in dict.fromkeys(families):
         stepped = re.compile(rf"quality/{re.escape(family)}_k\d+")
         steps = sorted(filter(stepped.fullmatch, known), key=natural)
-        wanted += [f"test/{family}_collapsed", f"quality/{family}_k1", *steps[-1:]]
+        test = f"test/{family}_collapsed"
+        wanted += [test, *precision_and_recall(record, test), f"quality/{family}_k1", *steps[-1:]]
     wanted += ["linearity/collapse_psnr", "linearity/roundtrip", "cost/params"]
     return [key for key in dict.fromkeys(wanted) if key in known]
 

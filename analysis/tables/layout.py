@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.configurations import Configurations
+from analysis.configuration.controls import controls_of, judged, metric_of_controls, recorded_controls
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import population
 from analysis.configuration.words import ARROWS
 from analysis.record.runs import Record, RecordError
-from analysis.render.cells import Cell, Value
+from analysis.render.cells import Cell, Column, Value
 from analysis.statistics.intervals import Method, estimate
 
 BLOCKS = {
@@ -108,9 +109,9 @@ def with_axes(frame: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, l
     return frame[there], [f"Left out: {count} {have} no {names}, whose condition does not hold there."]
 
 
-def population_notes(record: Record, frame: pd.DataFrame, metric: str) -> list[str]:
-    """What is to be said of how the configurations were chosen, which are left out, and what failed."""
-    notes = []
+def population_notes(configurations: Configurations, frame: pd.DataFrame, metric: str) -> list[str]:
+    """What is to be said of how the configurations were chosen, which are left out, of controls, and what failed."""
+    record, notes = configurations.record, []
     samplers = {str(sweep.spec.get("search", {}).get("sampler", "grid")) for sweep in record.sweeps}
     adaptive = ", ".join(sorted(samplers - {"grid", "random"}))
     if adaptive:
@@ -118,7 +119,24 @@ def population_notes(record: Record, frame: pd.DataFrame, metric: str) -> list[s
     odd = int(((frame["state"] == "finished") & ~frame["counts"]).sum())
     if odd:
         notes.append(f"Left out: {odd} finished without a finite value.")
+    notes += control_notes(configurations)
     return notes + caveat_notes(record, [metric]) + repeat_notes(record) + failure_notes(record)
+
+
+def control_notes(configurations: Configurations) -> list[str]:
+    """By how much the controls that trials measure are worse than the best configuration; none where none did."""
+    record = configurations.record
+    row = judged(configurations) if recorded_controls(record) else None
+    if row is None:
+        return []
+    metric = metric_of_controls(record)
+    ratio = Column("ratio", "ratio", spec=".2f")
+    found = controls_of(record, row, metric)
+    told = ", ".join(
+        f"{each.name} {ratio.text(Cell(each.ratio.mean, each.half_width))}{'' if each.beaten else ' (not beaten)'}"
+        for each in found
+    )
+    return [f"Controls of {row['name']}, times its test/{metric}: {told}."] if found else []
 
 
 def caveat_notes(record: Record, metrics: Sequence[str]) -> list[str]:

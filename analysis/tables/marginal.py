@@ -71,7 +71,7 @@ def marginal(
         title=f"{record.names}: {metric} by {axis}",
         columns=tuple(columns[index] for index in kept),
         rows=tuple(Row(tuple(row[index] for index in kept)) for row in rows),
-        notes=(*said, *left_out, *population_notes(record, frame, metric)),
+        notes=(*said, *left_out, *population_notes(configurations, frame, metric)),
     )
 
 

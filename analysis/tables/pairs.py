@@ -66,7 +66,7 @@ def pivot(
         title=f"{record.names}: mean {metric} by {rows} (rows) and {cols} (columns)",
         columns=tuple(columns),
         rows=tuple(body),
-        notes=(*said, *left_out, *population_notes(record, frame, metric)),
+        notes=(*said, *left_out, *population_notes(configurations, frame, metric)),
     )
 
 
@@ -116,7 +116,11 @@ def comparisons(
             *difference_columns("best", spec),
         ),
         rows=tuple(body),
-        notes=(*tests_in_words(compared, found, chosen=True), *left_out, *population_notes(record, frame, metric)),
+        notes=(
+            *tests_in_words(compared, found, chosen=True),
+            *left_out,
+            *population_notes(configurations, frame, metric),
+        ),
     )
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.curves import curve_keys
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.words import ARROWS
+from analysis.record.frames import STEPS
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
@@ -37,13 +39,13 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
     """
     configurations = Configurations.of(record)
     record = configurations.record
-    name = _curve(record, metric)
+    name = curve_of(record, metric, STEPS)
     direction = better(record, f"quality/{name}_collapsed") or "min"
     frame = configurations.frame
     # A control is told by the seeds that have finished: how many stands beside it.
     there = (frame["state"] == "finished") | ((frame["kind"] == "control") & (frame["finished"] > 0))
     frame = frame[there & frame["kind"].isin(SHOWN)].reset_index(drop=True)
-    points = record.curves[record.curves["metric"] == f"nfe/{name}"]
+    points = record.curves[record.curves["metric"] == f"{STEPS}{name}"]
     curves: dict[tuple[str, str], pd.DataFrame] = {
         (str(sweep), str(trial)): part.sort_values("step")
         for (sweep, trial), part in points.groupby(["sweep", "trial"], observed=True)
@@ -107,10 +109,11 @@ def _mean(values: Array) -> Cell:
     return Cell(found.mean, half_width, found.n)
 
 
-def _curve(record: Record, metric: str | None) -> str:
-    known = sorted(str(key) for key in record.curves["metric"].unique() if str(key).startswith("nfe/"))
+def curve_of(record: Record, metric: str | None, begins: str) -> str:
+    """The metric of a curve ``<begins><metric>`` that is asked for, by default the first objective's."""
+    known = curve_keys(record, begins)
     if metric is None:
         key = first_objective(record)[0].partition("/")[2]
         metric = key.removesuffix("_collapsed").removesuffix("_auc")
-    name = metric if metric.startswith("nfe/") else f"nfe/{metric}"
-    return record.checked(name, known, "curve").removeprefix("nfe/")
+    name = metric if metric.startswith(begins) else f"{begins}{metric}"
+    return record.checked(name, known, "curve").removeprefix(begins)

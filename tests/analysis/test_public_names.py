@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import analysis
+from tests.analysis.operators import operators
 from tests.analysis.record_factory import DEPTH, LR, RANK, SweepFiles
 
 
@@ -31,10 +32,11 @@ def test_reading_a_record_loads_no_plotting_library() -> None:
 
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder that has a storage with one small sweep, as examples suppose."""
+    """A folder that has two storages with a small sweep each, as examples suppose."""
     files = SweepFiles(tmp_path / "runs")
     for number, rank in enumerate((4, 16)):
         files.finished(number, {DEPTH: 1, RANK: rank, LR: 1e-3}, 8.0 / rank)
+    operators(tmp_path / "affine")
     monkeypatch.chdir(tmp_path)
 
 

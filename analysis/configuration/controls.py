@@ -1,0 +1,193 @@
+"""Controls: what must be worse than a configuration, and by how much it is, before anything is claimed of it.
+
+Some are recorded by a trial itself, its own operators with one thing about them spoilt (``controls/<name>``); others
+are configurations of the spec.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from analysis.configuration.configurations import Configurations
+from analysis.configuration.objective import first_objective
+from analysis.record.runs import Record, RecordError
+from analysis.statistics.intervals import Estimate, estimate
+from linearizer_core.experiment.directions import direction_of
+
+PREFIX = "controls/"
+TIMES = 1.5
+"""How many times worse a control has to be, besides by more than its interval, to be beaten."""
+
+Subject = Literal["A", "g", ""]
+"""What a control is of: the operators, the flow, or neither, as another model is."""
+
+WORDS = {
+    "flat": ("a flat spectrum", "the spectrum of A says nothing here"),
+    "random": ("random directions", "the directions of A say nothing here"),
+    "swapped": ("others' operators", "which label or cluster an operator is of says nothing here"),
+    "shared": ("one linear part for all", "that operators differ says nothing here"),
+    "pooled": ("one operator for all", "that there are several operators says nothing here"),
+    "means": ("the means alone", "A says nothing here that the means do not"),
+}
+"""The controls that trials record: what they are, and what is not to be claimed where they do as well."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control of a configuration: its value, and the ratio by which it is worse, 1 where it is as good.
+
+    ``ratio`` is the mean over seeds of each seed's ratio with its 95 % Student t interval.
+    """
+
+    name: str
+    subject: Subject
+    value: Estimate
+    ratio: Estimate
+
+    @property
+    def half_width(self) -> float | None:
+        """Of the interval of the ratio; None where there is none."""
+        return _half_width(self.ratio)
+
+    @property
+    def told(self) -> bool:
+        """Whether the ratio has an interval: of one seed it has none."""
+        return self.ratio.low is not None and math.isfinite(self.ratio.mean)
+
+    @property
+    def beaten(self) -> bool:
+        """Whether it is worse by more than the interval and by ``TIMES`` at least."""
+        return self.ratio.low is not None and self.ratio.low > 1 and self.ratio.mean >= TIMES
+
+    @property
+    def words(self) -> str:
+        """What it is."""
+        return WORDS[self.name][0] if self.name in WORDS and self.subject == "A" else self.name
+
+
+def recorded_controls(record: Record) -> list[str]:
+    """The names of the controls that trials of the record have measured themselves."""
+    names = [key.removeprefix(PREFIX) for key in record.metrics if key.startswith(PREFIX)]
+    return sorted(names, key=lambda name: list(WORDS).index(name) if name in WORDS else len(WORDS))
+
+
+def metric_of_controls(record: Record, metric: str | None = None) -> str:
+    """The quality metric that configurations are compared with their controls by: by default the first objective's.
+
+    ``metric`` is one as ``evaluate.quality`` names it, or a key of it. Raises ``RecordError`` where no control has it.
+    """
+    names = recorded_controls(record)
+    known = {
+        key.removeprefix("test/").removesuffix(f"_{name}"): None
+        for key in record.metrics
+        for name in names
+        if key.startswith("test/") and key.endswith(f"_{name}")
+    }
+    if not known:
+        # The spec's are scored as every configuration is.
+        tested = (key for key in record.metrics if key.startswith("test/") and key.endswith("_collapsed"))
+        known = {key.removeprefix("test/").removesuffix("_collapsed"): None for key in tested}
+    if metric is not None:
+        return record.checked(_stem(metric), list(known), "metric of a control")
+    if not known:
+        raise RecordError(f"{record.names}: no control has been measured on the test split")
+    wanted = _stem(first_objective(record)[0])
+    distances = [name for name in known if direction_of(f"test/{name}_collapsed") == "min"]
+    return wanted if wanted in known else (distances or list(known))[0]
+
+
+def controls_of(record: Record, row: Mapping[Any, Any], metric: str) -> list[Control]:
+    """The controls that the trials of a configuration (a row of ``by_configuration``) have measured, on test."""
+    found = []
+    own = _by_seed(record, row, f"test/{metric}_collapsed")
+    for name in recorded_controls(record):
+        theirs = _by_seed(record, row, f"test/{metric}_{name}")
+        if len(theirs):
+            found.append(_control(name, "A", metric, own, theirs))
+    return found
+
+
+def spec_controls(configurations: Configurations, row: Mapping[Any, Any], metric: str) -> list[Control]:
+    """The spec's controls of a configuration's sweep, as far as they have finished, against it, on test.
+
+    Seeds are paired; where they have none in common the ratio is that of the means, without an interval.
+    """
+    record = configurations.record
+    key = f"test/{metric}_collapsed"
+    own = _by_seed(record, row, key)
+    found = []
+    for other in configurations.of_kinds(["control"]).to_dict("records"):
+        theirs = _by_seed(record, other, key)
+        if other["sweep"] == row["sweep"] and len(theirs) and len(own):
+            found.append(_control(str(other["name"]), subject_of(other), metric, own, theirs))
+    return found
+
+
+def judged(configurations: Configurations) -> dict[Any, Any] | None:
+    """The row of the best configuration, at fresh seeds where it was confirmed; None while there is no best one.
+
+    By fresh seeds nothing was chosen, and often there are more of them.
+    """
+    top, frame = configurations.best, configurations.frame
+    if top is None:
+        return None
+    mine = (frame["sweep"] == top.sweep) & (frame["kind"] == "search")
+    row = next(each for each in frame[mine].to_dict("records") if each["trials"] == top.trials)
+    fresh = frame[(frame["kind"] == "confirm") & (frame["sweep"] == top.sweep) & (frame["state"] == "finished")]
+    fresh = fresh[(fresh["number"] == row["number"]) | (fresh["config_hash"] == row["config_hash"])]
+    return next(iter(fresh.to_dict("records")), row)
+
+
+def subject_of(row: Mapping[Any, Any]) -> Subject:
+    """What a configuration of the spec's controls is a control of, by the leaves that it sets."""
+    text = row.get("overrides")
+    leaves: Mapping[str, Any] = json.loads(text) if isinstance(text, str) else {}
+    if "family" in leaves or not leaves:
+        return ""
+    if any(leaf.startswith("model.flow.") for leaf in leaves):
+        return "g"
+    return "A" if all(leaf.startswith("model.operator") for leaf in leaves) else ""
+
+
+def _control(name: str, subject: Subject, metric: str, own: pd.Series[Any], theirs: pd.Series[Any]) -> Control:
+    value = estimate(theirs.to_numpy())
+    common = own.index.intersection(theirs.index, sort=False)
+    if len(common):
+        ratios = _worse(metric, own.loc[common].to_numpy(), theirs.loc[common].to_numpy())
+        return Control(name, subject, value, estimate(ratios))
+    ratio = _worse(metric, np.array([own.mean()]), np.array([theirs.mean()]))
+    return Control(name, subject, value, estimate(ratio))
+
+
+def _worse(metric: str, own: Any, theirs: Any) -> Any:
+    """How many times worse than its own each value is; NaN where there is no ratio of them."""
+    worse, better = (own, theirs) if direction_of(f"test/{metric}_collapsed") == "max" else (theirs, own)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where((worse >= 0) & (better > 0), worse / better, math.nan)
+
+
+def _by_seed(record: Record, row: Mapping[Any, Any], key: str) -> pd.Series[Any]:
+    """The values of a configuration's finished trials by seed; none where one of them has none."""
+    if key not in record.metrics:
+        return pd.Series(dtype="float64")
+    runs = record.runs
+    mine = runs[(runs["sweep"] == row["sweep"]) & runs["trial"].isin(list(row["used"])) & (runs["state"] == "finished")]
+    values = pd.Series(mine[key].to_numpy(dtype=np.float64), index=mine["seed"].astype("object"))
+    return values if np.isfinite(values).all() else values.iloc[:0]
+
+
+def _stem(key: str) -> str:
+    """The metric in ``quality/<metric>_collapsed`` and the like; what is no key is the metric itself."""
+    name = key.partition("/")[2] or key
+    return name.removesuffix("_collapsed").removesuffix("_auc")
+
+
+def _half_width(found: Estimate) -> float | None:
+    return None if found.low is None or found.high is None else (found.high - found.low) / 2

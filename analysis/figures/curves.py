@@ -1,0 +1,226 @@
+"""Quality against what one training is sampled with, solver steps or rank: a line for each configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.curves import Curves, curve_keys, mean_curves
+from analysis.configuration.levels import distinct_values, is_number
+from analysis.configuration.objective import first_objective
+from analysis.configuration.words import short_names, words_of
+from analysis.figures import style
+from analysis.figures.drawing import (
+    Labelled,
+    is_logarithmic,
+    label_lines,
+    marked,
+    metric_words,
+    norm_of,
+    number,
+    number_axis,
+    place_words,
+    plain_ticks,
+    references,
+    value_axis,
+)
+from analysis.figures.style import Chart
+from analysis.record.runs import Record, RecordError
+from analysis.render.cells import MISSING
+
+MOST_COLOURS = 8
+MOST_BANDS = 6
+"""Lines from which on only the best, and what was confirmed, have a band: more of them hide each other."""
+
+
+@dataclass(frozen=True)
+class Over:
+    """What curves are over.
+
+    ``begins`` is what their keys begin with, ``label`` names the axis, ``place`` stands before a value of it; ``star``
+    names the mark of what the best configuration is sampled with in the end, and ``star_at`` gives where that is, for
+    a record, a configuration's row and its curve. Curves ``<begins>test_<metric>`` are of the test split.
+    """
+
+    begins: str
+    label: str
+    place: str
+    star: str
+    star_at: Callable[[Record, Mapping[Any, Any], pd.DataFrame], float]
+
+
+def curve_chart(record: Recorded, metric: str | None, over: Over) -> Chart:
+    """Quality against what ``over`` says, a line for each finished configuration of the search.
+
+    Lines are means over seeds, coloured by the first axis; the best is thick, with a star where it is sampled in the
+    end, and dashed on the test split where that is recorded; what was confirmed at fresh seeds is black, controls are
+    dashed, references, with the floor of real images, dotted. Bands are 95 % Student t intervals over seeds: of every
+    line up to six, otherwise of the best and of what was confirmed. Raises ``RecordError`` where nobody has the curve.
+    """
+    configurations = Configurations.of(record)
+    record = configurations.record
+    metric = curve_metric(record, metric, over)
+    name = metric.removeprefix(over.begins)
+    collapsed = f"quality/{name}_collapsed"
+    frame = configurations.frame
+    there = (frame["state"] == "finished") | ((frame["kind"] == "control") & (frame["finished"] > 0))
+    frame = frame[there].reset_index(drop=True)
+    curves = mean_curves(record, frame, metric)
+    tested = mean_curves(record, frame, f"{over.begins}test_{name}")
+    search = frame[(frame["kind"] == "search") & frame.index.isin(list(curves))]
+    if search.empty:
+        raise RecordError(f"{record.names}: no finished configuration of the search has the curve {metric}")
+    with style.applied():
+        figure = style.figure(2.8)
+        axes = figure.add_subplot()
+        draw = _Lines(axes, over, name)
+        colour_of, series_of, handles = _colours(record, figure, axes, search)
+        top = configurations.best
+        bands: list[tuple[int, str, str]] = []
+        for point in search.assign(_row=search.index).to_dict("records"):
+            row = int(point["_row"])
+            first = top is not None and (point["sweep"], point["trials"]) == (top.sweep, top.trials)
+            look: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.9, "markersize": 2}
+            if first:
+                look = {"linewidth": 1.8, "markersize": 3.4, "markeredgecolor": "white", "markeredgewidth": 0.4}
+                look |= {"zorder": 4}
+            look |= {"color": colour_of[row], "marker": "o"}
+            draw.curve(curves[row], f"{point['name']} ({place_words(record, point)})", series_of[row],
+                       str(point["name"]), look)  # fmt: skip
+            if first or len(search) <= MOST_BANDS:
+                bands.append((row, colour_of[row], str(point["name"])))
+            if first:
+                handles.append(Line2D([], [], label=f"best ({point['name']})", **look))
+                if row in tested:
+                    look = {"color": colour_of[row], "linewidth": 1.1, "linestyle": (0, (3, 1.5)), "zorder": 4}
+                    look |= {"marker": "s", "markersize": 2}
+                    draw.curve(tested[row], f"{point['name']}, test split", "test split", str(point["name"]), look)
+                    handles.append(Line2D([], [], label="best, test split", **look))
+                at = over.star_at(record, point, curves[row])
+                handles += draw.star(at, float(point.get(collapsed, math.nan)), colour_of[row], str(point["name"]))
+        handles += _confirmed(record, draw, frame, curves, bands)
+        labels = _controls(draw, frame, curves) + references(axes, frame, collapsed)
+        number_axis(axes, {float(step) for curve in curves.values() for step in curve.index}, logarithmic=True)
+        axes.set_xlabel(over.label)
+        value_axis(axes)
+        _bands(axes, curves, bands)
+        axes.set_ylabel(metric_words(record, collapsed, name))
+        handles = [handle for start in range(3) for handle in handles[start::3]]  # legends fill by columns
+        figure.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.0, handlelength=1.4)
+        label_lines(figure, axes, labels)
+    return figure
+
+
+def curve_metric(record: Record, metric: str | None, over: Over) -> str:
+    """The key of a curve that is asked for, in full or by what is behind the slash, or the first objective's."""
+    known = curve_keys(record, over.begins)
+    if metric is not None:
+        return record.checked(metric if metric.startswith(over.begins) else f"{over.begins}{metric}", known, "curve")
+    if not known:
+        raise RecordError(f"{record.names}: no trial has a curve yet")
+    objective = first_objective(record)[0].partition("/")[2]
+    matching = [name for name in known if objective.startswith(f"{name.removeprefix(over.begins)}_")]
+    return max(matching, key=len, default=known[0])
+
+
+def _colours(
+    record: Record, figure: Figure, axes: Axes, search: pd.DataFrame
+) -> tuple[dict[int, str], dict[int, str], list[Line2D]]:
+    """Row of ``search`` to its colour and its series, and legend entries: none where a colour bar says it better."""
+    axis = record.axes[0]
+    name, values = short_names(record.axes)[axis], search[axis]
+    rows = [int(row) for row in search.index]
+    if is_number(values) and values.nunique() > MOST_COLOURS:
+        numbers, colormap = values.astype("float64"), style.sequential()
+        norm = norm_of(numbers.dropna(), is_logarithmic(record, axis))
+        bar = figure.colorbar(ScalarMappable(norm, colormap), ax=axes, location="top", label=name, aspect=40, pad=0.02)
+        if isinstance(norm, LogNorm):
+            plain_ticks(bar.ax, vertical=False)
+        pairs = zip(rows, numbers, strict=True)
+        colour_of = {row: style.GREY if math.isnan(n) else to_hex(colormap(norm(n))) for row, n in pairs}
+        return colour_of, dict.fromkeys(rows, "search"), []
+    words = words_of(values)
+    order = list(words_of(pd.Series(distinct_values(record, axis, values), dtype="object")))
+    order += [MISSING] if MISSING in set(words) else []
+    named = dict(zip(order, style.colours(len(order)), strict=True))
+    handles = [Line2D([], [], color=named[word], linewidth=1.6, label=f"{name} {word}") for word in order]
+    pairs = zip(rows, words, strict=True)
+    colour_of = {row: named[word] for row, word in zip(rows, words, strict=True)}
+    return colour_of, {row: f"{name} {word}" for row, word in pairs}, handles
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Lines of a metric in a panel, with what each tells."""
+
+    axes: Axes
+    over: Over
+    name: str
+
+    def curve(self, curve: pd.DataFrame, who: str, series: str, item: str, look: Mapping[str, Any]) -> None:
+        line = self.axes.plot(curve.index, curve["mean"], **look)
+        points = zip(curve.index, curve["mean"], curve["half"], strict=True)
+        told = [
+            f"{who}: {self.name} {number(mean, half)} at {self.over.place}{step}"
+            for step, mean, half in points
+            if math.isfinite(mean)
+        ]
+        marked(self.axes, line[0], series, item, told)
+
+    def star(self, at: float, value: float, colour: str, item: str) -> list[Line2D]:
+        """What the best one is sampled with in the end."""
+        if not math.isfinite(value) or not math.isfinite(at):
+            return []
+        star: dict[str, Any] = {"marker": "*", "markersize": 9, "linestyle": "none", "color": colour}
+        star |= {"markeredgecolor": style.INK, "markeredgewidth": 0.6}
+        drawn = self.axes.plot([at], [value], zorder=5, **star)
+        told = [f"{item}, {self.over.star.removeprefix('best, ')}: {number(value)}"]
+        marked(self.axes, drawn[0], self.over.star, item, told)
+        return [Line2D([], [], label=self.over.star, **star)]
+
+
+def _confirmed(
+    record: Record, draw: _Lines, frame: pd.DataFrame, curves: Curves, bands: list[tuple[int, str, str]]
+) -> list[Line2D]:
+    look: dict[str, Any] = {"color": style.INK, "linewidth": 1.1, "marker": "s", "markersize": 2.4}
+    handles = []
+    for row, point in enumerate(frame.to_dict("records")):
+        if point["kind"] == "confirm" and row in curves:
+            who = f"{point['name']}, confirmed ({place_words(record, point)})"
+            draw.curve(curves[row], who, "confirmed", str(point["name"]), look | {"zorder": 3.5})
+            bands.append((row, style.INK, str(point["name"])))
+            handles = [Line2D([], [], label="fresh seeds", **look)]
+    return handles
+
+
+def _controls(draw: _Lines, frame: pd.DataFrame, curves: Curves) -> list[Labelled]:
+    labels = []
+    look: dict[str, Any] = {"color": style.GREY, "linestyle": (0, (4, 2)), "marker": ".", "markersize": 2.5}
+    for row, point in enumerate(frame.to_dict("records")):
+        if point["kind"] == "control" and row in curves and curves[row]["mean"].notna().any():
+            draw.curve(curves[row], str(point["name"]), "controls", str(point["name"]), look)
+            part = "" if point["state"] == "finished" else f" ({point['words']})"
+            labels.append((float(curves[row]["mean"].dropna().iloc[-1]), f"{point['name']}{part}"))
+    return labels
+
+
+def _bands(axes: Axes, curves: Curves, bands: Sequence[tuple[int, str, str]]) -> None:
+    """Intervals inside of what the lines span: those of two seeds would make everything else flat."""
+    low, high = axes.get_ylim()
+    for row, colour, item in bands:
+        curve = curves[row][curves[row]["half"].notna()]
+        if len(curve):
+            ends = (curve["mean"] - curve["half"]).clip(lower=low), (curve["mean"] + curve["half"]).clip(upper=high)
+            band = axes.fill_between(curve.index, *ends, color=colour, alpha=0.16, linewidth=0, zorder=1.5)
+            marked(axes, band, "intervals", item, [])
+    axes.set_ylim(low, high)

@@ -1,0 +1,157 @@
+"""What must be worse than a configuration: its controls, and by how much each is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.controls import (
+    TIMES,
+    WORDS,
+    Control,
+    controls_of,
+    judged,
+    metric_of_controls,
+    recorded_controls,
+    spec_controls,
+)
+from analysis.configuration.objective import better
+from analysis.configuration.variety import precision_and_recall
+from analysis.configuration.words import ARROWS
+from analysis.record.runs import Record, RecordError
+from analysis.render.cells import Cell, Column, Row, number_format
+from analysis.render.table import Table
+from analysis.tables.layout import BLOCKS, caveat_notes, python_value
+
+LOST, UNTOLD = "✗", "?"
+"""Behind a ratio: the control is not beaten, or a ratio of one seed has no interval."""
+
+
+def controls(record: Recorded, metric: str | None = None) -> Table:
+    """For each configuration its value on the test split, that of each control, and how many times worse it is.
+
+    A control is beaten where it is worse by more than the interval and by 1.5 times at least. The spec's controls are
+    rows of their own, against the best configuration (at fresh seeds, where it was confirmed). Ratios are means over
+    seeds of each seed's, with 95 % Student t intervals; precision and recall stand beside where they were recorded.
+    ``metric`` is a quality metric, by default the first objective's. Raises ``RecordError`` where no control has been
+    measured.
+
+    >>> import analysis
+    >>> table = analysis.controls(analysis.load("affine/operators"))
+    >>> [row.cells[1].value for row in table.rows]
+    ['all', 'not flat', 'all']
+    """
+    configurations = Configurations.of(record)
+    record = configurations.record
+    names = recorded_controls(record)
+    if not names and configurations.of_kinds(["control"]).empty:
+        raise RecordError(f"{record.names}: no control was recorded")
+    metric = metric_of_controls(record, metric)
+    key = f"test/{metric}_collapsed"
+    if key not in record.metrics:
+        raise RecordError(f"{record.names}: no configuration was measured by {key}")
+    top = judged(configurations)
+    spec = {} if top is None else {each.name: each for each in spec_controls(configurations, top, metric)}
+    frame = configurations.ranked
+    frame = frame[frame["kind"].isin(["search", "confirm", "control"]) & (frame["finished"] > 0) & frame[key].notna()]
+    beside = precision_and_recall(record, key)
+    rows: list[tuple[Mapping[Any, Any], list[Control], Control | None]] = []
+    for row in frame.to_dict("records"):
+        against = spec.get(str(row["name"])) if row["kind"] == "control" else None
+        rows.append((row, controls_of(record, row, metric), against))
+    if not any(found or against for _, found, against in rows):
+        raise RecordError(f"{record.names}: no control has finished")
+    shown = [name for name in names if any(control.name == name for _, found, _ in rows for control in found)]
+    values = [float(row[key]) for row, _, _ in rows] + [each.value.mean for _, found, _ in rows for each in found]
+    spec_of, arrow = number_format(values), ARROWS[better(record, key)]
+    columns = [
+        Column("configuration", "configuration", "left"),
+        Column("beaten", "beaten", "left"),
+        Column(f"{metric}{arrow}", key, spec=spec_of),
+        *(Column(name.split("/")[1].removesuffix("_collapsed") + ARROWS["max"], name, spec=".3f") for name in beside),
+    ]
+    if spec:
+        columns.append(Column("× best", "times the best", spec=".2f"))
+    for name in shown:
+        columns += [Column(f"{name}{arrow}", f"test {name}", spec=spec_of), Column("×", f"times {name}", spec=".2f")]
+    return Table(
+        name="controls",
+        title=f"{record.names}: {metric} of the controls, on the test split",
+        columns=tuple(columns),
+        rows=tuple(_row(row, found, against, key, beside, shown, bool(spec)) for row, found, against in rows),
+        notes=tuple(_notes(record, rows, shown, key, top, bool(spec))),
+    )
+
+
+def _row(
+    row: Mapping[Any, Any],
+    found: Sequence[Control],
+    against: Control | None,
+    key: str,
+    beside: Sequence[str],
+    shown: Sequence[str],
+    spec: bool,
+) -> Row:
+    cells = [Cell(row["name"]), Cell(_verdict([*found, *([against] if against else [])]))]
+    cells += [_value(row, name) for name in (key, *beside)]
+    if spec:
+        cells.append(Cell() if against is None else _ratio(against))
+    by_name = {each.name: each for each in found}
+    for name in shown:
+        each = by_name.get(name)
+        if each is None:
+            cells += [Cell(), Cell()]
+        else:
+            cells += [Cell(each.value.mean, _half(each.value.low, each.value.high), each.value.n), _ratio(each)]
+    return Row(tuple(cells), BLOCKS[row["kind"]])
+
+
+def _verdict(found: Sequence[Control]) -> str:
+    """Whether all are beaten, otherwise which are not."""
+    lost = [each.name for each in found if not each.beaten and each.told]
+    if lost:
+        return f"not {', '.join(lost)}"
+    return UNTOLD if any(not each.told for each in found) else "all" if found else ""
+
+
+def _ratio(control: Control) -> Cell:
+    marker = "" if control.beaten else LOST if control.told else UNTOLD
+    return Cell(control.ratio.mean, control.half_width, marker=marker)
+
+
+def _value(row: Mapping[Any, Any], key: str) -> Cell:
+    half = float(row[f"{key} ci95"])
+    seeds = row["seeds"]
+    return Cell(python_value(row[key]), None if math.isnan(half) else half, None if pd.isna(seeds) else int(seeds))
+
+
+def _half(low: float | None, high: float | None) -> float | None:
+    return None if low is None or high is None else (high - low) / 2
+
+
+def _notes(
+    record: Record,
+    rows: Sequence[tuple[Mapping[Any, Any], Sequence[Control], Control | None]],
+    shown: Sequence[str],
+    key: str,
+    top: Mapping[Any, Any] | None,
+    spec: bool,
+) -> list[str]:
+    notes = [
+        "×: how many times worse than the configuration's own value; the mean over seeds of each seed's ratio. Beaten: "
+        f"worse by more than the interval and by {TIMES:g} times at least; {LOST}: not beaten. In brackets: how many "
+        "seeds. ±: 95 % interval (Student t)."
+    ]
+    if any(not each.told for _, found, against in rows for each in [*found, *([against] if against else [])]):
+        notes.append(f"{UNTOLD}: one seed has no interval, and nothing can be told.")
+    if shown:
+        told = "; ".join(f"{name}: {WORDS[name][0]}" for name in shown if name in WORDS)
+        notes.append(f"Of the same g, rank and noise: {told}.")
+    if spec and top is not None:
+        where = ", at fresh seeds" if top["kind"] == "confirm" else ""
+        notes.append(f"The spec's controls are compared with {top['name']}, the best{where}, seed by seed.")
+    return notes + caveat_notes(record, [key])
