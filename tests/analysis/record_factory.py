@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 
 from analysis import Record, Table, load
 from analysis.figures.style import Chart
+from analysis.record.launches import LOCK
 
 FD = "quality/classifier_fd_collapsed"
 DEPTH, RANK, LR = "model.flow.depth", "model.operator.rank", "train.lr"
@@ -70,6 +72,7 @@ class SweepFiles:
         self.name = name
         self.tick = tick
         self.lines = 0
+        self.launch: IO[str] | None = None
         (self.path / "journal").mkdir(parents=True)
         space = SPACE if space is None else space
         search = {"space": space, "seeds": list(seeds), "sampler": sampler, "constraints": constraints or {}}
@@ -90,7 +93,11 @@ class SweepFiles:
         self.write_sweep()
 
     def write_sweep(self) -> None:
+        """Write ``sweep.json``; a sweep that runs has a launch, which holds its lock as long as this object lives."""
         (self.path / "sweep.json").write_text(json.dumps(self.sweep))
+        if self.sweep["state"] == "running" and self.launch is None:
+            self.launch = (self.path / LOCK).open("w")
+            fcntl.flock(self.launch, fcntl.LOCK_EX)
 
     def journal(self, trial: str) -> Path:
         return self.path / "journal" / f"{trial}.jsonl"
