@@ -1,15 +1,18 @@
 """All that is used of MLflow beyond its public interface, with the reason, and what is done where an upgrade took it.
 
-Everything here but ``client_of`` answers None where MLflow no longer has it; who asks then goes the public way, which
-gives the same and takes longer. ``tests/analysis/record/test_mlflow_internals.py`` names what is gone.
+Everything here but ``client_of`` and ``follow_artifacts`` answers None where MLflow no longer has it; who asks then
+goes the public way, which gives the same and takes longer. ``tests/analysis/record/test_mlflow_internals.py`` names
+what is gone.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from analysis.record.uri import SQLITE, sqlite_file
 
@@ -102,6 +105,62 @@ def artifact_repository(client: MlflowClient, run: RunInfo) -> Any:
         return get_artifact_repository(run.artifact_uri, tracking_uri=client.tracking_uri)
     except (ImportError, TypeError):
         return None
+
+
+PLACES = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("experiments", "artifact_location"),
+)
+"""Columns of MLflow's tables that say where artifacts are, by the whole path."""
+
+
+def follow_artifacts(database: Path, place: Path) -> None:
+    """Have a database in a file look for artifacts in the folder ``place`` that are there, and no longer where it says.
+
+    MLflow notes whole paths, and has no command for a folder that was moved. What its tables no longer have is left
+    as it is. Raises ``sqlite3.Error`` where something has moved and the database cannot be written.
+    """
+    if not database.is_file() or not place.is_dir():
+        return
+    with closing(sqlite3.connect(database)) as connection:
+        known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not {"runs", "experiments"} <= known:
+            return
+        for before in _left(connection, place):
+            for table, column in PLACES:
+                if table not in known or column not in _columns(connection, table):
+                    continue
+                rest = f"substr({column}, {len(before) + 1})"
+                connection.execute(
+                    f"UPDATE {table} SET {column} = ? || {rest} "
+                    f"WHERE {column} = ? OR substr({column}, 1, {len(before) + 1}) = ?",
+                    (place.absolute().as_uri(), before, f"{before}/"),
+                )
+        connection.commit()
+
+
+def _left(connection: sqlite3.Connection, place: Path) -> list[str]:
+    """Folders called as ``place`` is that are not there any more, and of which the runs' artifacts are in ``place``."""
+    found = []
+    for (before,) in connection.execute("SELECT DISTINCT artifact_location FROM experiments"):
+        parts = urlsplit(str(before))
+        folder = Path(unquote(parts.path))
+        if parts.scheme not in ("", "file") or folder.name != place.name or not folder.is_absolute() or folder.exists():
+            continue
+        length = len(str(before)) + 1
+        uris = connection.execute(
+            "SELECT artifact_uri FROM runs WHERE substr(artifact_uri, 1, ?) = ?", (length, f"{before}/")
+        )
+        if any((place / unquote(uri[length:])).exists() for (uri,) in uris):
+            found.append(str(before))
+    return found
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
 
 
 def longest_experiment_name() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sqlite3
 from pathlib import Path
 from typing import Annotated
 
@@ -54,6 +55,8 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Serve MLflow's UI for the sweeps of a storage folder on 127.0.0.1."""
+    from analysis.record.mlflow_errors import explain
+    from analysis.record.mlflow_internals import follow_artifacts
     from sweeps.record.paths import SweepPaths
     from sweeps.tracking.views import comparison_link
 
@@ -79,6 +82,10 @@ def ui(
             console.print(Text.assemble((name, "bold"), f"  {link}"))
     if not served:
         return
+    try:
+        follow_artifacts(paths.mlflow_database, paths.mlflow_artifacts.resolve())
+    except sqlite3.Error as error:
+        raise InputError(str(paths.mlflow_database), [Problem("", explain(error, ""))]) from None
     # The database by a name that needs no quoting, and no setting of another server's: they would change its address.
     os.chdir(storage)
     kept = {name: value for name, value in environment().items() if not name.startswith("MLFLOW_")}

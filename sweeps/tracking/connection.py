@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.record.mlflow_internals import artifact_repository, client_of
+from analysis.record.mlflow_internals import artifact_repository, client_of, follow_artifacts
 from analysis.record.mlflow_settings import KNOCKING, WRITING, held
-from analysis.record.uri import without_password
+from analysis.record.uri import sqlite_file, without_password
 from linearizer_core.errors import LinsweepError
 from sweeps.record.paths import SweepPaths
 from sweeps.tracking.cursors import Cursor, Cursors, load_cursors, read_note
@@ -77,6 +77,9 @@ def connect(paths: SweepPaths, uri: str, name: str, sweep: Mapping[str, Any], no
     importlib.import_module("mlflow")
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.WARNING)
+    database = paths.mlflow_database.resolve()
+    if sqlite_file(uri) == database:  # the storage folder's own, which may have been moved with it
+        follow_artifacts(database, paths.mlflow_artifacts.resolve())
     client = client_of(uri)
     with held(KNOCKING):
         found = _experiment(client, uri, name, note)
