@@ -5,12 +5,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from analysis.record.mlflow_errors import explain
 from sweeps.tracking.connection import ExperimentError
@@ -52,6 +54,31 @@ def test_an_experiment_in_the_trash_is_told_with_the_way_out(record: Record, sto
     store.client.restore_experiment("1")
     record.sync(store.uri).send()
     assert set(store.runs()) == {"parent", "t000-s0", "t001-s0"}
+
+
+def test_an_experiment_that_was_deleted_for_good_is_made_again(record: Record, store: Store) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what the command's module imports
+        from mlflow.cli import gc
+    write(record)
+    sync = record.sync(store.uri)
+    sync.send()
+    for how in ("a connection that was there before", "another one"):
+        experiment = sync.connect().experiment
+        store.client.delete_experiment(experiment)
+        uris = ["--backend-store-uri", store.uri, "--tracking-uri", store.uri]
+        made = CliRunner().invoke(gc, [*uris, "--experiment-ids", experiment])
+        assert made.exit_code == 0, made.output
+        assert store.client.get_experiment_by_name("demo") is None
+        if how == "another one":
+            sync = record.sync(store.uri)
+        else:  # which finds out, and has all of it at its next try
+            write(record, "t001-s0")
+            with pytest.raises(Exception, match=f"No Experiment with id={experiment} exists|not found"):
+                sync.send()
+        assert sync.send() > 0
+        assert set(store.runs()) == {"parent", "t000-s0", "t001-s0"}
+        assert store.history("t000-s0", "train/loss") == [(1, 2.0)]
 
 
 def test_a_renamed_experiment_is_gone_on_with(record: Record, store: Store) -> None:
