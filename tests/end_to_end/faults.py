@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from tests.end_to_end.audit import ENDED, Audit, audit, state_of
+from tests.end_to_end.disk import FailingDisk
 from tests.end_to_end.lab import Linsweep, MlflowServer, PostgresServer, free_port, last, ray_workers, wait_until
 
 STEADY = """
@@ -230,6 +231,41 @@ def disk_full(laboratory: Laboratory, name: str) -> Survival:
     ]
     if not any("No space left" in event["message"] for event in warned):
         survival.audit.problems.append("nothing is said of the full disk")
+    return survival
+
+
+def disk_without_space(laboratory: Laboratory, name: str) -> Survival:
+    """every write of every process fails for 5 s with ENOSPC; `linsweep resume`"""
+    return _disk_fails(laboratory, name, "no space", "No space left on device")
+
+
+def disk_with_errors(laboratory: Laboratory, name: str) -> Survival:
+    """every write of every process fails for 5 s with EIO; `linsweep resume`"""
+    return _disk_fails(laboratory, name, "an error", "Input/output error")
+
+
+def disk_that_writes_by_half(laboratory: Laboratory, name: str) -> Survival:
+    """every write of every process arrives by half for 5 s, and the next fails; `linsweep resume`"""
+    return _disk_fails(laboratory, name, "by half", "No space left on device")
+
+
+def _disk_fails(laboratory: Laboratory, name: str, kind: str, words: str) -> Survival:
+    """Let the disk fail under a running sweep; whatever the launch comes to, the next one ends in order."""
+    with TemporaryDirectory(prefix="disk-") as place:
+        disk = FailingDisk(laboratory.linsweep.folder / "runs" / name, Path(place))
+        process = laboratory.linsweep.start(*laboratory.words(name), env=disk.env())
+        trial = laboratory.half_way(name, process)
+        since = time.time()
+        disk.fail(kind, 5)
+        output, _ = process.communicate(timeout=400)
+    laboratory.linsweep.run("resume", name)
+    survival = laboratory.survival(name, trial, since)
+    events = [event for each in SEARCH for event in laboratory.linsweep.events(name, each)]
+    told = [str(event.get("message") or event.get("reason")) for event in events]
+    if not any(words in text for text in (output, *told)):
+        survival.audit.problems.append("nothing is said of the disk")
+    if process.returncode not in (0, 1, 130) or "nobody foresaw" in output:
+        survival.audit.problems.append(f"the launch ended with {process.returncode}: {output[-300:]}")
     return survival
 
 
@@ -453,6 +489,9 @@ FAULTS: dict[str, Fault] = {
     "interrupt": launcher_interrupted,
     "mlflow": mlflow_down,
     "damaged": checkpoint_damaged,
+    "nospace": disk_without_space,
+    "errors": disk_with_errors,
+    "half": disk_that_writes_by_half,
     "nan": nan_loss,
     "raises": trial_raises,
     "memory": out_of_memory,
