@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.cells import cell_len
 
 from analysis.render.cells import MISSING, Cell, Column, Content, Digits, Row, emphasised
@@ -17,7 +19,7 @@ LATEX = {
     MISSING: "--", "…": r"\dots{}", "§": r"\S{}", "†": r"$^\dagger$", "‡": r"$^\ddagger$",
     "±": r"$\pm$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "≤": r"$\leq$", "≥": r"$\geq$",
     "×": r"$\times$", "≈": r"$\approx$", "²": "$^2$", "₂": "$_2$", "η": r"$\eta$", "ρ": r"$\rho$", "Δ": r"$\Delta$",
-    "·": r"$\cdot$", "−": "$-$",
+    "·": r"$\cdot$", "−": "$-$", "✗": r"$\otimes$", "∞": r"$\infty$",
 }  # fmt: skip
 NUMBERS = (
     r"\sisetup{mode=text, reset-text-series=false, separate-uncertainty, group-separator={,}, group-minimum-digits=4}"
@@ -105,6 +107,8 @@ def _cell_widths(table: Content) -> list[int]:
 def _cell(column: Column, cell: Cell) -> str:
     if cell.missing or isinstance(cell.value, str):
         return escaped(column.text(cell))
+    if cell.value is not None and math.isinf(cell.value):  # siunitx knows no infinity
+        return escaped(f"{'−' if cell.value < 0 else ''}∞ {cell.tail}".rstrip())
     return f"{_number(column.digits(cell))} {escaped(cell.tail)}".rstrip()
 
 

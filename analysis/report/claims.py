@@ -78,7 +78,8 @@ def lost(controls: Sequence[Control]) -> str:
     """Which controls are not beaten, and what cannot be said for that; empty where all are."""
     told = [each for each in controls if each.told and not each.beaten]
     if told:
-        return ", and ".join(map(_lost, told))
+        *before, last = map(_lost, told)
+        return f"{', '.join(before)}, and {last}" if before else last
     untold = [each for each in controls if not each.told]
     if not untold:
         return ""

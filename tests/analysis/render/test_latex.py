@@ -57,6 +57,9 @@ def test_latex_of_a_small_sweep(tmp_path: Path) -> None:
          r"50 \% of a\_b \& \{c\} \#1 \$x\textasciicircum{}2\$ \textasciitilde{} \textbackslash{}d"),
         (Cell(None), "", False, "--"),
         (Cell(math.nan), ".1f", False, "--"),
+        (Cell(math.inf, count=3), ".1f", True, r"\textbf{$\infty$ (3)}"),
+        (Cell(-math.inf), ".1f", False, r"$-$$\infty$"),
+        (Cell(1.25, 0.5, marker="✗"), ".2f", False, r"\num{1.25 +- 0.50} $\otimes$"),
         (Cell(count=0, of=3, reason="failed"), ".1f", False, "-- failed"),
     ],
 )  # fmt: skip

@@ -52,6 +52,15 @@ def test_a_control_that_is_not_beaten_forbids_the_claim_of_rank(
     assert first == f"Nothing is claimed of the rank of A: {said}; {OF_DEPTH}"
 
 
+def test_all_that_is_not_beaten_is_named(tmp_path: Path) -> None:
+    first = first_of(load([operators(tmp_path, flat=(1.0, 1.02, 1.04), others=1.25, identity=()).path]))
+    assert first.startswith(
+        "Nothing is claimed of the rank of A: with a flat spectrum it does as well (1.02 ± 0.05 times)"
+    )
+    assert ", with random directions it is worse by less than 1.5 times (1.25 ± 0.00 times), with others' " in first
+    assert ", and with the means alone it is worse by less than 1.5 times (1.25 ± 0.00 times); of the depth" in first
+
+
 def test_one_seed_forbids_every_claim(tmp_path: Path) -> None:
     assert first_of(load([operators(tmp_path, seeds=(1,), flat=(1.8,)).path])) == (
         "Nothing is claimed of the rank of A: at one seed no control can be told from it (the nearest, a flat "
