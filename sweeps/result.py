@@ -10,6 +10,8 @@ from rich.text import Text
 
 from linearizer_core.experiment.journal import TrialIdentity
 from sweeps.notebook import html
+from sweeps.record.paths import SweepPaths
+from sweeps.record.variety import variety
 from sweeps.spec.model import Sweep
 from sweeps.spec.space import describe_point
 
@@ -60,11 +62,12 @@ def render(result: LaunchResult) -> RenderableType:
     ]
     if result.best:
         objective = next(iter(result.sweep.search.objective))
+        trials = [each.trial for each in result.best]
         lines.append(
             Text.assemble(
                 "best: ", (describe_point(result.best[0].overrides), "bold"),
-                f"  {objective} = {result.best_value:.4g}",
-                f"  (trial {', '.join(each.trial for each in result.best)})",
+                f"  {objective} = {result.best_value:.4g}{variety(SweepPaths(result.sweep.folder), trials, objective)}",
+                f"  (trial {', '.join(trials)})",
             )
         )  # fmt: skip
     return Group(*lines)

@@ -18,6 +18,7 @@ from sweeps.notebook import html
 from sweeps.record.ledger import Ledger
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
+from sweeps.record.variety import variety
 from sweeps.record.writers import running
 from sweeps.spec.load import recorded
 from sweeps.spec.model import Sweep
@@ -101,7 +102,8 @@ def render(status: Status) -> RenderableType:
         facts.add_row("GPU-hours", _spent(status.gpu_hours, status.projected_gpu, budget.gpu_hours))
     if status.best:
         objective = next(iter(status.sweep.search.objective))
-        facts.add_row("best", f"{objective} = {status.best[1]:.4g} ({', '.join(status.best[0])})")
+        beside = variety(SweepPaths(status.sweep.folder), status.best[0], objective)
+        facts.add_row("best", f"{objective} = {status.best[1]:.4g}{beside} ({', '.join(status.best[0])})")
     if status.seen is not None and status.state in ("running", "stopping"):
         facts.add_row("last seen", f"{max(0.0, time.time() - status.seen):.0f} s ago")
     facts.add_row(
