@@ -211,9 +211,9 @@ def _known(trials: pd.DataFrame) -> pd.Series[Any]:
     reused = trials["reused_from"].notna()
     own = trials[~reused]
     # Its times are those of the trial that it was reused from, in another sweep.
-    for index, number in trials.loc[reused, "number"].items():
+    for number in trials.loc[reused, "number"].unique():
         later = own.loc[own["number"] > number, "started"]
-        known[index] = later.min() if len(later) else own["started"].max()
+        known[reused & (trials["number"] == number)] = later.min() if len(later) else own["started"].max()
     return known.fillna(0.0)
 
 
