@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from analysis.record.launches import DIED
 from analysis.record.mlflow_errors import explain
 from analysis.record.uri import without_password
+from sweeps.record.ledger import Ledger
 from sweeps.record.lookup import find_sweep
 from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import read_record
 from sweeps.record.writers import only_launch
 from sweeps.spec.validation import InputError, Problem
 from sweeps.tracking.model import promote as register
@@ -55,7 +59,7 @@ def sync(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "ru
     folder = find_sweep(sweep, Path(storage))
     with _syncing(os.fspath(sweep), folder, to) as sending:
         sent = sending.send()
-        finish(sending.connect(), sending.paths)
+        finish(sending.connect(), sending.paths, sending.sweep)
     return Synced(folder.name, sent, without_password(sending.uri))
 
 
@@ -90,6 +94,7 @@ def _syncing(name: str, folder: Path, to: str | None) -> Iterator[Sync]:
     sending = sync_of(folder, to)
     # A running launch sends by itself, and two writers would make every run twice.
     with only_launch(name, SweepPaths(folder)):
+        sending.sweep = _as_left(sending.paths)
         try:
             yield sending
         except InputError:
@@ -97,3 +102,12 @@ def _syncing(name: str, folder: Path, to: str | None) -> Iterator[Sync]:
         # The journals stay complete, whatever keeps the server from taking them.
         except Exception as error:
             raise InputError(without_password(sending.uri), [Problem("", explain(error, sending.uri))]) from error
+
+
+def _as_left(paths: SweepPaths) -> dict[str, Any]:
+    """The record of a sweep that nothing carries out: whoever holds its lock knows that a launch that ran has died."""
+    record = read_record(paths)
+    assert record is not None, f"{paths.root} holds no sweep"
+    if record["state"] != "running":
+        return record
+    return {**record, "state": "interrupted", "reason": DIED, "ended": Ledger.read(paths).seen or record["started"]}

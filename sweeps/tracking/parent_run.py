@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
-def finish(connection: Connection, paths: SweepPaths) -> None:
+def finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any] | None = None) -> None:
     """Put what a sweep that has ended came to into its run, and close it; may be done again.
 
-    Nothing while the sweep runs.
+    ``sweep`` is its record, by default as it is written. Nothing while the sweep runs.
     """
-    sweep = read_record(paths)
+    sweep = read_record(paths) if sweep is None else sweep
     if sweep is not None and sweep["ended"] is not None:
         with held(WRITING):
             _finish(connection, paths, sweep)
@@ -59,7 +59,7 @@ def _finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any])
         client.log_batch(parent, metrics=_metrics(_shares(table), ended))
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        (folder / "sweep.json").write_bytes(paths.sweep_json.read_bytes())
+        _write_json(folder / "sweep.json", sweep)
         (folder / "spec.yaml").write_text(yaml.safe_dump(sweep["spec"], sort_keys=False, allow_unicode=True), "utf-8")
         _write_json(folder / "environment.json", sweep.get("provenance", {}))
         _write_json(folder / "summary.json", summary)

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+import analysis
 from sweeps.record.changes import check_folder
+from sweeps.record.ledger import Ledger, Spent
 from sweeps.record.lookup import find_sweep
 from sweeps.spec.load import load
 from sweeps.spec.model import Sweep, json_schema
@@ -180,6 +182,28 @@ def test_sync_sends_what_is_missing_and_closes_the_sweep(
     assert set(other.runs()) == {"parent", "t000-s0"}
     # The sweep is over, and so says its run.
     assert other.runs()["parent"].info.status == "FINISHED"
+
+
+def test_mlflow_is_told_of_a_launch_that_died(
+    run_cli: Cli, record: Any, new_store: Callable[[str], Any], tmp_path: Path
+) -> None:
+    """As ``status`` and tables say it, until the sweep goes on."""
+    record.begin().epoch(1, {FD: 1.0})
+    record.sweep |= {"state": "running", "ended": None, "reason": None}
+    record.paths.sweep_json.write_text(json.dumps(record.sweep))
+    Ledger(record.paths, [Spent(1_700_000_000.0, 1_700_000_050.0)]).write()
+    store = new_store("runs/mlflow")
+    assert run_cli("sync", "demo") == 0
+    parent = store.runs()["parent"]
+    assert (parent.info.status, parent.data.tags["sweep.state"]) == ("KILLED", "interrupted")
+    assert parent.info.end_time == 1_700_000_050_000
+    sweeps = [analysis.load(source).sweep("demo") for source in (store.uri, record.paths.root)]
+    assert [(sweep.state, sweep.document["reason"]) for sweep in sweeps] == [("interrupted", "its launch died")] * 2
+    assert json.loads(record.paths.sweep_json.read_text()) == record.sweep
+    sync = record.sync(store.uri)
+    sync.sweep = record.sweep | {"spec": sync.sweep["spec"]}
+    sync.connect()  # as the next launch does
+    assert store.runs()["parent"].info.status == "RUNNING"
 
 
 def test_a_server_that_is_away_is_told_in_one_line(
