@@ -17,7 +17,8 @@ OPERATORS = {
     "idempotent": ("projection", "learned_projection"),
     "style": ("diagonal", "lowrank", "dense", "conv"),
 }
-OPERATORS["flow_matching"] = OPERATORS["diffusion"]  # of the Linearizer whose size the baseline takes
+for _baseline in ("flow_matching", "mean_flow"):
+    OPERATORS[_baseline] = OPERATORS["diffusion"]  # of the Linearizer whose size the baseline takes
 
 RANKED = ("affine", "time_lowrank", "time_diagonal", "time_factors", "projection", "lowrank")
 
@@ -26,6 +27,7 @@ SQUARE = ("time_dense", "learned_projection", "dense", "affine")
 TERMS = {
     "diffusion": ("flow", "noise", "data", "endpoint", "likelihood", "whitening"),
     "flow_matching": ("flow",),
+    "mean_flow": ("flow",),
     "idempotent": ("reconstruction", "sparsity", "isometry", "likelihood"),
     "style": ("transfer",),
 }
@@ -158,7 +160,7 @@ def _frame(config: TrialConfig, dim: int) -> dict[str, str]:
     if dim > LARGEST_FRAME:
         message = f"principal is for up to {LARGEST_FRAME} values an image, {config.data.name} has {dim}; use pixels"
         return {"model.flow.frame": message}
-    if config.model.noise_flow == "shared" and config.family in ("diffusion", "flow_matching"):
+    if config.model.noise_flow == "shared" and config.family in ("diffusion", "flow_matching", "mean_flow"):
         return {"model.noise_flow": "shared needs frame: pixels: noise has not the images' principal axes"}
     return {}
 
@@ -238,8 +240,8 @@ def _evaluation(config: TrialConfig, classes: int, held_out: int) -> dict[str, s
     if held_out < least:
         found["data"] = f"{_named(config.data)} leaves {held_out} held-out images to measure on, which needs {least}"
     affine = config.family == "diffusion" and config.model.operator.kind == "affine"
-    if (config.family == "flow_matching" or affine) and config.evaluate.grid == "geometric":
-        which = "affine operators end" if affine else "flow_matching ends"
+    if (config.family in ("flow_matching", "mean_flow") or affine) and config.evaluate.grid == "geometric":
+        which = "affine operators end" if affine else f"{config.family} ends"
         found["evaluate.grid"] = f"geometric has no steps up to time 1, where {which}; use uniform"
     temperatures = config.evaluate.temperatures
     if len(set(temperatures)) < len(temperatures) or not all(0 < each <= 5 for each in temperatures):

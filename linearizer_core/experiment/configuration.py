@@ -26,7 +26,7 @@ def _field(default: Any, doc: str, **bounds: float) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-Family = Literal["diffusion", "flow_matching", "idempotent", "style"]
+Family = Literal["diffusion", "flow_matching", "idempotent", "mean_flow", "style"]
 Metric = Literal[
     "swd",
     "classifier_fd",
@@ -164,7 +164,9 @@ class ModelConfig:
 class LossConfig:
     """Weights of the terms; a family uses those that are said to be its own (arXiv 2510.08570)."""
 
-    flow: float = _field(0.5, "diffusion: ‖A(t) z_t - z1‖² in the induced space; flow_matching: its only term", ge=0)
+    flow: float = _field(
+        0.5, "diffusion: ‖A(t) z_t - z1‖² in the induced space; flow_matching, mean_flow: their only term", ge=0
+    )
     noise: float = _field(0.0, "diffusion: ‖x0 - g_y⁻¹(z0 + σε)‖²", ge=0)
     data: float = _field(0.0, "diffusion: d(x1, g_x⁻¹(z1 + σε))", ge=0)
     endpoint: float = _field(0.0, "diffusion: d(x1, g_x⁻¹(A(t) z_t))", ge=0)
@@ -207,7 +209,7 @@ class TrainConfig:
     dequantise: float = _field(0.1, "standard deviation of noise added to training images, in [-1, 1] units", ge=0)
     precision: Literal["float32", "bfloat16"] = _field(
         "float32",
-        "of the networks inside couplings, and of flow_matching's, in training. bfloat16: faster on GPUs that have it; "
+        "of the networks inside couplings, and of the baselines', in training. bfloat16: faster on GPUs that have it; "
         "all else, and evaluation, is in float32",
     )
     compile: bool = _field(False, "compile the losses with torch.compile: slower to start, then faster on a GPU")
@@ -231,8 +233,8 @@ class EvaluateConfig:
     )
     temperatures: tuple[float, ...] = _field(
         (),
-        "affine operators and flow_matching: temperatures of which the best on the validation split is taken; 1 is "
-        "always recorded beside. Empty: 1 alone",
+        "affine operators, flow_matching and mean_flow: temperatures of which the best on the validation split is "
+        "taken; 1 is always recorded beside. Empty: 1 alone",
     )
     ranks: tuple[int, ...] = _field(
         (),
@@ -261,7 +263,8 @@ class TrialConfig:
         "diffusion",
         "what is trained. diffusion: noise to images; idempotent: a projector on images; style: image to image; "
         "flow_matching: the baseline, an ordinary network as large as the same configuration's diffusion Linearizer, "
-        "in its frame and told its labels",
+        "in its frame and told its labels; mean_flow: the same network trained to sample in one step (MeanFlow, arXiv "
+        "2505.13447)",
     )
     recipe: Literal["default", "learned", "paper"] = _field(
         "default",

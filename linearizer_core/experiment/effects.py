@@ -20,7 +20,8 @@ class Condition(NamedTuple):
 FETCHED = ("mnist", "fashion-mnist", "cifar10", "celeba")
 COUPLING = ("depth", "coupling", "bins", "components", "mixing", "conditioner", "width", "activation", "kernel",
             "attention", "levels", "memory", "coordinates")  # fmt: skip
-SAMPLED = ("diffusion", "flow_matching")
+BASELINES = ("flow_matching", "mean_flow")
+SAMPLED = ("diffusion", *BASELINES)
 AFFINE = ("affine",)
 LEARNT = tuple(kind for kind in get_args(get_type_hints(OperatorConfig)["kind"]) if kind not in AFFINE)
 """All kinds of operators but the affine ones, whose diffusion is in closed form."""
@@ -64,11 +65,11 @@ CONDITIONS: tuple[Condition, ...] = (
     ),
     Condition("train.loss.sparsity", "model.operator.kind", ("learned_projection",)),
     Condition("evaluate.steps", "family", SAMPLED),
-    Condition("evaluate.solver", "family", SAMPLED),
+    Condition("evaluate.solver", "family", ("diffusion", "flow_matching")),
     Condition("evaluate.grid", "family", SAMPLED),
     Condition("evaluate.end", "family", ("diffusion",)),
-    Condition("evaluate.quality", "family", ("diffusion", "flow_matching", "idempotent")),
-    Condition("evaluate.samples", "family", ("diffusion", "flow_matching", "idempotent")),
+    Condition("evaluate.quality", "family", (*SAMPLED, "idempotent")),
+    Condition("evaluate.samples", "family", (*SAMPLED, "idempotent")),
     Condition("evaluate.temperature", "family", ("diffusion", "idempotent")),
     Condition("evaluate.temperatures", "family", SAMPLED),
 )
@@ -93,10 +94,10 @@ def without_effect(leaves: Mapping[str, Any]) -> dict[str, str]:
 def _holds(leaf: str, leaves: Mapping[str, Any], other: str, values: tuple[Any, ...]) -> bool:
     """Whether a condition holds.
 
-    A linear flow has a frame whatever its conditioner, which it has not; flow matching has one term of the loss,
-    whatever the operators of the Linearizer whose size it takes.
+    A linear flow has a frame whatever its conditioner, which it has not; a baseline has one term of the loss, whatever
+    the operators of the Linearizer whose size it takes.
     """
-    if leaf == "train.loss.flow" and other == "model.operator.kind" and leaves["family"] == "flow_matching":
+    if leaf == "train.loss.flow" and other == "model.operator.kind" and leaves["family"] in BASELINES:
         return True
     if leaf == "model.flow.frame" and other == "model.flow.conditioner" and leaves["model.flow.kind"] == "linear":
         return True

@@ -97,11 +97,16 @@ UNLABELLED = ("celeba", "folder", "npz")
 SHRUNK = {"celeba": 32, "folder": 32}
 """Sides, in pixels, of data sets of which a matrix of dim×dim would be too large at their own size."""
 
-BASELINE = {"train": {"dequantise": 0.0}}
-"""Of flow matching beside the Linearizer whose size it takes: its samples would show the noise that it has learned."""
+BASELINES: dict[str, dict[str, Any]] = {
+    "flow_matching": {"train": {"dequantise": 0.0}},
+    # More times in the middle, as published.
+    "mean_flow": {"train": {"dequantise": 0.0, "time": "logit_normal"}},
+}
+"""Of baselines beside the Linearizer whose size they take: samples would show the noise that they have learned."""
 
 for _name in ("default", "learned", "paper"):
-    RECIPES["flow_matching", _name] = _over(RECIPES["diffusion", _name], BASELINE)
+    for _family, _values in BASELINES.items():
+        RECIPES[_family, _name] = _over(RECIPES["diffusion", _name], _values)
 
 
 def recipe(family: str, name: str, data: str) -> dict[str, Any]:
@@ -110,14 +115,14 @@ def recipe(family: str, name: str, data: str) -> dict[str, Any]:
         known = ", ".join(sorted(other for each, other in RECIPES if each == family))
         raise InputValueError(f"{family} has no recipe {name!r}; it has {known}")
     values = RECIPES[family, name]
-    if data == "digits" or name == "paper" or family not in ("diffusion", "flow_matching"):
+    if data == "digits" or name == "paper" or family not in ("diffusion", *BASELINES):
         return values
     larger = _over(_over(values, LARGER), LARGER_OPERATOR[name])
     if name == "default" and data in UNLABELLED:
         larger = _over(larger, {"model": {"operators": {"by": "cluster"}}})
     if data in SHRUNK:
         larger = _over(larger, {"data": {"size": SHRUNK[data]}})
-    return _over(larger, BASELINE) if family == "flow_matching" else larger
+    return _over(larger, BASELINES.get(family, {}))
 
 
 def expand(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,8 +155,8 @@ def of_then(values: Mapping[str, Any]) -> dict[str, Any]:
 def brought(base: Mapping[str, Any], family: Any, name: Any) -> dict[str, Any]:
     """The nested values that come with a family and a recipe other than those of a whole configuration.
 
-    Flow matching as the baseline of a diffusion model keeps that model's values, whose size it takes.
+    A baseline of a diffusion model keeps that model's values, whose size it takes.
     """
-    if (base["family"], base["recipe"], family) == ("diffusion", name, "flow_matching"):
-        return {"family": family, **BASELINE}
+    if (base["family"], base["recipe"]) == ("diffusion", name) and family in tuple(BASELINES):  # it may be a list
+        return {"family": family, **BASELINES[family]}
     return expand({"family": family, "recipe": name, "data": {"name": base["data"]["name"]}})

@@ -5,6 +5,7 @@ from linearizer_core.models.base import Model
 from linearizer_core.models.diffusion import Inversion, LinearDiffusion
 from linearizer_core.models.flow_matching import FlowMatching
 from linearizer_core.models.idempotent import IdempotentLinearizer
+from linearizer_core.models.mean_flow import MeanFlow
 from linearizer_core.models.style import StyleTransfer
 from linearizer_core.models.transport import Transport
 from linearizer_core.models.velocity_networks import velocity_network
@@ -16,6 +17,7 @@ __all__ = [
     "IdempotentLinearizer",
     "Inversion",
     "LinearDiffusion",
+    "MeanFlow",
     "Model",
     "StyleTransfer",
     "Transport",

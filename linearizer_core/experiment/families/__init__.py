@@ -8,6 +8,7 @@ from linearizer_core.experiment.families.base import Family
 from linearizer_core.experiment.families.diffusion import Diffusion
 from linearizer_core.experiment.families.flow_matching import FlowMatchingBaseline
 from linearizer_core.experiment.families.idempotent import Idempotent
+from linearizer_core.experiment.families.mean_flow import MeanFlowBaseline
 from linearizer_core.experiment.families.style import Style
 
 
@@ -19,9 +20,19 @@ def family_of(config: TrialConfig) -> Family:
         "diffusion": Diffusion,
         "flow_matching": FlowMatchingBaseline,
         "idempotent": Idempotent,
+        "mean_flow": MeanFlowBaseline,
         "style": Style,
     }
     return families[config.family]()
 
 
-__all__ = ["AffineDiffusionFamily", "Diffusion", "Family", "FlowMatchingBaseline", "Idempotent", "Style", "family_of"]
+__all__ = [
+    "AffineDiffusionFamily",
+    "Diffusion",
+    "Family",
+    "FlowMatchingBaseline",
+    "Idempotent",
+    "MeanFlowBaseline",
+    "Style",
+    "family_of",
+]

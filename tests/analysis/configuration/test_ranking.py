@@ -114,7 +114,7 @@ BY_LABEL = ModelConfig(operator=OperatorConfig(kind="affine"), operators=Operato
 
 
 @pytest.mark.parametrize("model", [ModelConfig(), BY_LABEL], ids=["default", "by label"])
-@pytest.mark.parametrize("family", ["diffusion", "flow_matching", "idempotent", "style"])
+@pytest.mark.parametrize("family", ["diffusion", "flow_matching", "idempotent", "mean_flow", "style"])
 def test_every_metric_that_has_samples_or_a_residual_has_a_direction(
     record: Record, family: str, model: ModelConfig
 ) -> None:

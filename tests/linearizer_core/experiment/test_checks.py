@@ -334,9 +334,10 @@ def test_square_operators_have_a_largest_dimension() -> None:
     assert found_in(dense, (1, 64, 64)) == {}
 
 
-def test_the_baseline_has_no_geometric_grid() -> None:
-    config = dataclasses.replace(replace("evaluate.grid", "geometric"), family="flow_matching")
-    assert "geometric has no steps up to time 1" in found_in(config)["evaluate.grid"]
+@pytest.mark.parametrize("family", ["flow_matching", "mean_flow"])
+def test_a_baseline_has_no_geometric_grid(family: str) -> None:
+    config = dataclasses.replace(replace("evaluate.grid", "geometric"), family=family)
+    assert f"geometric has no steps up to time 1, where {family} ends" in found_in(config)["evaluate.grid"]
     assert found_in(dataclasses.replace(config, family="diffusion")) == {}
 
 

@@ -27,7 +27,15 @@ from linearizer_core.experiment.configuration import (
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.evaluation import CLASSIFIER_METRICS, SAMPLE_SEED, Evaluation, Quality
-from linearizer_core.experiment.families import Diffusion, Family, FlowMatchingBaseline, Idempotent, Style, family_of
+from linearizer_core.experiment.families import (
+    Diffusion,
+    Family,
+    FlowMatchingBaseline,
+    Idempotent,
+    MeanFlowBaseline,
+    Style,
+    family_of,
+)
 from linearizer_core.experiment.families.diffusion import diffusion_losses, times, whiteness
 from linearizer_core.experiment.families.linear import LIPSCHITZ_IMAGES, linearity, linearity_keys, lipschitz, spectrum
 from linearizer_core.experiment.training import Trainer, fit
@@ -108,6 +116,7 @@ def test_every_name_has_its_family() -> None:
         "diffusion": Diffusion,
         "flow_matching": FlowMatchingBaseline,
         "idempotent": Idempotent,
+        "mean_flow": MeanFlowBaseline,
         "style": Style,
     }
     for name, kind in kinds.items():

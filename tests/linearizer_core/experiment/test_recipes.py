@@ -109,6 +109,8 @@ def test_the_recipes_of_larger_images_are_other_ones() -> None:
 def test_the_baseline_beside_a_linearizer_keeps_its_values() -> None:
     base = to_mapping(read({"data": {"name": "mnist"}}))
     assert brought(base, "flow_matching", "default") == {"family": "flow_matching", "train": {"dequantise": 0.0}}
+    brings = {"family": "mean_flow", "train": {"dequantise": 0.0, "time": "logit_normal"}}
+    assert brought(base, "mean_flow", "default") == brings
     assert brought(base, "diffusion", "paper")["model"]["noise_flow"] == "shared"
 
 

@@ -93,6 +93,7 @@ TRAINED: dict[str, TrialConfig] = {
         loss=EVERYTHING,
     ),
     "flow matching": config("flow_matching", {"conditioner": "conv"}, {"kind": "time_lowrank", "rank": 6}),
+    "mean flow": config("mean_flow", {}, {"kind": "time_lowrank", "rank": 6}),
     "idempotent": config("idempotent", {}, {"kind": "projection", "rank": 9}),
     "idempotent of learned rank": config("idempotent", {"mixing": "p4"}, {"kind": "learned_projection"}, merge_every=3),
     "style": config("style", {}, {"kind": "lowrank", "rank": 4}),

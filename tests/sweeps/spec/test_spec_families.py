@@ -106,7 +106,7 @@ def test_a_point_of_the_space_may_name_a_recipe(sweep: ToSweep) -> None:
 # What is refused
 
 
-FAMILIES = "'diffusion', 'flow_matching', 'idempotent' or 'style'"
+FAMILIES = "'diffusion', 'flow_matching', 'idempotent', 'mean_flow' or 'style'"
 SET = "controls[0].set"
 
 
@@ -138,6 +138,7 @@ def test_a_family_or_recipe_that_does_not_fit(refusal: Refusal, edits: dict[str,
     [
         ("flow_matching", FD, None),
         ("flow_matching", "linearity/roundtrip", None),
+        ("mean_flow", FD, None),
         ("style", "quality/psnr_k1", "quality/psnr_collapsed"),
         ("idempotent", "quality/psnr", "quality/psnr_collapsed"),
     ],
