@@ -259,7 +259,8 @@ def test_the_temperature_is_the_best_on_validation(measured: Measured, digits: I
         tested = found(images[temperature], "test")["classifier_fd"]
         assert summary[f"test/classifier_fd_{how}"] == pytest.approx(tested, rel=1e-4)
     interim = family.interim(model, config, digits, found)
-    assert interim == {f"quality/classifier_fd_k{steps}": pytest.approx(by_hand[best], rel=1e-4)}
+    early = by_hand[best] if steps == 1 else by_hand[1.0]  # many steps at every temperature would take too long
+    assert interim == {f"quality/classifier_fd_k{steps}": pytest.approx(early, rel=1e-4)}
 
 
 def test_the_summary_has_the_keys_that_are_promised(measured: Measured, digits: ImageData) -> None:
