@@ -9,12 +9,31 @@ Event = tuple[int, int, int]
 
 
 def draw_labels(proportions: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` labels or clusters drawn by their proportions ``(groups,)``, on the generator's device.
+    """``(count,)`` labels in random order, each as often as its share of ``proportions`` ``(classes,)`` says.
 
-    >>> draw_labels(torch.tensor([0.0, 1.0]), 3, torch.Generator().manual_seed(0))
-    tensor([1, 1, 1])
+    What is left of whole numbers is drawn without replacement by the remainders. Independent draws would have the same
+    shares in the mean, and a Fréchet distance that says which labels happened to come: on digits, of 1,024 real images
+    6 to 11 against 6.
+
+    >>> draw_labels(torch.tensor([0.75, 0.25]), 8, torch.Generator().manual_seed(0)).bincount()
+    tensor([6, 2])
     """
-    return torch.multinomial(proportions.to(generator.device), count, replacement=True, generator=generator)
+    expected = proportions.double().cpu() / proportions.double().sum().cpu() * count
+    counts = expected.floor()
+    rest = count - int(counts.sum())
+    if rest:
+        remainders = expected - counts
+        counts[torch.multinomial(remainders, rest, generator=_of_cpu(generator))] += 1
+    labels = torch.repeat_interleave(torch.arange(len(counts)), counts.long())
+    return labels[torch.randperm(count, generator=_of_cpu(generator))]
+
+
+def _of_cpu(generator: torch.Generator) -> torch.Generator:
+    """The generator, or one on the CPU that it seeds: the same labels on every device."""
+    if generator.device.type == "cpu":
+        return generator
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    return torch.Generator().manual_seed(int(seed))
 
 
 class Model(nn.Module):

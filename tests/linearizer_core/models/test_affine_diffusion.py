@@ -11,6 +11,7 @@ from linearizer_core.errors import InputValueError
 from linearizer_core.metrics import psnr
 from linearizer_core.models import AffineDiffusion
 from linearizer_core.models.affine_diffusion import gain
+from linearizer_core.models.base import draw_labels
 from linearizer_core.operators import AffineGaussians
 from linearizer_core.solvers import SOLVERS
 
@@ -203,3 +204,17 @@ def test_a_rank_that_cannot_be_is_refused() -> None:
     for rank in (0, DIM + 1):
         with pytest.raises(InputValueError, match=f"between 1 and the dimension {DIM}"):
             model().operators(rank)
+
+
+def test_labels_come_as_often_as_their_proportions_say_and_in_random_order() -> None:
+    """Whole numbers exactly; of the remainders in the mean: 7 of (0.5, 0.3, 0.2) are 3.5, 2.1 and 1.4."""
+    proportions = torch.tensor([0.5, 0.3, 0.2, 0.0])
+    assert draw_labels(proportions, 100, seeded()).bincount(minlength=4).tolist() == [50, 30, 20, 0]
+    assert draw_labels(proportions, 100, seeded(1)).tolist() != draw_labels(proportions, 100, seeded(2)).tolist()
+    counts = torch.stack([draw_labels(proportions, 7, seeded(seed)).bincount(minlength=4) for seed in range(2000)])
+    assert counts.sum(1).eq(7).all()
+    assert counts.min(0).values.tolist() == [3, 2, 1, 0]
+    assert counts.max(0).values.tolist() == [4, 3, 2, 0]
+    torch.testing.assert_close(
+        counts.double().mean(0), torch.tensor([3.5, 2.1, 1.4, 0.0], dtype=torch.float64), atol=0.05, rtol=0.0
+    )
