@@ -17,7 +17,17 @@ Curves = Mapping[int, pd.DataFrame]
 
 def curve_keys(record: Record, begins: str) -> list[str]:
     """The keys ``<begins><metric>`` of the curves that a record has, without those of the test split."""
-    names = (str(name) for name in record.curves["metric"].unique())
+    return _keys(record.curves, begins)
+
+
+def searched_curve_keys(record: Record, begins: str) -> list[str]:
+    """Of ``curve_keys`` those that a finished trial of the search has: a control of another family may have others."""
+    runs = record.runs[(record.runs["kind"] == "search") & (record.runs["state"] == "finished")]
+    return _keys(record.curves.merge(runs[["sweep", "trial"]], on=["sweep", "trial"]), begins)
+
+
+def _keys(curves: pd.DataFrame, begins: str) -> list[str]:
+    names = (str(name) for name in curves["metric"].unique())
     return sorted(name for name in names if name.startswith(begins) and not name.startswith(f"{begins}test_"))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.configuration.configurations import Configurations
-from analysis.configuration.curves import curve_keys
+from analysis.configuration.curves import searched_curve_keys
 from analysis.figures.maps import axes_versus_objective, depth_and_rank
 from analysis.figures.ranks import ranks_versus_quality
 from analysis.figures.steps import steps_versus_quality
@@ -153,11 +153,10 @@ def _figures(configurations: Configurations, target: Path) -> list[Path]:
     record = configurations.record
     files: list[Path] = []
     searched = record.runs["kind"] == "search"
-    if (searched & (record.runs["state"] == "finished")).any():
-        if curve_keys(record, STEPS):
-            files += save(steps_versus_quality(configurations), target / "steps_versus_quality")
-        if curve_keys(record, RANKS):
-            files += save(ranks_versus_quality(configurations), target / "ranks_versus_quality")
+    if searched_curve_keys(record, STEPS):
+        files += save(steps_versus_quality(configurations), target / "steps_versus_quality")
+    if searched_curve_keys(record, RANKS):
+        files += save(ranks_versus_quality(configurations), target / "ranks_versus_quality")
     if len(record.axes) > 1 and record.runs.loc[searched, next(iter(record.objective))].notna().any():
         x, y = record.axes[:2]
         files += save(axes_versus_objective(configurations, x, y), target / "axes_versus_objective")
