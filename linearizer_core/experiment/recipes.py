@@ -75,7 +75,7 @@ RECIPES["diffusion", "default"] = _over(
     {
         "model": {"operator": {"kind": "affine", "rank": 16}, "operators": {"by": "label"}},
         "train": {"lr": 3.0e-3},
-        "evaluate": {"temperature": 1.0, "temperatures": [1.1, 1.25, 1.4]},
+        "evaluate": {"temperature": 1.0, "temperatures": [0.8, 0.9, 1.1, 1.25, 1.4]},
     },
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from linearizer_core.flows.conditioners import Conditioner
@@ -13,6 +13,11 @@ from linearizer_core.models.velocity_networks import ResidualMLP
 
 LOUDNESS = 3.0
 """What a label's one-hot vector is scaled by beside inputs of about unit variance: it is one entry among many."""
+
+
+def _at_temperature_one(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
+    """Weights from before a temperature was chosen are sampled at 1."""
+    state.setdefault(f"{prefix}chosen", torch.ones(()))
 
 
 class Transport(Model):
@@ -35,6 +40,7 @@ class Transport(Model):
         if groups:
             self.register_buffer("proportions", torch.full((groups,), 1 / groups))
         self.register_buffer("chosen", torch.ones(()))
+        self.register_load_state_dict_pre_hook(_at_temperature_one)  # type: ignore[no-untyped-call]
 
     @property
     def temperature(self) -> float:

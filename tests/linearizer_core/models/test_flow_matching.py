@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
@@ -225,3 +226,13 @@ def test_several_times_are_told_apart() -> None:
         velocity_network((3,), 500, convolutional=False, depth=1, activation="gelu", attention=False, times=2)(
             torch.zeros(4, 3), torch.zeros(4)
         )
+
+
+def test_weights_from_before_a_temperature_was_chosen_are_sampled_at_one() -> None:
+    network = velocity_network((1, 4, 4), 2000, convolutional=False, depth=1, activation="gelu", attention=False)
+    model = FlowMatching(network, (1, 4, 4))
+    model.choose(0.8)
+    before = {name: value for name, value in model.state_dict().items() if name != "chosen"}
+    again = FlowMatching(copy.deepcopy(network), (1, 4, 4))
+    again.load_state_dict(before)
+    assert (model.temperature, again.temperature) == (pytest.approx(0.8), 1.0)
