@@ -33,7 +33,7 @@ class LabelEmbedding(nn.Module):
         self.linear = nn.Linear(2 * FREQUENCIES * labels, EMBEDDING)
 
     def forward(self, label: Tensor) -> Tensor:
-        angles = (label.to(self.frequencies.dtype).view(len(label), -1, 1) * self.frequencies).flatten(1)
+        angles = (label.to(self.frequencies.dtype)[..., None] * self.frequencies).flatten(1)
         return nn.functional.silu(self.linear(torch.cat([angles.sin(), angles.cos()], 1)))
 
 

@@ -26,6 +26,13 @@ class Transport(Model):
     The frame is the images' own, or their leading principal coordinates; noise is drawn for whole images all the same,
     of which the frame has the leading entries, so that every model is given the same. With ``groups`` 0 nothing is
     told. ``proportions`` ``(groups,)``, a buffer, is what samples' labels are drawn by.
+
+    >>> import torch, linearizer_core as lc
+    >>> options = {"depth": 1, "activation": "gelu", "attention": False}
+    >>> network = lc.models.velocity_network((1, 4, 4), 2000, convolutional=False, **options)
+    >>> model = lc.models.FlowMatching(network, (1, 4, 4))
+    >>> isinstance(model, lc.models.Transport), model.labels(2, torch.Generator()).tolist(), model.temperature
+    (True, [0, 0], 1.0)
     """
 
     proportions: Tensor

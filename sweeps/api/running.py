@@ -45,7 +45,7 @@ def plan(
     >>> import linsweep as ls
     >>> plan = ls.plan("quickstart", set={"search.trials": 4, "search.confirm": None})
     >>> plan.sweep.configurations, plan.trials
-    (4, 5)
+    (4, 7)
     """
     sweep = sweep_of(spec, set, profile)
     check_folder(sweep)

@@ -11,6 +11,7 @@ from tests.end_to_end.lab import Linsweep
 
 TINY = """
 name: tiny
+recipe: learned
 data: {name: npz, root: digits.npz}
 model:
   flow: {depth: 1, width: 16}

@@ -23,6 +23,7 @@ from tests.end_to_end.lab import Linsweep, MlflowServer, PostgresServer, free_po
 
 STEADY = """
 name: steady
+recipe: learned
 data: {name: npz, root: digits.npz}
 model:
   flow: {depth: 2, width: 32}

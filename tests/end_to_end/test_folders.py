@@ -19,6 +19,7 @@ MODULES = ("yaml", "random", "ray", "optuna", "mlflow", "numpy", "torch")
 
 SPEC = """
 name: small
+recipe: learned
 data: {name: npz, root: digits.npz, images: 128}
 model: {flow: {depth: 1, width: 8}, operator: {rank: 4}}
 train: {epochs: 1, batch_size: 64}

@@ -21,9 +21,10 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import TrialState
 
 from linearizer_core.experiment import checkpoint, data
-from linearizer_core.experiment.configuration import DataConfig
+from linearizer_core.experiment.configuration import DataConfig, TrialConfig, from_mapping
 from linearizer_core.experiment.evaluation import Quality
 from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.recipes import expand
 from tests.end_to_end.audit import effective
 from tests.end_to_end.lab import has_summary, last, ray_workers
 
@@ -332,11 +333,12 @@ def test_a_trial_that_raises_says_why_and_the_sweep_goes_on(linsweep: Any, swept
     assert "Failed and left out: 1 of 6 trials: t000-s0 (FileExistsError" in linsweep.run("table", name, "--markdown")
 
 
-def test_what_the_readme_says_of_the_library_runs(linsweep: Any, swept: str) -> None:
+def test_what_the_readme_says_of_the_library_runs(tmp_path: Path) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     (code,) = (code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "checkpoint.load" in code)
-    trial = next(trial for trial in SEARCH if has_summary(linsweep.events("tiny", trial)))
-    here = str(linsweep.folder / "runs/tiny/artifacts" / trial / "checkpoint")
+    config: TrialConfig = from_mapping(TrialConfig, expand({"model": {"flow": {"depth": 1, "width": 8}}}))
+    here = str(tmp_path / "checkpoint")
+    checkpoint.save(here, family_of(config).build(config, (1, 8, 8), 10), config)
     code, shown = re.subn(r"runs/quickstart/artifacts/[^/]+/checkpoint", here, code)
     assert shown == 1
     names: dict[str, Any] = {}

@@ -38,6 +38,7 @@ WORST = {
 
 SPEC = """
 name: worst
+recipe: learned
 data: {name: digits, images: 128}
 model: {flow: {depth: 1, width: 8}, operator: {rank: 4}}
 train: {epochs: 1, batch_size: 64}

@@ -32,6 +32,7 @@ Capture = pytest.CaptureFixture[str]
 
 SPEC = """
 name: small
+recipe: learned
 data: {name: digits, images: 128}
 model: {flow: {depth: 1, width: 4}, operator: {rank: 2}}
 train: {epochs: 2, batch_size: 64}
