@@ -159,11 +159,11 @@ def test_sample_grids_curves_and_figures_are_kept_as_artifacts(
 ) -> None:
     client, run = MlflowClient(mlflow_server), runs["c000-s0"].info.run_id
     names = {file.path for file in client.list_artifacts(run)}
-    pictures = ("k1", "k16", "collapsed", "reconstruction", "interpolation", "means", "directions")
-    files = {"checkpoint", "curves.csv", "ranks.csv", "figures", "spectra.csv", "trial.json"}
+    pictures = ("k1", "k16", "collapsed", "reconstruction", "interpolation", "singular_vectors")
+    files = {"checkpoint", "curves.csv", "figures", "spectra.csv", "trial.json"}
     assert names == files | {f"samples_{name}.png" for name in pictures}
     figures = {file.path for file in client.list_artifacts(run, "figures")}
-    assert figures == {"figures/spectrum.png", "figures/steps.png", "figures/ranks.png"}
+    assert figures == {"figures/spectrum.png", "figures/steps.png"}
 
 
 def test_launching_a_finished_sweep_again_changes_nothing(linsweep: Any, swept: str, mlflow_server: str) -> None:
