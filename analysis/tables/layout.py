@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.configurations import Configurations
-from analysis.configuration.controls import controls_of, judged, metric_of_controls, recorded_controls
+from analysis.configuration.controls import Control, controls_of, judged, metric_of_controls, recorded_controls
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import population
 from analysis.configuration.words import ARROWS
@@ -133,10 +133,16 @@ def control_notes(configurations: Configurations) -> list[str]:
     ratio = Column("ratio", "ratio", spec=".2f")
     found = controls_of(record, row, metric)
     told = ", ".join(
-        f"{each.name} {ratio.text(Cell(each.ratio.mean, each.half_width))}{'' if each.beaten else ' (not beaten)'}"
-        for each in found
+        f"{each.name} {ratio.text(Cell(each.ratio.mean, each.half_width))}{_verdict(each)}" for each in found
     )
     return [f"Controls of {row['name']}, times its test/{metric}: {told}."] if found else []
+
+
+def _verdict(control: Control) -> str:
+    """What is said behind a ratio: of one seed, without an interval, nothing can be told."""
+    if control.half_width is None:
+        return " (one seed)"
+    return "" if control.beaten else " (not beaten)"
 
 
 def caveat_notes(record: Record, metrics: Sequence[str]) -> list[str]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from analysis import Configurations, RecordError, controls, load
-from analysis.configuration.controls import controls_of, judged, spec_controls, subject_of
+from analysis.configuration.controls import Control, controls_of, judged, spec_controls, subject_of
+from analysis.statistics.intervals import Estimate
+from analysis.tables.layout import _verdict
 from tests.analysis.operators import NAMES, TEST, control, measured, operators, write
 from tests.analysis.record_factory import DEPTH, STUDENT, SweepFiles, frame_of
 
@@ -132,3 +134,9 @@ def test_controls_of_the_spec_alone_make_a_table_too(tmp_path: Path) -> None:
     frame = frame_of(controls(load([files.path])))
     assert frame["times the best"].dropna().tolist() == [2]
     assert frame["beaten"].fillna("").tolist() == ["", "all"]
+
+
+def test_a_ratio_of_one_seed_is_not_called_beaten_or_not() -> None:
+    ratios = Estimate(3.0, 1), Estimate(1.2, 3, 1.0, 1.4), Estimate(3.0, 3, 2.5, 3.5)
+    told = [_verdict(Control("random", "A", Estimate(30.0, 3), ratio)) for ratio in ratios]
+    assert told == [" (one seed)", " (not beaten)", ""]
