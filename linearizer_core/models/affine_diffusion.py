@@ -89,6 +89,27 @@ def gain(t: float, variance: Tensor) -> Tensor:
     return (t * variance - (1 - t)) / ((1 - t) ** 2 + t**2 * variance)
 
 
+def leading_roots(covariance: Tensor, ranks: Sequence[int], metric: Tensor | None) -> dict[int, tuple[Tensor, Tensor]]:
+    """By rank the symmetric root of a covariance ``(dim, dim)`` cut to its leading directions, U diag(s) Uᵀ.
+
+    U ``(dim, rank)`` and s ``(rank,)``. The directions that lead are those of most variance, or of the pull-back
+    ``metric`` ``(dim, dim)`` where one is given; what takes longest, their order, is found once for all ranks.
+    """
+    values, vectors = torch.linalg.eigh(covariance)
+    scales, vectors = values.clamp_min(0).sqrt().flip(0), vectors.flip(1)
+    root = (vectors * scales) @ vectors.T
+    # The right singular vectors of M^½ A are the eigenvectors of A M A, which are found sooner.
+    leading = vectors if metric is None else torch.linalg.eigh(root @ metric @ root)[1].flip(1)
+    found = {}
+    for rank in ranks:
+        if rank == len(covariance) or metric is None:
+            found[rank] = vectors[:, :rank], scales[:rank]
+        else:
+            u, s, _ = torch.linalg.svd(root @ leading[:, :rank], full_matrices=False)
+            found[rank] = u, s
+    return found
+
+
 class AffineDiffusion(Model):
     """A diffusion model whose sampler is one affine operator for each label or cluster, all over one g.
 
@@ -165,24 +186,15 @@ class AffineDiffusion(Model):
             if not 1 <= rank <= dim:
                 raise InputValueError(f"rank must be between 1 and the dimension {dim}, got {rank}")
         metric = self.pullback.double() if order == "pullback" else None
-        found: dict[int, list[tuple[Tensor, Tensor]]] = {rank: [] for rank in ranks}
-        for k in range(self.gaussians.count):
-            values, vectors = torch.linalg.eigh(self.gaussians.covariance(k))
-            scales, vectors = values.clamp_min(0).sqrt().flip(0), vectors.flip(1)
-            root = (vectors * scales) @ vectors.T
-            # The right singular vectors of M^½ A are the eigenvectors of A M A, which are found sooner.
-            leading = vectors if metric is None else torch.linalg.eigh(root @ metric @ root)[1].flip(1)
-            for rank, each in found.items():
-                if rank == dim or metric is None:
-                    each.append((vectors[:, :rank], scales[:rank]))
-                else:
-                    each.append(torch.linalg.svd(root @ leading[:, :rank], full_matrices=False)[:2])
+        each = [leading_roots(self.gaussians.covariance(k), ranks, metric) for k in range(self.gaussians.count)]
         like = self.gaussians.offsets.detach()
         return {
             rank: AffineOperators(
-                like.clone(), torch.stack([u for u, _ in each]).to(like), torch.stack([s for _, s in each]).to(like)
+                like.clone(),
+                torch.stack([roots[rank][0] for roots in each]).to(like),
+                torch.stack([roots[rank][1] for roots in each]).to(like),
             )
-            for rank, each in found.items()
+            for rank in ranks
         }
 
     def labels(self, count: int, generator: torch.Generator) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -234,6 +234,13 @@ def leading_metric(evaluate: EvaluateConfig) -> str:
     return evaluate.quality[0]
 
 
+def cost_of(values: Mapping[str, float], evaluate: EvaluateConfig) -> float:
+    """The value of the leading metric, negated where more is better, so that less is: ∞ where it is lost."""
+    metric = leading_metric(evaluate)
+    value = -values[metric] if direction_of(metric) == "max" else values[metric]
+    return math.inf if math.isnan(value) else value
+
+
 @dataclass(frozen=True)
 class _Sampler:
     """Samples from the same noise, under the same labels, of whatever operators."""
@@ -281,8 +288,6 @@ def _choose(sampler: _Sampler, quality: Quality, by_rank: dict[int, AffineOperat
     All by the validation split; the curves of the test split are recorded beside and nothing is chosen by them.
     """
     evaluate = sampler.config.evaluate
-    metric = leading_metric(evaluate)
-    sign = -1.0 if direction_of(metric) == "max" else 1.0
     found: dict[tuple[int, float], dict[str, float]] = {}
     tested: dict[int, dict[str, float]] = {}
     ranks = sorted(by_rank)
@@ -293,8 +298,7 @@ def _choose(sampler: _Sampler, quality: Quality, by_rank: dict[int, AffineOperat
             found[rank, temperature] = quality(images)
             if temperature == 1.0:
                 tested[rank] = quality(images, "test")
-        value = sign * found[rank, temperature][metric]
-        return math.inf if math.isnan(value) else value
+        return cost_of(found[rank, temperature], evaluate)
 
     best_at_one = min(ranks, key=lambda rank: cost(rank, 1.0))
     temperatures = sorted({1.0, *evaluate.temperatures})

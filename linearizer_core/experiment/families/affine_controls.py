@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from linearizer_core.models.affine_diffusion import AffineDiffusion, AffineOperators
+from linearizer_core.models.affine_diffusion import AffineDiffusion, AffineOperators, leading_roots
 
 CONTROL_SEED = 7
 
@@ -59,10 +59,7 @@ def _everyones(
     model: AffineDiffusion, covariance: Tensor, operators: AffineOperators, offsets: Tensor
 ) -> AffineOperators:
     """One covariance for all, along its leading directions in the pull-back order."""
-    values, vectors = torch.linalg.eigh(covariance)
-    root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
-    leading = torch.linalg.eigh(root @ model.pullback.double() @ root)[1].flip(1)[:, : operators.rank]
-    u, s, _ = torch.linalg.svd(root @ leading, full_matrices=False)
+    u, s = leading_roots(covariance, [operators.rank], model.pullback.double())[operators.rank]
     count = len(operators.offsets)
     return AffineOperators(
         offsets.clone(), u.to(offsets).expand(count, -1, -1).clone(), s.to(offsets).expand(count, -1).clone()

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from linearizer_core.experiment.configuration import EvaluateConfig, TrialConfig
 from linearizer_core.experiment.data import ImageData
-from linearizer_core.experiment.directions import direction_of
 from linearizer_core.experiment.evaluation import (
     SAMPLE_SEED,
     Evaluation,
@@ -24,7 +23,7 @@ from linearizer_core.experiment.evaluation import (
     step_counts,
     step_keys,
 )
-from linearizer_core.experiment.families.affine import AffineDiffusionFamily, leading_metric
+from linearizer_core.experiment.families.affine import AffineDiffusionFamily, cost_of
 from linearizer_core.experiment.families.base import Family
 from linearizer_core.experiment.families.diffusion import Diffusion
 from linearizer_core.experiment.groups import groups
@@ -181,8 +180,6 @@ def _tried(draw: Callable[[float], Tensor], evaluate: EvaluateConfig, quality: Q
 
     The choice is by the validation split. With ``test`` temperature 1 is scored on the test split beside it.
     """
-    metric = leading_metric(evaluate)
-    sign = -1.0 if direction_of(metric) == "max" else 1.0
     found: dict[float, dict[str, float]] = {}
     summary: dict[str, float] = {}
     if test and not evaluate.temperatures:
@@ -194,11 +191,7 @@ def _tried(draw: Callable[[float], Tensor], evaluate: EvaluateConfig, quality: Q
             summary = {f"quality/{name}_t1": value for name, value in found[1.0].items()}
             summary |= scores(quality, images, "t1", ["test"])
 
-    def cost(temperature: float) -> float:
-        value = sign * found[temperature][metric]
-        return math.inf if math.isnan(value) else value
-
-    best = min(found, key=cost)
+    best = min(found, key=lambda each: cost_of(found[each], evaluate))
     return _Tried(best, found[best], summary | ({"sampling/temperature": best} if test else {}))
 
 
