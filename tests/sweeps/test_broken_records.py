@@ -122,7 +122,10 @@ def test_a_trial_whose_first_line_was_lost_is_carried_out_again(
 def test_a_broken_journal_is_not_reused(run_cli: Cli, journal: Path, broken: bool) -> None:
     """Where a line is missing, nobody knows what else is: the other sweep's trial runs."""
     spec = journal.parents[3] / "again.yaml"
-    spec.write_text((RECORDED / "before.yaml").read_text().replace("name: before", "name: again\nrecipe: learned"))
+    text = (RECORDED / "before.yaml").read_text().replace("name: before", "name: again\nrecipe: learned")
+    # What the recipe had when the record was made.
+    text = text.replace("train: {", "train: {detach: false, ").replace("evaluate: {", "evaluate: {tempered: true, ")
+    spec.write_text(text)
     if broken:
         journal.write_bytes(glued(journal.read_bytes()))
     with offline(), pytest.MonkeyPatch.context() as patch:
