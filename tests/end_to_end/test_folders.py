@@ -10,12 +10,9 @@ from pathlib import Path
 import pytest
 
 from sweeps.children import environment, module
-from tests.end_to_end.lab import Linsweep
+from tests.end_to_end.lab import MODULES, PACKAGES, Linsweep, decoy
 
-pytestmark = pytest.mark.slow
-
-PACKAGES = ("sweeps", "analysis", "linsweep", "linearizer_core")
-MODULES = ("yaml", "random", "ray", "optuna", "mlflow", "numpy", "torch")
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 SPEC = """
 name: small
@@ -36,11 +33,8 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a spec, its data, and modules that raise when they are imported."""
     Linsweep.with_digits(tmp_path)
     (tmp_path / "small.yaml").write_text(SPEC)
-    for name in PACKAGES:
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text(f"raise RuntimeError('the {name} of the current folder')\n")
-    for name in MODULES:
-        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('the {name} of the current folder')\n")
+    for name in (*PACKAGES, *MODULES):
+        decoy(tmp_path, name)
     return tmp_path
 
 
@@ -74,7 +68,6 @@ cli.main()
 """
 
 
-@pytest.mark.long
 def test_workers_that_cannot_take_up_a_trial_say_why(folder: Path) -> None:
     command = [sys.executable, "-P", "-c", BROKEN, "launch", "small.yaml", "--set", "resources.retries=0"]
     done = subprocess.run(

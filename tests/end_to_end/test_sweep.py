@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,18 @@ def test_a_folder_with_another_spec_is_refused(linsweep: Any, swept: str) -> Non
     assert "train.epochs: 6 → 7" in output
 
 
+@pytest.fixture(scope="module")
+def orphans() -> Iterator[list[psutil.Process]]:
+    """What may be left behind of a launch that was ended, and must be gone when all these tests have been run.
+
+    Ray's agents notice the death of their raylet within a minute.
+    """
+    found: list[psutil.Process] = []
+    yield found
+    _, alive = psutil.wait_procs(found, timeout=90)
+    assert not alive, f"left behind: {[child.name() for child in alive]}"
+
+
 @pytest.mark.parametrize(
     "kill",
     [
@@ -192,7 +205,7 @@ def test_a_folder_with_another_spec_is_refused(linsweep: Any, swept: str) -> Non
     ],
 )
 def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
-    linsweep: Any, swept: str, kill: signal.Signals
+    linsweep: Any, swept: str, kill: signal.Signals, orphans: list[psutil.Process]
 ) -> None:
     name = f"cut{kill.value}"
     arguments = ("launch", "tiny.yaml", "--fresh", "--set", f"name={name}")
@@ -219,9 +232,7 @@ def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
     assert linsweep.trials(name) == sorted(TRIALS)
     assert all(last(linsweep.events(name, trial), "end")["state"] in ("finished", "stopped") for trial in TRIALS)
     assert linsweep.tables(name) == linsweep.tables("tiny")
-    # Ray's agents notice the death of their raylet within a minute.
-    _, alive = psutil.wait_procs(children, timeout=90)
-    assert not alive, f"left behind: {[child.name() for child in alive]}"
+    orphans += children
 
 
 def launched_by(code: str, linsweep: Any, *sets: str) -> str:
@@ -302,7 +313,8 @@ def test_a_diverging_trial_fails_with_its_reason_and_the_sweep_goes_on(linsweep:
 
 def test_an_interrupt_of_the_last_trial_is_an_interrupt(linsweep: Any, swept: str) -> None:
     name = "last"
-    sets = ["controls=[]", "search.trials=1", "search.confirm={top: 1, seeds: [1]}", "train.epochs=200"]
+    sets = ["controls=[]", "search.trials=1", "search.confirm={top: 1, seeds: [1]}", "search.stop_early=null"]
+    sets += ["train.epochs=200", "evaluate.every=200"]
     options = [word for text in (f"name={name}", *sets) for word in ("--set", text)]
     process = linsweep.start("launch", "tiny.yaml", *options)
 

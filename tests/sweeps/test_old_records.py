@@ -125,6 +125,7 @@ def test_a_sweep_that_was_cut_short_is_gone_on_with(run_cli: Cli, runs: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_that_was_cut_short_is_gone_on_with_by_ray(runs: Path) -> None:
     cut = journals(runs / "cut")
     command = [sys.executable, "-m", "linsweep", "resume", "cut"]
