@@ -17,6 +17,7 @@ import pandas as pd
 
 from analysis.configuration.configurations import Configurations
 from analysis.configuration.objective import first_objective
+from analysis.configuration.sampled import sampled_key, stem
 from analysis.record.runs import Record, RecordError
 from analysis.statistics.intervals import Estimate, estimate
 from linearizer_core.experiment.directions import direction_of
@@ -92,14 +93,14 @@ def metric_of_controls(record: Record, metric: str | None = None) -> str:
     }
     if not known:
         # The spec's are scored as every configuration is.
-        tested = (key for key in record.metrics if key.startswith("test/") and key.endswith("_collapsed"))
-        known = {key.removeprefix("test/").removesuffix("_collapsed"): None for key in tested}
+        ends = ("_collapsed", "_sampled")
+        known = {stem(key): None for key in record.metrics if key.startswith("test/") and key.endswith(ends)}
     if metric is not None:
-        return record.checked(_stem(metric), list(known), "metric of a control")
+        return record.checked(stem(metric), list(known), "metric of a control")
     if not known:
         raise RecordError(f"{record.names}: no control has been measured on the test split")
-    wanted = _stem(first_objective(record)[0])
-    distances = [name for name in known if direction_of(f"test/{name}_collapsed") == "min"]
+    wanted = stem(first_objective(record)[0])
+    distances = [name for name in known if direction_of(f"test/{name}") == "min"]
     return wanted if wanted in known else (distances or list(known))[0]
 
 
@@ -120,7 +121,7 @@ def spec_controls(configurations: Configurations, row: Mapping[Any, Any], metric
     Seeds are paired; where they have none in common the ratio is that of the means, without an interval.
     """
     record = configurations.record
-    key = f"test/{metric}_collapsed"
+    key = sampled_key(record, "test", metric)
     own = _by_seed(record, row, key)
     found = []
     for other in configurations.of_kinds(["control"]).to_dict("records"):
@@ -168,7 +169,7 @@ def _control(name: str, subject: Subject, metric: str, own: pd.Series[Any], thei
 
 def _worse(metric: str, own: Any, theirs: Any) -> Any:
     """How many times worse than its own each value is; NaN where there is no ratio of them."""
-    worse, better = (own, theirs) if direction_of(f"test/{metric}_collapsed") == "max" else (theirs, own)
+    worse, better = (own, theirs) if direction_of(f"test/{metric}") == "max" else (theirs, own)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((worse >= 0) & (better > 0), worse / better, math.nan)
 
@@ -181,12 +182,6 @@ def _by_seed(record: Record, row: Mapping[Any, Any], key: str) -> pd.Series[Any]
     mine = runs[(runs["sweep"] == row["sweep"]) & runs["trial"].isin(list(row["used"])) & (runs["state"] == "finished")]
     values = pd.Series(mine[key].to_numpy(dtype=np.float64), index=mine["seed"].astype("object"))
     return values if np.isfinite(values).all() else values.iloc[:0]
-
-
-def _stem(key: str) -> str:
-    """The metric in ``quality/<metric>_collapsed`` and the like; what is no key is the metric itself."""
-    name = key.partition("/")[2] or key
-    return name.removesuffix("_collapsed").removesuffix("_auc")
 
 
 def _half_width(found: Estimate) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -64,8 +64,9 @@ def curve_chart(record: Recorded, metric: str | None, over: Over) -> Chart:
 
     Lines are means over seeds, coloured by the first axis; the best is thick, with a star where it is sampled in the
     end, and dashed on the test split where that is recorded; what was confirmed at fresh seeds is black, controls are
-    dashed, references, with the floor of real images, dotted. Bands are 95 % Student t intervals over seeds: of every
-    line up to six, otherwise of the best and of what was confirmed. Raises ``RecordError`` where nobody has the curve.
+    dashed, references dotted: the curve of those that have one, a line across of the others. Bands are 95 % Student t
+    intervals over seeds: of every line up to six, otherwise of the best and of what was confirmed. Raises
+    ``RecordError`` where nobody has the curve.
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -109,7 +110,10 @@ def curve_chart(record: Recorded, metric: str | None, over: Over) -> Chart:
                 at = over.star_at(record, point, curves[row])
                 handles += draw.star(at, float(point.get(collapsed, math.nan)), colour_of[row], str(point["name"]))
         handles += _confirmed(record, draw, frame, curves, bands)
-        labels = _controls(draw, frame, curves) + references(axes, frame, collapsed)
+        labels = _beside(draw, frame, curves, "control", {"color": style.GREY, "linestyle": (0, (4, 2))})
+        dotted = {"color": style.INK, "linestyle": (0, (1, 1.5)), "linewidth": 0.8}
+        labels += _beside(draw, frame, curves, "reference", dotted)
+        labels += references(axes, frame[~frame.index.isin(list(curves))], collapsed)
         number_axis(axes, {float(step) for curve in curves.values() for step in curve.index}, logarithmic=True)
         axes.set_xlabel(over.label)
         value_axis(axes)
@@ -203,12 +207,14 @@ def _confirmed(
     return handles
 
 
-def _controls(draw: _Lines, frame: pd.DataFrame, curves: Curves) -> list[Labelled]:
+def _beside(
+    draw: _Lines, frame: pd.DataFrame, curves: Curves, kind: Literal["control", "reference"], look: Mapping[str, Any]
+) -> list[Labelled]:
     labels = []
-    look: dict[str, Any] = {"color": style.GREY, "linestyle": (0, (4, 2)), "marker": ".", "markersize": 2.5}
+    look = {"marker": ".", "markersize": 2.5, **look}
     for row, point in enumerate(frame.to_dict("records")):
-        if point["kind"] == "control" and row in curves and curves[row]["mean"].notna().any():
-            draw.curve(curves[row], str(point["name"]), "controls", str(point["name"]), look)
+        if point["kind"] == kind and row in curves and curves[row]["mean"].notna().any():
+            draw.curve(curves[row], str(point["name"]), f"{kind}s", str(point["name"]), look)
             part = "" if point["state"] == "finished" else f" ({point['words']})"
             labels.append((float(curves[row]["mean"].dropna().iloc[-1]), f"{point['name']}{part}"))
     return labels

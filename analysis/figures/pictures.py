@@ -35,7 +35,9 @@ SIDE = 4
 
 
 def spectrum(record: Recorded) -> Chart:
-    """Singular values of A(t) on the way and of the operator B that it collapses to; below, B of every configuration.
+    """Singular values of each operator by label or cluster; or of A(t) on the way and B, to which it collapses.
+
+    Where there is B, that of every configuration stands below.
 
     Above is the best configuration, by its first seed; where nothing is best, the first one that has spectra. Raises
     ``RecordError`` where no finished trial of the search has a ``spectra.csv``.

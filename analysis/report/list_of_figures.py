@@ -88,8 +88,8 @@ def list_of_figures(record: Recorded, metric: str | None = None, *, unequal: boo
         (
             "spectrum",
             "Singular values",
-            "Of A(t) on the way and of the operator B that all steps collapse to, of the best configuration's first "
-            "seed; and of B of the best configurations.",
+            "Of each operator, by label or cluster, of the best configuration's first seed; where one A(t) is learned, "
+            "of that on the way and of B, that all steps collapse to, and of B of the best configurations.",
             lambda: spectrum(configurations),
         ),
         (

@@ -12,6 +12,7 @@ from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number
 from analysis.configuration.objective import against_its_direction, first_objective
 from analysis.configuration.ranking import Best
+from analysis.configuration.sampled import sampled_key
 from analysis.configuration.variety import precision_and_recall
 from analysis.configuration.words import short_names
 from analysis.record.runs import Record, natural
@@ -94,7 +95,7 @@ def default_metrics(record: Record) -> list[str]:
     for family in dict.fromkeys(families):
         stepped = re.compile(rf"quality/{re.escape(family)}_k\d+")
         steps = sorted(filter(stepped.fullmatch, known), key=natural)
-        test = f"test/{family}_collapsed"
+        test = sampled_key(record, "test", family)
         wanted += [test, *precision_and_recall(record, test), f"quality/{family}_k1", *steps[-1:]]
     wanted += ["linearity/collapse_psnr", "linearity/roundtrip", "cost/params"]
     return [key for key in dict.fromkeys(wanted) if key in known]

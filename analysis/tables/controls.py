@@ -20,6 +20,7 @@ from analysis.configuration.controls import (
     spec_controls,
 )
 from analysis.configuration.objective import better
+from analysis.configuration.sampled import sampled_key, stem
 from analysis.configuration.variety import precision_and_recall
 from analysis.configuration.words import ARROWS
 from analysis.record.runs import Record, RecordError
@@ -51,7 +52,7 @@ def controls(record: Recorded, metric: str | None = None) -> Table:
     if not names and configurations.of_kinds(["control"]).empty:
         raise RecordError(f"{record.names}: no control was recorded")
     metric = metric_of_controls(record, metric)
-    key = f"test/{metric}_collapsed"
+    key = sampled_key(record, "test", metric)
     if key not in record.metrics:
         raise RecordError(f"{record.names}: no configuration was measured by {key}")
     top = judged(configurations)
@@ -72,7 +73,7 @@ def controls(record: Recorded, metric: str | None = None) -> Table:
         Column("configuration", "configuration", "left"),
         Column("beaten", "beaten", "left"),
         Column(f"{metric}{arrow}", key, spec=spec_of),
-        *(Column(name.split("/")[1].removesuffix("_collapsed") + ARROWS["max"], name, spec=".3f") for name in beside),
+        *(Column(stem(name) + ARROWS["max"], name, spec=".3f") for name in beside),
     ]
     if spec:
         columns.append(Column("× best", "times the best", spec=".2f"))

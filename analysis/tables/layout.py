@@ -25,7 +25,7 @@ BLOCKS = {
     "control": "controls",
     "reference": "references",
 }
-QUALITY = re.compile(r"(?P<split>quality|test)/(?P<metric>.+)_(?P<how>k\d+|collapsed|auc)")
+QUALITY = re.compile(r"(?P<split>quality|test)/(?P<metric>.+)_(?P<how>k\d+|collapsed|sampled|auc)")
 
 
 def header(record: Record, metric: str, family: str = "") -> str:

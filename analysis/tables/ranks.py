@@ -1,4 +1,4 @@
-"""Quality against the rank that is sampled with, of one training."""
+"""Quality against the rank that is sampled with, of one training, and of real images in as many components."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from analysis.render.table import Table
 from analysis.tables.layout import BLOCKS
 from analysis.tables.steps import SHOWN, curve_of
 
+RANKED = (*SHOWN, "reference")
+
 
 def quality_by_rank(record: Recorded, metric: str | None = None) -> Table:
     """For each finished configuration a row a rank that it can be sampled with: validation and test side by side.
@@ -42,8 +44,8 @@ def quality_by_rank(record: Recorded, metric: str | None = None) -> Table:
     direction = better(record, f"quality/{name}_collapsed") or "min"
     frame = configurations.ranked
     there = (frame["state"] == "finished") | ((frame["kind"] == "control") & (frame["finished"] > 0))
-    frame = frame[there & frame["kind"].isin(SHOWN)]
-    frame = frame.sort_values("kind", key=lambda kinds: kinds.map(SHOWN.index), kind="stable").reset_index(drop=True)
+    frame = frame[there & frame["kind"].isin(RANKED)]
+    frame = frame.sort_values("kind", key=lambda kinds: kinds.map(RANKED.index), kind="stable").reset_index(drop=True)
     sides = {"validation": mean_curves(record, frame, f"{RANKS}{name}")}
     sides["test"] = mean_curves(record, frame, f"{RANKS}test_{name}")
     sides |= {each: mean_curves(record, frame, f"{RANKS}test_{each}") for each in BESIDE if each != name}
@@ -82,7 +84,8 @@ def quality_by_rank(record: Recorded, metric: str | None = None) -> Table:
         notes=(
             "All ranks of a configuration are of the same training, at temperature 1. Bold: the best mean on the "
             "validation split. Chosen: how many seeds are sampled with that rank in the end, and at which temperature, "
-            "by the validation split. In brackets: how many seeds. ±: 95 % interval (Student t)."
+            "by the validation split. References: real images in as many principal components, what is lost by so few "
+            "dimensions alone. In brackets: how many seeds. ±: 95 % interval (Student t)."
             + (" Precision and recall are of the test split." if len(sides) > 2 else ""),
         ),
     )

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.curves import curve_keys
 from analysis.configuration.objective import better, first_objective
+from analysis.configuration.sampled import stem
 from analysis.configuration.words import ARROWS
 from analysis.record.frames import STEPS
 from analysis.record.runs import Record, RecordError
@@ -113,7 +114,6 @@ def curve_of(record: Record, metric: str | None, begins: str) -> str:
     """The metric of a curve ``<begins><metric>`` that is asked for, by default the first objective's."""
     known = curve_keys(record, begins)
     if metric is None:
-        key = first_objective(record)[0].partition("/")[2]
-        metric = key.removesuffix("_collapsed").removesuffix("_auc")
+        metric = stem(first_objective(record)[0])
     name = metric if metric.startswith(begins) else f"{begins}{metric}"
     return record.checked(name, known, "curve").removeprefix(begins)

@@ -146,6 +146,9 @@ class OperatorsConfig:
         "one", "affine: one operator for all images, one for each label, or one for each cluster of training images"
     )
     count: int = _field(30, "clusters, of k-means along the images' leading principal axes", ge=2, le=1000)
+    refine: int = _field(
+        0, "epochs after which each training image joins the cluster that is likeliest, again and again; 0: never", ge=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -378,6 +381,7 @@ ADDED = {
     "model.operator.shared": "none",
     "model.operators.by": "one",
     "model.operators.count": 30,
+    "model.operators.refine": 0,
     "train.detach": False,
     "evaluate.tempered": True,
     "evaluate.temperatures": [],

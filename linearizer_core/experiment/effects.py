@@ -43,6 +43,7 @@ CONDITIONS: tuple[Condition, ...] = (
     *(Condition(f"model.operator.{name}", "model.operator.kind", AFFINE) for name in ("spread", "shared")),
     Condition("model.operators.by", "model.operator.kind", AFFINE),
     Condition("model.operators.count", "model.operators.by", ("cluster",)),
+    Condition("model.operators.refine", "model.operators.by", ("cluster",)),
     Condition("model.noise_flow", "model.operator.kind", LEARNT),
     *(
         Condition(f"train.loss.{term}", "model.operator.kind", LEARNT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import pairwise
@@ -47,7 +47,7 @@ INCEPTION_METRICS = ("inception_fid", "inception_kid")
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric against the number of solver steps."""
+    """A metric against the number of solver steps, or against the rank that is sampled with."""
 
     steps: list[int]
     values: list[float]
@@ -250,6 +250,18 @@ def score_keys(config: EvaluateConfig, how: str) -> list[str]:
     return [f"{split}/{name}_{how}" for split in ("quality", "test") for name in config.quality]
 
 
+def as_sampled(summary: Mapping[str, float], how: str) -> dict[str, float]:
+    """``<split>/<metric>_sampled``: the scores of ``how`` under the name that families share.
+
+    They draw samples by one application or by many steps; by this name a search and a table compare them.
+    """
+    return {
+        f"{key.removesuffix(how)}sampled": value
+        for key, value in summary.items()
+        if key.startswith(("quality/", "test/")) and key.endswith(f"_{how}")
+    }
+
+
 def bits_per_dim(log_likelihood: Callable[[Tensor], Tensor], data: ImageData, limit: int) -> dict[str, float]:
     """``<split>/bits_per_dim``: the mean over held-out images, dequantised, of -log₂ p(x) a dimension.
 
@@ -286,6 +298,12 @@ class PixelGaussian:
         white = torch.randn(count, len(self.mean), generator=generator, dtype=torch.float64)
         return (self.mean + (white * self.variances.sqrt()) @ self.axes.T).float().view(count, *self.event)
 
+    def project(self, images: Tensor, rank: int) -> Tensor:
+        """Images ``(count, *event)`` in the ``rank`` leading principal components, about the mean."""
+        leading = self.axes[:, self.axes.shape[1] - rank :]
+        centred = images.flatten(1).double().cpu() - self.mean
+        return (self.mean + centred @ leading @ leading.T).float().view(images.shape)
+
     def log_likelihood(self, images: Tensor) -> Tensor:
         """log p in nats, ``(batch,)``, with the added noise."""
         variances = self.variances + self.noise
@@ -307,11 +325,14 @@ GAUSSIAN_IMAGES = 20_000
 """Training images that the Gaussian is fitted to, at most: its covariance is exact enough, and memory is bounded."""
 
 
-def references(data: ImageData, config: EvaluateConfig, quality: Quality) -> dict[str, Evaluation]:
+def references(
+    data: ImageData, config: EvaluateConfig, quality: Quality, ranks: Sequence[int] = (), rank: int = 1
+) -> dict[str, Evaluation]:
     """The rows that place every other number: real images, the Gaussian fitted to the training pixels, and noise.
 
     The Gaussian has the training pixels' mean and covariance, all that a generator with an affine g could match; it is
-    left out where its covariance would be too large to decompose.
+    left out where its covariance would be too large to decompose. Where ``ranks`` are asked for, real images in as many
+    principal components are scored too: a curve, and a row of those of ``rank``.
     """
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
     training = data.train.head(max(config.samples, GAUSSIAN_IMAGES)).cpu()
@@ -319,6 +340,7 @@ def references(data: ImageData, config: EvaluateConfig, quality: Quality) -> dic
     rows: dict[str, tuple[Tensor, Callable[[Tensor], Tensor] | None]] = {
         "real against real": (training[: config.samples], None)
     }
+    gaussian = None
     if training[0].numel() <= LARGEST_FRAME:
         gaussian = PixelGaussian(training[:GAUSSIAN_IMAGES], cell / math.sqrt(12))  # of uniform noise over one cell
         drawn = gaussian.sample(config.samples, generator)
@@ -328,7 +350,24 @@ def references(data: ImageData, config: EvaluateConfig, quality: Quality) -> dic
     found = {}
     for label, (images, density) in rows.items():
         summary = scores(quality, images, "collapsed")
+        summary |= as_sampled(summary, "collapsed")
         if density:
             summary |= bits_per_dim(density, data, config.held_out)
         found[label] = Evaluation(summary, grids={"samples": images[:GRID_IMAGES]})
+    if ranks and gaussian:
+        label = f"real images in {rank} principal component{'s' if rank > 1 else ''}"
+        found[label] = _by_components(gaussian, training[: config.samples], quality, ranks, rank)
     return found
+
+
+def _by_components(
+    gaussian: PixelGaussian, images: Tensor, quality: Quality, ranks: Sequence[int], shown: int
+) -> Evaluation:
+    """Real images in their leading principal components: what is lost by so few dimensions alone."""
+    found = {rank: scores(quality, gaussian.project(images, rank), "collapsed") for rank in sorted({*ranks, shown})}
+    curves = {}
+    for name in quality.metrics:
+        for split, curve in (("quality", f"rank/{name}"), ("test", f"rank/test_{name}")):
+            curves[curve] = Curve(list(ranks), [found[rank][f"{split}/{name}_collapsed"] for rank in ranks])
+    grid = gaussian.project(images[:GRID_IMAGES], shown)
+    return Evaluation(found[shown] | as_sampled(found[shown], "collapsed"), curves, {"samples": grid})

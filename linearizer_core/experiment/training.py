@@ -122,6 +122,7 @@ class Trainer:
         self.model = self.family.build(config, data.event, data.classes).to(self.device)
         groups = self.family.groups(config, data)
         self._groups = None if groups is None else groups.to(self.device)
+        self._regrouped: Tensor | None = None
         generator = self._generator(0)
         first = self._dequantised(self.images.head(STARTING_IMAGES), Draws(generator))
         self.family.initialise(self.model, first, generator, self._groups)
@@ -216,6 +217,7 @@ class Trainer:
         inverse has no value.
         """
         config, workers = self.config.train, self.workers
+        self._regroup()
         draws = Draws(self._generator(self.epoch + 1), workers)
         merging = self._generator(-(self.epoch + 1))
         order = epoch_order(len(self.images), self.config.seed, self.epoch, workers.rank, workers.count)
@@ -257,6 +259,16 @@ class Trainer:
             raise TrainingDiverged(f"not finite in epoch {self.epoch}: {', '.join(sorted(broken))}")
         return EpochResult(self.epoch, means)
 
+    def _regroup(self) -> None:
+        if self._groups is None:
+            return
+        with torch.no_grad():
+            groups = self.family.regroup(self.averaged, self.config, self.images, self._groups, self.epoch)
+            if groups is not None:
+                self._groups = self._regrouped = groups
+                for model in (self.model, self.averaged):
+                    self.family.take_groups(model, groups)
+
     def _check_lost(self) -> None:
         """Raise on all workers what any of them had to keep to itself."""
 
@@ -292,6 +304,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "groups": self._regrouped,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -300,6 +313,9 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self._regrouped = state.get("groups")  # states were kept that have none
+        if self._regrouped is not None:
+            self._groups = self._regrouped = self._regrouped.to(self.device)
 
 
 def fit(trainer: Trainer) -> Iterator[EpochResult]:

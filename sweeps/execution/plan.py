@@ -156,7 +156,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     if search.confirm:
         facts.append(("confirm", f"the best {search.confirm.top} at seeds {', '.join(map(str, search.confirm.seeds))}"))
     facts += [
-        ("trials", f"{plan.trials} of up to {sweep.base_leaves['train.epochs']} epochs"),
+        ("trials", f"{plan.trials} of up to {max(config.train.epochs for config in corners)} epochs"),
         ("resources", _placement(plan)),
         ("budget", _budget(sweep)),
         ("record", str(sweep.folder)),

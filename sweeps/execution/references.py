@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from linearizer_core.experiment import data as datasets
-from linearizer_core.experiment.artifacts import write_grids
+from linearizer_core.experiment.artifacts import write_curves, write_grids
 from linearizer_core.experiment.evaluation import Quality
 from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.journal import Journal, TrialIdentity, state_of
@@ -39,7 +39,10 @@ def reference_trials(sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any],
             identity = TrialIdentity(sweep.name, name, "reference", label, number, "reference", None)
             settings = {"data": sweep.base["data"], "evaluate": sweep.base["evaluate"]}
             journal.trial(identity, settings, {**origin, **features})
-            for file in write_grids(paths.artifacts(name), evaluation.grids):
+            folder = paths.artifacts(name)
+            for file in [*write_grids(folder, evaluation.grids), *write_curves(folder, evaluation.curves)]:
                 journal.artifact(file)
+            for metric, curve in evaluation.curves.items():
+                journal.curve(metric, curve)
             journal.summary(evaluation.summary)
             journal.end("finished", 0)

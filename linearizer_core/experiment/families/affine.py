@@ -12,9 +12,11 @@ from torch import Tensor
 
 from linearizer_core.experiment.configuration import EvaluateConfig, TrialConfig
 from linearizer_core.experiment.data import ImageData
+from linearizer_core.experiment.data.images import Images
 from linearizer_core.experiment.directions import direction_of
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.evaluation import (
+    BATCH,
     BITS_KEYS,
     COUNTED,
     GRID_IMAGES,
@@ -22,10 +24,12 @@ from linearizer_core.experiment.evaluation import (
     Curve,
     Evaluation,
     Quality,
+    as_sampled,
     bits_per_dim,
     capped_psnr,
     in_batches,
     megaflops,
+    references,
     score_keys,
     scores,
     step_counts,
@@ -84,9 +88,24 @@ class AffineDiffusionFamily(Family):
         self, model: AffineDiffusion, images: Tensor, generator: torch.Generator, groups: Tensor | None = None
     ) -> None:
         assert groups is not None
+        self.take_groups(model, groups)
+        model.gaussians.initialise(model.g.initialise(images), groups[: len(images)])
+
+    @torch.no_grad()
+    def regroup(
+        self, model: AffineDiffusion, config: TrialConfig, images: Images, groups: Tensor, epoch: int
+    ) -> Tensor | None:
+        """Each image in the cluster k of the largest p(k | x), every so many epochs: hard expectation maximisation."""
+        several = config.model.operators
+        if several.by != "cluster" or not several.refine or not epoch or epoch % several.refine:
+            return None
+        parts = torch.arange(len(images), device=model.device).split(BATCH)
+        return torch.cat([in_batches(_likeliest(model), images.batch(part).to(model.dtype)) for part in parts])
+
+    def take_groups(self, model: AffineDiffusion, groups: Tensor) -> None:
+        """The proportions of the mixture."""
         counts = torch.bincount(groups, minlength=model.gaussians.count)
         model.gaussians.proportions.copy_(counts / len(groups))
-        model.gaussians.initialise(model.g.initialise(images), groups[: len(images)])
 
     def losses(self, model: AffineDiffusion, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
         """-log p(x | k) a dimension in nats, for each image's own k, a mean over the batch."""
@@ -113,7 +132,8 @@ class AffineDiffusionFamily(Family):
         self.settle(model, data)
         sampler = _sampler(model, config)
         chosen = _choose(sampler, quality, model.operators_at(ranks_of(config, data.event), config.evaluate.order))
-        return {f"quality/{name}_collapsed": value for name, value in chosen.values.items()}
+        measured = {f"quality/{name}_collapsed": value for name, value in chosen.values.items()}
+        return measured | as_sampled(measured, "collapsed")
 
     @torch.no_grad()
     def evaluate(self, model: AffineDiffusion, config: TrialConfig, data: ImageData, quality: Quality) -> Evaluation:
@@ -133,8 +153,10 @@ class AffineDiffusionFamily(Family):
         stepping = step_counts(step, evaluate, quality, model.device)
         samples, milliseconds = timed(model.device, lambda: sampler.draw(operators, chosen.temperature))
         summary = stepping.summary | scores(quality, samples, "collapsed")
-        summary |= scores(quality, sampler.draw(by_rank[chosen.best_at_one], 1.0), "t1")
-        summary |= scores(quality, sampler.draw(by_rank[dim], 1.0), "full")
+        summary |= as_sampled(summary, "collapsed")
+        summary |= chosen.at_one(chosen.best_at_one, "t1")
+        whole = by_rank[dim]
+        summary |= chosen.at_one(dim, "full") or scores(quality, sampler.draw(whole, 1.0), "full")
         summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(fitted_values(model))}
         # Of the application alone: counting operations bears no gradients inside, which denoising takes.
         summary["cost/sample_mflop_collapsed"] = megaflops(
@@ -153,7 +175,6 @@ class AffineDiffusionFamily(Family):
 
         summary |= self._controls(sampler, quality, operators, chosen, summary)
         held_out = data.validation[: evaluate.held_out].to(model.device)
-        whole = by_rank[dim]
         known = _known(config, model, held_out, data.validation_labels)
         inverted, grids = _inversion(model, whole, held_out, known)
         generate = model.generator(whole.one(0).linear)
@@ -191,14 +212,19 @@ class AffineDiffusionFamily(Family):
             found[f"controls/{name}"] = worse / better if better else math.inf
         return found
 
+    def references(self, config: TrialConfig, data: ImageData, quality: Quality) -> dict[str, Evaluation]:
+        """With real images in as many principal components as the operators have ranks: the floor of each rank."""
+        rank = min(max(config.model.operator.rank, 1), math.prod(data.event))
+        return references(data, config.evaluate, quality, ranks_of(config, data.event), rank)
+
     def interim_keys(self, config: TrialConfig) -> list[str]:
-        return [f"quality/{name}_collapsed" for name in config.evaluate.quality]
+        return [f"quality/{name}_{how}" for how in ("collapsed", "sampled") for name in config.evaluate.quality]
 
     def summary_keys(self, config: TrialConfig) -> list[str]:
         evaluate, by = config.evaluate, config.model.operators.by
         keys = step_keys(evaluate)
         spoilt = OF_ANY if by == "one" else (*OF_ANY, *OF_SEVERAL)
-        for how in ("collapsed", "t1", "full", *spoilt):
+        for how in ("collapsed", "sampled", "t1", "full", *spoilt):
             keys += score_keys(evaluate, how)
         keys += [f"controls/{name}" for name in spoilt]
         keys += ["cost/sample_ms_collapsed", "cost/sample_mflop_collapsed", "cost/params", "linearity/collapse_psnr"]
@@ -272,7 +298,7 @@ def _sampler(model: AffineDiffusion, config: TrialConfig) -> _Sampler:
 class _Chosen:
     """The rank and temperature that are best on the validation split, with its values there, and the rank curves.
 
-    ``best_at_one`` is the best rank at temperature 1.
+    ``best_at_one`` is the best rank at temperature 1, ``scores`` by rank what it is worth there on both splits.
     """
 
     rank: int
@@ -280,6 +306,12 @@ class _Chosen:
     best_at_one: int
     values: dict[str, float]
     curves: dict[str, Curve]
+    scores: dict[int, dict[str, dict[str, float]]]
+
+    def at_one(self, rank: int, how: str) -> dict[str, float]:
+        """``<split>/<metric>_<how>`` of a rank at temperature 1; nothing where it was not tried."""
+        splits = self.scores.get(rank, {})
+        return {f"{split}/{name}_{how}": value for split, values in splits.items() for name, value in values.items()}
 
 
 def _choose(sampler: _Sampler, quality: Quality, by_rank: dict[int, AffineOperators]) -> _Chosen:
@@ -289,7 +321,7 @@ def _choose(sampler: _Sampler, quality: Quality, by_rank: dict[int, AffineOperat
     """
     evaluate = sampler.config.evaluate
     found: dict[tuple[int, float], dict[str, float]] = {}
-    tested: dict[int, dict[str, float]] = {}
+    at_one: dict[int, dict[str, dict[str, float]]] = {}
     ranks = sorted(by_rank)
 
     def cost(rank: int, temperature: float) -> float:
@@ -297,7 +329,7 @@ def _choose(sampler: _Sampler, quality: Quality, by_rank: dict[int, AffineOperat
             images = sampler.draw(by_rank[rank], temperature)
             found[rank, temperature] = quality(images)
             if temperature == 1.0:
-                tested[rank] = quality(images, "test")
+                at_one[rank] = {"quality": found[rank, temperature], "test": quality(images, "test")}
         return cost_of(found[rank, temperature], evaluate)
 
     best_at_one = min(ranks, key=lambda rank: cost(rank, 1.0))
@@ -307,16 +339,21 @@ def _choose(sampler: _Sampler, quality: Quality, by_rank: dict[int, AffineOperat
     rank = min(ranks[max(0, place - 1) : place + 2], key=lambda each: cost(each, temperature))
     curves = {}
     for name in evaluate.quality:
-        curves[f"rank/{name}"] = Curve(ranks, [found[each, 1.0][name] for each in ranks])
-        curves[f"rank/test_{name}"] = Curve(ranks, [tested[each][name] for each in ranks])
-    return _Chosen(rank, temperature, best_at_one, found[rank, temperature], curves)
+        curves[f"rank/{name}"] = Curve(ranks, [at_one[each]["quality"][name] for each in ranks])
+        curves[f"rank/test_{name}"] = Curve(ranks, [at_one[each]["test"][name] for each in ranks])
+    return _Chosen(rank, temperature, best_at_one, found[rank, temperature], curves, at_one)
 
 
 def _known(config: TrialConfig, model: AffineDiffusion, images: Tensor, labels: Tensor) -> Tensor:
     """The operator of each held-out image: its label, or the likeliest."""
     if config.model.operators.by == "label":
         return labels[: len(images)].to(model.device)
-    return in_batches(lambda x: model.posterior(x).argmax(1), images)
+    return in_batches(_likeliest(model), images)
+
+
+def _likeliest(model: AffineDiffusion) -> Callable[[Tensor], Tensor]:
+    """x ↦ the k of the largest p(k | x)."""
+    return lambda x: model.posterior(x).argmax(1)
 
 
 def _inversion(
@@ -367,7 +404,7 @@ def _labels(
     for split, images, labels in (
         ("quality", data.validation, data.validation_labels), ("test", data.test, data.test_labels),
     ):  # fmt: skip
-        likeliest = in_batches(lambda x: model.posterior(x).argmax(1), images.to(model.device))
+        likeliest = in_batches(_likeliest(model), images.to(model.device))
         found[f"{split}/posterior_accuracy"] = float((likeliest.cpu() == labels).double().mean())
     images = data.validation[:EDITED].to(model.device)
     source = data.validation_labels[:EDITED].to(model.device)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from linearizer_core.experiment.configuration import Metric, TrialConfig
 from linearizer_core.experiment.data import ImageData
+from linearizer_core.experiment.data.images import Images
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.evaluation import Evaluation, Quality, references
 from linearizer_core.models.base import Event, Model
@@ -37,6 +38,16 @@ class Family(ABC):
     @abstractmethod
     def initialise(self, model: Any, images: Tensor, generator: torch.Generator, groups: Tensor | None = None) -> None:
         """Fit what starts from data to training images ``(count, *event)`` and what ``groups`` says of them."""
+
+    def regroup(self, model: Any, config: TrialConfig, images: Images, groups: Tensor, epoch: int) -> Tensor | None:
+        """The groups of the training images from ``epoch`` (0-based) on, where they change; None where they do not.
+
+        ``model`` is the averaged one.
+        """
+        return None
+
+    def take_groups(self, model: Any, groups: Tensor) -> None:  # noqa: B027 - most families know nothing of them
+        """Fit to changed groups what of a model follows from them alone."""
 
     @abstractmethod
     def losses(self, model: Any, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from linearizer_core.experiment.evaluation import (
     SAMPLE_SEED,
     Evaluation,
     Quality,
+    as_sampled,
     in_batches,
     score_keys,
     scores,
@@ -103,7 +104,8 @@ class Baseline(Family):
         # A hundred steps at every temperature after every epoch would take many times as long as the training.
         evaluate = config.evaluate if steps == 1 else replace(config.evaluate, temperatures=())
         values = _tried(lambda each: source.draw(self, config, steps, each), evaluate, quality).values
-        return {f"quality/{name}_k{steps}": value for name, value in values.items()}
+        measured = {f"quality/{name}_k{steps}": value for name, value in values.items()}
+        return measured | as_sampled(measured, f"k{steps}")
 
     @torch.no_grad()
     def evaluate(self, model: Transport, config: TrialConfig, data: ImageData, quality: Quality) -> Evaluation:
@@ -118,6 +120,7 @@ class Baseline(Family):
         summary = stepping.summary | tried.summary
         for k in self._tested(evaluate):
             summary |= scores(quality, stepping.images[k], f"k{k}", ["test"])
+        summary |= as_sampled(summary, f"k{steps}")
         if _by(config) == "label":
             images, judge = stepping.images[steps].clamp(-1, 1), quality.classifier
             accuracy = judge.accuracy(images, source.which) if judge is not None else math.nan
@@ -126,11 +129,12 @@ class Baseline(Family):
         return Evaluation(summary, stepping.curves, stepping.grids())
 
     def interim_keys(self, config: TrialConfig) -> list[str]:
-        return [f"quality/{name}_k{self.headline(config.evaluate)}" for name in config.evaluate.quality]
+        ways = (f"k{self.headline(config.evaluate)}", "sampled")
+        return [f"quality/{name}_{how}" for how in ways for name in config.evaluate.quality]
 
     def summary_keys(self, config: TrialConfig) -> list[str]:
         evaluate = self._stepped(config.evaluate)
-        keys = step_keys(evaluate)
+        keys = step_keys(evaluate) + score_keys(evaluate, "sampled")
         keys += [f"test/{name}_k{k}" for k in self._tested(evaluate) for name in evaluate.quality]
         if evaluate.temperatures:
             keys += [*score_keys(evaluate, "t1"), "sampling/temperature"]

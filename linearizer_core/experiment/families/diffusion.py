@@ -20,6 +20,7 @@ from linearizer_core.experiment.evaluation import (
     Curve,
     Evaluation,
     Quality,
+    as_sampled,
     bits_per_dim,
     capped_psnr,
     in_batches,
@@ -95,7 +96,8 @@ class Diffusion(Family):
     ) -> dict[str, float]:
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
         samples = self.sample(model, config.evaluate.samples, config, generator)
-        return scores(quality, samples, "collapsed", ["quality"])
+        measured = scores(quality, samples, "collapsed", ["quality"])
+        return measured | as_sampled(measured, "collapsed")
 
     @torch.no_grad()
     def evaluate(self, model: LinearDiffusion, config: TrialConfig, data: ImageData, quality: Quality) -> Evaluation:
@@ -110,6 +112,7 @@ class Diffusion(Family):
         generate = _collapsed(model, evaluate)
         samples, milliseconds = timed(model.device, lambda: in_batches(generate, noise))
         summary = stepping.summary | scores(quality, samples, "collapsed")
+        summary |= as_sampled(summary, "collapsed")
         summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(fitted_values(model))}
         summary["cost/sample_mflop_collapsed"] = megaflops(generate, noise[:COUNTED])
         curves = stepping.curves | {
@@ -146,10 +149,11 @@ class Diffusion(Family):
         return Evaluation(summary, curves, grids, spectra)
 
     def interim_keys(self, config: TrialConfig) -> list[str]:
-        return [f"quality/{name}_collapsed" for name in config.evaluate.quality]
+        return [f"quality/{name}_{how}" for how in ("collapsed", "sampled") for name in config.evaluate.quality]
 
     def summary_keys(self, config: TrialConfig) -> list[str]:
-        keys = score_keys(config.evaluate, "collapsed") + step_keys(config.evaluate)
+        keys = [*score_keys(config.evaluate, "collapsed"), *score_keys(config.evaluate, "sampled")]
+        keys += step_keys(config.evaluate)
         keys += ["cost/sample_ms_collapsed", "cost/sample_mflop_collapsed", "cost/params", "linearity/collapse_psnr"]
         keys += INVERSION_KEYS + linearity_keys() + LIPSCHITZ_KEYS
         return keys + SPECTRUM_KEYS + ["spectrum/operator_rank"] + BITS_KEYS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from typing import Any
@@ -239,3 +240,43 @@ def test_training_goes_on_from_a_saved_state_bit_by_bit(digits: ImageData) -> No
             pass
         state = second.averaged.state_dict()
         assert all(torch.equal(value, state[name]) for name, value in whole.averaged.state_dict().items()), by
+
+
+def test_clusters_are_refined_by_the_posterior_and_a_resumed_trial_has_the_same(digits: ImageData) -> None:
+    """After two epochs each image is in its likeliest cluster, and is trained and counted there."""
+    config = trial("cluster", epochs=4)
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, operators=OperatorsConfig(by="cluster", count=5, refine=2)),
+    )
+    before = groups("cluster", 5, digits)
+    trainer = Trainer(config, digits)
+    for _ in range(2):
+        trainer.train_epoch()
+    likeliest = trainer.averaged.posterior(digits.train.head(len(digits.train))).argmax(1)  # type: ignore[operator]
+    assert not torch.equal(likeliest, before)
+    assert trainer.state_dict()["groups"] is None
+    trainer.train_epoch()
+    proportions = torch.bincount(likeliest, minlength=5) / len(likeliest)
+    for model in (trainer.model, trainer.averaged):
+        assert torch.equal(model.gaussians.proportions, proportions)  # type: ignore[union-attr]
+    halfway = copy.deepcopy(trainer.state_dict())
+    trainer.train_epoch()
+    again = Trainer(config, digits)
+    again.load_state_dict(halfway)
+    again.train_epoch()
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], value), name
+
+
+def test_refined_clusters_are_likelier(digits: ImageData) -> None:
+    """Both steps of expectation maximisation raise log p(x, k) of the training images, and so does the mixture's."""
+    found = {}
+    for refine in (0, 2):
+        config = trial("cluster", epochs=12)
+        several = OperatorsConfig(by="cluster", count=5, refine=refine)
+        config = dataclasses.replace(config, model=dataclasses.replace(config.model, operators=several))
+        model = trained(config, digits)
+        with torch.no_grad():
+            found[refine] = float(model.log_likelihood(digits.train.head(1000)).mean())
+    assert found[2] > found[0]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import multivariate_normal
+from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from linearizer_core.experiment.configuration import EvaluateConfig, Metric
@@ -278,7 +279,35 @@ def test_references_come_in_their_order(reference_rows: dict[str, Evaluation]) -
     for key in [f"{kind}/{name}_collapsed" for kind in ("quality", "test") for name in METRICS]:
         real, gaussian, noise = (reference_rows[label].summary[key] for label in LABELS)
         assert real < gaussian < noise
-    assert [len(row.summary) for row in reference_rows.values()] == [4, 6, 6]
+    assert [len(row.summary) for row in reference_rows.values()] == [8, 10, 10]
+    for row in reference_rows.values():
+        for key, value in row.summary.items():
+            if key.endswith("_sampled"):
+                assert value == row.summary[key.replace("_sampled", "_collapsed")]
+
+
+def test_images_in_principal_components_are_those_of_scikit_learn(digits: ImageData) -> None:
+    pixels = digits.train.head(2000)
+    gaussian = PixelGaussian(pixels, 0.1)
+    for rank in (1, 7, 64):
+        model = PCA(rank, svd_solver="full").fit(pixels.flatten(1).double().numpy())
+        expected = model.inverse_transform(model.transform(digits.validation.flatten(1).double().numpy()))
+        found = gaussian.project(digits.validation, rank)
+        assert found.shape == digits.validation.shape
+        assert float((found.flatten(1) - torch.from_numpy(expected)).abs().max()) < 1e-5
+
+
+def test_the_floor_of_each_rank_is_of_real_images_in_as_many_components(digits: ImageData, quality: Quality) -> None:
+    rows = references(digits, CONFIG, quality, ranks=(1, 8, 64), rank=8)
+    assert list(rows) == [*LABELS, "real images in 8 principal components"]
+    floor, real = rows["real images in 8 principal components"], rows["real against real"]
+    assert sorted(floor.curves) == sorted(f"rank/{split}{name}" for split in ("", "test_") for name in METRICS)
+    for name in METRICS:
+        for split, curve in (("quality", f"rank/{name}"), ("test", f"rank/test_{name}")):
+            one, eight, whole = floor.curves[curve].values
+            assert floor.curves[curve].steps == [1, 8, 64]
+            assert one > eight > whole == pytest.approx(real.summary[f"{split}/{name}_collapsed"], rel=1e-3)
+            assert floor.summary[f"{split}/{name}_sampled"] == eight
 
 
 def test_references_with_a_density_have_bits(reference_rows: dict[str, Evaluation], digits: ImageData) -> None:
