@@ -17,18 +17,32 @@ from linsweep.siblings import SiblingFinder
 SiblingFinder.install()
 
 if TYPE_CHECKING:
-    from sweeps.api.classes import Comparison, LaunchResult, LinsweepError, Plan, Record, Status, Sweep
+    from sweeps.api.classes import Comparison, LaunchResult, LinsweepError, Listing, Logs, Plan, Record, Status, Sweep
+    from sweeps.api.looking import list, logs
     from sweeps.api.records import compare, export, load, report, table
     from sweeps.api.running import launch, plan, resume, schema, status, stop
     from sweeps.api.tracking import promote, sync
+    from sweeps.api.version import __version__
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     "sweeps.api",
     submod_attrs={
-        "classes": ["Comparison", "LaunchResult", "LinsweepError", "Plan", "Record", "Status", "Sweep"],
+        "classes": [
+            "Comparison",
+            "LaunchResult",
+            "LinsweepError",
+            "Listing",
+            "Logs",
+            "Plan",
+            "Record",
+            "Status",
+            "Sweep",
+        ],
+        "looking": ["list", "logs"],
         "records": ["compare", "export", "load", "report", "table"],
         "running": ["launch", "plan", "resume", "schema", "status", "stop"],
         "tracking": ["promote", "sync"],
+        "version": ["__version__"],
     },
 )
 
@@ -36,14 +50,19 @@ __all__ = [
     "Comparison",
     "LaunchResult",
     "LinsweepError",
+    "Listing",
+    "Logs",
     "Plan",
     "Record",
     "Status",
     "Sweep",
+    "__version__",
     "compare",
     "export",
     "launch",
+    "list",
     "load",
+    "logs",
     "plan",
     "promote",
     "report",

@@ -20,6 +20,7 @@ from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.record.writers import running
 from sweeps.spec.validation import InputError, Problem, suggestion
+from sweeps.words import trial_state
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def _trial(text: str, folder: Path, trial: str) -> Side:
         known = sorted(other.stem for other in path.parent.glob("*.jsonl"))
         hint = suggestion(trial, known) if known else "it has none yet"
         raise InputError(text, [Problem("", f"no trial {trial} in {folder}; {hint}")])
-    ended = state.state or ("running" if running(SweepPaths(folder)) else "interrupted")
-    return Side(text, ended, flatten(state.head["config"]), state.metrics)
+    told = trial_state(state.state, running(SweepPaths(folder)))
+    return Side(text, told, flatten(state.head["config"]), state.metrics)
 
 
 def render(sides: Sequence[Side]) -> RenderableType:

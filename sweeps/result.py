@@ -13,7 +13,7 @@ from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
 from sweeps.record.variety import variety
 from sweeps.spec.model import Sweep
-from sweeps.spec.space import describe_point
+from sweeps.words import describe_point
 
 if TYPE_CHECKING:
     from analysis.record.runs import Record

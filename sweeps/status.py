@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from analysis.record.launches import DIED
+from analysis.record.sweep_info import RecordError
 from linearizer_core.experiment.journal import ENDED, state_of
 from sweeps.execution.stop import stop_reason
 from sweeps.notebook import html
@@ -25,13 +28,19 @@ from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
 from sweeps.tracking.cursors import unsent
 from sweeps.tracking.views import comparison_link
+from sweeps.words import configuration_name, duration, trial_state
+
+WORDS = {"stopped": "stopped early", "waiting": "waiting to go on"}
+"""States as they are said."""
 
 
 @dataclass(frozen=True, repr=False)
 class Status:
     """Trials by state, of how many, of which ``reused``; what is spent, in hours, and what would be at the end.
 
-    ``projected`` hours are None while nothing has ended; ``unsent`` is what MLflow lacks, in bytes of the journals.
+    ``projected`` hours are None while nothing has ended. ``best`` is the best configuration so far, its trials and its
+    first objective. ``unsent`` is what MLflow lacks, in bytes of the journals. ``started`` and ``seen`` (when its
+    launch last wrote) are UNIX seconds.
     """
 
     sweep: Sweep
@@ -44,9 +53,20 @@ class Status:
     gpu_hours: float
     projected: float | None
     projected_gpu: float | None
+    started: float
     seen: float | None
     best: tuple[list[str], float] | None
     unsent: int
+
+    @property
+    def ended(self) -> int:
+        """How many trials have ended, and will not be run again."""
+        return sum(self.trials[state] for state in ENDED)
+
+    @property
+    def best_name(self) -> str | None:
+        """The best configuration so far, as tables name it."""
+        return configuration_name(self.best[0][0]) if self.best else None
 
     def __repr__(self) -> str:
         return f"Status({self.sweep.name}: {self.state}, {sum(self.trials.values())} of {self.total} trials begun)"
@@ -69,7 +89,7 @@ def status_of(folder: Path) -> Status:
         if path.stem.startswith("r"):
             continue
         result = state_of(path)
-        trials[result.state or ("running" if alive else "interrupted")] += 1
+        trials[trial_state(result.state, alive)] += 1
         reused += result.reused_from is not None
     ledger = Ledger.read(paths)
     ended = sum(trials[state] for state in ENDED) - reused
@@ -82,8 +102,24 @@ def status_of(folder: Path) -> Status:
     return Status(
         sweep, state, reason, trials, reused, sweep.trials, ledger.hours, ledger.gpu_hours,
         None if share is None else share * ledger.hours, None if share is None else share * ledger.gpu_hours,
-        ledger.seen, (record["best"], record["best_value"]) if record["best"] else None, unsent(paths),
+        record["started"], ledger.seen, _best(folder, record, trials["finished"] > 0), unsent(paths),
     )  # fmt: skip
+
+
+def _best(folder: Path, record: Mapping[str, Any], finished: bool) -> tuple[list[str], float] | None:
+    """The best configuration: the one that the record names, else, before the end, the one that a table would."""
+    if record["best"]:
+        return record["best"], record["best_value"]
+    if not finished:
+        return None
+    from analysis.configuration.configurations import best  # with pandas, which a sweep that has ended does not need
+    from analysis.record.runs import load
+
+    try:
+        found = best(load(folder))
+    except RecordError:  # nobody has the objective yet
+        return None
+    return (list(found.trials), found.mean) if found else None
 
 
 def render(status: Status) -> RenderableType:
@@ -94,18 +130,18 @@ def render(status: Status) -> RenderableType:
     budget = status.sweep.model.budget
     state = status.state + (f" ({status.reason})" if status.reason else "")
     facts.add_row(status.sweep.name, state)
-    counts = ", ".join(f"{count} {name}" for name, count in sorted(status.trials.items())) or "none yet"
-    reused = f", {status.reused} of them reused from identical trials" if status.reused else ""
-    facts.add_row("trials", f"{counts}{reused}; {status.total} in all")
-    facts.add_row("hours", _spent(status.hours, status.projected, budget.hours))
+    facts.add_row("trials", trials_told(status))
+    facts.add_row("time", _spent(*(_hours(each) for each in (status.hours, status.projected, budget.hours))))
     if status.sweep.model.resources.gpus_per_worker:
-        facts.add_row("GPU-hours", _spent(status.gpu_hours, status.projected_gpu, budget.gpu_hours))
+        gpu = status.gpu_hours, status.projected_gpu, budget.gpu_hours
+        facts.add_row("GPU-hours", _spent(*(None if each is None else f"{each:.3g}" for each in gpu)))
     if status.best:
         objective = next(iter(status.sweep.search.objective))
         beside = variety(SweepPaths(status.sweep.folder), status.best[0], objective)
-        facts.add_row("best", f"{objective} = {status.best[1]:.4g}{beside} ({', '.join(status.best[0])})")
+        so_far = "" if status.state == "finished" else " so far"
+        facts.add_row(f"best{so_far}", f"{status.best_name}  {objective} = {status.best[1]:.4g}{beside}")
     if status.seen is not None and status.state in ("running", "stopping"):
-        facts.add_row("last seen", f"{max(0.0, time.time() - status.seen):.0f} s ago")
+        facts.add_row("last seen", f"{duration(time.time() - status.seen)} ago")
     facts.add_row(
         "MLflow", f"{status.unsent / 1024:.0f} KiB of the journals are not sent" if status.unsent else "has all"
     )
@@ -116,8 +152,23 @@ def render(status: Status) -> RenderableType:
     return facts
 
 
-def _spent(hours: float, projected: float | None, cap: float | None) -> str:
-    text = f"{hours:.3g} spent"
+def trials_told(status: Status) -> str:
+    """``4 of 13 ended (3 finished, 1 stopped early), 2 running``."""
+    ended, open_ = (
+        [f"{status.trials[state]} {WORDS.get(state, state)}" for state in states if status.trials[state]]
+        for states in (ENDED, ("running", "waiting", "interrupted"))
+    )
+    reused = [f"{status.reused} of them reused from identical trials"] if status.reused else []
+    counts = f" ({', '.join(ended + reused)})" if ended else ""
+    return ", ".join([f"{status.ended} of {status.total} ended{counts}", *open_])
+
+
+def _hours(hours: float | None) -> str | None:
+    return None if hours is None else duration(3600 * hours)
+
+
+def _spent(spent: str | None, projected: str | None, cap: str | None) -> str:
+    text = f"{spent} spent"
     if projected is not None:
-        text += f", about {projected:.3g} in all"
-    return text + (f", cap {cap:g}" if cap is not None else "")
+        text += f", about {projected} in all"
+    return text + (f", cap {cap}" if cap is not None else "")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Annotated
 
 import typer
 
-from sweeps.cli import records, running, tracking
+from sweeps.cli import looking, records, running, tracking
 from sweeps.cli.errors import ended_in_order
 
 
@@ -18,9 +19,25 @@ def schema() -> None:
     sys.stdout.write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from sweeps.api.version import __version__
+
+        sys.stdout.write(f"linsweep {__version__}\n")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Sweeps over Linearizers: how flow depth and the rank of A decide what a model can do."""
+
+
 app = typer.Typer(
     name="linsweep",
-    help="Sweeps over Linearizers: how flow depth and the rank of A decide what a model can do.",
+    callback=_options,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,6 +48,8 @@ for command in (
     running.resume,
     running.stop,
     running.status,
+    looking.list,
+    looking.logs,
     running.supervise,
     records.table,
     records.compare,

@@ -36,6 +36,7 @@ ProfileOption = Annotated[
 ]
 NamesArgument = Annotated[list[str], typer.Argument(help="Sweeps, by name or by folder.")]
 NameArgument = Annotated[str, typer.Argument(help="A sweep, by name or by folder.")]
+TrialArgument = Annotated[str, typer.Argument(metavar="SWEEP/TRIAL", help="A trial.")]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Run every trial, also where another sweep has an identical finished one.")
 ]

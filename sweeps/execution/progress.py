@@ -16,7 +16,7 @@ from rich.text import Text
 from linearizer_core.experiment.journal import DIVERGED, TrialIdentity, TrialState, state_of
 from sweeps.record.paths import SweepPaths
 from sweeps.search.schedule import Schedule
-from sweeps.spec.space import describe_point
+from sweeps.words import describe_point
 
 
 @dataclass

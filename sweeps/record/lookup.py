@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 from analysis.record.uri import at_home
+from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem, suggestion
 
 
@@ -21,6 +22,23 @@ def find_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
     known = sorted(path.parent.name for path in storage.glob("*/sweep.json"))
     hint = suggestion(name, known) if known else f"{storage} holds none; launch one or give --storage"
     raise InputError(name, [Problem("", f"no sweep of this name in {storage}; {hint}")])
+
+
+def find_trial(text: str | os.PathLike[str], storage: Path) -> tuple[SweepPaths, str]:
+    """The files of the sweep and the name of the trial that ``SWEEP/TRIAL`` means.
+
+    Raises ``InputError`` where there is none, which names those there are.
+    """
+    whole = os.fspath(text).rstrip("/")
+    name, _, trial = whole.rpartition("/")
+    if not name or _holds_sweep(storage / whole) or _holds_sweep(Path(whole)):
+        raise InputError(whole, [Problem("", "give the sweep and the trial, as SWEEP/TRIAL")])
+    paths = SweepPaths(find_sweep(name, storage))
+    known = sorted(path.stem for path in paths.journals.glob("*.jsonl"))
+    if trial not in known:
+        hint = suggestion(trial, known) if known else "it has none yet"
+        raise InputError(whole, [Problem("", f"no trial {trial} in {paths.root}; {hint}")])
+    return paths, trial
 
 
 def _at_home(path: str) -> str:

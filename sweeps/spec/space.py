@@ -175,11 +175,3 @@ def space_problems(space: Space, sampler: str) -> list[Problem]:
     except ValueError as error:
         found.append(Problem("search.space", str(error)))
     return found
-
-
-def describe_point(overrides: Mapping[str, Any]) -> str:
-    """A point of the space in one line, by the last parts of its names."""
-    return " ".join(
-        f"{name.rpartition('.')[2]}={value:.3g}" if isinstance(value, float) else f"{name.rpartition('.')[2]}={value}"
-        for name, value in overrides.items()
-    )

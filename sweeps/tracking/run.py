@@ -15,7 +15,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from linearizer_core.experiment.journal import TrialState, fold, lines
 from linearizer_core.experiment.journal_lines import EndEvent, TrialEvent
 from linearizer_core.experiment.nested import flatten
-from sweeps.spec.space import describe_point
+from sweeps.words import describe_point
 
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 LONGEST_TAG = 5000

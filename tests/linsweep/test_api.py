@@ -18,9 +18,10 @@ from linsweep.siblings import ROOT
 from sweeps.api.running import recorded_sweep
 
 NAMES = [
-    "Comparison", "LaunchResult", "LinsweepError", "Plan", "Record", "Status", "Sweep",
-    "compare", "export", "launch", "load", "plan", "promote", "report", "resume", "schema", "status", "stop", "sync",
-    "table",
+    "Comparison", "LaunchResult", "LinsweepError", "Listing", "Logs", "Plan", "Record", "Status", "Sweep",
+    "__version__",
+    "compare", "export", "launch", "list", "load", "logs", "plan", "promote", "report", "resume", "schema", "status",
+    "stop", "sync", "table",
 ]  # fmt: skip
 
 FUNCTIONS = [name for name in NAMES if name[0].islower()]
@@ -188,6 +189,8 @@ def test_wrong_input_is_one_class_of_error(folder: Path) -> None:
     "name",
     [
         "sweeps.notebook",
+        "sweeps.words",
+        "sweeps.listing",
         "sweeps.execution.bridge",
         "sweeps.record.lookup",
         "analysis.record.uri",

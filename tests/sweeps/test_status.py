@@ -126,8 +126,8 @@ def test_what_a_user_reads(paths: SweepPaths, made: Sweep) -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"{made.name}" in text
     assert "interrupted (its launch died)" in text
-    assert "2 finished, 1 interrupted, 1 of them reused from identical trials; 4 in all" in text
-    assert "0.5 spent, about 1.5 in all, cap 2" in text
+    assert "2 of 4 ended (2 finished, 1 of them reused from identical trials), 1 interrupted" in text
+    assert "30 min spent, about 1 h 30 min in all, cap 2 h" in text
     assert "1 spent, about 3 in all, cap 8" in text
 
 

@@ -1,0 +1,42 @@
+"""Sweeps and trials that are looked at: list, logs.
+
+A module of its own, since one of its names is that of a type of Python.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweeps.logs import Logs
+from sweeps.record.lookup import find_trial
+
+if TYPE_CHECKING:
+    from sweeps.listing import Listing
+
+
+def list(storage: str | os.PathLike[str] = "runs") -> Listing:
+    """The sweeps of a storage folder: their states, trials, best configurations and ages.
+
+    Raises ``LinsweepError`` where there is no such folder. A sweep that cannot be read is in ``unreadable``.
+
+    >>> import linsweep as ls
+    >>> [each.sweep.name for each in ls.list().sweeps]
+    ['cut', 'before']
+    """
+    from sweeps.listing import listing  # with torch, which a log does not need
+
+    return listing(Path(storage))
+
+
+def logs(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Logs:
+    """The log of a trial (``"SWEEP/TRIAL"``): a loop over it gives its lines, and ``follow()`` waits for further ones.
+
+    Raises ``LinsweepError`` where there is no such sweep or trial.
+
+    >>> import linsweep as ls
+    >>> [line.text for line in ls.logs("before/t002-s0") if line.event == "end"]
+    ['stopped after epoch 2: asha: not among the best at epoch 2']
+    """
+    return Logs(*find_trial(trial, Path(storage)))

@@ -1,0 +1,47 @@
+"""Commands that look at sweeps and trials: list, logs.
+
+A module of its own, since one of its names is that of a type of Python.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from sweeps.cli.errors import WRONG_INPUT, tell
+from sweeps.cli.options import StorageOption, TrialArgument, wide_console
+
+
+def list(storage: StorageOption = Path("runs")) -> None:
+    """List the sweeps of a storage folder: their states, trials, best configurations and ages."""
+    from sweeps.api.looking import list
+    from sweeps.listing import render
+
+    found = list(storage)
+    wide_console().print(render(found))
+    for error in found.unreadable.values():
+        tell(error)
+    if found.unreadable:
+        raise typer.Exit(WRONG_INPUT)
+
+
+def logs(
+    trial: TrialArgument,
+    storage: StorageOption = Path("runs"),
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes, until the trial has ended.")
+    ] = False,
+) -> None:
+    """Tell a trial's journal in plain lines: its epochs, metrics and warnings, and how it ended."""
+    from sweeps.api.looking import logs
+
+    log = logs(trial, storage=storage)
+    console = Console(soft_wrap=True, highlight=False)
+    for line in log.follow() if follow else log:
+        console.print(Text(str(line), style=line.style))
+    if log.ending:
+        console.print(Text(log.ending, style="yellow"))

@@ -1,0 +1,71 @@
+"""The sweeps of a storage folder, a line each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from linearizer_core.errors import LinsweepError
+from sweeps.notebook import html
+from sweeps.spec.validation import InputError, Problem
+from sweeps.status import Status, status_of
+from sweeps.words import duration
+
+
+@dataclass(frozen=True, repr=False)
+class Listing:
+    """The sweeps of a ``storage`` folder, the one that began last first; ``unreadable`` says what is wrong with which.
+
+    >>> Listing(Path("runs"), ())
+    Listing(runs: no sweep)
+    """
+
+    storage: Path
+    sweeps: Sequence[Status]
+    unreadable: Mapping[str, LinsweepError] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Listing({self.storage}: {', '.join(each.sweep.folder.name for each in self.sweeps) or 'no sweep'})"
+
+    def _repr_html_(self) -> str:
+        return html(render(self))
+
+
+def listing(storage: Path) -> Listing:
+    """The sweeps of a storage folder; raises ``InputError`` where there is no such folder."""
+    if not storage.is_dir():
+        raise InputError(str(storage), [Problem("", "is not a folder; launch a sweep or give --storage")])
+    found: list[Status] = []
+    unreadable: dict[str, LinsweepError] = {}
+    for path in sorted(storage.glob("*/sweep.json")):
+        try:
+            found.append(status_of(path.parent))
+        except LinsweepError as error:  # what is wrong with one must not hide the others
+            unreadable[path.parent.name] = error
+    return Listing(storage, sorted(found, key=lambda each: each.started, reverse=True), unreadable)
+
+
+def render(listing: Listing) -> RenderableType:
+    """The list as it is printed."""
+    if not listing.sweeps:
+        return Text(f"{listing.storage} holds no sweep that can be read" if listing.unreadable else
+                    f"{listing.storage} holds no sweep; the first one: linsweep launch quickstart")  # fmt: skip
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name in ("sweep", "state", "trials", "best", "", "started"):
+        table.add_column(name, overflow="fold")
+    for each in listing.sweeps:
+        table.add_row(
+            Text(each.sweep.folder.name, style="bold"),
+            each.state,
+            f"{each.ended} of {each.total}",
+            each.best_name or "–",
+            f"{next(iter(each.sweep.search.objective))} = {each.best[1]:.4g}" if each.best else "",
+            f"{duration(time.time() - each.started)} ago",
+        )
+    return table

@@ -1,0 +1,195 @@
+"""A trial's journal, told in plain lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from analysis.record.launches import DIED
+from linearizer_core.experiment.journal import ENDED, UNEVALUATED, TrialState, fold, warn
+from linearizer_core.experiment.journal_lines import BadLine, Event, LineReader, TrialEvent
+from sweeps.notebook import html
+from sweeps.record.lookup import named
+from sweeps.record.paths import SweepPaths
+from sweeps.record.writers import running
+from sweeps.words import describe_point
+
+PERIOD = 0.5
+"""Seconds between two looks at a journal that is followed."""
+
+STYLES = {"warning": "yellow", "failed": "red", "finished": "green"}
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line: when, in UNIX seconds, of which event of the journal, and its text."""
+
+    time: float
+    event: str
+    text: str
+    style: str = ""
+
+    def __str__(self) -> str:
+        return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(self.time))}  {self.text}"
+
+
+@dataclass(frozen=True, repr=False)
+class Logs:
+    """The log of a ``trial`` of the sweep in a folder: to be looped over, as it stands, or followed as it grows."""
+
+    paths: SweepPaths
+    trial: str
+
+    def __iter__(self) -> Iterator[LogLine]:
+        """The lines so far."""
+        return iter(_Reading(self.paths.journal(self.trial)).more())
+
+    def follow(self, period: float = PERIOD) -> Iterator[LogLine]:
+        """The lines so far and, as they come, those after them, until the trial has ended or no launch is up.
+
+        ``period`` is in seconds.
+        """
+        reading = _Reading(self.paths.journal(self.trial))
+        while True:
+            alive = running(self.paths)  # first: what a launch that has ended wrote last is read after that
+            yield from reading.more()
+            if reading.state.state in ENDED or not alive:
+                return
+            time.sleep(period)
+
+    @property
+    def events(self) -> list[Event]:
+        """The events of the journal as it has them."""
+        return _Reading(self.paths.journal(self.trial)).events()
+
+    @property
+    def state(self) -> TrialState:
+        """What they come to."""
+        reading = _Reading(self.paths.journal(self.trial))
+        reading.events()
+        return reading.state
+
+    @property
+    def ending(self) -> str | None:
+        """What is to be said of a trial without an end, and what to do; None for one that has ended."""
+        name, state = f"{self.paths.root.name}/{self.trial}", self.state
+        if state.state in ENDED:
+            return None
+        storage = named(self.paths.root).partition(" ")[2]
+        follow = f"linsweep logs {name} -f {storage}".rstrip()
+        if running(self.paths):
+            what = "waiting to go on" if state.state else "running"
+            return f"{what}; to follow it: {follow}"
+        why = DIED if state.state is None else state.reason or "interrupted"
+        return f"not ended ({why}); to go on: linsweep resume {named(self.paths.root)}"
+
+    def __repr__(self) -> str:
+        return f"Logs({self.paths.root.name}/{self.trial})"
+
+    def _repr_html_(self) -> str:
+        return html(render(self))
+
+
+def render(lines: Iterable[LogLine]) -> RenderableType:
+    """Lines as they are printed."""
+    return Group(*(Text(str(line), style=line.style) for line in lines))
+
+
+class _Reading:
+    """Reads on in a journal, from where it was left."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._begin()
+
+    def _begin(self) -> None:
+        self._offset = 0
+        self._reader = LineReader(self._path)
+        self.state = TrialState()
+
+    def events(self) -> list[Event]:
+        """The events since the last time; a line that is being written is left for the next."""
+        with self._path.open("rb") as file:
+            size = file.seek(0, 2)
+            if size < self._offset:  # another journal has taken its place
+                self._begin()
+            file.seek(self._offset)
+            content = file.read()
+        *whole, rest = content.split(b"\n")
+        self._offset += len(content) - len(rest)
+        found = [event for line in whole for event in self._reader.read(line)]
+        bad = [event for event in found if isinstance(event, BadLine)]
+        warn(bad)
+        self.state = fold(found, self.state)
+        return [event for event in found if not isinstance(event, BadLine)]
+
+    def more(self) -> list[LogLine]:
+        """The lines since the last time."""
+        before = self.state.head
+        lines: list[LogLine] = []
+        for event in self.events():
+            lines += [LogLine(event["time"], event["event"], *_told(text)) for text in _texts(event, before)]
+            before = event if event["event"] == "trial" else before
+        return lines
+
+
+def _told(text: str) -> tuple[str, str]:
+    """A text and its style."""
+    return text, STYLES.get(text.partition(":")[0].partition(" ")[0], "")
+
+
+def _texts(event: Event, trial: TrialEvent | None) -> Iterator[str]:
+    """What an event is told in; ``trial`` is the line that its attempt began with."""
+    if event["event"] == "trial":
+        yield _beginning(event)
+    elif event["event"] == "epoch":
+        epochs = _leaf(trial, "train", "epochs")
+        shown = {key: v for key, v in event["metrics"].items() if not key.startswith(UNEVALUATED)}
+        if "train/loss" in event["metrics"]:
+            shown = {"loss": event["metrics"]["train/loss"], **shown}
+        metrics = "".join(f"  {key} {_number(value)}" for key, value in shown.items())
+        yield f"epoch {event['epoch']}{f' of {epochs}' if epochs else ''}{metrics}"
+    elif event["event"] == "curve":
+        points = ", ".join(f"{_number(v)} at {k}" for k, v in zip(event["steps"], event["values"], strict=True))
+        yield f"{event['metric']}: {points}"
+    elif event["event"] == "summary":
+        yield from (f"{key} = {_number(value)}" for key, value in event["metrics"].items())
+    elif event["event"] == "warning":
+        yield f"warning: {' '.join(event['message'].split())}"
+    elif event["event"] == "saved":
+        yield f"saved its state after epoch {event['epoch']}"
+    elif event["event"] == "artifact":
+        yield f"wrote {event['path']}"
+    else:
+        when = f" after epoch {event['epoch']}" if event["epoch"] else ""
+        yield f"{event['state']}{when}" + (f": {' '.join(event['reason'].split())}" if event["reason"] else "")
+
+
+def _beginning(event: TrialEvent) -> str:
+    seed = "" if event["seed"] is None else f", seed {event['seed']}"
+    what = event["label"] or describe_point(event["overrides"]) or "the base configuration"
+    name = f"{event['kind']} trial {event['trial']} of {event['sweep']}"
+    reused = event.get("reused_from")
+    if reused:
+        return f"{name}: {what}{seed}; not run: it has the result of {reused}"
+    if event["attempt"] > 1:
+        place = f"goes on after epoch {event['resumed_epoch']}" if event["resumed_epoch"] else "begins anew"
+        return f"attempt {event['attempt']} {place}"
+    return f"{name}: {what}{seed}"
+
+
+def _leaf(trial: TrialEvent | None, *names: str) -> Any:
+    value: Any = trial["config"] if trial else None
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

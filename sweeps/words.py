@@ -1,0 +1,62 @@
+"""How times and configurations are said in messages and tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+UNITS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it, to a tenth or so of it; ``seconds`` below 0 count as none.
+
+    >>> [duration(seconds) for seconds in (0.4, 24, 200, 5400, 86400 * 2.2)]
+    ['0.4 s', '24 s', '3 min 20 s', '1 h 30 min', '2 days 5 h']
+    """
+    if seconds < 10:
+        return f"{max(0.0, seconds):.2g} s"
+    whole = round(seconds)
+    place = next(i for i, (size, _) in enumerate(UNITS) if whole >= size)
+    size, name = UNITS[place]
+    if whole < 10 * size and place + 1 < len(UNITS):
+        smaller, below = UNITS[place + 1]
+        whole = round(seconds / smaller) * smaller
+        rest = whole % size // smaller
+        return _counted(whole // size, name) + (f" {_counted(rest, below)}" if rest else "")
+    return _counted(round(seconds / size), name)
+
+
+def _counted(count: int, unit: str) -> str:
+    return f"{count} {unit}s" if unit == "day" and count != 1 else f"{count} {unit}"
+
+
+def configuration_name(trial: str) -> str:
+    """The configuration that a trial is a seed of, as tables name it.
+
+    >>> configuration_name("t006-s0"), configuration_name("r001")
+    ('t006', 'r001')
+    """
+    return re.sub(r"-s\d+$", "", trial)
+
+
+def describe_point(overrides: Mapping[str, Any]) -> str:
+    """A point of the space in one line, by the last parts of its names."""
+    return " ".join(
+        f"{name.rpartition('.')[2]}={value:.3g}" if isinstance(value, float) else f"{name.rpartition('.')[2]}={value}"
+        for name, value in overrides.items()
+    )
+
+
+def trial_state(state: str | None, alive: bool) -> str:
+    """The state of a trial as users know it, by its journal and by whether a launch is ``alive``.
+
+    While one is, what was interrupted waits for its next attempt.
+
+    >>> trial_state(None, True), trial_state("interrupted", True), trial_state(None, False)
+    ('running', 'waiting', 'interrupted')
+    """
+    if alive and state == "interrupted":
+        return "waiting"
+    return state or ("running" if alive else "interrupted")
