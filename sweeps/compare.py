@@ -39,11 +39,17 @@ class Comparison:
 
     sides: Sequence[Side]
 
+    @property
+    def differing(self) -> list[str]:
+        """The leaves of the configurations that are not the same in all."""
+        leaves = dict.fromkeys(name for side in self.sides for name in side.leaves)
+        return [name for name in leaves if len({_shown(side.leaves.get(name, "–")) for side in self.sides}) > 1]
+
     def __repr__(self) -> str:
         return f"Comparison({', '.join(side.name for side in self.sides)})"
 
     def _repr_html_(self) -> str:
-        return html(render(self.sides))
+        return html(render(self))
 
 
 def side_of(text: str, find: Callable[[str], Path]) -> Side:
@@ -82,15 +88,14 @@ def _trial(text: str, folder: Path, trial: str) -> Side:
     return Side(text, told, flatten(state.head["config"]), state.metrics)
 
 
-def render(sides: Sequence[Side]) -> RenderableType:
+def render(comparison: Comparison) -> RenderableType:
     """Two tables: the leaves that are not the same in all, and all metrics; of two sides with their difference."""
-    leaves = list(dict.fromkeys(name for side in sides for name in side.leaves))
-    differing = [name for name in leaves if len({_shown(side.leaves.get(name, "–")) for side in sides}) > 1]
+    sides, differing = comparison.sides, comparison.differing
     configurations = _table("configuration", sides)
     configurations.add_row("state", *(side.state for side in sides))
     for name in differing:
         configurations.add_row(name, *(_shown(side.leaves.get(name, "–")) for side in sides))
-    same = len(leaves) - len(differing)
+    same = len({name for side in sides for name in side.leaves}) - len(differing)
     parts: list[RenderableType] = [configurations, Text(f"{same} other leaves are the same", style="dim")]
     keys = list(dict.fromkeys(key for side in sides for key in side.metrics))
     if not keys:

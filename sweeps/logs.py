@@ -63,22 +63,15 @@ class Logs:
                 return
             time.sleep(period)
 
-    @property
-    def events(self) -> list[Event]:
-        """The events of the journal as it has them."""
-        return _Reading(self.paths.journal(self.trial)).events()
-
-    @property
-    def state(self) -> TrialState:
-        """What they come to."""
+    def read(self) -> tuple[list[Event], TrialState]:
+        """The events of the journal as it has them, and what they come to."""
         reading = _Reading(self.paths.journal(self.trial))
-        reading.events()
-        return reading.state
+        return reading.events(), reading.state
 
     @property
     def ending(self) -> str | None:
         """What is to be said of a trial without an end, and what to do; None for one that has ended."""
-        name, state = f"{self.paths.root.name}/{self.trial}", self.state
+        name, (_, state) = f"{self.paths.root.name}/{self.trial}", self.read()
         if state.state in ENDED:
             return None
         storage = named(self.paths.root).partition(" ")[2]

@@ -4,26 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.render.cells import Content, Value
+from analysis.render.cells import Content
+from analysis.render.values import by_column
 
 
 def csv(table: Content) -> str:
     """The values in full precision; intervals, counts and what is said of a cell have columns of their own."""
-    values: dict[str, list[Value]] = {}
-    if any(row.block for row in table.rows):
-        values["block"] = [row.block or None for row in table.rows]
-    for index, column in enumerate(table.columns):
-        cells = [row.cells[index] for row in table.rows]
-        values[column.key] = [cell.value for cell in cells]
-        if any(cell.half_width is not None for cell in cells):
-            values[f"{column.key} ci95"] = [cell.half_width for cell in cells]
-        if any(cell.interval is not None for cell in cells):
-            for end, name in enumerate(("low", "high")):
-                values[f"{column.key} ci95 {name}"] = [cell.interval and cell.interval[end] for cell in cells]
-        if any(cell.count is not None for cell in cells):
-            values[f"{column.key} n"] = [cell.count for cell in cells]
-        if any(cell.incomplete or cell.marker or cell.reason for cell in cells):
-            said = [filter(None, (cell.marker, cell.reason, cell.incomplete)) for cell in cells]
-            values[f"{column.key} note"] = [" ".join(words) or None for words in said]
     # As objects, so that whole numbers stay whole beside missing ones.
-    return pd.DataFrame(values, dtype=object).to_csv(index=False, lineterminator="\n")
+    return pd.DataFrame(by_column(table), dtype=object).to_csv(index=False, lineterminator="\n")

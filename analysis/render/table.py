@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import rich.table
 
-from analysis.render.cells import Content
+from analysis.render.cells import Content, Value
 from analysis.render.csv import csv
 from analysis.render.html import html
 from analysis.render.latex import latex
 from analysis.render.markdown import markdown
 from analysis.render.terminal import terminal
+from analysis.render.values import by_column
 
 
 class Table(Content):
@@ -60,6 +63,22 @@ class Table(Content):
         """The values in full precision; intervals, counts and what is said of a cell have columns of their own."""
         return csv(self)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The table as JSON values: ``name``, ``title``, ``columns``, ``rows`` (column → value), ``notes``.
+
+        The columns are those of the CSV; what is missing is None.
+
+        >>> import analysis
+        >>> columns = (analysis.Column("name", "name", "left"), analysis.Column("loss", "loss", spec=".2f"))
+        >>> rows = (analysis.Row((analysis.Cell("flat"), analysis.Cell(0.5))),)
+        >>> analysis.Table("losses", "Losses", columns, rows).to_dict()["rows"]
+        [{'name': 'flat', 'loss': 0.5}]
+        """
+        values = by_column(self)
+        rows = [dict(zip(values, map(_plain, row), strict=True)) for row in zip(*values.values(), strict=True)]
+        named = {"name": self.name, "title": self.title, "columns": list(values)}
+        return {**named, "rows": rows, "notes": list(self.notes)}
+
     def write(self, folder: Path, suffixes: Sequence[str]) -> list[Path]:
         """Write the table into a folder, as ``.csv``, ``.md``, ``.tex`` and ``.html`` where asked for."""
         made: dict[str, Callable[[], str]] = {
@@ -72,3 +91,9 @@ class Table(Content):
         for path in paths:
             path.write_text(made[path.suffix](), encoding="utf-8")
         return paths
+
+
+def _plain(value: Value) -> Value:
+    """A value of Python's own types: a frame's whole numbers and floats are NumPy's; NaN is a missing one."""
+    plain: Value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(plain, float) and math.isnan(plain) else plain

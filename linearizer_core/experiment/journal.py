@@ -119,7 +119,7 @@ class Journal:
 
 def as_line(event: Mapping[str, Any]) -> str:
     """An event as a journal has it."""
-    return json.dumps(_finite(event), ensure_ascii=False) + "\n"
+    return json.dumps(as_json(event), ensure_ascii=False) + "\n"
 
 
 FLUSHED = ("summary", "end")
@@ -172,14 +172,14 @@ def _whole_lines(file: int) -> int:
     return whole
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they are written as strings."""
+def as_json(value: Any) -> Any:
+    """Nested values as JSON has them: it knows no NaN and no infinity, which are written as strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
-        return {name: _finite(inner) for name, inner in value.items()}
+        return {name: as_json(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [as_json(inner) for inner in value]
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from rich.console import Console
 
@@ -17,6 +17,7 @@ from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.record.writers import running
 from sweeps.result import LaunchResult
+from sweeps.spec.keys import Keys, keys_of
 from sweeps.spec.load import Overrides, load, recorded
 from sweeps.spec.model import Sweep, json_schema
 from sweeps.spec.validation import InputError, Problem
@@ -149,14 +150,22 @@ def stop(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "ru
     return status_of(folder)
 
 
-def schema() -> dict[str, Any]:
-    """The JSON schema of a spec: every key with its type, default, bounds and meaning.
+@overload
+def schema(key: None = None) -> dict[str, Any]: ...
+@overload
+def schema(key: str) -> Keys: ...
+def schema(key: str | None = None) -> dict[str, Any] | Keys:
+    """A key of a spec, or a section's keys, with type, default, bounds and meaning; without one, the JSON schema.
+
+    Raises ``LinsweepError`` for a key that a spec does not have.
 
     >>> import linsweep as ls
     >>> ls.schema()["properties"]["name"]["type"]
     'string'
+    >>> [(key.name, key.default) for key in ls.schema("search.stop_early").keys if not key.section]
+    [('search.stop_early.scheduler', 'asha'), ('search.stop_early.grace_epochs', 1), ('search.stop_early.reduction', 3)]
     """
-    return json_schema()
+    return json_schema() if key is None else keys_of(key)
 
 
 def sweep_of(spec: Spec, set: Overrides = (), profile: str | None = None) -> Sweep:

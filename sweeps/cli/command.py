@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
@@ -10,13 +9,24 @@ import typer
 
 from sweeps.cli import looking, records, running, tracking
 from sweeps.cli.errors import ended_in_order
+from sweeps.cli.options import JsonOption, print_json, wide_console
 
 
-def schema() -> None:
-    """Print the JSON schema of a spec."""
+def schema(
+    key: Annotated[str | None, typer.Argument(help="A key such as train.lr, or a section such as train.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell the type, default, bounds and meaning of a spec's key; without a key, print the JSON schema of a spec."""
     from sweeps.api.running import schema
+    from sweeps.spec.keys import render
 
-    sys.stdout.write(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n")
+    if key is None:
+        return print_json(schema())
+    keys = schema(key)
+    if as_json:
+        return print_json(keys.document())
+    wide_console().print(render(keys))
+    return None
 
 
 def _version(asked: bool) -> None:

@@ -13,16 +13,21 @@ from rich.console import Console
 from rich.text import Text
 
 from sweeps.cli.errors import WRONG_INPUT, tell
-from sweeps.cli.options import StorageOption, TrialArgument, wide_console
+from sweeps.cli.options import JsonOption, StorageOption, TrialArgument, print_json, wide_console
+from sweeps.documents import of_listing, of_logs
+from sweeps.spec.validation import InputError, Problem
 
 
-def list(storage: StorageOption = Path("runs")) -> None:
+def list(storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> None:
     """List the sweeps of a storage folder: their states, trials, best configurations and ages."""
     from sweeps.api.looking import list
     from sweeps.listing import render
 
     found = list(storage)
-    wide_console().print(render(found))
+    if as_json:
+        print_json(of_listing(found))
+    else:
+        wide_console().print(render(found))
     for error in found.unreadable.values():
         tell(error)
     if found.unreadable:
@@ -35,13 +40,19 @@ def logs(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with what comes, until the trial has ended.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell a trial's journal in plain lines: its epochs, metrics and warnings, and how it ended."""
     from sweeps.api.looking import logs
 
     log = logs(trial, storage=storage)
+    if as_json and follow:
+        raise InputError("--json", [Problem("", "is one document, and --follow goes on; give one of them")])
+    if as_json:
+        return print_json(of_logs(log))
     console = Console(soft_wrap=True, highlight=False)
     for line in log.follow() if follow else log:
         console.print(Text(str(line), style=line.style))
     if log.ending:
         console.print(Text(log.ending, style="yellow"))
+    return None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
 from analysis.record.uri import at_home
+from linearizer_core.experiment.journal import as_json
 
 
 def path(text: str | Path) -> Path:
@@ -46,6 +49,9 @@ DebugOption = Annotated[
         "--debug", help="Run the trials in this process, one after the other, without Ray: a breakpoint() stops there."
     ),
 ]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document and nothing else: docs/commands.md has its keys.")
+]
 StorageOption = Annotated[Path, typer.Option(help="Where the sweeps are recorded.", parser=path, metavar="PATH")]
 ToOption = Annotated[str | None, typer.Option(help="A tracking URI other than the sweep's own.")]
 
@@ -56,6 +62,12 @@ UnequalOption = Annotated[
 ]
 
 WIDE = 200
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print a document; in ASCII where the output takes no more, so that nothing in it is replaced."""
+    ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
+    sys.stdout.write(json.dumps(as_json(document), indent=2, ensure_ascii=ascii_only) + "\n")
 
 
 def wide_console() -> Console:

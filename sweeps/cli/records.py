@@ -11,8 +11,18 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from sweeps.cli.options import IntervalOption, NamesArgument, StorageOption, UnequalOption, path, wide_console
+from sweeps.cli.options import (
+    IntervalOption,
+    JsonOption,
+    NamesArgument,
+    StorageOption,
+    UnequalOption,
+    path,
+    print_json,
+    wide_console,
+)
 from sweeps.cli.words import comparison
+from sweeps.documents import of_comparison, of_tables
 from sweeps.record.lookup import find_sweep
 
 
@@ -25,11 +35,14 @@ def table(
     ci: IntervalOption = "t",
     unequal: UnequalOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the ablation tables and write them as CSV, Markdown, LaTeX and HTML, with their figures."""
     from sweeps.api.records import table
 
     made = table(names, storage=storage, metrics=metric, rows=rows, cols=cols, ci=ci, unequal=unequal)
+    if as_json:
+        return print_json(of_tables(made))
     console = wide_console()
     for each in made.tables:
         if markdown:
@@ -44,17 +57,23 @@ def table(
             console.print(Text(f"  {path}"), soft_wrap=True)
         links = dict.fromkeys(comparison(find_sweep(name, storage)) for name in names)
         console.print(Text.assemble("compare in MLflow: ", ("  ".join(links), "bold")), soft_wrap=True)
+    return None
 
 
 def compare(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Trials, as SWEEP/TRIAL, or sweeps.")],
     storage: StorageOption = Path("runs"),
+    as_json: JsonOption = False,
 ) -> None:
     """Print where the configurations of trials or sweeps differ, and their metrics side by side."""
     from sweeps.api.records import compare
     from sweeps.compare import render
 
-    wide_console().print(render(compare(*names, storage=storage).sides))
+    made = compare(*names, storage=storage)
+    if as_json:
+        return print_json(of_comparison(made))
+    wide_console().print(render(made))
+    return None
 
 
 def report(

@@ -19,19 +19,23 @@ from sweeps.cli.options import (
     ClusterOption,
     DebugOption,
     FreshOption,
+    JsonOption,
     NameArgument,
     ProfileOption,
     SetOption,
     SpecArgument,
     StorageOption,
+    print_json,
     wide_console,
 )
 from sweeps.cli.words import comparison, launch_words, resume_command
+from sweeps.documents import of_plan, of_statuses
 from sweeps.record.lookup import named
 from sweeps.spec.validation import InputError, Problem
 
 if TYPE_CHECKING:
     from sweeps.spec.model import Sweep
+    from sweeps.status import Status
 
 INTERRUPTED = 130
 
@@ -42,12 +46,15 @@ def plan(
     set_: SetOption = None,
     address: AddressOption = None,
     cluster: ClusterOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Validate a spec and print what it would do, starting nothing."""
     from sweeps.api.running import plan
     from sweeps.execution.plan import render
 
     made = plan(spec, set=set_ or (), profile=profile, address=address, cluster=cluster)
+    if as_json:
+        return print_json(of_plan(made))
     console = Console()
     console.print(render(made))
     console.print()
@@ -56,6 +63,7 @@ def plan(
     console.print(
         "Nothing was started. Next:", Text(f"linsweep launch {shlex.join(words)}", style="bold"), soft_wrap=True
     )
+    return None
 
 
 def launch(
@@ -140,6 +148,7 @@ def stop(name: NameArgument, storage: StorageOption = Path("runs")) -> None:
 def status(
     names: Annotated[list[str] | None, typer.Argument(help="Sweeps; none: all of the storage folder.")] = None,
     storage: StorageOption = Path("runs"),
+    as_json: JsonOption = False,
 ) -> None:
     """Say how sweeps stand: trials by state, what is spent and what is to come, and what MLflow still lacks."""
     from sweeps.api.running import status
@@ -149,14 +158,19 @@ def status(
     if not wanted:
         raise InputError(str(storage), [Problem("", "holds no sweep; launch one or give --storage")])
     console = wide_console()
-    broken = False
+    found: list[Status] = []
+    unreadable: dict[str, LinsweepError] = {}
     for name in wanted:
         try:
-            console.print(render(status(name, storage=storage)))
+            found.append(status(name, storage=storage))
+            if not as_json:
+                console.print(render(found[-1]))
         except LinsweepError as error:  # what is wrong with one must not hide the others
             tell(error)
-            broken = True
-    if broken:
+            unreadable[name] = error
+    if as_json:
+        print_json(of_statuses(found, unreadable))
+    if unreadable:
         raise typer.Exit(WRONG_INPUT)
 
 

@@ -129,8 +129,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     sweep, search = plan.sweep, plan.sweep.search
     data = datasets.load(sweep.trial_config({}, 0).data)
     channels, height, width = data.event
-    corners = [sweep.trial_config(point, 0) for point in _corners(sweep)]
-    sizes = [fitted_values(family_of(config).build(config, data.event, data.classes)) for config in corners]
+    smallest, largest = parameters(sweep)
     objective = ", ".join(f"{mode} {key}" for key, mode in search.objective.items())
     facts = [
         ("sweep", f"{sweep.name} ({sweep.source})"),
@@ -139,7 +138,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         *(("", note) for note in data.notes),
         *(("note", text) for text in notes(sweep)),
         *(("caveat", text) for text in caveats(sweep.trial_config({}, 0), data)),
-        ("model", f"{min(sizes):,} … {max(sizes):,} parameters"),
+        ("model", f"{smallest:,} … {largest:,} parameters"),
         ("objective", objective + "".join(f", subject to {k} {v}" for k, v in search.constraints.items())),
         ("search", f"{search.sampler}, {sweep.configurations} configurations × {len(search.seeds)} seeds "
          f"({', '.join(map(str, search.seeds))})"),
@@ -163,6 +162,14 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("MLflow", without_password(tracking_uri(sweep.model.tracking.uri, SweepPaths(sweep.folder)))),
     ]  # fmt: skip
     return facts
+
+
+def parameters(sweep: Sweep) -> tuple[int, int]:
+    """How many parameters the models have at the first and at the last edges of the space, the fewer first."""
+    data = datasets.load(sweep.trial_config({}, 0).data)
+    corners = [sweep.trial_config(point, 0) for point in _corners(sweep)]
+    sizes = [fitted_values(family_of(config).build(config, data.event, data.classes)) for config in corners]
+    return min(sizes), max(sizes)
 
 
 def _budget(sweep: Sweep) -> str:

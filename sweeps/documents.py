@@ -1,0 +1,142 @@
+"""What the reading commands print with ``--json``, as JSON values (docs/commands.md has their keys)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from linearizer_core.experiment.journal import ENDED
+from sweeps.record.paths import SweepPaths
+from sweeps.record.writers import running
+from sweeps.words import trial_state
+
+if TYPE_CHECKING:
+    from analysis.report.write import Written
+    from linearizer_core.errors import LinsweepError
+    from sweeps.compare import Comparison
+    from sweeps.execution.plan import Plan
+    from sweeps.listing import Listing
+    from sweeps.logs import Logs
+    from sweeps.status import Status
+
+Document = dict[str, Any]
+
+
+def of_listing(listing: Listing) -> Document:
+    """The sweeps of a storage folder."""
+    return {"storage": str(listing.storage), **of_statuses(listing.sweeps, listing.unreadable)}
+
+
+def of_statuses(statuses: Sequence[Status], unreadable: Mapping[str, LinsweepError]) -> Document:
+    """How sweeps stand, and what is wrong with those that cannot be read."""
+    return {
+        "sweeps": [of_status(status) for status in statuses],
+        "unreadable": [{"sweep": name, "problem": str(error)} for name, error in unreadable.items()],
+    }
+
+
+def of_status(status: Status) -> Document:
+    """How a sweep stands."""
+    from sweeps.tracking.views import comparison_link
+
+    sweep, budget = status.sweep, status.sweep.model.budget
+    best = status.best and {"configuration": status.best_name, "trials": status.best[0], "value": status.best[1]}
+    return {
+        "sweep": sweep.folder.name,
+        "folder": str(sweep.folder),
+        "family": sweep.base["family"],
+        "state": status.state,
+        "reason": status.reason,
+        "started": status.started,
+        "seen": status.seen,
+        "trials": {
+            "total": status.total,
+            "ended": status.ended,
+            **{state: status.trials[state] for state in (*ENDED, "running", "waiting", "interrupted")},
+            "reused": status.reused,
+        },
+        "hours": {"spent": status.hours, "projected": status.projected, "cap": budget.hours},
+        "gpu_hours": {"spent": status.gpu_hours, "projected": status.projected_gpu, "cap": budget.gpu_hours},
+        "objective": dict(sweep.search.objective),
+        "best": best,
+        "unsent_bytes": status.unsent,
+        "compare": comparison_link(SweepPaths(sweep.folder)),
+    }
+
+
+def of_tables(made: Written) -> Document:
+    """The tables of sweeps, what could not be made, and the files that were written."""
+    return {
+        "tables": [table.to_dict() for table in made.tables],
+        "left_out": made.refused,
+        "files": [str(path) for path in made.files],
+    }
+
+
+def of_comparison(comparison: Comparison) -> Document:
+    """Trials or sweeps side by side."""
+    return {
+        "sides": [
+            {"name": side.name, "state": side.state, "configuration": dict(side.leaves), "metrics": dict(side.metrics)}
+            for side in comparison.sides
+        ],
+        "differing": comparison.differing,
+    }
+
+
+def of_logs(logs: Logs) -> Document:
+    """A trial: what its journal comes to, and its events."""
+    events, state = logs.read()
+    identity = state.identity
+    return {
+        "sweep": logs.paths.root.name,
+        "trial": logs.trial,
+        "kind": identity and identity.kind,
+        "label": identity and identity.label,
+        "seed": identity and identity.seed,
+        "overrides": identity and dict(identity.overrides),
+        "state": trial_state(state.state, running(logs.paths)),
+        "reason": state.reason,
+        "epoch": state.epoch,
+        "attempts": len(state.attempts),
+        "reused_from": state.reused_from,
+        "metrics": state.metrics,
+        "warnings": list(state.warnings),
+        "events": events,
+    }
+
+
+def of_plan(plan: Plan) -> Document:
+    """What a sweep would do; ``spec`` is the whole of it, every default filled in, without passwords."""
+    from linearizer_core.experiment import data as datasets
+    from linearizer_core.experiment.caveats import caveats
+    from linearizer_core.experiment.families import family_of
+    from sweeps.execution.plan import parameters
+    from sweeps.record.opening import shown
+    from sweeps.spec.notes import notes
+
+    sweep = plan.sweep
+    config = sweep.trial_config({}, 0)
+    data = datasets.load(config.data)
+    smallest, largest = parameters(sweep)
+    return {
+        "sweep": sweep.name,
+        "source": sweep.source,
+        "folder": str(sweep.folder),
+        "configurations": sweep.configurations,
+        "trials": plan.trials,
+        "at_a_time": plan.concurrency,
+        "data": {
+            "name": data.name,
+            "event": list(data.event),
+            "train": len(data.train),
+            "validation": len(data.validation),
+            "test": len(data.test),
+            "notes": list(data.notes),
+        },
+        "parameters": {"least": smallest, "most": largest},
+        "metrics": family_of(config).summary_keys(config),
+        "notes": notes(sweep),
+        "caveats": caveats(config, data),
+        "spec": shown(sweep.resolved),
+    }

@@ -1,0 +1,236 @@
+"""The keys of a spec, each with its type, default, bounds and meaning: what ``linsweep schema KEY`` tells."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from linearizer_core.experiment.nested import flatten
+from linearizer_core.experiment.recipes import RECIPES, recipe
+from sweeps.notebook import html
+from sweeps.spec.model import json_schema
+from sweeps.spec.space import Dimension
+from sweeps.spec.validation import InputError, Problem, nearest
+
+TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
+BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+LENGTHS = {"minLength": "{} letters or more", "maxLength": "{} letters at most", "minItems": "{} or more"}
+EMPTY: dict[str, Any] = {"object": {}, "array": []}
+"""Defaults that a schema does not tell, since they are made anew each time."""
+LEAF = "<leaf>"
+"""Stands for the dotted name of a leaf in ``search.space``."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a spec by its dotted name; ``recipes`` has the defaults of the recipes that differ from ``default``.
+
+    A section is a key of other keys, and has neither type nor default. A key that is ``required`` has no default.
+    """
+
+    name: str
+    meaning: str
+    section: bool = False
+    type: str = ""
+    bounds: str = ""
+    required: bool = False
+    default: Any = None
+    recipes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, repr=False)
+class Keys:
+    """The key that was asked for, and those below it where it is a section."""
+
+    name: str
+    keys: Sequence[Key]
+
+    def __repr__(self) -> str:
+        return f"Keys({self.name}: {', '.join(key.name for key in self.keys)})"
+
+    def _repr_html_(self) -> str:
+        return html(render(self))
+
+    def document(self) -> dict[str, Any]:
+        """The keys as JSON values."""
+        return {"keys": [asdict(key) for key in self.keys]}
+
+
+def keys_of(name: str) -> Keys:
+    """The key of a dotted name, with those below it; raises ``InputError`` for a name that a spec does not have.
+
+    >>> key, = keys_of("model.flow.depth").keys
+    >>> key.type, key.bounds, key.default
+    ('whole number', '≥ 1, ≤ 128', 4)
+    """
+    wanted = _general(name.strip("."))
+    found = [key for key in all_keys() if key.name == wanted or key.name.startswith((f"{wanted}.", f"{wanted}[]."))]
+    if not found:
+        raise InputError(name, [Problem("", f"is no key of a spec; {_hint(wanted)}")])
+    return Keys(wanted, found)
+
+
+def _hint(wanted: str) -> str:
+    """What a name that is no key may have meant: one of the same last part, or the nearest of all."""
+    keys = all_keys()
+    parent = next((key.name for key in keys if not key.section and wanted.startswith(f"{key.name}.")), None)
+    if parent:
+        return f"{parent} has no keys of its own"
+    last = wanted.rpartition(".")[2]
+    same = [key.name for key in keys if key.name.rpartition(".")[2] == last]
+    found = nearest(wanted, same) or (same or [None])[0] or nearest(wanted, [key.name for key in keys])
+    return f"did you mean {found}?" if found else f"known: {', '.join(k.name for k in keys if '.' not in k.name)}"
+
+
+def _general(name: str) -> str:
+    """A name with a leaf of the space, or the place in a list, put as ``all_keys`` has it."""
+    name = re.sub(r"\[\d*\]", "[]", name)
+    prefix = "search.space."
+    if name.startswith(prefix) and LEAF not in name:
+        rest, _, last = name.removeprefix(prefix).rpartition(".")
+        dimension = {each.alias or key for key, each in Dimension.model_fields.items()}
+        return f"{prefix}{LEAF}.{last}" if rest and last in dimension else f"{prefix}{LEAF}"
+    return name
+
+
+@cache
+def all_keys() -> tuple[Key, ...]:
+    """Every key of a spec, sections before what is in them, in the order of the schema."""
+    schema = json_schema()
+    return tuple(_walk(schema, schema["$defs"], "", _of_recipes()))
+
+
+def _walk(
+    node: Mapping[str, Any], defs: Mapping[str, Any], prefix: str, recipes: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Key]:
+    for short, given in node["properties"].items():
+        name, inner = f"{prefix}{short}", _resolved(given, defs)
+        meaning = given.get("description", inner.get("description", ""))
+        required = short in node.get("required", ())
+        below, suffix = _below(inner, defs)
+        if below is None or suffix:
+            default = given.get("default", None if required else EMPTY.get(inner.get("type", "")))
+            own = {label: value for label, value in recipes.get(name, {}).items() if value != default}
+            yield Key(name, meaning, False, _type(inner, defs), _bounds(inner, defs), required, default, own)
+        else:
+            yield Key(name, meaning, section=True, required=required)
+        if below is not None:
+            yield from _walk(below, defs, f"{name}{suffix}.", recipes)
+
+
+def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, Any]:
+    return defs[node["$ref"].rpartition("/")[2]] if "$ref" in node else node
+
+
+def _below(node: Mapping[str, Any], defs: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str]:
+    """The model that a key leads to, if any, and what stands between the names: of a list, or of a mapping."""
+    if "properties" in node:
+        return node, ""
+    for option in node.get("anyOf", ()):
+        found = _below(_resolved(option, defs), defs)
+        if found[0] is not None:
+            return found
+    for inner, suffix in ((node.get("items"), "[]"), (node.get("additionalProperties"), f".{LEAF}")):
+        if isinstance(inner, Mapping) and "properties" in _resolved(inner, defs):
+            return _resolved(inner, defs), suffix
+    return None, ""
+
+
+def _type(node: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    """The type of a value in words."""
+    node = _resolved(node, defs)
+    if "const" in node:
+        return json.dumps(node["const"]).strip('"')
+    if "enum" in node:
+        return f"one of {', '.join(map(str, node['enum']))}"
+    if "anyOf" in node:
+        return " or ".join(dict.fromkeys(_type(option, defs) for option in node["anyOf"]))
+    if node.get("type") == "array":
+        if "prefixItems" in node:
+            return f"[{', '.join(_type(item, defs) for item in node['prefixItems'])}]"
+        return f"list, of {_type(node['items'], defs)}" if node.get("items") else "list"
+    if node.get("type") == "object":
+        inner = node.get("additionalProperties")
+        of = _type(inner, defs) if isinstance(inner, Mapping) else ""
+        return f"mapping of names to: {of}" if of and of != "mapping" else "mapping"
+    return TYPES.get(node.get("type", ""), "any value")
+
+
+def _bounds(node: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    node = _resolved(node, defs)
+    found = [f"{sign} {node[name]:g}" if abs(node[name]) < 1e6 else f"{sign} {node[name]}"
+             for name, sign in BOUNDS.items() if name in node]  # fmt: skip
+    if "prefixItems" not in node:  # whose length its type says
+        found += [words.format(node[name]) for name, words in LENGTHS.items() if name in node]
+    for option in node.get("anyOf", ()):
+        found.append(_bounds(option, defs))
+    return ", ".join(filter(None, found))
+
+
+def _of_recipes() -> dict[str, dict[str, Any]]:
+    """By key, the values of recipes: of digits, and of larger images where they differ."""
+    found: dict[str, dict[str, Any]] = {}
+    for family, name in sorted(RECIPES):
+        label = family if name == "default" else f"{family}, recipe {name}"
+        small, large = (flatten(recipe(family, name, data)) for data in ("digits", "mnist"))
+        for key in {**small, **large}:
+            if small.get(key) == large.get(key):
+                found.setdefault(key, {})[label] = small[key]
+            else:
+                for values, on in ((small, "digits"), (large, "larger images")):
+                    if key in values:
+                        found.setdefault(key, {})[f"{label} on {on}"] = values[key]
+    return found
+
+
+def render(keys: Keys) -> RenderableType:
+    """One key with all there is to say of it; of a section the keys in it, a row each."""
+    first = keys.keys[0]
+    if len(keys.keys) == 1:
+        return _one(first)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("key", no_wrap=True, style="bold")
+    for name in ("type", "default", "meaning"):
+        table.add_column(name, overflow="fold")
+    for key in keys.keys:
+        if key.name == keys.name and key.section:
+            continue
+        kind = "section" if key.section else ", ".join(filter(None, (key.type, key.bounds)))
+        table.add_row(Text(key.name), Text(kind), Text("" if key.section else _default(key)), Text(key.meaning))
+    title = [Text.assemble((first.name, "bold"), f": {first.meaning}")] if first.name == keys.name else []
+    return Group(*title, table)
+
+
+def _one(key: Key) -> RenderableType:
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("key", Text(key.name))
+    facts.add_row("meaning", Text(key.meaning))
+    facts.add_row("type", Text(key.type))
+    if key.bounds:
+        facts.add_row("bounds", Text(key.bounds))
+    facts.add_row("default", Text(_default(key)))
+    labels: dict[str, list[str]] = {}
+    for label, value in key.recipes.items():
+        labels.setdefault(_yaml(value), []).append(label)
+    for value, names in labels.items():
+        facts.add_row("", Text(f"{value} of {'; '.join(names)}"))
+    return facts
+
+
+def _default(key: Key) -> str:
+    return "none: it must be given" if key.required else _yaml(key.default)
+
+
+def _yaml(value: Any) -> str:
+    """A value as one would write it in a spec."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
