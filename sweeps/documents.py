@@ -59,6 +59,7 @@ def of_status(status: Status) -> Document:
         "gpu_hours": {"spent": status.gpu_hours, "projected": status.projected_gpu, "cap": budget.gpu_hours},
         "objective": dict(sweep.search.objective),
         "best": best,
+        "open": [vars(each) for each in status.open],
         "unsent_bytes": status.unsent,
         "compare": comparison_link(SweepPaths(sweep.folder)),
     }

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from analysis.record.launches import DIED
 from analysis.record.sweep_info import RecordError
-from linearizer_core.experiment.journal import ENDED, state_of
+from linearizer_core.experiment.journal import ENDED, TrialState, state_of
 from sweeps.execution.stop import stop_reason
 from sweeps.notebook import html
 from sweeps.record.ledger import Ledger
@@ -33,6 +34,20 @@ from sweeps.words import configuration_name, duration, trial_state
 WORDS = {"stopped": "stopped early", "waiting": "waiting to go on"}
 """States as they are said."""
 
+MOST_OPEN = 16
+"""Trials that have not ended of which each has a line."""
+
+
+@dataclass(frozen=True)
+class OpenTrial:
+    """A trial that has begun and not ended: its state, how far it is, and the first objective as measured last."""
+
+    trial: str
+    state: str
+    epoch: int
+    epochs: int | None
+    value: float | None
+
 
 @dataclass(frozen=True, repr=False)
 class Status:
@@ -40,7 +55,7 @@ class Status:
 
     ``projected`` hours are None while nothing has ended. ``best`` is the best configuration so far, its trials and its
     first objective. ``unsent`` is what MLflow lacks, in bytes of the journals. ``started`` and ``seen`` (when its
-    launch last wrote) are UNIX seconds.
+    launch last wrote) are UNIX seconds. ``open`` are the trials that have begun and not ended.
     """
 
     sweep: Sweep
@@ -57,6 +72,7 @@ class Status:
     seen: float | None
     best: tuple[list[str], float] | None
     unsent: int
+    open: Sequence[OpenTrial] = ()
 
     @property
     def ended(self) -> int:
@@ -85,11 +101,15 @@ def status_of(folder: Path) -> Status:
     alive = running(paths)
     trials: Counter[str] = Counter()
     reused = 0
+    open_trials: list[OpenTrial] = []
     for path in sorted(paths.journals.glob("*.jsonl")):
         if path.stem.startswith("r"):
             continue
         result = state_of(path)
-        trials[trial_state(result.state, alive)] += 1
+        told = trial_state(result.state, alive)
+        trials[told] += 1
+        if told not in ENDED:
+            open_trials.append(_open(path.stem, told, result, next(iter(sweep.search.objective))))
         reused += result.reused_from is not None
     ledger = Ledger.read(paths)
     ended = sum(trials[state] for state in ENDED) - reused
@@ -103,7 +123,13 @@ def status_of(folder: Path) -> Status:
         sweep, state, reason, trials, reused, sweep.trials, ledger.hours, ledger.gpu_hours,
         None if share is None else share * ledger.hours, None if share is None else share * ledger.gpu_hours,
         record["started"], ledger.seen, _best(folder, record, trials["finished"] > 0), unsent(paths),
+        open_trials,
     )  # fmt: skip
+
+
+def _open(trial: str, told: str, result: TrialState, objective: str) -> OpenTrial:
+    epochs = result.head["config"].get("train", {}).get("epochs") if result.head else None
+    return OpenTrial(trial, told, result.epoch, epochs, result.metrics.get(objective))
 
 
 def _best(folder: Path, record: Mapping[str, Any], finished: bool) -> tuple[list[str], float] | None:
@@ -149,7 +175,26 @@ def render(status: Status) -> RenderableType:
     if link is not None:
         facts.add_row("compare", Text(link, overflow="fold"))
     facts.add_row("record", Text(str(status.sweep.folder)))
-    return facts
+    if status.state not in ("running", "stopping") or not status.open:
+        return facts
+    return Group(facts, _open_table(status))
+
+
+def _open_table(status: Status) -> RenderableType:
+    """The trials that run, or wait, each with how far it is."""
+    objective = next(iter(status.sweep.search.objective))
+    table = Table.grid(padding=(0, 2))
+    for each in status.open[:MOST_OPEN]:
+        of = f" of {each.epochs}" if each.epochs else ""
+        table.add_row(
+            Text(each.trial, style="bold"),
+            WORDS.get(each.state, each.state),
+            ProgressBar(total=each.epochs or 1, completed=each.epoch, width=24),
+            f"epoch {each.epoch}{of}",
+            "" if each.value is None else f"{objective} {each.value:.4g}",
+        )
+    more = len(status.open) - MOST_OPEN
+    return Group(table, Text(f"… and {more} more", style="dim")) if more > 0 else table
 
 
 def trials_told(status: Status) -> str:

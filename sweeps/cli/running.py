@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.record.uri import without_passwords
-from linearizer_core.errors import LinsweepError
 from sweeps.cli.errors import WRONG_INPUT, GoingOn, logged_in, tell
 from sweeps.cli.options import (
     AddressOption,
@@ -35,7 +34,6 @@ from sweeps.spec.validation import InputError, Problem
 
 if TYPE_CHECKING:
     from sweeps.spec.model import Sweep
-    from sweeps.status import Status
 
 INTERRUPTED = 130
 
@@ -148,29 +146,40 @@ def stop(name: NameArgument, storage: StorageOption = Path("runs")) -> None:
 def status(
     names: Annotated[list[str] | None, typer.Argument(help="Sweeps; none: all of the storage folder.")] = None,
     storage: StorageOption = Path("runs"),
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Draw it again every two seconds, until the sweeps have ended.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say how sweeps stand: trials by state, what is spent and what is to come, and what MLflow still lacks."""
-    from sweeps.api.running import status
+    from sweeps.cli.statuses import read_all, shown
+    from sweeps.cli.watch import Look
+    from sweeps.cli.watch import watch as go_on
     from sweeps.status import render
 
     wanted = names or sorted(path.parent.name for path in storage.glob("*/sweep.json"))
     if not wanted:
         raise InputError(str(storage), [Problem("", "holds no sweep; launch one or give --storage")])
+    if watch and as_json:
+        raise InputError("--json", [Problem("", "is one document, and --watch goes on; give one of them")])
     console = wide_console()
-    found: list[Status] = []
-    unreadable: dict[str, LinsweepError] = {}
-    for name in wanted:
-        try:
-            found.append(status(name, storage=storage))
-            if not as_json:
-                console.print(render(found[-1]))
-        except LinsweepError as error:  # what is wrong with one must not hide the others
-            tell(error)
-            unreadable[name] = error
-    if as_json:
-        print_json(of_statuses(found, unreadable))
-    if unreadable:
+    found = read_all(wanted, storage)
+
+    def look() -> Look:
+        nonlocal found
+        found = read_all(wanted, storage)
+        return shown(found)
+
+    if watch:
+        go_on(look, console)
+    elif as_json:
+        print_json(of_statuses(list(found.statuses.values()), found.unreadable))
+    else:
+        for each in found.statuses.values():
+            console.print(render(each))
+    for error in found.unreadable.values():
+        tell(error)
+    if found.unreadable:
         raise typer.Exit(WRONG_INPUT)
 
 
