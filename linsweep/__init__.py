@@ -19,6 +19,7 @@ SiblingFinder.install()
 if TYPE_CHECKING:
     from sweeps.api.classes import Comparison, LaunchResult, LinsweepError, Listing, Logs, Plan, Record, Status, Sweep
     from sweeps.api.looking import list, logs
+    from sweeps.api.making import delete, init
     from sweeps.api.records import compare, export, load, report, table
     from sweeps.api.running import launch, plan, resume, schema, status, stop
     from sweeps.api.tracking import promote, sync
@@ -39,6 +40,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "Sweep",
         ],
         "looking": ["list", "logs"],
+        "making": ["delete", "init"],
         "records": ["compare", "export", "load", "report", "table"],
         "running": ["launch", "plan", "resume", "schema", "status", "stop"],
         "tracking": ["promote", "sync"],
@@ -58,7 +60,9 @@ __all__ = [
     "Sweep",
     "__version__",
     "compare",
+    "delete",
     "export",
+    "init",
     "launch",
     "list",
     "load",

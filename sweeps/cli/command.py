@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sweeps.cli import looking, records, running, tracking
+from sweeps.cli import looking, making, records, running, tracking
 from sweeps.cli.errors import ended_in_order
 from sweeps.cli.options import JsonOption, print_json, wide_console
 
@@ -53,6 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
+    making.init,
     running.plan,
     running.launch,
     running.resume,
@@ -68,6 +69,7 @@ for command in (
     tracking.sync,
     tracking.promote,
     tracking.ui,
+    making.delete,
     schema,
 ):
     app.command()(command)

@@ -1,0 +1,52 @@
+"""Records that are removed, and specs that are written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sweeps.record.lookup import find_sweep
+from sweeps.record.removal import Removal, removal_of, remove
+from sweeps.spec.first import write_first
+
+
+def init(
+    path: str | os.PathLike[str] = "spec.yaml",
+    *,
+    data: str | os.PathLike[str] = "digits",
+    family: str = "diffusion",
+    question: str = "depth-rank",
+    name: str | None = None,
+) -> Path:
+    """Write a first spec, with a comment for each part, to a file that is not there yet; its path.
+
+    ``data`` is the name of a data set, a folder of images or an .npz file; ``family`` is ``diffusion``, ``idempotent``
+    or ``style``; ``question`` is ``depth-rank`` (how do both decide quality?), ``rank`` (which is enough?) or ``best``
+    (a search). ``name`` is the sweep's, by default that of the file.
+
+    Raises ``LinsweepError`` for a file that is there, an unknown family or question, and images that cannot be used.
+
+    >>> import linsweep as ls
+    >>> ls.plan(ls.init("first.yaml", question="rank")).sweep.search.space["model.operator.rank"].grid
+    (1, 2, 4, 8, 16, 32, 64)
+    """
+    return write_first(Path(path), os.fspath(data), family, question, name)
+
+
+def delete(
+    sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs", dry_run: bool = False
+) -> Removal:
+    """Remove a sweep's record, whole, without asking; with ``dry_run`` only say what would go.
+
+    MLflow keeps its runs, and other sweeps what they have reused.
+
+    Raises ``LinsweepError`` where there is no such sweep, or a launch holds its record.
+
+    >>> import linsweep as ls
+    >>> [entry.name for entry in ls.delete("cut", dry_run=True).entries][:3]
+    ['artifacts', 'journal', 'ledger.json']
+    >>> ls.delete("cut").done
+    True
+    """
+    folder = find_sweep(sweep, Path(storage))
+    return removal_of(folder) if dry_run else remove(os.fspath(sweep), folder)

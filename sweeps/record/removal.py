@@ -1,0 +1,160 @@
+"""Removing a sweep's record: what would go, and its going."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from analysis.record.launches import LOCK
+from sweeps.notebook import html
+from sweeps.record.lock import take
+from sweeps.record.paths import SweepPaths
+from sweeps.record.writers import only_launch
+from sweeps.spec.validation import InputError, Problem
+
+MEANINGS = {
+    "sweep.json": "the sweep: its spec, provenance and state",
+    "journal": "journals, one a trial",
+    "artifacts": "checkpoints, images, curves",
+    "training": "saved states of trials that have not ended",
+    "superseded": "journals of confirmations that are no longer asked for",
+    "tables": "tables and figures",
+    "report": "the report",
+    "tune": "Ray Tune's state",
+}
+NOTES = ("ledger.json", "study.log", "shipped", "error-", "stop", "cache.parquet")
+"""What the names of the other files begin with that a sweep writes."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or folder of the record: its files, their bytes, and what it is, which is empty for what is not ours."""
+
+    name: str
+    files: int
+    size: int
+    meaning: str
+
+
+@dataclass(frozen=True, repr=False)
+class Removal:
+    """What goes, or has gone, with the record of a sweep: its ``folder``, whole, entry by entry."""
+
+    folder: Path
+    entries: Sequence[Entry]
+    done: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.entries)
+
+    @property
+    def files(self) -> int:
+        """How many files there are."""
+        return sum(entry.files for entry in self.entries)
+
+    def __repr__(self) -> str:
+        how = "removed" if self.done else "would go"
+        return f"Removal({self.folder}: {self.files} files, {size_told(self.size)}, {how})"
+
+    def _repr_html_(self) -> str:
+        return html(render(self))
+
+
+def removal_of(folder: Path) -> Removal:
+    """What would go with the record in a folder."""
+    entries = []
+    for path in sorted(folder.iterdir()):
+        if path.name != LOCK:
+            sizes = _sizes(path)
+            entries.append(Entry(path.name, len(sizes), sum(sizes), _meaning(path.name)))
+    return Removal(folder, entries)
+
+
+def remove(source: str, folder: Path) -> Removal:
+    """Remove the record in a folder, whole, while no launch holds it; what has gone.
+
+    ``sweep.json`` goes last, so that what is cut short can be done again. Of a folder that is a link, the link goes as
+    well. Raises ``InputError`` where a launch, or whatever sends it to MLflow, holds the record, and ``OSError`` where
+    something cannot be removed.
+    """
+    paths = SweepPaths(folder)
+    with only_launch(source, paths):
+        _check_writers(source, paths)
+        found = removal_of(folder)
+        for path in sorted(folder.iterdir(), key=lambda each: each == paths.sweep_json):
+            if path != paths.lock:
+                _remove(path)
+        paths.lock.unlink(missing_ok=True)  # held until here: who waits for it finds no sweep
+        if folder.is_symlink():
+            target = folder.resolve()
+            folder.unlink()
+            folder = target
+        folder.rmdir()
+    return Removal(found.folder, found.entries, done=True)
+
+
+def _check_writers(source: str, paths: SweepPaths) -> None:
+    """Raise ``InputError`` where a process of a launch that died still writes a journal: it would write it again."""
+    for path in sorted(paths.journals.glob("*.jsonl")):
+        try:
+            with path.open("a") as file:
+                take(file, 0)
+        except TimeoutError:
+            message = f"a process of a launch that died is still writing {path}; try again in a few minutes"
+            raise InputError(source, [Problem("", message)]) from None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def _sizes(path: Path) -> list[int]:
+    """The bytes of each file at or below a path; of a link, its own."""
+    if path.is_symlink() or not path.is_dir():
+        return [path.lstat().st_size]
+    return [(Path(place) / name).lstat().st_size for place, _, names in os.walk(path) for name in names]
+
+
+def _meaning(name: str) -> str:
+    return MEANINGS.get(name) or ("notes of launches and of what was sent" if name.startswith(NOTES) else "")
+
+
+def size_told(size: float) -> str:
+    """Bytes as people say them.
+
+    >>> size_told(812), size_told(28_000), size_told(3_500_000_000)
+    ('812 bytes', '27 KiB', '3.3 GiB')
+    """
+    if size < 1024:
+        return f"{size:.0f} bytes"
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        size /= 1024
+        if size < 1024 or unit == "TiB":
+            break
+    return f"{size:.1f} {unit}" if size < 10 else f"{size:.0f} {unit}"
+
+
+def render(removal: Removal) -> RenderableType:
+    """What goes, a line an entry."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(justify="right")
+    table.add_column()
+    for entry in removal.entries:
+        count = f"{entry.files} files" if entry.files != 1 else "1 file"
+        meaning = Text(entry.meaning) if entry.meaning else Text("not written by linsweep", style="yellow")
+        table.add_row(Text(f"{removal.folder.name}/{entry.name}"), count, size_told(entry.size), meaning)
+    return table
