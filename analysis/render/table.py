@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rich.table
 
 from analysis.render.cells import Content, Value
@@ -95,5 +96,5 @@ class Table(Content):
 
 def _plain(value: Value) -> Value:
     """A value of Python's own types: a frame's whole numbers and floats are NumPy's; NaN is a missing one."""
-    plain: Value = value.item() if hasattr(value, "item") else value
+    plain: Value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(plain, float) and math.isnan(plain) else plain

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.configuration import DataConfig
@@ -16,16 +15,13 @@ from linearizer_core.files import named
 from sweeps.spec.load import load
 from sweeps.spec.validation import InputError, Problem, suggestion
 
-Family = Literal["diffusion", "idempotent", "style"]
-Question = Literal["depth-rank", "rank", "best"]
-
 NAMED = ("digits", "mnist", "fashion-mnist", "cifar10", "celeba")
-FAMILIES: Mapping[Family, str] = {
+FAMILIES: Mapping[str, str] = {
     "diffusion": "noise to images, by affine operators between two ends of an invertible network",
     "idempotent": "a projector on the images: reconstruction, and samples",
     "style": "image to image, an operator for each style over one shared network",
 }
-QUESTIONS: Mapping[Question, str] = {
+QUESTIONS: Mapping[str, str] = {
     "depth-rank": "how do the depth of g and the rank of A decide quality? Every combination at three seeds",
     "rank": "which rank of A is enough? Each rank at five seeds",
     "best": "which configuration is best? A search over depth, rank and learning rate, and the best at fresh seeds",
@@ -39,8 +35,8 @@ class First:
     """What a first spec is made for: ``event`` are the images' channels, height and width, where they are known."""
 
     name: str
-    family: Family
-    question: Question
+    family: str
+    question: str
     data: DataConfig
     event: tuple[int, int, int] | None = None
     images: int | None = None
@@ -67,7 +63,7 @@ def write_first(path: Path, data: str, family: str, question: str, name: str | N
         if value not in known:
             raise InputError(option, [Problem("", f"there is no {value}; {suggestion(value, known)}")])
     config = _data_of(data)
-    first = First(name or _name_of(path), family, question, config)  # type: ignore[arg-type]  # checked above
+    first = First(name or _name_of(path), family, question, config)
     there = _is_there(config)
     first = _looked_at(first) if there else replace(first, data=replace(config, download=True))
     try:
@@ -148,7 +144,7 @@ def _data(first: First) -> str:
     root = f", root: {json.dumps(config.root, ensure_ascii=False)}" if config.root else ""
     size = f", size: {config.size}" if config.size else ""
     download = ", download: true" if config.download else ""
-    notes = ["the images"]
+    notes = ["The images"]
     if config.size:
         notes.append("size: the side in pixels that they are resized to")
     if config.download:
@@ -201,10 +197,11 @@ def _evaluate(first: First) -> str:
     every = _epochs(first) // 2 if first.question == "best" else _epochs(first)
     if first.family == "style":
         return f"# every: epochs between two evaluations during training.\nevaluate: {{every: {every}}}"
-    quality = ["swd", *(["classifier_fd"] if first.labelled else []), "precision", "recall"]
+    # The other metrics go by the features of a classifier, which takes labels.
+    quality = ["swd", "classifier_fd", "precision", "recall"] if first.labelled else ["swd"]
     steps = "steps: [1, 10, 100], " if first.family == "diffusion" else ""
     return f"""\
-# What is measured of samples, on held-out images: distances (swd, classifier_fd) and their precision and recall.
+# What is measured of samples, against held-out images: distances, and of labelled images precision and recall.
 # every: epochs between two evaluations during training.
 evaluate: {{{steps}quality: [{", ".join(quality)}], every: {every}}}"""
 
@@ -214,6 +211,7 @@ def _controls(first: First) -> str:
     if first.family == "diffusion":
         lines += ["  - {name: g = identity, set: {model.flow.kind: identity}}",
                   "  - {name: the means alone, set: {model.operator.rank: 0, model.operator.shared: all}}",
+                  "  # An ordinary network of equal size, sampled in steps: its numbers are those at k=1, 10 and 100.",
                   "  - {name: flow matching, set: {family: flow_matching}}"]  # fmt: skip
     else:
         lines += ["  - {name: g linear, set: {model.flow.kind: linear}}"]

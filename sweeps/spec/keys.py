@@ -86,7 +86,7 @@ def _hint(wanted: str) -> str:
         return f"{parent} has no keys of its own"
     last = wanted.rpartition(".")[2]
     same = [key.name for key in keys if key.name.rpartition(".")[2] == last]
-    found = nearest(wanted, same) or (same or [None])[0] or nearest(wanted, [key.name for key in keys])
+    found = nearest(wanted, same) or next(iter(same), None) or nearest(wanted, [key.name for key in keys])
     return f"did you mean {found}?" if found else f"known: {', '.join(k.name for k in keys if '.' not in k.name)}"
 
 

@@ -176,7 +176,7 @@ def test_a_record_that_was_moved_and_one_behind_a_link(run: Run, odd: Path) -> N
     (odd / "runs").mkdir()
     (odd / "runs" / "link").symlink_to(odd / "my runs%" / "cut")
     assert run("sync link")[0] == 0
-    assert "MLflow  has all" in run("status link")[1]
+    assert "MLflow has all" in " ".join(run("status link")[1].split())
     assert names_in(odd / "runs") == ["link", "mlartifacts", "mlflow.db"]
 
 
@@ -206,7 +206,7 @@ def test_a_home_folder_that_no_shell_has_spelt_out(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     code, out, err = run(line)
     assert code == 0, err
-    assert f"record  {tmp_path}/home/runs/" in out
+    assert f"record {tmp_path}/home/runs/" in " ".join(out.split())
     assert names_in(tmp_path / "here") == []
 
 

@@ -41,7 +41,8 @@ def test_every_family_and_question_on_digits(family: str, question: str) -> None
     axes = {"depth-rank": ["model.flow.depth", "model.operator.rank"], "rank": ["model.operator.rank"],
             "best": ["model.flow.depth", "model.operator.rank", "train.lr"]}[question]  # fmt: skip
     assert list(sweep.search.space) == axes
-    assert notes(sweep) == []
+    # Said of the control, which has no value of one application of an operator, and of no other part.
+    assert [note for note in notes(sweep) if not note.startswith("controls[2]: flow matching does not record")] == []
 
 
 @pytest.mark.parametrize("labelled", [True, False])
