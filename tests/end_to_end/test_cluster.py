@@ -111,7 +111,7 @@ def test_stop_status_and_a_budget_that_is_extended(linsweep: Linsweep) -> None:
     output = linsweep.ended(linsweep.start(*words), code=130)
     assert "interrupted (budget.hours = 0.015 spent): 2 interrupted" in output
     assert "with more of it: --set budget.hours=…" in output
-    assert "cap 0.015" in linsweep.run("status", name)
+    assert "cap 54 s" in linsweep.run("status", name)
     reached = {trial: _epoch(linsweep.events(name, trial)) for trial in ("t000-s0", "t001-s0")}
     assert all(epoch > 0 for epoch in reached.values())
     process = linsweep.start("resume", name, *sets("budget.hours=1"))

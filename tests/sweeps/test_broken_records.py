@@ -62,9 +62,9 @@ def test_every_command_goes_on_and_tells_of_the_line_once(
     journal.write_bytes(broken(journal.read_bytes()))
     warning, state = BREAKS[broken]
     commands = {
-        ("status", "before"): "8 finished, 5 stopped"
+        ("status", "before"): "13 of 13 ended (8 finished, 5 stopped early)"
         if state == "finished"
-        else "7 finished, 1 interrupted, 5 stopped",
+        else "12 of 13 ended (7 finished, 5 stopped early), 1 interrupted",
         ("compare", f"before/{TRIAL}", "before/t001-s0"): state,
         ("compare", "before", f"before/{TRIAL}"): state,
         ("table", "before"): "written:",
