@@ -22,18 +22,6 @@ import numpy as np
 import psutil
 from sklearn.datasets import load_digits
 
-PACKAGES = ("sweeps", "analysis", "linsweep", "linearizer_core")
-MODULES = ("yaml", "random", "ray", "optuna", "mlflow", "numpy", "torch")
-"""What a user's folder may have modules of the same name as: ours, and what we import."""
-
-
-def decoy(folder: Path, name: str) -> str:
-    """A package (of ours) or a module in a folder that raises when it is imported; its name there."""
-    path = folder / name / "__init__.py" if name in PACKAGES else folder / f"{name}.py"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"raise RuntimeError('the {name} of the current folder')\n")
-    return path.relative_to(folder).parts[0]
-
 
 def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from sweeps.children import environment, module
-from tests.end_to_end.lab import MODULES, PACKAGES, Linsweep, decoy
+from tests.end_to_end.lab import Linsweep
 
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.slow
+
+PACKAGES = ("sweeps", "analysis", "linsweep", "linearizer_core")
+MODULES = ("yaml", "random", "ray", "optuna", "mlflow", "numpy", "torch")
 
 SPEC = """
 name: small
@@ -33,8 +36,11 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a spec, its data, and modules that raise when they are imported."""
     Linsweep.with_digits(tmp_path)
     (tmp_path / "small.yaml").write_text(SPEC)
-    for name in (*PACKAGES, *MODULES):
-        decoy(tmp_path, name)
+    for name in PACKAGES:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise RuntimeError('the {name} of the current folder')\n")
+    for name in MODULES:
+        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('the {name} of the current folder')\n")
     return tmp_path
 
 
@@ -68,6 +74,7 @@ cli.main()
 """
 
 
+@pytest.mark.long
 def test_workers_that_cannot_take_up_a_trial_say_why(folder: Path) -> None:
     command = [sys.executable, "-P", "-c", BROKEN, "launch", "small.yaml", "--set", "resources.retries=0"]
     done = subprocess.run(
