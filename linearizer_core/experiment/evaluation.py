@@ -29,6 +29,7 @@ from linearizer_core.metrics.quality import (
     psnr,
     sliced_wasserstein,
 )
+from linearizer_core.metrics.uncertainty import FEWEST, bootstrap_deviation, extrapolated
 
 SAMPLE_SEED = 99
 """Fixes the noise that samples are made from, so that every trial and every step count is given the same."""
@@ -42,6 +43,8 @@ LARGEST_PSNR = 200.0
 """dB: what equal images are given, whose PSNR has no bound."""
 
 CLASSIFIER_METRICS = ("classifier_fd", "classifier_kid", "precision", "recall", "density", "coverage")
+FRECHET = ("classifier_fd",)
+"""Distances whose own error is told; of Inception's 2,048 features one takes seconds, and this takes dozens."""
 INCEPTION_METRICS = ("inception_fid", "inception_kid")
 
 
@@ -128,6 +131,25 @@ class Quality:
             if metric not in found:
                 found |= _measure(metric, clamped, held)
         return {metric: found[metric] for metric in self.metrics}
+
+    def sure(self, samples: Tensor, split: str = "quality") -> dict[str, float]:
+        """How sure each Fréchet distance in the classifier's features is, where any is taken.
+
+        ``<metric>_error`` is the standard deviation that chance in the samples and in the held-out images gives it,
+        ``<metric>_infinite`` the distance as of endlessly many of both. NaN of samples that are not finite, or too few.
+        """
+        names = [name for name in FRECHET if name in self.metrics]
+        held = self._splits[split]
+        if not names:
+            return {}
+        if min(len(samples), len(held.images)) < FEWEST or not bool(torch.isfinite(samples).all()):
+            return {f"{name}_{end}": math.nan for name in names for end in ("error", "infinite")}
+        made = _Held(samples.to(self.device).clamp(-1, 1), held.classifier, None).features
+        found = {}
+        for name in names:
+            found[f"{name}_error"] = bootstrap_deviation(frechet_distance, made, held.features)
+            found[f"{name}_infinite"] = extrapolated(frechet_distance, made, held.features)
+        return found
 
 
 def needed_classifier(metrics: tuple[Metric, ...], data: ImageData, cache: Path) -> Classifier | None:
@@ -250,16 +272,28 @@ def score_keys(config: EvaluateConfig, how: str) -> list[str]:
     return [f"{split}/{name}_{how}" for split in ("quality", "test") for name in config.quality]
 
 
-def as_sampled(summary: Mapping[str, float], how: str) -> dict[str, float]:
+def as_sampled(summary: Mapping[str, float], config: EvaluateConfig, how: str) -> dict[str, float]:
     """``<split>/<metric>_sampled``: the scores of ``how`` under the name that families share.
 
     They draw samples by one application or by many steps; by this name a search and a table compare them.
     """
+    named = zip(score_keys(config, "sampled"), score_keys(config, how), strict=True)
+    return {key: summary[other] for key, other in named if other in summary}
+
+
+def sureness(quality: Quality, samples: Tensor) -> dict[str, float]:
+    """``<split>/<metric>_error`` and ``_infinite`` of the Fréchet distances of samples, against both splits."""
     return {
-        f"{key.removesuffix(how)}sampled": value
-        for key, value in summary.items()
-        if key.startswith(("quality/", "test/")) and key.endswith(f"_{how}")
+        f"{split}/{name}": value
+        for split in ("quality", "test")
+        for name, value in quality.sure(samples, split).items()
     }
+
+
+def sureness_keys(config: EvaluateConfig) -> list[str]:
+    """The keys of ``sureness``."""
+    names = [name for name in FRECHET if name in config.quality]
+    return [f"{split}/{name}_{end}" for split in ("quality", "test") for name in names for end in ("error", "infinite")]
 
 
 def bits_per_dim(log_likelihood: Callable[[Tensor], Tensor], data: ImageData, limit: int) -> dict[str, float]:
@@ -350,18 +384,23 @@ def references(
     found = {}
     for label, (images, density) in rows.items():
         summary = scores(quality, images, "collapsed")
-        summary |= as_sampled(summary, "collapsed")
+        summary |= as_sampled(summary, config, "collapsed") | sureness(quality, images)
         if density:
             summary |= bits_per_dim(density, data, config.held_out)
         found[label] = Evaluation(summary, grids={"samples": images[:GRID_IMAGES]})
     if ranks and gaussian:
         label = f"real images in {rank} principal component{'s' if rank > 1 else ''}"
-        found[label] = _by_components(gaussian, training[: config.samples], quality, ranks, rank)
+        found[label] = _by_components(gaussian, training[: config.samples], quality, config, ranks, rank)
     return found
 
 
 def _by_components(
-    gaussian: PixelGaussian, images: Tensor, quality: Quality, ranks: Sequence[int], shown: int
+    gaussian: PixelGaussian,
+    images: Tensor,
+    quality: Quality,
+    config: EvaluateConfig,
+    ranks: Sequence[int],
+    shown: int,
 ) -> Evaluation:
     """Real images in their leading principal components: what is lost by so few dimensions alone."""
     found = {rank: scores(quality, gaussian.project(images, rank), "collapsed") for rank in sorted({*ranks, shown})}
@@ -370,4 +409,4 @@ def _by_components(
         for split, curve in (("quality", f"rank/{name}"), ("test", f"rank/test_{name}")):
             curves[curve] = Curve(list(ranks), [found[rank][f"{split}/{name}_collapsed"] for rank in ranks])
     grid = gaussian.project(images[:GRID_IMAGES], shown)
-    return Evaluation(found[shown] | as_sampled(found[shown], "collapsed"), curves, {"samples": grid})
+    return Evaluation(found[shown] | as_sampled(found[shown], config, "collapsed"), curves, {"samples": grid})

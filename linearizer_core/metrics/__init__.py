@@ -9,11 +9,14 @@ from linearizer_core.metrics.pullback import pullback_metric
 from linearizer_core.metrics.quality import frechet_distance, kernel_distance, psnr, sliced_wasserstein
 from linearizer_core.metrics.similarity import ssim
 from linearizer_core.metrics.spectrum import effective_rank, energy_rank, numerical_rank, stable_rank
+from linearizer_core.metrics.uncertainty import bootstrap_deviation, extrapolated
 
 __all__ = [
     "additivity",
+    "bootstrap_deviation",
     "effective_rank",
     "energy_rank",
+    "extrapolated",
     "frechet_distance",
     "gaussianity",
     "gradient_ssim",

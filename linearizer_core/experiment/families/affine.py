@@ -34,6 +34,8 @@ from linearizer_core.experiment.evaluation import (
     scores,
     step_counts,
     step_keys,
+    sureness,
+    sureness_keys,
     timed,
 )
 from linearizer_core.experiment.families.affine_controls import OF_ANY, OF_SEVERAL, controls
@@ -133,7 +135,7 @@ class AffineDiffusionFamily(Family):
         sampler = _sampler(model, config)
         chosen = _choose(sampler, quality, model.operators_at(ranks_of(config, data.event), config.evaluate.order))
         measured = {f"quality/{name}_collapsed": value for name, value in chosen.values.items()}
-        return measured | as_sampled(measured, "collapsed")
+        return measured | as_sampled(measured, config.evaluate, "collapsed")
 
     @torch.no_grad()
     def evaluate(self, model: AffineDiffusion, config: TrialConfig, data: ImageData, quality: Quality) -> Evaluation:
@@ -153,7 +155,7 @@ class AffineDiffusionFamily(Family):
         stepping = step_counts(step, evaluate, quality, model.device)
         samples, milliseconds = timed(model.device, lambda: sampler.draw(operators, chosen.temperature))
         summary = stepping.summary | scores(quality, samples, "collapsed")
-        summary |= as_sampled(summary, "collapsed")
+        summary |= as_sampled(summary, evaluate, "collapsed") | sureness(quality, samples)
         summary |= chosen.at_one(chosen.best_at_one, "t1")
         whole = by_rank[dim]
         summary |= chosen.at_one(dim, "full") or scores(quality, sampler.draw(whole, 1.0), "full")
@@ -226,7 +228,7 @@ class AffineDiffusionFamily(Family):
         spoilt = OF_ANY if by == "one" else (*OF_ANY, *OF_SEVERAL)
         for how in ("collapsed", "sampled", "t1", "full", *spoilt):
             keys += score_keys(evaluate, how)
-        keys += [f"controls/{name}" for name in spoilt]
+        keys += [f"controls/{name}" for name in spoilt] + sureness_keys(evaluate)
         keys += ["cost/sample_ms_collapsed", "cost/sample_mflop_collapsed", "cost/params", "linearity/collapse_psnr"]
         keys += ["sampling/rank", "sampling/temperature", "operators/count"]
         keys += INVERSION_KEYS + linearity_keys() + LIPSCHITZ_KEYS + SPECTRUM_KEYS + BITS_KEYS

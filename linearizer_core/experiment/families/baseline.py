@@ -23,6 +23,8 @@ from linearizer_core.experiment.evaluation import (
     scores,
     step_counts,
     step_keys,
+    sureness,
+    sureness_keys,
 )
 from linearizer_core.experiment.families.affine import AffineDiffusionFamily, cost_of
 from linearizer_core.experiment.families.base import Family
@@ -105,7 +107,7 @@ class Baseline(Family):
         evaluate = config.evaluate if steps == 1 else replace(config.evaluate, temperatures=())
         values = _tried(lambda each: source.draw(self, config, steps, each), evaluate, quality).values
         measured = {f"quality/{name}_k{steps}": value for name, value in values.items()}
-        return measured | as_sampled(measured, f"k{steps}")
+        return measured | as_sampled(measured, config.evaluate, f"k{steps}")
 
     @torch.no_grad()
     def evaluate(self, model: Transport, config: TrialConfig, data: ImageData, quality: Quality) -> Evaluation:
@@ -120,7 +122,7 @@ class Baseline(Family):
         summary = stepping.summary | tried.summary
         for k in self._tested(evaluate):
             summary |= scores(quality, stepping.images[k], f"k{k}", ["test"])
-        summary |= as_sampled(summary, f"k{steps}")
+        summary |= as_sampled(summary, evaluate, f"k{steps}") | sureness(quality, stepping.images[steps])
         if _by(config) == "label":
             images, judge = stepping.images[steps].clamp(-1, 1), quality.classifier
             accuracy = judge.accuracy(images, source.which) if judge is not None else math.nan
@@ -134,7 +136,7 @@ class Baseline(Family):
 
     def summary_keys(self, config: TrialConfig) -> list[str]:
         evaluate = self._stepped(config.evaluate)
-        keys = step_keys(evaluate) + score_keys(evaluate, "sampled")
+        keys = step_keys(evaluate) + score_keys(evaluate, "sampled") + sureness_keys(evaluate)
         keys += [f"test/{name}_k{k}" for k in self._tested(evaluate) for name in evaluate.quality]
         if evaluate.temperatures:
             keys += [*score_keys(evaluate, "t1"), "sampling/temperature"]

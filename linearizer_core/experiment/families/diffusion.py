@@ -29,6 +29,8 @@ from linearizer_core.experiment.evaluation import (
     scores,
     step_counts,
     step_keys,
+    sureness,
+    sureness_keys,
     timed,
 )
 from linearizer_core.experiment.families.base import Family
@@ -97,7 +99,7 @@ class Diffusion(Family):
         generator = torch.Generator().manual_seed(SAMPLE_SEED)
         samples = self.sample(model, config.evaluate.samples, config, generator)
         measured = scores(quality, samples, "collapsed", ["quality"])
-        return measured | as_sampled(measured, "collapsed")
+        return measured | as_sampled(measured, config.evaluate, "collapsed")
 
     @torch.no_grad()
     def evaluate(self, model: LinearDiffusion, config: TrialConfig, data: ImageData, quality: Quality) -> Evaluation:
@@ -112,7 +114,7 @@ class Diffusion(Family):
         generate = _collapsed(model, evaluate)
         samples, milliseconds = timed(model.device, lambda: in_batches(generate, noise))
         summary = stepping.summary | scores(quality, samples, "collapsed")
-        summary |= as_sampled(summary, "collapsed")
+        summary |= as_sampled(summary, evaluate, "collapsed") | sureness(quality, samples)
         summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(fitted_values(model))}
         summary["cost/sample_mflop_collapsed"] = megaflops(generate, noise[:COUNTED])
         curves = stepping.curves | {
@@ -153,7 +155,7 @@ class Diffusion(Family):
 
     def summary_keys(self, config: TrialConfig) -> list[str]:
         keys = [*score_keys(config.evaluate, "collapsed"), *score_keys(config.evaluate, "sampled")]
-        keys += step_keys(config.evaluate)
+        keys += step_keys(config.evaluate) + sureness_keys(config.evaluate)
         keys += ["cost/sample_ms_collapsed", "cost/sample_mflop_collapsed", "cost/params", "linearity/collapse_psnr"]
         keys += INVERSION_KEYS + linearity_keys() + LIPSCHITZ_KEYS
         return keys + SPECTRUM_KEYS + ["spectrum/operator_rank"] + BITS_KEYS

@@ -19,10 +19,13 @@ from linearizer_core.experiment.evaluation import (
     SAMPLE_SEED,
     Evaluation,
     Quality,
+    as_sampled,
     capped_psnr,
     in_batches,
     score_keys,
     scores,
+    sureness,
+    sureness_keys,
     timed,
 )
 from linearizer_core.experiment.families.base import Family
@@ -111,6 +114,7 @@ class Idempotent(Family):
         samples = self.sample(model, config.evaluate.samples, config, torch.Generator().manual_seed(SAMPLE_SEED))
         images = data.validation[: config.evaluate.held_out].to(model.device)
         found = scores(quality, samples, "collapsed", ["quality"])
+        found |= as_sampled(found, config.evaluate, "collapsed")
         found["quality/psnr_collapsed"] = capped_psnr(in_batches(model.projector(), images), images)
         return found
 
@@ -127,6 +131,7 @@ class Idempotent(Family):
         noise = model.noise(evaluate.samples, torch.Generator().manual_seed(SAMPLE_SEED))
         projected = in_batches(f, noise)
         summary = scores(quality, samples, "collapsed") | scores(quality, projected, "noise")
+        summary |= as_sampled(summary, evaluate, "collapsed") | sureness(quality, samples)
         summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(fitted_values(model))}
         images = data.validation[: evaluate.held_out].to(model.device)
         summary |= _fidelity(f, images, "quality")
@@ -140,10 +145,12 @@ class Idempotent(Family):
         return Evaluation(summary, grids=grids | _pictures(f, images))
 
     def interim_keys(self, config: TrialConfig) -> list[str]:
-        return [f"quality/{name}_collapsed" for name in config.evaluate.quality] + ["quality/psnr_collapsed"]
+        keys = [f"quality/{name}_{how}" for how in ("collapsed", "sampled") for name in config.evaluate.quality]
+        return [*keys, "quality/psnr_collapsed"]
 
     def summary_keys(self, config: TrialConfig) -> list[str]:
-        keys = score_keys(config.evaluate, "collapsed") + score_keys(config.evaluate, "noise")
+        keys = [key for how in ("collapsed", "sampled", "noise") for key in score_keys(config.evaluate, how)]
+        keys += sureness_keys(config.evaluate)
         keys += [f"{split}/{name}_collapsed" for split in ("quality", "test") for name in ("psnr", "ssim")]
         keys += ["cost/sample_ms_collapsed", "cost/params", *linearity_keys()]
         keys += [

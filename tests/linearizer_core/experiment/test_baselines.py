@@ -258,9 +258,13 @@ def test_the_temperature_is_the_best_on_validation(measured: Measured, digits: I
     for how, temperature in (("t1", 1.0), (f"k{steps}", best)):
         tested = found(images[temperature], "test")["classifier_fd"]
         assert summary[f"test/classifier_fd_{how}"] == pytest.approx(tested, rel=1e-4)
+    for split in ("quality", "test"):
+        assert summary[f"{split}/classifier_fd_sampled"] == summary[f"{split}/classifier_fd_k{steps}"]
     interim = family.interim(model, config, digits, found)
     early = by_hand[best] if steps == 1 else by_hand[1.0]  # many steps at every temperature would take too long
-    assert interim == {f"quality/classifier_fd_k{steps}": pytest.approx(early, rel=1e-4)}
+    assert interim == {
+        f"quality/classifier_fd_{how}": pytest.approx(early, rel=1e-4) for how in (f"k{steps}", "sampled")
+    }
 
 
 def test_the_summary_has_the_keys_that_are_promised(measured: Measured, digits: ImageData) -> None:

@@ -279,7 +279,7 @@ def test_references_come_in_their_order(reference_rows: dict[str, Evaluation]) -
     for key in [f"{kind}/{name}_collapsed" for kind in ("quality", "test") for name in METRICS]:
         real, gaussian, noise = (reference_rows[label].summary[key] for label in LABELS)
         assert real < gaussian < noise
-    assert [len(row.summary) for row in reference_rows.values()] == [8, 10, 10]
+    assert [len(row.summary) for row in reference_rows.values()] == [12, 14, 14]
     for row in reference_rows.values():
         for key, value in row.summary.items():
             if key.endswith("_sampled"):

@@ -56,6 +56,9 @@ METRICS: tuple[Any, ...] = ("swd", *CLASSIFIER_METRICS)
 EVALUATE = EvaluateConfig(
     steps=(1, 3, 12), solver="rk4", samples=96, held_out=64, end=0.9, quality=METRICS, temperature=1.0
 )
+SHARED = {f"{split}/{name}_sampled" for split in ("quality", "test") for name in METRICS}
+SHARED |= {f"{split}/classifier_fd_{end}" for split in ("quality", "test") for end in ("error", "infinite")}
+"""The keys that samples of every family have."""
 Evaluated = tuple[TrialConfig, Any, Evaluation]
 
 MODELS = {
@@ -130,7 +133,7 @@ def finite(values: dict[str, float]) -> bool:
 def test_keys_of_a_diffusion_model_are_complete(evaluated: Evaluated) -> None:
     config, _, evaluation = evaluated
     expected = {f"quality/{name}_{end}" for name in METRICS for end in ("k1", "k3", "k12", "collapsed", "auc")}
-    expected |= {f"test/{name}_collapsed" for name in METRICS}
+    expected |= {f"test/{name}_collapsed" for name in METRICS} | SHARED
     expected |= {f"cost/sample_ms_{way}" for way in ("k1", "k3", "k12", "collapsed")}
     expected |= {"cost/params", "cost/sample_mflop_collapsed", "quality/bits_per_dim", "test/bits_per_dim"}
     expected |= {
@@ -158,7 +161,7 @@ def test_keys_of_a_diffusion_model_are_complete(evaluated: Evaluated) -> None:
 def test_keys_of_the_baseline_are_complete(baseline: Evaluated) -> None:
     config, model, evaluation = baseline
     expected = {f"quality/{name}_{end}" for name in METRICS for end in ("k1", "k3", "k12", "auc")}
-    expected |= {f"test/{name}_k12" for name in METRICS} | {f"cost/sample_ms_k{k}" for k in (1, 3, 12)}
+    expected |= {f"test/{name}_k12" for name in METRICS} | {f"cost/sample_ms_k{k}" for k in (1, 3, 12)} | SHARED
     assert evaluation.summary.keys() == expected | {"cost/params"}
     assert sorted(FlowMatchingBaseline().summary_keys(config)) == sorted(evaluation.summary)
     assert finite(evaluation.summary)
@@ -174,7 +177,8 @@ def test_evaluation_during_training_is_the_final_one(
     for (config, model, evaluation), end in ((evaluated, "collapsed"), (baseline, "k12")):
         family = family_of(config)
         found = family.interim(model, config, digits, seven)
-        assert list(found) == family.interim_keys(config) == [f"quality/{name}_{end}" for name in METRICS]
+        keys = [f"quality/{name}_{how}" for how in (end, "sampled") for name in METRICS]
+        assert list(found) == family.interim_keys(config) == keys
         assert found == {key: evaluation.summary[key] for key in found}
 
 

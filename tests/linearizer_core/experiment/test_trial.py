@@ -43,7 +43,7 @@ from linearizer_core.solvers import EULER
 
 ROOT = Path(linearizer_core.__file__).parents[1]
 ABSENT = ("ray", "mlflow", "optuna", "pandas", "pydantic", "typer", "rich", "matplotlib", "sweeps", "analysis")
-SWD = "quality/swd_collapsed"
+SWD, SAMPLED = "quality/swd_collapsed", "quality/swd_sampled"
 
 VALUES: dict[str, Any] = {
     "recipe": "learned",
@@ -354,11 +354,11 @@ def files(tmp_path: Path) -> trial.TrialFiles:
 def test_a_trial_yields_every_evaluated_epoch_and_its_end(files: trial.TrialFiles) -> None:
     results = list(trial.run(SMALL, WHO, files, {"git": None}, "cpu"))
     assert [result["epoch"] for result in results] == [1, 2, 3]
-    assert [result.keys() for result in results[:2]] == [{"epoch", SWD}] * 2
+    assert [result.keys() for result in results[:2]] == [{"epoch", SWD, SAMPLED}] * 2
     assert results[2]["state"] == "finished"
     found = state_of(files.journal)
     assert found.metrics == {key: value for key, value in results[2].items() if key not in ("epoch", "state")}
-    assert found.rungs == {result["epoch"]: {SWD: result[SWD]} for result in results[:2]}
+    assert found.rungs == {result["epoch"]: {SWD: result[SWD], SAMPLED: result[SWD]} for result in results[:2]}
 
 
 def test_interim_values_are_those_of_the_averaged_model(files: trial.TrialFiles) -> None:

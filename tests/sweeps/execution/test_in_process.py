@@ -126,7 +126,9 @@ def test_the_record_is_the_one_that_ray_gave(tmp_path: Path) -> None:
         rest = {key: value for key, value in metrics.items() if key not in exact}
         assert {key: ours[trial][2][key] for key in rest} == pytest.approx(rest, abs=1e-3, rel=1e-3, nan_ok=True), trial
         assert {key: ours[trial][2][key] for key in exact} == pytest.approx(exact, abs=15), trial
-        assert ours[trial][2].keys() == metrics.keys()
+        # What was not recorded then is what families share the name of, and how sure a distance is.
+        added = ours[trial][2].keys() - metrics.keys()
+        assert all(key.endswith(("_sampled", "_error", "_infinite")) for key in added), trial
 
 
 def test_an_exception_keeps_its_traceback_and_the_trial_is_tried_again(tiny: Callable[..., Sweep]) -> None:

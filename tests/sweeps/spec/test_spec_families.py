@@ -171,9 +171,16 @@ def test_a_constraint_that_the_searched_family_does_not_record(refusal: Refusal)
 
 def test_a_search_over_families_that_do_not_share_the_objective(refusal: Refusal) -> None:
     (said,) = refusal({f"{SPACE}/family": {"choice": ["diffusion", "flow_matching", "idempotent"]}})
-    recorded = "flow_matching records quality/swd_k10 (min), quality/classifier_fd_k10 (min)"
+    keys = ("swd_k10", "classifier_fd_k10", "swd_sampled", "classifier_fd_sampled")
+    recorded = f"flow_matching records {', '.join(f'quality/{key} (min)' for key in keys)}"
     why = f"flow_matching does not record the objective {FD}; make it a control ({recorded})"
     assert said == f"search.space.family: {why}"
+
+
+def test_a_search_over_families_by_the_name_that_they_share(sweep: ToSweep) -> None:
+    edits = {f"{SPACE}/family": {"choice": ["diffusion", "flow_matching", "mean_flow", "idempotent"]}}
+    made = sweep({**edits, "search/objective": {"quality/classifier_fd_sampled": "min"}})
+    assert made.resolve({"family": "mean_flow"})["train"]["time"] == "logit_normal"
 
 
 def test_a_search_over_families_that_share_the_objective(sweep: ToSweep) -> None:
