@@ -11,6 +11,7 @@ from rich.text import Text
 from analysis.record.uri import without_password
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.caveats import caveats
+from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.evaluation import step_keys
 from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.families.affine import ranks_of
@@ -130,6 +131,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     data = datasets.load(sweep.trial_config({}, 0).data)
     channels, height, width = data.event
     smallest, largest = parameters(sweep)
+    epochs = max(config.train.epochs for config in _corner_configs(sweep))
     objective = ", ".join(f"{mode} {key}" for key, mode in search.objective.items())
     facts = [
         ("sweep", f"{sweep.name} ({sweep.source})"),
@@ -155,7 +157,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     if search.confirm:
         facts.append(("confirm", f"the best {search.confirm.top} at seeds {', '.join(map(str, search.confirm.seeds))}"))
     facts += [
-        ("trials", f"{plan.trials} of up to {max(config.train.epochs for config in corners)} epochs"),
+        ("trials", f"{plan.trials} of up to {epochs} epochs"),
         ("resources", _placement(plan)),
         ("budget", _budget(sweep)),
         ("record", str(sweep.folder)),
@@ -167,8 +169,8 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
 def parameters(sweep: Sweep) -> tuple[int, int]:
     """How many parameters the models have at the first and at the last edges of the space, the fewer first."""
     data = datasets.load(sweep.trial_config({}, 0).data)
-    corners = [sweep.trial_config(point, 0) for point in _corners(sweep)]
-    sizes = [fitted_values(family_of(config).build(config, data.event, data.classes)) for config in corners]
+    configs = _corner_configs(sweep)
+    sizes = [fitted_values(family_of(config).build(config, data.event, data.classes)) for config in configs]
     return min(sizes), max(sizes)
 
 
@@ -180,10 +182,11 @@ def _budget(sweep: Sweep) -> str:
     return ", ".join(caps) or "no cap"
 
 
-def _corners(sweep: Sweep) -> list[dict[str, object]]:
-    """The points of the space with every dimension at its first and at its last edge."""
+def _corner_configs(sweep: Sweep) -> list[TrialConfig]:
+    """The configurations of the space with every dimension at its first and at its last edge."""
     space = sweep.search.space
-    return [
+    points = [
         {name: dimension.edges()[i] for name, dimension in space.items() if dimension.active(sweep.base_leaves)}
         for i in (0, -1)
     ]
+    return [sweep.trial_config(point, 0) for point in points]
