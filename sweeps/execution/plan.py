@@ -9,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.record.uri import without_password
+from analysis.statistics.intervals import student
+from analysis.statistics.power import detectable
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.caveats import caveats
 from linearizer_core.experiment.configuration import TrialConfig
@@ -126,6 +128,16 @@ def render(plan: Plan) -> RenderableType:
     return Group(facts, Text(), space, Text(), recorded)
 
 
+def what_seeds_tell(seeds: int) -> str:
+    """How wide an interval of so many seeds is, and what a difference must be to be seen, in standard deviations."""
+    if seeds < 2:
+        return "one seed: no interval, and no difference can be tested"
+    return (
+        f"{seeds} seeds: intervals of ± {float(student(seeds)):.2g} standard deviations over seeds; one comparison "
+        f"sees differences of {detectable(seeds):.2g} standard deviations of the pairs (power 80 %)"
+    )
+
+
 def _facts(plan: Plan) -> list[tuple[str, str]]:
     sweep, search = plan.sweep, plan.sweep.search
     data = datasets.load(sweep.trial_config({}, 0).data)
@@ -145,6 +157,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("search", f"{search.sampler}, {sweep.configurations} configurations × {len(search.seeds)} seeds "
          f"({', '.join(map(str, search.seeds))})"),
     ]  # fmt: skip
+    facts.append(("", what_seeds_tell(len(search.seeds))))
     if search.stop_early:
         leaves = sweep.base_leaves
         epochs = decision_epochs(search.stop_early, leaves["train.epochs"], leaves["evaluate.every"])
