@@ -143,7 +143,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     data = datasets.load(sweep.trial_config({}, 0).data)
     channels, height, width = data.event
     smallest, largest = parameters(sweep)
-    epochs = max(config.train.epochs for config in _corner_configs(sweep))
+    longest = max(config.train.epochs for config in _corner_configs(sweep))
     objective = ", ".join(f"{mode} {key}" for key, mode in search.objective.items())
     facts = [
         ("sweep", f"{sweep.name} ({sweep.source})"),
@@ -170,7 +170,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     if search.confirm:
         facts.append(("confirm", f"the best {search.confirm.top} at seeds {', '.join(map(str, search.confirm.seeds))}"))
     facts += [
-        ("trials", f"{plan.trials} of up to {epochs} epochs"),
+        ("trials", f"{plan.trials} of up to {longest} epochs"),
         ("resources", _placement(plan)),
         ("budget", _budget(sweep)),
         ("record", str(sweep.folder)),
