@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sweeps.api.records import compare, export, load, report, table
     from sweeps.api.running import launch, plan, resume, schema, status, stop
     from sweeps.api.tracking import promote, sync
+    from sweeps.api.trials import reproduce, sample
     from sweeps.api.version import __version__
 
 __getattr__, __dir__, _ = lazy_loader.attach(
@@ -44,6 +45,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "records": ["compare", "export", "load", "report", "table"],
         "running": ["launch", "plan", "resume", "schema", "status", "stop"],
         "tracking": ["promote", "sync"],
+        "trials": ["reproduce", "sample"],
         "version": ["__version__"],
     },
 )
@@ -70,7 +72,9 @@ __all__ = [
     "plan",
     "promote",
     "report",
+    "reproduce",
     "resume",
+    "sample",
     "schema",
     "status",
     "stop",

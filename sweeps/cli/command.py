@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sweeps.cli import looking, making, records, running, tracking
+from sweeps.cli import looking, making, records, running, tracking, trials
 from sweeps.cli.errors import ended_in_order
 from sweeps.cli.options import JsonOption, print_json, wide_console
 
@@ -66,6 +66,8 @@ for command in (
     records.compare,
     records.report,
     records.export,
+    trials.sample,
+    trials.reproduce,
     tracking.sync,
     tracking.promote,
     tracking.ui,

@@ -8,11 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from linearizer_core.errors import InputValueError
 from linearizer_core.experiment.checkpoint import load
 from linearizer_core.experiment.configuration import TrialConfig
-from linearizer_core.experiment.families import family_of
-from linearizer_core.experiment.precision import whole_float32
+from linearizer_core.experiment.samples import sample
 from linearizer_core.models.base import Model
 
 
@@ -23,21 +21,14 @@ class Sampler:
         self.model = model
         self.config = config
 
-    @torch.no_grad()
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> NDArray[np.float32]:
         """Images ``(count, channels, height, width)`` in [-1, 1] for rows of ``count`` and ``seed``, row after row.
 
         The same seed gives the same images, of whole float32 on a GPU as well. Raises ``InputValueError`` for a count
         below 1.
         """
-        images = []
-        for count, seed in zip(model_input["count"], model_input["seed"], strict=True):
-            if count < 1:
-                raise InputValueError(f"count must be at least 1, got {count}")
-            generator = torch.Generator().manual_seed(int(seed))
-            with whole_float32():
-                images.append(family_of(self.config).sample(self.model, int(count), self.config, generator))
-        return torch.cat(images).clamp(-1, 1).float().cpu().numpy()
+        rows = zip(model_input["count"], model_input["seed"], strict=True)
+        return torch.cat([sample(self.model, self.config, int(count), int(seed)) for count, seed in rows]).numpy()
 
 
 def _load_pyfunc(path: str) -> Sampler:

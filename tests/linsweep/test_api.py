@@ -20,8 +20,8 @@ from sweeps.api.running import recorded_sweep
 NAMES = [
     "Comparison", "LaunchResult", "LinsweepError", "Listing", "Logs", "Plan", "Record", "Status", "Sweep",
     "__version__",
-    "compare", "delete", "export", "init", "launch", "list", "load", "logs", "plan", "promote", "report", "resume",
-    "schema", "status", "stop", "sync", "table",
+    "compare", "delete", "export", "init", "launch", "list", "load", "logs", "plan", "promote", "report",
+    "reproduce", "resume", "sample", "schema", "status", "stop", "sync", "table",
 ]  # fmt: skip
 
 FUNCTIONS = [name for name in NAMES if name[0].islower()]

@@ -1,0 +1,56 @@
+"""Single trials: images of their models, and whether they come out the same again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sweeps.record.lookup import find_trial
+from sweeps.reproduction import Reproduction
+from sweeps.reproduction import reproduce as run_again
+from sweeps.samples import Samples, write_samples
+
+
+def sample(
+    trial: str | os.PathLike[str],
+    *,
+    storage: str | os.PathLike[str] = "runs",
+    count: int = 64,
+    seed: int = 0,
+    out: str | os.PathLike[str] = "samples",
+    device: str = "cpu",
+) -> Samples:
+    """Make images with the model of a trial (``"SWEEP/TRIAL"``) and write them into a folder, as PNG and .npz.
+
+    The same seed gives the same images. ``device`` is where they are computed, as PyTorch names it.
+
+    Raises ``LinsweepError`` for a trial that is not there or keeps no model, and for a model that cannot be read.
+
+    >>> import linsweep as ls
+    >>> made = ls.sample("before/t000-s0", count=16, seed=3)
+    >>> made.images.shape, made.grid.name
+    ((16, 1, 8, 8), 'before-t000-s0-seed3.png')
+    """
+    return write_samples(*find_trial(trial, Path(storage)), count, seed, Path(out), device)
+
+
+def reproduce(
+    trial: str | os.PathLike[str],
+    *,
+    storage: str | os.PathLike[str] = "runs",
+    out: str | os.PathLike[str] = "reproduced",
+    data_root: str | os.PathLike[str] | None = None,
+) -> Reproduction:
+    """Run a trial (``"SWEEP/TRIAL"``) again in this process, with its configuration and seed, and compare each metric.
+
+    ``out`` is the folder that takes the new record, ``data_root`` where the data are now, if that is elsewhere.
+
+    Raises ``LinsweepError`` for a trial that is not there or has no result, and for data that are not there.
+
+    >>> import linsweep as ls
+    >>> again = ls.reproduce("before/t003-s1")
+    >>> again.state, [each.what for each in again.origin][:1]
+    ('finished', ['commit'])
+    """
+    root = None if data_root is None else Path(data_root)
+    return run_again(*find_trial(trial, Path(storage)), Path(out), root)

@@ -1,0 +1,55 @@
+"""Commands for single trials: sample, reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from sweeps.cli.options import StorageOption, TrialArgument, path, wide_console
+
+
+def sample(
+    trial: TrialArgument,
+    storage: StorageOption = Path("runs"),
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many images.")] = 64,
+    out: Annotated[
+        Path, typer.Option(help="The folder that they are written to.", parser=path, metavar="FOLDER")
+    ] = Path("samples"),
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
+    device: Annotated[str, typer.Option(help="Where they are computed: cpu, cuda, cuda:1 ….")] = "cpu",
+) -> None:
+    """Make images with a trial's model, and write them as one picture and as an .npz file."""
+    from sweeps.api.trials import sample
+    from sweeps.samples import render
+
+    made = sample(trial, storage=storage, count=count, seed=seed, out=out, device=device)
+    Console(soft_wrap=True, highlight=False).print(render(made))
+
+
+def reproduce(
+    trial: TrialArgument,
+    storage: StorageOption = Path("runs"),
+    out: Annotated[
+        Path, typer.Option(help="The folder that takes the new record.", parser=path, metavar="FOLDER")
+    ] = Path("reproduced"),
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where the data are now, if elsewhere.", parser=path, metavar="PATH")
+    ] = None,
+) -> None:
+    """Run a trial again in this process, with its configuration and seed, and say what differs from its record."""
+    from sweeps.record.lookup import find_trial
+    from sweeps.reproduction import render, reproduce
+
+    console = wide_console()
+    with console.status(f"running {trial} again") as status:
+
+        def told(result: dict[str, Any]) -> None:
+            status.update(f"running {trial} again: epoch {result['epoch']}")
+
+        made = reproduce(*find_trial(trial, storage), out, data_root, told)
+    console.print(render(made))
+    if not made.agrees:
+        raise typer.Exit(1)
