@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.record.journal_files import journal_files
 from linearizer_core.experiment.journal import state_of
 from linearizer_core.experiment.nested import flatten
 from sweeps.notebook import html
@@ -81,7 +82,7 @@ def _trial(text: str, folder: Path, trial: str) -> Side:
     path = SweepPaths(folder).journal(trial)
     state = state_of(path)
     if state.head is None:
-        known = sorted(other.stem for other in path.parent.glob("*.jsonl"))
+        known = [other.stem for other in journal_files(path.parent)]
         hint = suggestion(trial, known) if known else "it has none yet"
         raise InputError(text, [Problem("", f"no trial {trial} in {folder}; {hint}")])
     told = trial_state(state.state, running(SweepPaths(folder)))

@@ -21,7 +21,7 @@ from sweeps.record.changes import check_folder
 from sweeps.record.leftovers import remove_leftovers
 from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
-from sweeps.record.sweep_json import read_record, write_record
+from sweeps.record.sweep_json import check_to_go_on, read_record, write_record
 from sweeps.record.writers import await_writers, only_launch
 from sweeps.result import LaunchResult
 from sweeps.search.study_copy import StudyCopy
@@ -85,6 +85,8 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
     # Whoever asks from here on finds the lock held, and means this launch.
     paths.stop.unlink(missing_ok=True)
     before = read_record(paths)
+    if before is not None:
+        check_to_go_on(paths, before)
     record = opened(sweep, plan.lookahead, before, fresh, console)
     await_writers(sweep.source, paths, console)
     remove_leftovers(paths)

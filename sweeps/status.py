@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from analysis.record.journal_files import journal_files
 from analysis.record.launches import DIED
 from analysis.record.sweep_info import RecordError
 from linearizer_core.experiment.journal import ENDED, TrialState, state_of
@@ -102,10 +103,11 @@ def status_of(folder: Path) -> Status:
     trials: Counter[str] = Counter()
     reused = 0
     open_trials: list[OpenTrial] = []
-    for path in sorted(paths.journals.glob("*.jsonl")):
-        if path.stem.startswith("r"):
-            continue
+    for path in journal_files(paths.journals):
         result = state_of(path)
+        # One that has not a line yet, or has lost its first one, tells of no trial.
+        if path.stem.startswith("r") or not result.begun:
+            continue
         told = trial_state(result.state, alive)
         trials[told] += 1
         if told not in ENDED:

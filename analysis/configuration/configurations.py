@@ -89,13 +89,15 @@ Recorded = Record | Configurations
 def by_configuration(record: Recorded, kinds: Sequence[str] = KINDS) -> pd.DataFrame:
     """One row a configuration of those kinds, over its seeds, in the order of ``record.runs``.
 
-    Columns ``sweep, kind, number, name, label, config_hash, overrides, trials`` (a tuple), ``state``
+    Columns ``sweep, kind, number, name`` (with the sweep in front, where there are several), ``label, config_hash,
+    overrides, trials`` (a tuple), ``state``
     (``finished`` at every seed of the sweep; ``stopped`` if a seed was; ``failed`` if all did; otherwise
     ``unfinished``), ``words`` (the state as tables show it), ``broken`` (the constraints it breaks),
     ``seeds`` (how many have a part in the means, missing for references), ``used`` (their trials: those that
     finished, else of those stopped, else of all, those that came furthest) and ``finished`` (how many did), then
     one column an axis, missing where it takes no part, and for each metric its mean, and in ``"<metric> ci95"``
-    half the width of the mean's 95 % confidence interval (Student t), NaN for one seed.
+    half the width of the mean's 95 % confidence interval (Student t), NaN for one seed. Raises ``RecordError`` for a
+    kind that there is not.
 
     >>> import analysis
     >>> frame = analysis.by_configuration(analysis.example(), ["search"])
@@ -104,7 +106,10 @@ def by_configuration(record: Recorded, kinds: Sequence[str] = KINDS) -> pd.DataF
     0  t000                 1      2  finished
     1  t001                 1      2  finished
     """
-    return Configurations.of(record).of_kinds(kinds)
+    wanted = [kinds] if isinstance(kinds, str) else list(kinds)
+    for kind in wanted:
+        Configurations.of(record).record.checked(kind, KINDS, "kind of trial")
+    return Configurations.of(record).of_kinds(wanted)
 
 
 def best(record: Recorded) -> Best | None:

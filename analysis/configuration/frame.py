@@ -35,6 +35,10 @@ def build(record: Record) -> pd.DataFrame:
         taken += used
     frame = pd.DataFrame(rows, columns=[*GROUP, *COLUMNS]).set_index(GROUP)
     frame["seeds"] = frame["seeds"].astype("Int64")
+    if len(record.sweeps) > 1:  # each of which has a t000
+        tried = frame.index.get_level_values("kind").isin(["search", "confirm"])
+        of_sweep = frame.index.get_level_values("sweep").astype("str") + "/" + frame["name"]
+        frame["name"] = frame["name"].mask(tried, of_sweep)
     axes = pd.concat([runs[GROUP], active_axes(record, runs)], axis=1)
     frame[record.axes] = axes.groupby(GROUP, sort=False, dropna=False)[record.axes].first()
     values = runs.loc[taken].groupby(GROUP, sort=False, dropna=False)[metrics]

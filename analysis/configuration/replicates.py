@@ -181,12 +181,33 @@ def population(configurations: Configurations, metric: str, unequal: bool = Fals
     """The search's configurations; ``counts`` says which have a part in means.
 
     Those that finished with a finite value do, with ``unequal`` also those that were stopped early. One whose trials
-    were reused from another sweep of the record stands there alone: a trial counts once.
+    were reused from another sweep of the record, or run again there to the same last digit, stands there alone: a
+    trial counts once.
     """
     frame = configurations.of_kinds(["search"])
     states = ["finished", "stopped"] if unequal else ["finished"]
     frame = frame.assign(counts=frame["state"].isin(states) & np.isfinite(frame[metric].astype("float64")))
-    return frame[~_reused(configurations.record, frame)]
+    return frame[~(_reused(configurations.record, frame) | repeated_elsewhere(configurations.record, frame, metric))]
+
+
+def repeated_elsewhere(record: Record, frame: pd.DataFrame, metric: str) -> pd.Series[Any]:
+    """Which configurations an earlier sweep of the record has as well, with the same value at the same seeds.
+
+    Training is deterministic: they are the same trials, and no others.
+    """
+    found = pd.Series(False, frame.index)
+    if len(record.sweeps) < 2:
+        return found
+    runs = record.runs
+    named = zip(runs["sweep"].astype("str"), runs["trial"], strict=True)
+    values = dict(zip(named, zip(runs["seed"], runs[metric], strict=True), strict=True))
+    first: dict[tuple[Any, ...], str] = {}
+    for index, sweep, config_hash, used in zip(
+        frame.index, frame["sweep"].astype("str"), frame["config_hash"], frame["used"], strict=True
+    ):
+        key = (config_hash, frozenset(values[sweep, trial] for trial in used))
+        found[index] = first.setdefault(key, sweep) != sweep
+    return found
 
 
 def _reused(record: Record, frame: pd.DataFrame) -> pd.Series[Any]:

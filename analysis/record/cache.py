@@ -18,7 +18,7 @@ from analysis.record.parquet import CURVES, nested, unnested, write_table
 
 FILE = "cache.parquet"
 KEY = b"linearizer_sweeps_cache"
-VERSION = 5
+VERSION = 6
 """To be raised with any change to what is read from a journal, or how: caches of other versions are not used."""
 
 PLAIN = [part.name for part in fields(Trial) if part.name != "points"]

@@ -10,6 +10,7 @@ import orjson
 
 from analysis.record.cache import Cache, Stamp
 from analysis.record.frames import MACHINE, Frames, Points, Series, Trial, build, latest
+from analysis.record.journal_files import journal_files
 from analysis.record.launches import DIED, running
 from analysis.record.sweep_info import RecordError, SweepInfo
 from linearizer_core.experiment.journal import TrialState, fold, lines, warn
@@ -62,8 +63,8 @@ def read_frames(folder: Path, sweep: SweepInfo) -> Frames:
     trials: dict[str, Trial | None] = {}
     damage: dict[str, list[tuple[int, str]]] = {}
     stamps: dict[str, Stamp] = {}
-    for name in sorted(path.name for path in journals.glob("*.jsonl")):
-        path = journals / name
+    for path in journal_files(journals):
+        name = path.name
         # Taken before the file is read: what is written meanwhile makes the stamp an old one.
         stamp = Stamp.of(path)
         known = cache.stamps.get(name) == stamp
@@ -74,7 +75,9 @@ def read_frames(folder: Path, sweep: SweepInfo) -> Frames:
     names: dict[str, str] = {}
     for file, trial in trials.items():
         if trial is not None and names.setdefault(trial.trial, file) != file:
-            raise RecordError(f"{journals / file}: is of the trial {trial.trial}, as {names[trial.trial]} is")
+            raise RecordError(
+                f"{journals / file}: is of the trial {trial.trial}, as {names[trial.trial]} is; remove one"
+            )
     if stamps != cache.stamps:
         Cache(stamps, trials, list(numbers), {name: found for name, found in damage.items() if found}).write(folder)
     warn(BadLine(journals / name, *line) for name, found in damage.items() for line in found)
@@ -91,7 +94,26 @@ def read_journal(path: Path, numbers: dict[str, int]) -> tuple[Trial | None, lis
     except OSError as error:
         raise RecordError(f"{path}: cannot be read ({error.strerror})") from None
     state = fold(lines(path, content, LineReader(path, decode=orjson.loads)))
-    return trial_of(state, numbers), [(line.number, line.problem) for line in state.damage]
+    damage = [(line.number, line.problem) for line in state.damage]
+    odd = _odd_names(state)
+    if odd:
+        named = ", ".join(map(repr, odd))
+        damage.append((1, f"has metrics that are not called group/name, and do not count: {named}"))
+    return trial_of(state, numbers), damage
+
+
+def _odd_names(state: TrialState) -> list[str]:
+    """The names of metrics that no metric has: a column of the frames may be called so."""
+    events: list[Any] = [*state.epochs.values(), *([state.summary] if state.summary else [])]
+    layouts = {tuple(event["metrics"]) for event in events}
+    names = {name for layout in layouts for name in layout} | set(state.curves)
+    odd = sorted(name for name in names if not all(name.partition("/")))
+    for event in events:
+        for name in odd:
+            event["metrics"].pop(name, None)
+    for name in odd:
+        state.given.curves.pop(name, None)
+    return odd
 
 
 def trial_of(state: TrialState, numbers: dict[str, int]) -> Trial | None:

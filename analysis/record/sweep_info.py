@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -58,7 +59,7 @@ class SweepInfo:
     def parse(cls, text: str | bytes, source: str) -> SweepInfo:
         """The sweep of a ``sweep.json``; raises ``RecordError`` naming ``source`` where it is none."""
         try:
-            return cls.of_document(json.loads(text), source)
+            return cls.of_document(document_of(text), source)
         except ValueError as error:
             if isinstance(error, RecordError):
                 raise
@@ -67,40 +68,36 @@ class SweepInfo:
     @classmethod
     def of_document(cls, values: Mapping[str, Any], source: str) -> SweepInfo:
         """The sweep of a parsed ``sweep.json``; raises ``RecordError`` naming ``source`` where it is none."""
-        try:
-            best = values.get("best")
-            return cls(
-                name=str(values["name"]),
-                family=str(values.get("family", "")),
-                source=source,
-                axes=tuple(values["axes"]),
-                objective=cast(Mapping[str, Direction], dict(values["objective"])),
-                state=str(values["state"]),
-                started=float(values["started"]),
-                ended=None if values.get("ended") is None else float(values["ended"]),
-                spec=values.get("spec") or {},
-                provenance=values.get("provenance") or {},
-                best=None if best is None else tuple(best),
-                document=values,
-            )
-        except KeyError as error:
-            raise RecordError(f"{source}: lacks {error}") from None
-        except (ValueError, TypeError, AttributeError) as error:
-            raise RecordError(f"{source}: is not a sweep's record ({error})") from None
+        check_document(values, source)
+        best = values.get("best")
+        return cls(
+            name=values["name"],
+            family=str(values.get("family", "")),
+            source=source,
+            axes=tuple(values["axes"]),
+            objective=cast(Mapping[str, Direction], dict(values["objective"])),
+            state=values["state"],
+            started=float(values["started"]),
+            ended=None if values.get("ended") is None else float(values["ended"]),
+            spec=values.get("spec") or {},
+            provenance=values.get("provenance") or {},
+            best=None if best is None else tuple(best),
+            document=values,
+        )
 
     @property
     def seeds(self) -> int:
         """How many seeds every configuration of the search has."""
-        return len(self.spec.get("search", {}).get("seeds", ())) or 1
+        return len(self.spec.get("search", {}).get("seeds") or ()) or 1
 
     @property
     def confirm_seeds(self) -> int:
         """How many fresh seeds a configuration that is confirmed has."""
-        return len((self.spec.get("search", {}).get("confirm") or {}).get("seeds", ()))
+        return len((self.spec.get("search", {}).get("confirm") or {}).get("seeds") or ())
 
     def dimension(self, axis: str) -> Mapping[str, Any]:
         """The searched range of an axis as the spec gives it, empty where the spec does not say."""
-        space: Mapping[str, Mapping[str, Any]] = self.spec.get("search", {}).get("space", {})
+        space: Mapping[str, Mapping[str, Any]] = self.spec.get("search", {}).get("space") or {}
         return space.get(axis, {})
 
     @property
@@ -111,4 +108,88 @@ class SweepInfo:
     @property
     def constraints(self) -> dict[str, str]:
         """Metric key to ``"<= number"`` or ``">= number"``: what the best configuration keeps to."""
-        return dict(self.spec.get("search", {}).get("constraints", {}))
+        return dict(self.spec.get("search", {}).get("constraints") or {})
+
+
+REMEDY = "put the file back, or remove the sweep's folder"
+
+
+def document_of(text: str | bytes) -> Any:
+    """The JSON of a ``sweep.json``, with or without a mark of its byte order; raises ``ValueError``."""
+    return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff"))
+
+
+def check_document(values: Any, source: str) -> None:
+    """Raise ``RecordError`` naming ``source`` and the field where a parsed ``sweep.json`` is not that of a sweep."""
+    if not isinstance(values, Mapping):
+        raise RecordError(f"{source}: is not a sweep's record (it is no mapping of fields); {REMEDY}")
+    for name, (right, what) in _FIELDS.items():
+        if name not in values:
+            raise RecordError(f"{source}: lacks {name!r}; {REMEDY}")
+        if not right(values[name]):
+            raise RecordError(f"{source}: {name} must be {what}, got {values[name]!r:.80}; {REMEDY}")
+    for name, (right, what) in _OPTIONAL.items():
+        if values.get(name) is not None and not right(values[name]):
+            raise RecordError(f"{source}: {name} must be {what}, got {values[name]!r:.80}; {REMEDY}")
+    search = (values.get("spec") or {}).get("search", {})
+    _check_search(search, source)
+
+
+def _check_search(search: Any, source: str) -> None:
+    """The part of the spec that is read of a record; the rest is whatever the version was that wrote it."""
+    if not isinstance(search, Mapping):
+        raise RecordError(f"{source}: spec.search must be a mapping, got {search!r:.80}; {REMEDY}")
+    for name, (right, what) in _SEARCH.items():
+        if search.get(name) is not None and not right(search[name]):
+            raise RecordError(f"{source}: spec.search.{name} must be {what}, got {search[name]!r:.80}; {REMEDY}")
+
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", ".", "..") and not set("/\0") & set(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_TEXTS: Rule = (lambda value: _is_list(value) and all(isinstance(text, str) for text in value), "a list of texts")
+_MAPPING: Rule = (lambda value: isinstance(value, Mapping), "a mapping")
+_NUMBER: Rule = (_is_number, "a number of seconds")
+_FIELDS: dict[str, Rule] = {
+    "name": (_is_name, "a name that a folder can have"),
+    "state": (lambda value: isinstance(value, str), "a text"),
+    "axes": _TEXTS,
+    "objective": (
+        lambda value: isinstance(value, Mapping) and all(way in ("min", "max") for way in value.values()),
+        "a mapping of metrics to min or max",
+    ),
+    "started": _NUMBER,
+}
+_OPTIONAL: dict[str, Rule] = {
+    "ended": _NUMBER,
+    "best": _TEXTS,
+    "spec": _MAPPING,
+    "provenance": _MAPPING,
+    "caveats": _TEXTS,
+    "reason": (lambda value: isinstance(value, str), "a text"),
+    "best_value": (lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"),
+}
+_SEARCH: dict[str, Rule] = {
+    "seeds": (_is_list, "a list"),
+    "space": (
+        lambda value: isinstance(value, Mapping) and all(isinstance(each, Mapping) for each in value.values()),
+        "a mapping of names to dimensions",
+    ),
+    "constraints": (
+        lambda value: isinstance(value, Mapping) and all(isinstance(each, str) for each in value.values()),
+        "a mapping of metrics to texts",
+    ),
+    "confirm": _MAPPING,
+}

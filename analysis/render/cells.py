@@ -16,6 +16,10 @@ ROUNDING = 1e-9
 """An error that is smaller than this, relative to its value, is one of rounding: its digits say nothing."""
 
 
+LARGEST_WHOLE = 1e15
+"""Whole numbers from here on are written with a power of ten: floating point does not hold all of their digits."""
+
+
 @dataclass(slots=True)  # not frozen: that makes each of a table's thousands six times as expensive
 class Cell:
     """A value and how far it can be relied on.
@@ -166,7 +170,7 @@ class Content:
 def number_format(values: Iterable[float]) -> str:
     """One format for a column: three significant digits of its smallest magnitude, aligned at the point."""
     sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
-    if all(size == int(size) for size in sizes):
+    if all(size == int(size) and size < LARGEST_WHOLE for size in sizes):
         return ",.0f"
     if min(sizes) < 1e-3 or max(sizes) >= 1e6:
         return ".2e"

@@ -43,7 +43,9 @@ def summary(record: Recorded) -> str:
     record = configurations.record
     top = configurations.best
     if top is None:
-        return f"There is no answer yet: no configuration of the search has finished ({record.counts})."
+        lacking = (configurations.of_kinds(["search"])["state"] == "finished").any()
+        what = f"has finished with a finite {first_objective(record)[0]}" if lacking else "has finished"
+        return f"There is no answer yet: no configuration of the search {what} ({record.counts})."
     order = configurations.ranked
     found = order[(order["kind"] == "search") & (order["rank"] <= 1)]
     row, finished = found.iloc[0], int((configurations.of_kinds(["search"])["state"] == "finished").sum())
@@ -172,7 +174,8 @@ def _controls(configurations: Configurations) -> list[str]:
 
 def _name(record: Record, row: pd.Series[Any]) -> str:
     """A configuration, with its sweep where there are several."""
-    return f"{row['sweep']}/{row['name']}" if len(record.sweeps) > 1 else str(row["name"])
+    several = len(record.sweeps) > 1 and row["kind"] not in ("search", "confirm")
+    return f"{row['sweep']}/{row['name']}" if several else str(row["name"])
 
 
 def _number(record: Record, row: pd.Series[Any], key: str) -> str:

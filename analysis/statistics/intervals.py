@@ -34,6 +34,11 @@ class Estimate:
     high: float | None = None
 
 
+def rounding(*values: Array) -> float:
+    """How far sums and differences of numbers of this size may be off by rounding alone: what is less is no spread."""
+    return 8 * float(np.finfo(np.float64).eps) * max(float(np.abs(part).max(initial=0.0)) for part in values)
+
+
 def student(count: Any, level: float = LEVEL) -> Any:
     """Half the width of a mean's confidence interval, 95 % by default, in standard deviations of ``count`` values."""
     return special.stdtrit(np.maximum(count - 1, 1), 1 - level / 2) / np.sqrt(count)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-from analysis.statistics.intervals import LEVEL, Array, student
+from analysis.statistics.intervals import LEVEL, Array, rounding, student
 
 WILCOXON_FROM = 6
 """Pairs from which on the two-sided signed-rank test can fall below 0.05: its least p is 2 / 2ⁿ."""
@@ -71,9 +71,13 @@ def compare(
     difference = float((x - y).mean()) if paired and n else float(x.mean() - y.mean()) if n else float("nan")
     if n < 2 or not np.isfinite([*x, *y]).all():
         return Comparison(difference, n, paired)
-    if not paired:
-        return _welch(x, y, difference, level)
-    gaps = x - y
+    least = rounding(x, y)
+    gaps = _settled(x - y, least) if paired else None
+    x, y = _settled(x, least), _settled(y, least)
+    if gaps is None:
+        difference = float(x.mean() - y.mean())
+        return _welch(x, y, 0.0 if abs(difference) <= least else difference, level)
+    difference = float(gaps.mean()) if np.ptp(gaps) else float(gaps[0])
     deviation = 0.0 if np.ptp(gaps) == 0 else float(gaps.std(ddof=1))
     return Comparison(
         difference,
@@ -85,6 +89,14 @@ def compare(
         d_z=difference / deviation if deviation else None,
         hedges_g=hedges_g(x, y),
     )
+
+
+def _settled(values: Array, least: float) -> Array:
+    """Values that differ by rounding alone as one value, and what is nothing but rounding as 0."""
+    if np.ptp(values) > least:
+        return values
+    mean = float(values.mean()) if np.ptp(values) else float(values[0])
+    return np.full_like(values, 0.0 if abs(mean) <= least else mean)
 
 
 def _welch(x: Array, y: Array, difference: float, level: float) -> Comparison:

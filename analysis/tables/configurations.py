@@ -23,6 +23,7 @@ from analysis.tables.layout import (
     BLOCKS,
     QUALITY,
     caveat_notes,
+    check_method,
     control_notes,
     estimated,
     failure_notes,
@@ -45,8 +46,9 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
     """
     configurations = Configurations.of(record)
     record = configurations.record
+    check_method(record, ci)
     key, _ = first_objective(record)
-    shown = default_metrics(record) if metrics is None else list(metrics)
+    shown = default_metrics(record) if metrics is None else list(dict.fromkeys(_listed(metrics)))
     for metric in shown:
         record.checked(metric, record.metrics, "metric")
     frame = configurations.ranked
@@ -68,6 +70,7 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
     found = {name: frame[name].tolist() for name in used}
     for values in zip(*found.values(), strict=True):
         row = dict(zip(found, values, strict=True))
+        row["name"] = str(row["name"]).removeprefix(f"{row['sweep']}/")  # which has a column of its own
         cells = [Cell(python_value(row[field])) for field in identity]
         cells += [estimated(record, row, metric, ci) for metric in shown]
         winner = top is not None and (row["sweep"], row["trials"]) == (top.sweep, top.trials)
@@ -84,6 +87,11 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
             *caveat_notes(record, shown),
         ),
     )
+
+
+def _listed(metrics: Sequence[str]) -> Sequence[str]:
+    """Metric keys of which a single text is one, and not as many as it has letters."""
+    return [metrics] if isinstance(metrics, str) else metrics
 
 
 def default_metrics(record: Record) -> list[str]:

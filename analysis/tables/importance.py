@@ -140,6 +140,8 @@ def importance(record: Recorded, metric: str | None = None, *, resamples: int = 
     configurations = Configurations.of(record)
     record = configurations.record
     key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
+    if resamples < 1:
+        raise RecordError(f"{record.names}: resamples must be 1 or more, got {resamples}")
     direction = better(record, key)
     if direction is None:
         raise RecordError(f"{record.names}: {key} is better neither way: there is no best tenth to set apart")

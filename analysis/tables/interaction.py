@@ -49,6 +49,8 @@ def interaction(
     """
     configurations = Configurations.of(record)
     record = configurations.record
+    if kind not in ("categorical", "linear"):
+        raise RecordError(f"{record.names}: kind must be categorical or linear, got {kind!r}")
     if rows == cols:
         raise RecordError(f"{record.names}: an interaction is of two axes, got {rows!r} twice")
     for axis in (rows, cols):

@@ -13,11 +13,11 @@ import pandas as pd
 from analysis.configuration.configurations import Configurations
 from analysis.configuration.controls import Control, controls_of, judged, metric_of_controls, recorded_controls
 from analysis.configuration.objective import better, first_objective
-from analysis.configuration.replicates import population
+from analysis.configuration.replicates import population, repeated_elsewhere
 from analysis.configuration.words import ARROWS
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Value
-from analysis.statistics.intervals import Method, estimate
+from analysis.statistics.intervals import METHODS, Method, estimate
 
 BLOCKS = {
     "search": "",
@@ -77,6 +77,11 @@ def failure_notes(record: Record) -> list[str]:
     return [f"Failed and left out: {len(failed)} of {trials} trials: {told}."]
 
 
+def check_method(record: Record, ci: str) -> None:
+    """Raise ``RecordError`` for a way to make intervals that there is not."""
+    record.checked(ci, list(METHODS), "way to make intervals")
+
+
 def metric_of(record: Record, metric: str | None) -> str:
     """The metric asked for, or the first objective."""
     return first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
@@ -116,6 +121,10 @@ def population_notes(configurations: Configurations, frame: pd.DataFrame, metric
     adaptive = ", ".join(sorted(samplers - {"grid", "random"}))
     if adaptive:
         notes.append(f"The sampler ({adaptive}) visits good regions more often than bad ones.")
+    again = int(repeated_elsewhere(record, configurations.of_kinds(["search"]), metric).sum())
+    if again:
+        have = "configuration of two sweeps counts" if again == 1 else "configurations of two sweeps count"
+        notes.append(f"{again} {have} once: every seed has the same value in both.")
     odd = int(((frame["state"] == "finished") & ~frame["counts"]).sum())
     if odd:
         notes.append(f"Left out: {odd} finished without a finite value.")

@@ -15,7 +15,7 @@ from analysis.configuration.words import ARROWS, short_names
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
-from analysis.tables.layout import metric_of, population_notes, searched_configurations
+from analysis.tables.layout import check_method, metric_of, population_notes, searched_configurations
 
 
 def marginal(
@@ -35,6 +35,7 @@ def marginal(
     """
     configurations = Configurations.of(record)
     record = configurations.record
+    check_method(record, ci)
     metric, direction = metric_of(record, metric), better(record, metric_of(record, metric))
     frame, left_out = searched_configurations(configurations, metric, unequal, axis)
     searched = record.runs[record.runs["kind"] == "search"]

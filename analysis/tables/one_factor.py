@@ -18,7 +18,7 @@ from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
 from analysis.tables.differences import difference_cells, difference_columns, tests_in_words
-from analysis.tables.layout import failure_notes, metric_of
+from analysis.tables.layout import check_method, failure_notes, metric_of
 
 
 def one_factor(
@@ -43,6 +43,7 @@ def one_factor(
     """
     configurations = Configurations.of(record)
     record = configurations.record
+    check_method(record, ci)
     metric = metric_of(record, metric)
     every = configurations.frame
     states = ["finished", "stopped"] if unequal else ["finished"]

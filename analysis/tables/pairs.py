@@ -19,7 +19,7 @@ from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
 from analysis.tables.differences import difference_cells, difference_columns, tests_in_words
-from analysis.tables.layout import BLOCKS, estimated, metric_of, population_notes, searched_configurations
+from analysis.tables.layout import BLOCKS, check_method, estimated, metric_of, population_notes, searched_configurations
 
 
 def pivot(
@@ -39,6 +39,7 @@ def pivot(
     """
     configurations = Configurations.of(record)
     record = configurations.record
+    check_method(record, ci)
     if rows == cols:
         raise RecordError(f"{record.names}: rows and columns must be two axes, got {rows!r} twice")
     metric = metric_of(record, metric)
@@ -92,6 +93,8 @@ def comparisons(
     record = configurations.record
     metric = metric_of(record, metric)
     axes = [axis for axis in (rows, cols) if axis is not None]
+    if rows == cols:
+        raise RecordError(f"{record.names}: comparisons of pairs are of two axes, got {rows!r} twice")
     frame, keys, left_out = _crossed(configurations, metric, axes, unequal)
     compared = replicates(record, frame, metric, keys, axes, unequal)
     top = compared.best(better(record, metric))

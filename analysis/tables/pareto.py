@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,8 +49,10 @@ def front(
     configurations = Configurations.of(record)
     record = configurations.record
     wanted = dict(_default_objectives(record) if objectives is None else objectives)
-    for metric in wanted:
+    for metric, direction in wanted.items():
         record.checked(metric, record.metrics, "metric")
+        if direction not in ("min", "max"):
+            raise RecordError(f"{record.names}: {metric} must be min or max, got {direction!r}")
     if len(wanted) < 2:
         raise RecordError(f"{record.names}: a front needs two objectives, got {', '.join(wanted) or 'none'}")
     frame = population(configurations, next(iter(wanted)))
@@ -144,6 +147,8 @@ def _volume_note(
     if reference is not None:
         if set(reference) != set(wanted):
             raise RecordError(f"the reference must have {', '.join(wanted)}, got {', '.join(reference)}")
+        if not all(math.isfinite(value) for value in reference.values()):
+            raise RecordError(f"the reference must be finite, got {dict(reference)}")
         corner = np.array([reference[metric] for metric in wanted]) * signs
     box = float(np.prod(corner - points.min(axis=0)))
     told = ", ".join(f"{metric} {value:.4g}" for metric, value in zip(wanted, corner * signs, strict=True))

@@ -201,6 +201,9 @@ UNEVALUATED = ("train/", "system/")
 """What the metrics begin with that every epoch has, whether the model is evaluated then or not."""
 
 
+NO_SUMMARY = "its journal lacks the end scalars"
+"""Why a trial counts as interrupted that has ended, but whose results were lost: another attempt gives them again."""
+
 DIVERGED = "diverged: "
 """What the reason of a failed trial begins with whose numbers went astray: it would do so again."""
 
@@ -406,6 +409,9 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
         elif event["event"] == "warning":
             state.warnings.setdefault(" ".join(event["message"].split()), event["time"])
         else:
+            if event["state"] == "finished" and state.given.summary is None:
+                # What it was measured at during training is no end scalar, though it has the same name.
+                event = {**event, "state": "interrupted", "reason": NO_SUMMARY}
             state.end = state.last_end = event
             state.state, state.reason, state.epoch = event["state"], event["reason"], event["epoch"]
         if last is not None and event["time"] < last and state.attempts:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from analysis.record.journal_files import journal_files
 from linearizer_core.experiment.journal import Journal, state_of
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
@@ -41,8 +42,8 @@ def close(
 
 def _set_aside(schedule: Schedule, paths: SweepPaths) -> None:
     """Move away the confirmations of configurations that are no longer among the best, since the search has grown."""
-    for path in paths.journals.glob("k*.jsonl"):
-        if not schedule.has(path.stem):
+    for path in journal_files(paths.journals):
+        if path.stem.startswith("k") and not schedule.has(path.stem):
             paths.superseded.mkdir(exist_ok=True)
             path.replace(paths.superseded / path.name)
 
@@ -57,7 +58,7 @@ class _Counts:
 def _end_open_trials(paths: SweepPaths, reason: str | None) -> _Counts:
     """End the journals of trials that were running when the sweep was cut short; what all trials came to."""
     counts = _Counts()
-    for path in sorted(paths.journals.glob("*.jsonl")):
+    for path in journal_files(paths.journals):
         result = state_of(path)
         if result.state is None and result.begun:  # one without its first line says nothing: it begins anew
             Journal(path).end("interrupted", result.epoch, reason)

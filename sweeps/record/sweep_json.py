@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from analysis.record.sweep_info import REMEDY, RecordError, check_document, document_of
 from linearizer_core.files import write_whole
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem
@@ -23,15 +24,41 @@ def read_record(paths: SweepPaths) -> dict[str, Any] | None:
     if not paths.sweep_json.exists():
         return None
     try:
-        record = json.loads(paths.sweep_json.read_text(encoding="utf-8"))
-        if not isinstance(record["spec"], dict):
+        record = document_of(paths.sweep_json.read_bytes())
+        check_document(record, str(paths.sweep_json))
+        if not isinstance(record.get("spec"), dict):
             raise TypeError("spec is not a mapping")
+    except RecordError as error:
+        raise InputError(
+            str(paths.sweep_json), [Problem("", str(error).removeprefix(f"{paths.sweep_json}: "))]
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        message = (
-            f"is not a sweep's record ({type(error).__name__}: {error}); put it back, or remove the sweep's folder"
-        )
+        message = f"is not a sweep's record ({type(error).__name__}: {error}); {REMEDY}"
         raise InputError(str(paths.sweep_json), [Problem("", message)]) from None
-    return dict(record)
+    return dict.fromkeys(("reason", "ended", "best", "best_value")) | record
+
+
+def check_to_go_on(paths: SweepPaths, record: Mapping[str, Any]) -> None:
+    """Raise ``InputError`` naming the field that a launch needs of an earlier one's record, where it is not as it was.
+
+    Who only looks at a record can do without.
+    """
+    origin = record.get("provenance") or {}
+    known = {
+        "id": isinstance(record.get("id"), str),
+        "lookahead": type(record.get("lookahead")) is int,
+        "fresh": isinstance(record.get("fresh"), bool),
+        "rules": record.get("rules", 1) in range(1, RULES + 1),
+        "provenance.data_checksum": isinstance(origin.get("data_checksum"), str),
+        "provenance.git": isinstance(origin.get("git"), Mapping),
+    }
+    found = [
+        Problem(name, f"is missing, or not as this version writes it: the sweep cannot go on; {REMEDY}")
+        for name, right in known.items()
+        if not right
+    ]
+    if found:
+        raise InputError(str(paths.sweep_json), found)
 
 
 def write_record(paths: SweepPaths, record: Mapping[str, Any]) -> None:

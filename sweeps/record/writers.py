@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from analysis.record import launches
+from analysis.record.journal_files import journal_files
 from linearizer_core.experiment.journal import state_of
 from sweeps.record.lock import take
 from sweeps.record.paths import SweepPaths
@@ -70,7 +71,7 @@ def await_writers(source: str, paths: SweepPaths, console: Console) -> None:
 
     Raises ``InputError`` when they do not end.
     """
-    for path in sorted(paths.journals.glob("*.jsonl")):
+    for path in journal_files(paths.journals):
         try:
             if state_of(path).state is None:
                 with console.status(f"waiting for the end of an earlier {path.stem}"), only_writer(path):

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from analysis.record.journal_files import journal_files
 from linearizer_core.experiment.journal import TrialState, as_line, fold, head_of, lines, state_of
 from linearizer_core.experiment.journal_lines import TrialEvent
 from linearizer_core.files import write_whole
@@ -39,7 +40,7 @@ class FinishedTrials:
         for folder in sorted(path.parent for path in self._paths.storage.glob("*/sweep.json")):
             if folder == self._paths.root:
                 continue
-            for path in sorted(SweepPaths(folder).journals.glob("*.jsonl")):
+            for path in journal_files(SweepPaths(folder).journals):
                 first = head_of(path)
                 if first and first["kind"] != "reference" and self._alike(first) and self._finished(path):
                     found.setdefault((first["config_hash"], first["seed"]), path)

@@ -32,7 +32,7 @@ def check(sweep: Sweep) -> list[Problem]:
     found += _control_problems(sweep, base)
     found += _search_problems(sweep)
     found += _resource_problems(sweep)
-    found += _storage_problems(sweep.model.storage)
+    found += _storage_problems(sweep.model.storage) + _name_problems(sweep)
     for key, uri, schemes in (
         ("tracking.uri", sweep.model.tracking.uri, TRACKING_SCHEMES),
         ("search.storage", sweep.search.storage, STUDY_SCHEMES),
@@ -43,6 +43,8 @@ def check(sweep: Sweep) -> list[Problem]:
     if experiment is not None and not experiment.strip():
         found.append(Problem("tracking.experiment", "must not be blank; null takes the sweep's name"))
     # MLflow is a second of imports: its limit is asked for where it may matter.
+    elif experiment is not None and not experiment.isprintable():
+        found.append(Problem("tracking.experiment", f"must be one line of printable text, got {experiment!r}"))
     elif experiment is not None and len(experiment) > 100 and len(experiment) > (most := longest_experiment_name()):
         message = f"has {len(experiment)} characters; MLflow takes {most} at most"
         found.append(Problem("tracking.experiment", message))
@@ -138,6 +140,8 @@ def _control_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
     names = [control.name for control in sweep.model.controls]
     for i, control in enumerate(sweep.model.controls):
         key = f"controls[{i}]"
+        if not control.name.strip() or not control.name.isprintable():
+            found.append(Problem(f"{key}.name", f"must be one line of printable text, got {control.name!r}"))
         if names.index(control.name) < i:
             found.append(Problem(f"{key}.name", f"{control.name!r} is used twice"))
         unknown = [name for name in control.set if name not in sweep.base_leaves]
@@ -240,8 +244,27 @@ def _resource_problems(sweep: Sweep) -> list[Problem]:
     return list(dict.fromkeys(found))
 
 
+TAKEN = {
+    "cache": "what trials share",
+    "mlflow.db": "MLflow's database",
+    "mlartifacts": "MLflow's artifacts",
+    "report": "reports of several sweeps",
+}
+"""What in a storage folder is no sweep: none can be called so."""
+
+
+def _name_problems(sweep: Sweep) -> list[Problem]:
+    """A name that something else in the storage folder has; a sweep of an earlier version goes on under it."""
+    if sweep.name.lower() not in TAKEN or (sweep.folder / "sweep.json").exists():
+        return []
+    what = TAKEN[sweep.name.lower()]
+    return [Problem("name", f"{sweep.name} is the place of {what} in the storage folder; use another name")]
+
+
 def _storage_problems(storage: str) -> list[Problem]:
     """Why a folder could not be made there, as far as can be told without making it."""
+    if "\0" in storage:
+        return [Problem("storage", f"must be a path, which has no NUL, got {storage!r}")]
     if "://" in storage:
         return [Problem("storage", f"must be a folder that all nodes see, got {storage!r}")]
     nearest = Path(storage).absolute()

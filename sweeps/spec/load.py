@@ -8,7 +8,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from linearizer_core.experiment.nested import flatten, with_leaves
@@ -17,9 +16,7 @@ from sweeps.spec.checks import check
 from sweeps.spec.model import Sweep, SweepModel
 from sweeps.spec.space import Dimension
 from sweeps.spec.validation import InputError, Problem, problems_of, suggestion, without
-
-MERGE = "tag:yaml.org,2002:merge"
-"""YAML's tag of ``<<``."""
+from sweeps.spec.yaml_text import document, parsed
 
 Overrides = Mapping[str, Any] | Sequence[str]
 """Dotted leaf → its value, or texts ``key=value`` with a value in YAML, as ``--set`` takes them; one text is one."""
@@ -45,7 +42,7 @@ def load(spec: str, overrides: Overrides = (), profile: str | None = None) -> Sw
         raise InputError(source, [Problem("", message)]) from None
     except UnicodeDecodeError as error:
         raise InputError(source, [Problem("", f"is not UTF-8 text: {error.reason} at byte {error.start}")]) from None
-    values, found = _parse(text, source)
+    values, found = document(text, source)
     under, of_profile = _under(values, profile)
     sweep = _sweep(under, source, overrides, found, of_profile)
     wrong = _profile_problems(values, sweep, overrides) if profile is None else []
@@ -124,40 +121,6 @@ def _typed(sweep: Sweep) -> Sweep:
     return Sweep(sweep.model.model_copy(update={"search": search, "controls": controls}), sweep.source)
 
 
-def _parse(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
-    """The file's values, and the keys that it gives twice (YAML would keep the last one silently)."""
-    try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
-        repeated = _repeated(root, "")  # before merged mappings are written out
-        values = None if root is None else loader.construct_document(root)
-    except (yaml.YAMLError, ValueError) as error:  # a date that does not exist is a ValueError
-        raise InputError(source, [Problem("", f"is not valid YAML: {' '.join(str(error).split())}")]) from None
-    if not isinstance(values, dict):
-        raise InputError(source, [Problem("", "must be a mapping of keys to values, with at least name and search")])
-    return values, repeated
-
-
-def _repeated(node: yaml.Node | None, prefix: str) -> list[Problem]:
-    found: list[Problem] = []
-    if isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            found += _repeated(item, f"{prefix.removesuffix('.')}[{i}].")
-    if not isinstance(node, yaml.MappingNode):
-        return found
-    lines: dict[str, int] = {}
-    for key, value in node.value:
-        name = f"{prefix}{key.value}"
-        line = key.start_mark.line + 1
-        if name in lines:
-            found.append(Problem(name, f"is given twice, in lines {lines[name]} and {line}; keep one"))
-        lines[name] = line
-        # What is merged in has been looked at where it stands.
-        if key.tag != MERGE:
-            found += _repeated(value, f"{name}.")
-    return found
-
-
 def _listed(overrides: Overrides) -> Overrides:
     """Overrides of which a single text is one, and not as many as it has letters."""
     return [overrides] if isinstance(overrides, str) else overrides
@@ -176,11 +139,11 @@ def _apply(values: dict[str, Any], overrides: Overrides) -> tuple[dict[str, Any]
             found.append(Problem(f"--set {text}", "must read key=value, such as train.lr=1e-4"))
             continue
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            found.append(Problem(f"--set {key}", f"{value!r} is not a YAML value"))
+            leaf = parsed(value)
+        except ValueError as error:
+            found.append(Problem(f"--set {key}", f"{value!r} is not a YAML value: {error}"))
             continue
-        values = _with(values, key, parsed)
+        values = _with(values, key, leaf)
     return values, found
 
 
@@ -233,6 +196,7 @@ def _profile_problems(values: dict[str, Any], sweep: Sweep, overrides: Overrides
 
 def _beyond(values: dict[str, Any], error: ValidationError, reported: Sequence[Problem]) -> list[Problem]:
     """What ``check`` finds in a spec that is invalid already, judged as if what is wrong were not there."""
+    given = isinstance(values.get("search"), dict)
     for _ in range(4):
         for detail in error.errors(include_url=False):
             # Of a dimension nothing is left that could be judged without the part that is wrong.
@@ -249,5 +213,7 @@ def _beyond(values: dict[str, Any], error: ValidationError, reported: Sequence[P
             error = next_error
             continue
         keys = {problem.key for problem in reported}
-        return [problem for problem in check(Sweep(model, "")) if problem.key not in keys]
+        beyond = [problem for problem in check(Sweep(model, "")) if problem.key not in keys]
+        # Of a search that was made up nothing is wrong.
+        return beyond if given else [problem for problem in beyond if not problem.key.startswith("search")]
     return []

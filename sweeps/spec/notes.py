@@ -24,7 +24,8 @@ FIRST_AT_RANDOM = {"tpe": 5, "gp": 10, "nsga2": 50}
 
 def notes(sweep: Sweep) -> list[str]:
     """One sentence for each thing that has no effect, or another one than its name promises."""
-    found = list(dict.fromkeys([*_sampler(sweep), *_constraints(sweep), *_families(sweep), *_effects(sweep)]))
+    kinds = (_sampler, _values, _constraints, _families, _effects)
+    found = list(dict.fromkeys(note for kind in kinds for note in kind(sweep)))
     more = len(found) - MOST
     return found if more <= 0 else [*found[:MOST], f"… and {more} more keys of this kind"]
 
@@ -48,6 +49,29 @@ def _sampler(sweep: Sweep) -> Iterator[str]:
         yield (
             f"search.sampler: {search.sampler} draws the first {first} configurations at random ({why}), and there "
             f"are {count}: use {'tpe, ' if search.sampler != 'tpe' else ''}random, or more trials"
+        )
+
+
+def _values(sweep: Sweep) -> Iterator[str]:
+    """Dimensions whose values are not those that one may take them for."""
+    search = sweep.search
+    for name, dimension in search.space.items():
+        key, listed = f"search.space.{name}", dimension.choice or dimension.grid or ()
+        twice = list(dict.fromkeys(value for value in listed if listed.count(value) > 1))
+        if twice:
+            what = "drawn as often as it stands there" if dimension.choice else "taken once"
+            yield f"{key}: {', '.join(map(str, twice))} is listed more than once, and {what}"
+        edges = dimension.edges()
+        if len(set(edges)) == 1:
+            yield f"{key}: {edges[0]} is its only value: nothing varies"
+        elif dimension.step and edges[-1] != (dimension.int_ or dimension.float_ or edges)[1]:
+            top = (dimension.int_ or dimension.float_ or edges)[1]
+            yield f"{key}: {top:g} is not reached in steps of {dimension.step:g}: the last value is {edges[-1]:g}"
+    partly = [name for name, dimension in search.space.items() if dimension.when]
+    if partly and search.sampler in ("gp", "nsga2"):
+        yield (
+            f"search.sampler: {search.sampler} draws {', '.join(partly)} at random, as not every configuration has it; "
+            "tpe learns of it as well"
         )
 
 

@@ -10,6 +10,8 @@ from sweeps.spec.space import Dimension, Leaf, Space, ordered
 
 MOST_VALUES = 64
 """Values of one dimension that are tried one by one; of more its ends, and those beside them."""
+INSIDE = 0.381966
+"""Where in a range of numbers one is tried beside its ends: at no simple fraction of it."""
 MOST_CORNERS = 256
 """Corners of a space that are tried; of more, those of every two dimensions."""
 
@@ -20,8 +22,17 @@ def tried(dimension: Dimension) -> tuple[Leaf, ...]:
     """The values of a dimension that are tried alone: each, where a range has not too many."""
     listed = dimension.values()
     if listed is None and dimension.int_:
-        low, high = dimension.int_
-        listed = tuple(range(low, high + 1)) if high - low < MOST_VALUES else (low, low + 1, high - 1, high)
+        low, high = (int(edge) for edge in dimension.edges())
+        step = int(dimension.step or 1)
+        listed = tuple(range(low, high + 1)) if high - low < MOST_VALUES else (low, low + step, high - step, high)
+    if listed is None and dimension.float_ and dimension.count() is None:
+        # A number between the ends, with digits of its own: a leaf of whole numbers takes both ends, and not this.
+        first, last = dimension.float_
+        if dimension.log:
+            between = math.exp((1 - INSIDE) * math.log(first) + INSIDE * math.log(last))
+        else:
+            between = (1 - INSIDE) * first + INSIDE * last
+        return first, between, last
     if listed is None:
         return dimension.edges()
     if dimension.choice or dimension.grid or len(listed) <= MOST_VALUES:

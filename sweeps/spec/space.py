@@ -15,6 +15,11 @@ from sweeps.spec.validation import Problem, Strict
 
 Leaf = bool | int | float | str
 
+MOST_LISTED = 100_000
+"""Values of a dimension, or points of a grid, that are listed: of more the ends have to do."""
+LARGEST = 2**53
+"""No bound of an int lies farther from 0: samplers count in floating point, which holds every whole number up to it."""
+
 
 class Dimension(Strict):
     """One searched leaf: exactly one of ``int``, ``float``, ``choice`` and ``grid``."""
@@ -31,6 +36,9 @@ class Dimension(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Dimension:
+        for name, wanted in self.when.items():
+            if wanted == ():
+                raise ValueError(f"when: {name} lists no value; name at least one, or drop it")
         kinds = [name for name, value in self._kinds().items() if value is not None]
         if len(kinds) != 1:
             raise ValueError(
@@ -43,6 +51,8 @@ class Dimension(Strict):
                 raise ValueError(f"log and step go with int and float, not with {kinds[0]}")
             return self
         low, high = bounds
+        if self.int_ and max(-low, high) > LARGEST:
+            raise ValueError(f"bounds of an int must lie within ±2^53, got [{low}, {high}]")
         if not low < high:
             raise ValueError(f"the lower bound must be below the upper one, got [{low}, {high}]")
         if self.log and low <= 0:
@@ -58,24 +68,42 @@ class Dimension(Strict):
 
     def edges(self) -> tuple[Leaf, ...]:
         """The values that decide whether all of the dimension is valid: its bounds, or everything that it lists."""
-        listed = self.values()
         bounds = self.int_ or self.float_
-        if bounds and listed:
-            return listed[0], listed[-1]
-        return bounds or listed or ()
+        if bounds is None:
+            return self.values() or ()
+        count = self.count()
+        return bounds if count is None else (bounds[0], self._value(count - 1))
+
+    def count(self) -> int | None:
+        """How many values there are; None for a continuous or logarithmic range."""
+        if self.log or (self.float_ and self.step is None):
+            return None
+        if self.int_:
+            return (self.int_[1] - self.int_[0]) // int(self.step or 1) + 1
+        if self.float_ and self.step:
+            return math.floor((self.float_[1] - self.float_[0]) / self.step + 1e-9) + 1
+        return len(self.choice or self.grid or ())
 
     def values(self, as_sums: bool = False) -> tuple[Leaf, ...] | None:
-        """Every value, where they can be listed: None for a continuous or logarithmic range.
+        """Every value, where they can be listed: None for a continuous or logarithmic range, and for a very long one.
 
         ``as_sums`` leaves those of a stepped range as floating point adds them up: 0.1 + 2 × 0.1 is not 0.3.
         """
-        if self.int_ and not self.log:
-            return tuple(range(self.int_[0], self.int_[1] + 1, int(self.step or 1)))
-        if self.float_ and self.step:
-            count = math.floor((self.float_[1] - self.float_[0]) / self.step + 1e-9) + 1
-            sums = (self.float_[0] + i * self.step for i in range(count))
-            return tuple(min(value if as_sums else self._written(value), self.float_[1]) for value in sums)
-        return self.choice or self.grid
+        if self.choice or self.grid:
+            return self.choice or self.grid
+        count = self.count()
+        if count is None or count > MOST_LISTED:
+            return None
+        return tuple(self._value(place, as_sums) for place in range(count))
+
+    def _value(self, place: int, as_sums: bool = False) -> Leaf:
+        """A value of a stepped range, or of one of whole numbers, by its place."""
+        if self.int_:
+            return self.int_[0] + place * int(self.step or 1)
+        assert self.float_ is not None
+        assert self.step is not None
+        value = self.float_[0] + place * self.step
+        return min(value if as_sums else self._written(value), self.float_[1])
 
     def suggest(self, trial: optuna.Trial, name: str, as_sums: bool = False) -> Leaf:
         """A value drawn by the study's sampler; ``as_sums`` as for ``values``."""
@@ -147,7 +175,12 @@ def suggest(space: Space, trial: optuna.Trial, base: Mapping[str, Leaf], as_sums
 
 
 def enumerate_points(space: Space, base: Mapping[str, Leaf], as_sums: bool = False) -> Iterator[dict[str, Leaf]]:
-    """Every point of a space whose dimensions can all be listed, each once, in the order of the file."""
+    """Every point of a space whose dimensions can all be listed, each once, in the order of the file.
+
+    Raises ``ValueError`` where there are too many.
+    """
+    if math.prod(dimension.count() or 1 for dimension in space.values()) > MOST_LISTED:
+        raise ValueError(f"a grid of more than {MOST_LISTED} points")
     seen = set()
     for combination in itertools.product(*(dimension.values(as_sums) or () for dimension in space.values())):
         values = dict(zip(space, combination, strict=True))
@@ -166,10 +199,14 @@ def space_problems(space: Space, sampler: str) -> list[Problem]:
     found = []
     for name, dimension in space.items():
         key = f"search.space.{name}"
-        if sampler == "grid" and dimension.values() is None:
+        if sampler == "grid" and dimension.count() is None:
             found.append(Problem(key, "sampler: grid needs values that can be listed: use grid: [...], or a step"))
         if sampler != "grid" and dimension.grid is not None:
             found.append(Problem(key, f"grid: goes with sampler: grid; with {sampler} use choice: [...]"))
+    points = math.prod(dimension.count() or 1 for dimension in space.values())
+    if sampler == "grid" and points > MOST_LISTED:
+        message = f"a grid of {points} points is too long to be listed; up to {MOST_LISTED} can be"
+        found.append(Problem("search.space", f"{message}: use larger steps, fewer values, or another sampler"))
     try:
         ordered(space)
     except ValueError as error:

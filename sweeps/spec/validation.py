@@ -7,9 +7,10 @@ import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, create_model, field_validator
 from pydantic_core import ErrorDetails
 
 from linearizer_core.errors import LinsweepError
@@ -44,6 +45,28 @@ class Strict(BaseModel):
     """A model without unknown keys, immutable once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false, which YAML makes of yes, no, on and off as well, where a number belongs."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        items = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(item, bool) for item in items) and _numbers_only(annotation):
+            shown = next(str(item).lower() for item in items if isinstance(item, bool))
+            raise ValueError(f"must be a number, got {shown}, which YAML also makes of yes, no, on and off")
+        return value
+
+
+def _numbers_only(annotation: Any) -> bool:
+    """Whether a field takes numbers, or lists of them, and no truth values."""
+    if annotation in (int, float):
+        return True
+    inner = [part for part in get_args(annotation) if part not in (type(None), Ellipsis)]
+    if get_origin(annotation) in (tuple, list, Union, UnionType, Annotated):
+        inner = inner[:1] if get_origin(annotation) is Annotated else inner
+        return bool(inner) and all(map(_numbers_only, inner))
+    return False
 
 
 def model_of(kind: type[Any], omit: Sequence[str] = ()) -> type[Strict]:
@@ -105,6 +128,9 @@ def _problem(detail: ErrorDetails, location: tuple[int | str, ...], model: type[
     if location != detail["loc"]:
         return Problem(key, f"must be a number, a text or true or false, got {detail['input']!r}")
     kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "invalid_key" or location[-1:] == ("[key]",):
+        above = location[:-2] if location[-1:] == ("[key]",) else location[:-1]
+        return Problem(dotted(above), f"the key {detail['input']!r} must be text: write it in quotes")
     given = repr(detail["input"])
     if kind == "extra_forbidden":
         prefix = f"{dotted(location[:-1])}." if location[:-1] else ""

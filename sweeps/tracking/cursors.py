@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.record.journal_files import journal_files
 from linearizer_core.experiment.journal import JournalWarning
 from linearizer_core.files import write_whole
 from sweeps.record.paths import SweepPaths
@@ -86,4 +87,4 @@ def offsets(path: Path) -> dict[str, int]:
 def unsent(paths: SweepPaths) -> int:
     """How many bytes of the journals the sweep's own tracking server has not been sent."""
     sent = offsets(paths.cursors)
-    return sum(max(0, path.stat().st_size - sent.get(path.stem, 0)) for path in paths.journals.glob("*.jsonl"))
+    return sum(max(0, path.stat().st_size - sent.get(path.stem, 0)) for path in journal_files(paths.journals))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from analysis.record.journal_files import journal_files
 from analysis.record.mlflow_errors import explain
 from analysis.record.mlflow_settings import WRITING, held
 from analysis.record.uri import absolute, sqlite_uri, without_password
@@ -131,7 +131,7 @@ class Sync:
             sent = {trial: cursor.offset for trial, cursor in self._connection.cursors.items()}
         else:
             sent = offsets(self._note)
-        sizes = {path.stem: path.stat().st_size for path in self.paths.journals.glob("*.jsonl")}
+        sizes = {path.stem: path.stat().st_size for path in journal_files(self.paths.journals)}
         return {trial: size - sent.get(trial, 0) for trial, size in sizes.items() if size > sent.get(trial, 0)}
 
     def connect(self) -> Connection:
@@ -155,11 +155,10 @@ class Sync:
         """The trials whose journals have grown since they were sent, with their lengths."""
         if not self.paths.journals.exists():
             return
-        with os.scandir(self.paths.journals) as entries:
-            files = {entry.name.removesuffix(".jsonl"): entry for entry in entries if entry.name.endswith(".jsonl")}
-        for trial in sorted(files):
+        for path in journal_files(self.paths.journals):
+            trial = path.stem
             if everything or trial not in self._over:
-                size = files[trial].stat().st_size
+                size = path.stat().st_size
                 if size != self._sizes.get(trial):
                     yield trial, size
 

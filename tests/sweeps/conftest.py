@@ -116,6 +116,12 @@ def sweep(spec_file: Callable[..., Path]) -> Callable[..., Sweep]:
     return read
 
 
+def record_of(sweep: Sweep) -> str:
+    """sweep.json of a sweep that has begun, with what every reader asks of it."""
+    fields = {"name": sweep.name, "state": "running", "axes": [], "objective": {}, "started": 1.0}
+    return json.dumps({**fields, "spec": sweep.resolved})
+
+
 @pytest.fixture
 def refusal(spec_file: Callable[..., Path]) -> Callable[..., list[str]]:
     """``refusal(edits, sets, profile)``: all that is said against the small spec, edited, each as ``key: message``."""

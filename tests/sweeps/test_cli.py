@@ -18,6 +18,7 @@ from sweeps.record.lookup import find_sweep
 from sweeps.spec.load import load
 from sweeps.spec.model import Sweep, json_schema
 from sweeps.spec.validation import InputError
+from tests.sweeps.conftest import record_of
 
 Cli = Callable[..., int]
 FD = "quality/classifier_fd_collapsed"
@@ -150,7 +151,7 @@ def test_a_folder_that_holds_another_sweep_is_refused(sweep: Callable[..., Sweep
     before = sweep()
     check_folder(before)
     before.folder.mkdir(parents=True)
-    (before.folder / "sweep.json").write_text(json.dumps({"spec": before.resolved}))
+    (before.folder / "sweep.json").write_text(record_of(before))
     now = sweep(sets=[text])
     if said is None:
         return check_folder(now)
@@ -238,7 +239,7 @@ def test_fewer_trials_than_were_launched_are_refused(
 ) -> None:
     path = tmp_path / "runs" / "quickstart" / "sweep.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"spec": load("quickstart").resolved}))
+    path.write_text(record_of(load("quickstart")))
     assert run_cli("plan", "quickstart", "--set", "search.trials=3") == 2
     assert "search.trials: quickstart was launched with 18 already; the number can only grow" in capsys.readouterr().err
 

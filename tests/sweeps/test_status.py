@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import io
+import json
 import os
 import signal
 import time
@@ -18,7 +19,7 @@ import pytest
 from rich.console import Console
 
 import analysis
-from linearizer_core.experiment.journal import Journal
+from linearizer_core.experiment.journal import Journal, JournalWarning
 from sweeps.compare import side_of
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.plan import make_plan
@@ -26,7 +27,7 @@ from sweeps.execution.stop import Ending, interrupted_by_sigterm, request_stop, 
 from sweeps.record.ledger import Ledger, Meter, Spent
 from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
-from sweeps.record.sweep_json import read_record, write_record
+from sweeps.record.sweep_json import check_to_go_on, read_record, write_record
 from sweeps.record.writers import running
 from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
@@ -77,6 +78,7 @@ def _journal(paths: SweepPaths, planned: PlannedTrial, state: Any, taken_over: b
         path.write_text(path.read_text().replace('"attempt": 1', '"attempt": 1, "reused_from": "other/t000-s0"'))
     journal.epoch(1, {FD: 3.0})
     if state:
+        journal.summary({FD: 3.0})
         journal.end(state, 1)
 
 
@@ -178,6 +180,51 @@ def test_a_record_that_was_renamed_is_gone_on_with_in_its_folder(
     monkeypatch.setattr("sweeps.launch.launch", launch)
     assert run_cli("resume", "demo-old", "--storage", str(paths.storage)) == 130
     assert folders == [renamed]
+
+
+def test_what_is_no_trials_journal_is_not_counted(paths: SweepPaths) -> None:
+    before = status_of(paths.root)
+    (paths.journals / "._t000-s0.jsonl").write_bytes(b"\0\5\x16\7 Mac OS X")
+    paths.journal("t099-s0").write_bytes(b"")  # of a trial that died before its first line
+    (paths.journals / "t000-s0 (1).jsonl").write_bytes(paths.journal("t000-s0").read_bytes())
+    paths.journal("t098-s0").mkdir()
+    paths.journal("t097-s0").symlink_to("nowhere")
+    with pytest.warns(JournalWarning, match="does not count"):
+        found = status_of(paths.root)
+    assert (found.trials, found.reused, found.projected) == (before.trials, before.reused, before.projected)
+    assert found.unsent == before.unsent
+
+
+@pytest.mark.parametrize("name", ["name", "state", "axes", "objective", "started"])
+def test_a_record_without_what_every_reader_asks_for_is_named(
+    paths: SweepPaths, run_cli: Callable[..., int], capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    record = json.loads(paths.sweep_json.read_text())
+    del record[name]
+    paths.sweep_json.write_text(json.dumps(record))
+    for command in ("status", "compare", "table"):
+        assert run_cli(command, "demo", "--storage", str(paths.storage)) == 2
+        assert f"{paths.sweep_json}: lacks '{name}'" in capsys.readouterr().err
+
+
+def test_a_record_can_do_without_what_it_came_to(paths: SweepPaths) -> None:
+    record = json.loads(paths.sweep_json.read_text())
+    for name in ("reason", "ended", "best", "best_value"):
+        del record[name]
+    paths.sweep_json.write_bytes(b"\xef\xbb\xbf" + json.dumps(record).encode())
+    assert (status_of(paths.root).best, status_of(paths.root).total) == (None, 4)
+
+
+@pytest.mark.parametrize("field", ["id", "lookahead", "fresh", "provenance"])
+def test_a_launch_does_not_go_on_from_a_record_that_lacks_what_it_needs(paths: SweepPaths, field: str) -> None:
+    record = read_record(paths)
+    assert record is not None
+    check_to_go_on(paths, record)
+    del record[field]
+    with pytest.raises(InputError, match=f"{field}.*: is missing, or not as this version writes it"):
+        check_to_go_on(paths, record)
+    with pytest.raises(InputError, match="rules: is missing, or not as this version writes it"):
+        check_to_go_on(paths, {**read_record(paths), "rules": 99})  # type: ignore[dict-item]
 
 
 def test_a_folder_without_a_sweep(tmp_path: Path) -> None:

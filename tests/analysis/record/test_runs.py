@@ -7,7 +7,9 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from analysis import RecordError, load
@@ -55,14 +57,14 @@ def test_rows_come_by_kind_then_number_then_seed(tmp_path: Path) -> None:
     files = SweepFiles(tmp_path, seeds=(0, 1))
     files.reference(0, "noise", 900.0)
     files.control(0, "g = identity", POINT, 50.0)
-    files.begin("a-late-name", 2, POINT)
-    files.complete("a-late-name", 1.0)
+    files.begin("z9", 2, POINT)
+    files.complete("z9", 1.0)
     files.finished(1, POINT, 2.0, seed=1)
     files.finished(1, POINT, 2.0, seed=0)
     files.begin("k001-s7", 1, POINT, kind="confirm", seed=7)
     files.complete("k001-s7", 2.5)
     trials = load([files.path]).runs["trial"].tolist()
-    assert trials == ["t001-s0", "t001-s1", "a-late-name", "k001-s7", "c000-s0", "r000"]
+    assert trials == ["t001-s0", "t001-s1", "z9", "k001-s7", "c000-s0", "r000"]
 
 
 def test_controls_have_axes_and_references_have_none(tmp_path: Path) -> None:
@@ -224,6 +226,64 @@ def test_what_is_not_a_sweep_is_named(tmp_path: Path) -> None:
         load([files.path])
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"name": "../other"}, "name must be a name that a folder can have, got '../other'; put the file back"),
+        ({"state": 5}, "state must be a text, got 5"),
+        ({"axes": DEPTH}, f"axes must be a list of texts, got '{DEPTH}'"),
+        ({"objective": {FD: "minimize"}}, "objective must be a mapping of metrics to min or max"),
+        ({"objective": [FD]}, "objective must be a mapping of metrics to min or max"),
+        ({"started": "yesterday"}, "started must be a number of seconds, got 'yesterday'"),
+        ({"started": math.nan}, "started must be a number of seconds, got nan"),
+        ({"best": "t000-s0"}, "best must be a list of texts"),
+        ({"caveats": 5}, "caveats must be a list of texts, got 5"),
+        ({"spec": [1]}, r"spec must be a mapping, got \[1\]"),
+        ({"spec": {"search": None}}, "spec.search must be a mapping, got None"),
+        ({"spec": {"search": {"seeds": 3}}}, "spec.search.seeds must be a list, got 3"),
+        ({"spec": {"search": {"space": {DEPTH: [1, 2]}}}}, "spec.search.space must be a mapping of names to dim"),
+        ({"spec": {"search": {"constraints": {FD: 3}}}}, "spec.search.constraints must be a mapping of metrics to"),
+    ],
+)
+def test_a_field_that_is_not_what_it_must_be_is_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    files = SweepFiles(tmp_path)
+    files.finished(0, POINT, 1.0)
+    files.sweep |= changes
+    files.write_sweep()
+    with pytest.raises(RecordError, match=rf"demo/sweep\.json: {said}"):
+        load(files.path)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "5", '"text"'])
+def test_json_that_is_no_record_is_named(tmp_path: Path, content: str) -> None:
+    files = SweepFiles(tmp_path)
+    (files.path / "sweep.json").write_text(content)
+    with pytest.raises(RecordError, match=r"demo/sweep\.json: is not a sweep's record \(it is no mapping"):
+        load(files.path)
+
+
+def test_a_mark_of_the_byte_order_costs_nothing(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path)
+    files.finished(0, POINT, 1.0)
+    expected = load(files.path).runs
+    file = files.path / "sweep.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    pd.testing.assert_frame_equal(load(files.path).runs, expected)
+
+
+def test_metrics_that_are_called_like_a_column_do_not_count(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path)
+    files.finished(0, POINT, 1.0)
+    expected = load(files.path).runs
+    content = files.journal("t000-s0").read_text()
+    odd = content.replace(f'"{FD}": 1.0', f'"{FD}": 1.0, "state": 3.0, "": 1.0, "{DEPTH}": 9.0, "a/": 1.0')
+    files.journal("t000-s0").write_text(odd)
+    with pytest.warns(JournalWarning, match=rf"do not count: '', 'a/', '{DEPTH}', 'state'"):
+        pd.testing.assert_frame_equal(load(files.path).runs, expected)
+    with pytest.warns(JournalWarning, match="do not count"):
+        load(files.path)  # from the cache
+
+
 def test_several_sweeps_are_read_together_but_none_twice(tmp_path: Path) -> None:
     first, second = SweepFiles(tmp_path, "first"), SweepFiles(tmp_path, "second", space={"model.kind": {}})
     first.finished(0, POINT, 1.0)
@@ -295,9 +355,30 @@ def test_a_trial_that_repeats_another_is_named(tmp_path: Path) -> None:
 def test_two_journals_of_one_trial_are_an_error(tmp_path: Path) -> None:
     files = SweepFiles(tmp_path)
     files.finished(0, POINT, 1.0)
-    files.journal("copy").write_text(files.journal("t000-s0").read_text())
-    with pytest.raises(RecordError, match=r"t000-s0\.jsonl: is of the trial t000-s0, as copy\.jsonl is"):
+    files.journal("t001-s0").write_text(files.journal("t000-s0").read_text())
+    with pytest.raises(RecordError, match=r"t001-s0\.jsonl: is of the trial t000-s0, as t000-s0\.jsonl is; remove one"):
         load(files.path)
+
+
+def test_what_only_ends_like_a_journal_does_not_count(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path)
+    files.finished(0, POINT, 1.0)
+    content = files.journal("t000-s0").read_text()
+    expected = load(files.path).runs
+    files.journal("._t000-s0").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    pd.testing.assert_frame_equal(load(files.path).runs, expected)
+    files.journal("t000-s0 (1)").write_text(content)
+    files.journal("t000-s0.sync-conflict-20240101").write_text(content)
+    files.journal("t007-s0").mkdir()
+    files.journal("t008-s0").symlink_to("nowhere")
+    with pytest.warns(JournalWarning) as told:
+        pd.testing.assert_frame_equal(load(files.path).runs, expected)
+    assert [str(each.message).partition(": ")[2] for each in told] == [
+        "is not called as a trial is, such as t000-s0.jsonl: it does not count",
+        "is not called as a trial is, such as t000-s0.jsonl: it does not count",
+        "is no file: the trial t007-s0 does not count",
+        "is a link to nothing: the trial t008-s0 does not count",
+    ]
 
 
 def test_every_leaf_of_the_configuration_is_a_column(tmp_path: Path) -> None:

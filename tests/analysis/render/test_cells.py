@@ -40,6 +40,7 @@ def test_numbers_are_rounded_to_two_digits_of_their_error(value: float, error: f
         ([12.0, 3000.5], ".1f"),
         ([0.0123, 4.0], ".4f"),
         ([1e-7, 2.0], ".2e"),
+        ([1e30, 5.0], ".2e"),
         ([1200.0, 5.0, math.nan, math.inf], ",.0f"),
         ([], ",.0f"),
     ],

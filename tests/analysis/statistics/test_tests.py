@@ -52,6 +52,20 @@ def test_differences_without_spread(gap: float, p: float) -> None:
     assert compare(same + gap, same, paired=False).p == p
 
 
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize(("gap", "p"), [(0.0, 1.0), (2.0, 0.0)])
+def test_differences_that_differ_by_rounding_have_no_spread(size: float, gap: float, p: float) -> None:
+    """3.05 - 1.05 is not 5.05 - 3.05 in floating point: their deviation of 1e-16 is none to test against."""
+    values = np.array([1.05, 2.05, 3.05, 0.1 + 0.2])
+    moved = (values + gap) * size if gap else values * size * (1 + np.finfo(np.float64).eps * np.array([1, 0, 0, 1]))
+    found = compare(moved, values * size, paired=True)
+    assert (found.p, found.half_width, found.d_z) == (p, 0.0, None)
+    assert found.difference == pytest.approx(gap * size)
+    flat = np.array([0.3, 0.1 + 0.2, 0.3])
+    found = compare((flat + gap) * size, flat[:2] * size, paired=False)
+    assert (found.p, found.half_width, found.hedges_g) == (p, 0.0, None)
+
+
 def test_too_few_or_infinite_values_are_not_tested() -> None:
     assert compare([1.0], [2.0], paired=True).p is None
     assert compare([1.0, math.inf], [2.0, 3.0], paired=False).p is None

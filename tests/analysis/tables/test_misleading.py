@@ -229,6 +229,84 @@ def test_an_objective_that_was_searched_the_wrong_way_is_told(tmp_path: Path) ->
     assert not any("better the" in note for note in configurations(conditional(tmp_path / "right")).notes)
 
 
+def test_a_value_of_training_is_no_end_value(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}})
+    files.finished(0, {DEPTH: 1}, 10.0)
+    files.begin("t001-s0", 1, {DEPTH: 2})
+    files.epoch("t001-s0", 5, 3.0)
+    files.end("t001-s0")  # and the line of its end scalars was lost
+    record = load([files.path])
+    assert by_configuration(record)["words"].tolist() == ["finished", "interrupted @ 80"]
+    assert summary(record).startswith("Of 1 finished configuration t000 is best")
+    assert column(marginal(record, DEPTH), "finished") == [1, 0]
+
+
+def test_one_trial_of_two_sweeps_counts_once(tmp_path: Path) -> None:
+    """Run again with --fresh: the same configuration, seeds and values, and no further observation."""
+    for name, depths in (("one", (1, 2, 3)), ("two", (2, 3, 4))):
+        files = SweepFiles(tmp_path, name, seeds=(0, 1), space={DEPTH: {"int": [1, 6]}})
+        for number, depth in enumerate(depths):
+            for seed in (0, 1):
+                trial = f"t{number:03d}-s{seed}"
+                files.begin(trial, number, {DEPTH: depth}, seed=seed, config_hash=f"s{depth:011d}")
+                other = 0.5 if (name, depth, seed) == ("two", 3, 1) else 0.0
+                files.complete(trial, 10.0 * depth + seed + other)
+    record = load([tmp_path / "one", tmp_path / "two"])
+    table = marginal(record, DEPTH)
+    assert column(table, "finished") == [1, 1, 2, 1]  # at depth 3 another value: another version, say
+    assert "1 configuration of two sweeps counts once: every seed has the same value in both." in table.notes
+
+
+def test_configurations_of_several_sweeps_are_told_apart(tmp_path: Path) -> None:
+    for name, value in (("one", 2.0), ("two", 1.0)):
+        files = SweepFiles(tmp_path, name, space={DEPTH: {"int": [1, 6]}})
+        for number in (0, 1):
+            size = {"cost/params": 10.0 - value - number}
+            files.finished(number, {DEPTH: 1 + number}, value + number / 2, **size)
+    record = load([tmp_path / "one", tmp_path / "two"])
+    assert column(configurations(record), "configuration") == ["t000", "t001", "t000", "t001"]
+    assert column(configurations(record), "sweep") == ["two", "two", "one", "one"]
+    assert "two/t000 is best" in summary(record)
+    assert column(front(record), "configuration") == ["two/t000", "two/t001", "one/t001"]
+    assert column(one_factor(record, base="one/t000"), "change") == ["base: one/t000", "depth = 2"]
+    with pytest.raises(RecordError, match="no configuration 't000'; did you mean"):
+        one_factor(record, base="t000")
+
+
+def test_finished_without_a_finite_value_is_said_as_it_is(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}})
+    files.finished(0, {DEPTH: 1}, "Infinity")
+    said = f"no configuration of the search has finished with a finite {FD} (1 trial: 1 finished)"
+    assert said in summary(load([files.path]))
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda record: front(record, {FD: "minimize", "cost/params": "min"}), "must be min or max, got 'minimize'"),
+        (lambda record: front(record, reference={FD: float("nan"), "cost/params": 1.0}), "reference must be finite"),
+        (lambda record: comparisons(record, DEPTH, DEPTH), f"of two axes, got '{DEPTH}' twice"),
+        (lambda record: interaction(record, DEPTH, KERNEL, kind="cubic"), "categorical or linear, got 'cubic'"),
+        (lambda record: importance(record, resamples=0), "resamples must be 1 or more, got 0"),
+        (lambda record: configurations(record, ci="boot"), "no way to make intervals 'boot'; did you mean bootstrap"),
+        (lambda record: marginal(record, DEPTH, ci="boot"), "no way to make intervals 'boot'"),
+        (lambda record: pivot(record, DEPTH, KERNEL, ci="boot"), "no way to make intervals 'boot'"),
+        (lambda record: one_factor(record, ci="boot"), "no way to make intervals 'boot'"),
+        (lambda record: by_configuration(record, ["serch"]), "no kind of trial 'serch'; did you mean search"),
+    ],
+)
+def test_what_is_asked_in_words_that_nobody_knows_is_refused(tmp_path: Path, ask: Any, said: str) -> None:
+    with pytest.raises(RecordError, match=said):
+        ask(conditional(tmp_path))
+
+
+def test_a_single_text_is_one_name(tmp_path: Path) -> None:
+    record = conditional(tmp_path)
+    assert len(by_configuration(record, "control")) == 1
+    once = configurations(record, FD).to_csv()
+    assert once == configurations(record, [FD]).to_csv() == configurations(record, [FD, FD]).to_csv()
+
+
 def test_a_distance_of_few_held_out_images_has_its_caveat(tmp_path: Path) -> None:
     files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}})
     files.finished(0, {DEPTH: 1}, 12.3)

@@ -280,9 +280,10 @@ def test_a_write_that_fails_half_way_is_undone(tmp_path: Path, monkeypatch: pyte
         with pytest.raises(OSError, match=r"No space left|Input/output"):
             journal.end("failed", 1, "lost")
     assert (path.read_bytes() == before) == (fault != "neither cut")
+    journal.summary({})
     journal.end("finished", 2)
     assert path.read_bytes().startswith(before)
-    assert [event["event"] for event in read(path)] == ["trial", "end"]
+    assert [event["event"] for event in read(path)] == ["trial", "summary", "end"]
     assert state_of(path).state == "finished"
 
 

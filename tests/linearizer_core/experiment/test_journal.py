@@ -133,11 +133,25 @@ def test_the_outcome_has_the_end(journal: Journal, path: Path, state: str, reaso
     journal.epoch(1, {"train/loss": 1.0, FD: 3.0})
     journal.epoch(2, {"train/loss": 1.0, FD: 2.0})
     journal.epoch(3, {"train/loss": 1.0})
+    if state == "finished":
+        journal.summary({})
     journal.end(state, 3, reason)  # type: ignore[arg-type]
     found = state_of(path)
     assert (found.state, found.reason, found.epoch) == (state, reason, 3)
     assert found.metrics == {FD: 2.0}
     assert found.rungs == {1: {FD: 3.0}, 2: {FD: 2.0}}
+
+
+def test_a_trial_whose_end_scalars_were_lost_has_not_finished(journal: Journal, path: Path) -> None:
+    epochs(journal, 1, 2)
+    journal.end("finished", 2)
+    for found in (state_of(path), in_pieces(path)):
+        assert (found.state, found.reason) == ("interrupted", "its journal lacks the end scalars")
+    journal.trial(WHO, {}, {}, resumed_epoch=0)
+    journal.summary({FD: 0.5})
+    journal.end("finished", 2)
+    for found in (state_of(path), in_pieces(path)):
+        assert (found.state, found.metrics) == ("finished", {FD: 0.5})
 
 
 def test_the_end_scalars_go_before_those_of_the_last_evaluated_epoch(journal: Journal, path: Path) -> None:
@@ -211,6 +225,7 @@ def test_a_stopped_trial_that_goes_on_from_a_later_epoch_keeps_those_before(jour
     assert (list(state_of(path).epochs), state_of(path).metrics) == ([1, 2, 3], {FD: 3.0})
     journal.trial(WHO, {}, {}, resumed_epoch=5)
     epochs(journal, 6)
+    journal.summary({})
     journal.end("finished", 6)
     for found in (state_of(path), in_pieces(path)):
         assert (found.state, found.epoch, list(found.epochs)) == ("finished", 6, [1, 2, 3, 4, 5, 6])

@@ -133,7 +133,7 @@ def test_one_that_was_tried_again_and_then_stopped_early_was_stopped_why_stopped
 
 
 def test_an_end_that_could_not_be_written_can_be_written_again(trial: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    trial.begin().end("finished", 1)
+    trial.begin().end("failed", 1)
     with monkeypatch.context() as patch:
         patch.setattr(Schedule, "take_outcome", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
         with pytest.raises(OSError, match="no space left"):

@@ -638,6 +638,7 @@ def test_what_is_recorded_is_looked_up(sweep: ToSweep, tmp_path: Path) -> None:
     found = record.look_up(planned, [])
     assert found is not None
     assert (found.state, state_of(paths.journal("t000-s0")).rungs) == (None, {1: {FD: 2.0}})
+    journal.summary({FD: 2.0})
     journal.end("finished", 1)
     assert Schedule(made, make_study(made), 1, record).next() is None
 

@@ -131,4 +131,36 @@ def test_of_long_ranges_the_ends_are_tried() -> None:
     assert tried(Dimension.model_validate({"int": [1, 4]})) == (1, 2, 3, 4)
     assert tried(Dimension.model_validate({"int": [1, 1000]})) == (1, 2, 999, 1000)
     assert tried(Dimension.model_validate({"int": [1, 1000], "log": True})) == (1, 2, 999, 1000)
-    assert tried(Dimension.model_validate({"float": [0.5, 1.0]})) == (0.5, 1.0)
+    low, between, high = tried(Dimension.model_validate({"float": [0.5, 1.0]}))
+    assert (low, high) == (0.5, 1.0)
+    assert 0.5 < float(between) < 1.0
+    low, between, high = tried(Dimension.model_validate({"float": [1e-300, 1e300], "log": True}))
+    assert 1e-300 < float(between) < 1e300
+    assert tried(Dimension.model_validate({"int": [1, 10**9]})) == (1, 2, 10**9 - 1, 10**9)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "said"),
+    [
+        # Both ends are whole numbers, and nearly nothing between them is.
+        ({"float": [1.0, 3.0]}, "search.space.model.flow.depth: 1.763932: must be a valid integer, got a number"),
+        ({"int": [1, 10**26]}, "search.space.model.flow.depth: bounds of an int must lie within ±2^53, got [1, "),
+        ({"int": [1, 3], "when": {"model.flow.kernel": []}}, "when: model.flow.kernel lists no value"),
+        ({"choice": [1, True]}, "search.space.model.flow.depth: True: must be a number, got true, which YAML"),
+    ],
+)
+def test_what_only_the_ends_of_a_dimension_would_allow_is_refused(
+    refusal: Refusal, dimension: Mapping[str, Any], said: str
+) -> None:
+    found = refusal({**PLAIN, SPACE: {"model.flow.depth": dimension}})
+    assert len(found) == 1, found
+    assert said in found[0]
+
+
+def test_a_grid_that_is_too_long_is_refused_at_once(refusal: Refusal) -> None:
+    fine = {"float": [0.0001, 1.0], "step": 0.0001}
+    edits = {**PLAIN, "search/sampler": "grid", SPACE: {"train.lr": fine, "train.sigma": fine}}
+    assert refusal(edits) == [
+        "search.space: a grid of 100000000 points is too long to be listed; up to 100000 can be: use larger steps, "
+        "fewer values, or another sampler"
+    ]

@@ -91,6 +91,36 @@ def test_what_has_no_effect_is_said(sweep: ToSweep, edits: Mapping[str, Any], sa
     assert any(note.startswith(said) for note in found), found
 
 
+@pytest.mark.parametrize(
+    ("dimension", "said"),
+    [
+        ({"choice": [3, 4, 3]}, "3 is listed more than once, and drawn as often as it stands there"),
+        ({"choice": [3]}, "3 is its only value: nothing varies"),
+        ({"int": [1, 3], "step": 10}, "1 is its only value: nothing varies"),
+        ({"int": [1, 6], "step": 2}, "6 is not reached in steps of 2: the last value is 5"),
+    ],
+)
+def test_values_that_are_not_what_they_seem_are_said(sweep: ToSweep, dimension: Mapping[str, Any], said: str) -> None:
+    found = notes(sweep({**BASE, SPACE: {"model.flow.depth": dimension}}))
+    assert f"search.space.model.flow.depth: {said}" in found
+
+
+def test_values_that_are_one_once_they_have_a_type_are_said(sweep: ToSweep) -> None:
+    grid = {"search/sampler": "grid", SPACE: {"train.lr": {"grid": ["1e-3", 0.001, 0.01]}}}
+    said = "search.space.train.lr: 0.001 is listed more than once, and taken once"
+    assert said in notes(sweep({**BASE, **grid}))
+
+
+@pytest.mark.parametrize("sampler", ["gp", "nsga2"])
+def test_what_a_sampler_draws_at_random_is_said(sweep: ToSweep, sampler: str) -> None:
+    space = {
+        "model.flow.conditioner": {"choice": ["mlp", "conv"]},
+        "model.flow.kernel": {"choice": [3, 5], "when": {"model.flow.conditioner": "conv"}},
+    }
+    (said,) = notes(sweep({**BASE, SPACE: space, "search/sampler": sampler, "search/trials": 60}))
+    assert said.startswith(f"search.sampler: {sampler} draws model.flow.kernel at random, as not every configuration")
+
+
 def test_what_has_one_is_not_said(sweep: ToSweep) -> None:
     conditional = {
         f"{SPACE}/model.flow.kernel": {"choice": [3, 5], "when": {"model.flow.conditioner": "conv"}},

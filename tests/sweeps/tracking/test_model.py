@@ -56,6 +56,7 @@ def finished(record: Record, model: Model, trial: str, **identity: Any) -> None:
     journal = record.begin(trial, **identity)
     checkpoint.save(record.paths.artifacts(trial) / "checkpoint", model, CONFIG)
     journal.artifact("checkpoint")
+    journal.summary({})
     journal.end("finished", 3)
 
 

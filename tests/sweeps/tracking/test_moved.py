@@ -36,6 +36,7 @@ def finished(record: Record, trial: str) -> None:
     model = family_of(CONFIG).build(CONFIG, (1, 4, 4))
     checkpoint.save(record.paths.artifacts(trial) / "checkpoint", model, CONFIG)
     journal.artifact("checkpoint")
+    journal.summary({})
     journal.end("finished", 3)
 
 

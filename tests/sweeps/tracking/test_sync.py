@@ -275,6 +275,7 @@ def test_a_retried_trial_goes_on_in_its_run(record: Record, store: Store) -> Non
     assert store.runs()["t000-s0"].info.status == "RUNNING"
     for epoch in (1, 2, 3, 4):
         again.epoch(epoch, {"train/loss": 4.0 - epoch})
+    again.summary({})
     again.end("finished", 4)
     record.sync(store.uri).send()
     run = store.runs()["t000-s0"]
@@ -377,7 +378,7 @@ def test_the_background_tells_of_each_line_that_cannot_be_read_once(
         wait_until(lambda: len(told) == 2)
         background._process.kill()  # type: ignore[union-attr]
         state_of(journal.path)  # as the launch does
-        journal.end("finished", 1)
+        journal.end("failed", 1)
         assert background.close()
     assert sorted(text.split(": ")[:2] for text in told) == [
         ["runs/demo/journal/t000-s0.jsonl:3", "is not a JSON object with an event"],
