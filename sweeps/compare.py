@@ -71,7 +71,7 @@ def _sweep(folder: Path) -> Side:
     paths = SweepPaths(folder)
     record = read_record(paths)
     assert record is not None, f"{folder} holds no sweep"
-    best = [state_of(paths.journal(trial)).metrics for trial in record["best"] or ()]
+    best = [state_of(paths.journal(trial)).metrics for trial in record.get("best") or ()]
     common = [key for key in best[0] if all(key in metrics for metrics in best)] if best else []
     means = {key: fmean(metrics[key] for metrics in best) for key in common}
     died = record["state"] == "running" and not running(paths)

@@ -116,7 +116,7 @@ def status_of(folder: Path) -> Status:
     ledger = Ledger.read(paths)
     ended = sum(trials[state] for state in ENDED) - reused
     share = (sweep.trials - reused) / ended if ended else None
-    state, reason = record["state"], record["reason"]
+    state, reason = record["state"], record.get("reason")
     if alive:
         state, reason = ("stopping", stop_reason(paths)) if paths.stop.exists() else ("running", None)
     elif state == "running":

@@ -70,7 +70,6 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
     found = {name: frame[name].tolist() for name in used}
     for values in zip(*found.values(), strict=True):
         row = dict(zip(found, values, strict=True))
-        row["name"] = str(row["name"]).removeprefix(f"{row['sweep']}/")  # which has a column of its own
         cells = [Cell(python_value(row[field])) for field in identity]
         cells += [estimated(record, row, metric, ci) for metric in shown]
         winner = top is not None and (row["sweep"], row["trials"]) == (top.sweep, top.trials)

@@ -35,7 +35,7 @@ def read_record(paths: SweepPaths) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         message = f"is not a sweep's record ({type(error).__name__}: {error}); {REMEDY}"
         raise InputError(str(paths.sweep_json), [Problem("", message)]) from None
-    return dict.fromkeys(("reason", "ended", "best", "best_value")) | record
+    return dict(record)
 
 
 def check_to_go_on(paths: SweepPaths, record: Mapping[str, Any]) -> None:

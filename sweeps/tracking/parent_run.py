@@ -33,7 +33,7 @@ def finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any] |
     ``sweep`` is its record, by default as it is written. Nothing while the sweep runs.
     """
     sweep = read_record(paths) if sweep is None else sweep
-    if sweep is not None and sweep["ended"] is not None:
+    if sweep is not None and sweep.get("ended") is not None:
         with held(WRITING):
             _finish(connection, paths, sweep)
 
@@ -50,7 +50,7 @@ def _finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any])
     values = {f"trials/{state}": count for state, count in summary["trials"].items()}
     values |= {"cost/hours": summary["hours"], "cost/gpu_hours": summary["gpu_hours"]}
     if sweep["state"] == "finished":
-        values[f"best/{next(iter(sweep['objective']))}"] = sweep["best_value"]
+        values[f"best/{next(iter(sweep['objective']))}"] = sweep.get("best_value")
     client.log_batch(parent, metrics=_metrics(values, ended), tags=[RunTag("sweep.state", sweep["state"])])
     client.set_terminated(parent, STATUS[sweep["state"]], end_time=ended)
     # What is made of the record comes last: the run is closed whether it can be made or not.
@@ -86,8 +86,8 @@ def _summary(record: Record, paths: SweepPaths, sweep: Mapping[str, Any]) -> dic
         "reason": sweep.get("reason"),
         "trials": dict(sorted(states.items())),
         "objective": sweep["objective"],
-        "best": sweep["best"],
-        "best_value": sweep["best_value"],
+        "best": sweep.get("best"),
+        "best_value": sweep.get("best_value"),
         "hours": ledger.hours,
         "gpu_hours": ledger.gpu_hours,
     }
@@ -99,7 +99,7 @@ def _kept(record: Record, paths: SweepPaths, sweep: Mapping[str, Any]) -> list[s
     confirmed = runs.loc[(runs["kind"] == "confirm") & (runs["state"] == "finished"), "trial"]
     return [
         trial
-        for trial in dict.fromkeys([*(sweep["best"] or ()), *confirmed])
+        for trial in dict.fromkeys([*(sweep.get("best") or ()), *confirmed])
         if (paths.artifacts(trial) / "checkpoint" / CONFIG).exists()
     ]
 

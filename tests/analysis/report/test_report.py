@@ -204,7 +204,7 @@ def test_several_sweeps_have_one_report_beside_them(tmp_path: Path) -> None:
         folders.append(files.path)
     written = write_report(folders)
     assert written.files[0] == tmp_path / "report" / "one+two" / "report.html"
-    assert "Of 2 finished configurations t000 is best" in written.files[0].read_text()
+    assert "Of 2 finished configurations one/t000 is best" in written.files[0].read_text()
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")

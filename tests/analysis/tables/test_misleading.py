@@ -264,7 +264,7 @@ def test_configurations_of_several_sweeps_are_told_apart(tmp_path: Path) -> None
             size = {"cost/params": 10.0 - value - number}
             files.finished(number, {DEPTH: 1 + number}, value + number / 2, **size)
     record = load([tmp_path / "one", tmp_path / "two"])
-    assert column(configurations(record), "configuration") == ["t000", "t001", "t000", "t001"]
+    assert column(configurations(record), "configuration") == ["two/t000", "two/t001", "one/t000", "one/t001"]
     assert column(configurations(record), "sweep") == ["two", "two", "one", "one"]
     assert "two/t000 is best" in summary(record)
     assert column(front(record), "configuration") == ["two/t000", "two/t001", "one/t001"]

@@ -135,7 +135,10 @@ def test_times_are_those_of_the_journal(record: Record, store: Store) -> None:
     ],
 )
 def test_states(record: Record, store: Store, state: Any, reason: str | None, status: str) -> None:
-    record.begin().end(state, 2, reason)
+    journal = record.begin()
+    if state == "finished":
+        journal.summary({})
+    journal.end(state, 2, reason)
     record.sync(store.uri).send()
     run = store.runs()["t000-s0"]
     assert (run.info.status, run.data.tags["sweep.state"], run.data.tags.get("stop_reason")) == (status, state, reason)
