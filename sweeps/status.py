@@ -136,7 +136,7 @@ def _open(trial: str, told: str, result: TrialState, objective: str) -> OpenTria
 
 def _best(folder: Path, record: Mapping[str, Any], finished: bool) -> tuple[list[str], float] | None:
     """The best configuration: the one that the record names, else, before the end, the one that a table would."""
-    if record["best"]:
+    if record.get("best") and record.get("best_value") is not None:
         return record["best"], record["best_value"]
     if not finished:
         return None

@@ -7,6 +7,7 @@ import os
 import shlex
 from pathlib import Path
 
+from analysis.record.journal_files import journal_files
 from analysis.record.uri import at_home
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem, suggestion
@@ -34,7 +35,7 @@ def find_trial(text: str | os.PathLike[str], storage: Path) -> tuple[SweepPaths,
     if not name or _holds_sweep(storage / whole) or _holds_sweep(Path(whole)):
         raise InputError(whole, [Problem("", "give the sweep and the trial, as SWEEP/TRIAL")])
     paths = SweepPaths(find_sweep(name, storage))
-    known = sorted(path.stem for path in paths.journals.glob("*.jsonl"))
+    known = [path.stem for path in journal_files(paths.journals)]
     if trial not in known:
         hint = suggestion(trial, known) if known else "it has none yet"
         raise InputError(whole, [Problem("", f"no trial {trial} in {paths.root}; {hint}")])

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.record.journal_files import journal_files
 from analysis.record.launches import LOCK
 from sweeps.notebook import html
 from sweeps.record.lock import take
@@ -104,7 +105,7 @@ def remove(source: str, folder: Path) -> Removal:
 
 def _check_writers(source: str, paths: SweepPaths) -> None:
     """Raise ``InputError`` where a process of a launch that died still writes a journal: it would write it again."""
-    for path in sorted(paths.journals.glob("*.jsonl")):
+    for path in journal_files(paths.journals):
         try:
             with path.open("a") as file:
                 take(file, 0)

@@ -121,10 +121,10 @@ def test_following_gives_each_line_once_and_ends_with_the_trial(record: Record) 
         journal.epoch(1, {})
         journal.epoch(2, {})
         assert three.wait(20)
-        journal.end("finished", 2)
+        journal.end("failed", 2, "no memory")
         thread.join(20)
     assert not thread.is_alive()
-    assert found[1:] == ["epoch 1 of 3", "epoch 2 of 3", "finished after epoch 2"]
+    assert found[1:] == ["epoch 1 of 3", "epoch 2 of 3", "failed after epoch 2: no memory"]
 
 
 def test_a_line_that_is_being_written_is_told_when_it_is_whole(record: Record) -> None:

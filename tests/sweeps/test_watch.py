@@ -99,6 +99,7 @@ def test_it_ends_with_the_sweep(cut: SweepPaths, run_cli: Cli, capsys: pytest.Ca
         if len(sleeps) == 1:
             journal.epoch(3, {})
         else:
+            journal.summary({})
             journal.end("finished", 4)
             lock.close()
 
