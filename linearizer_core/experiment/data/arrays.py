@@ -120,9 +120,13 @@ def archive(path: Path) -> Arrays:
             raise DataError(f"npz: {path} has no key images: it has {', '.join(file) or 'none'}")
         quanta = _channels_first(_array(file, "images", path), path)
         labels = _array(file, "labels", path) if "labels" in file else None
+        others = [key for key in file if key not in ("images", "labels")]
+    notes: tuple[str, ...] = (
+        (f"left out: the arrays {', '.join(others)}: only images and labels are read",) if others else ()
+    )
     splits = split_tenths(len(quanta), f"npz: images of {path}")
     if labels is None:
-        return Arrays(quanta, torch.zeros(len(quanta), dtype=torch.int64), 0, 256, splits)
+        return Arrays(quanta, torch.zeros(len(quanta), dtype=torch.int64), 0, 256, splits, notes)
     if labels.shape != (len(quanta),) or labels.dtype.kind not in "iu":
         raise DataError(
             f"npz: labels of {path} must be {len(quanta)} whole numbers, are {labels.dtype} of shape {labels.shape}"
@@ -134,8 +138,15 @@ def archive(path: Path) -> Arrays:
         )
     if labels.min() == labels.max():
         note = f"labels are all {labels.min()}: taken as no labels, as there is nothing to tell apart"
-        return Arrays(quanta, torch.zeros(len(quanta), dtype=torch.int64), 0, 256, splits, (note,))
-    return Arrays(quanta, torch.from_numpy(labels.astype(np.int64)), int(labels.max()) + 1, 256, splits)
+        return Arrays(quanta, torch.zeros(len(quanta), dtype=torch.int64), 0, 256, splits, (*notes, note))
+    kinds = int(labels.max()) + 1
+    empty = sorted(set(range(kinds)) - set(labels.tolist()))
+    if empty:
+        shown = ", ".join(map(str, empty[:5])) + (", …" if len(empty) > 5 else "")
+        notes += (
+            f"labels go up to {kinds - 1}, and no image has {shown}: {kinds} classes, {len(empty)} of them empty",
+        )
+    return Arrays(quanta, torch.from_numpy(labels.astype(np.int64)), kinds, 256, splits, notes)
 
 
 def _array(file: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from linearizer_core.experiment.data.errors import DataError
+from linearizer_core.experiment.data.layout import SPLIT_FOLDERS, layout
 from linearizer_core.experiment.data.order import Splits, shuffled, split_tenths
 from linearizer_core.experiment.data.scan import SUFFIXES, counted, headers, scan
 
@@ -98,47 +99,41 @@ def _table(path: Path, lines: list[str], columns: int) -> Iterator[tuple[str, li
 
 def find_folder(folder: Path) -> Path:
     """A folder with images in it; raises ``DataError`` where there is none."""
-    if not scan(folder).images:
-        raise DataError(
-            f"folder: found no image ({', '.join(sorted(SUFFIXES))}) in {folder}: let data.root or LINEARIZER_DATA "
-            f"name a folder of images"
-        )
+    remedy = "let data.root or LINEARIZER_DATA name a folder of images"
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "is not there"
+        raise DataError(f"folder: found no image: {folder} {what}: {remedy}")
+    found = scan(folder)
+    if not found.images:
+        there = "".join(f"; {note}" for note in found.notes())
+        raise DataError(f"folder: found no image ({', '.join(sorted(SUFFIXES))}) in {folder}: {remedy}{there}")
     return folder
-
-
-SPLIT_FOLDERS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing"),
-}
-"""Names of folders that are taken as splits where they are the only ones, in any case of their letters."""
 
 
 def folder(root: Path) -> Listing:
     """All images in a folder and those below it, 80 / 10 / 10 % by the fixed shuffle of their sorted names.
 
-    The folders directly in it are the classes, by name, where every image is in one of several. Folders ``train`` and
-    ``val`` or ``test`` are splits instead, which are kept, and the folders in them the classes; a split that is missing
-    is a tenth of ``train``. Grey if all of the files are, else red, green, blue. Raises ``DataError`` where there are
-    fewer than 10 images, where splits and other folders of images lie side by side, and for files that are no images.
+    The folders directly in it are the classes, by name, where every image is in one of several; a folder that alone
+    holds everything, in folders, is the way to them. Folders ``train`` and ``val`` or ``test`` are splits instead,
+    around the classes or in each of them, which are kept; a split that is missing is a tenth of ``train``. Grey if all of the
+    files are, else red, green, blue. Raises ``DataError`` where there are fewer than 10 images, where splits and other
+    folders of images lie side by side, and for files that are no images.
     """
     found = scan(find_folder(root))
     names, notes = found.images, found.notes()
-    parts = [name.split("/") for name in names]
-    tops = {part[0] for part in parts if len(part) > 1}
-    split_of = {top: kind for kind, known in SPLIT_FOLDERS.items() for top in tops if top.lower() in known}
-    if "train" in split_of.values() and len(set(split_of.values())) > 1:
-        beside = [name for name, part in zip(names, parts, strict=True) if part[0] not in split_of]
-        if beside:
-            raise DataError(
-                f"folder: {root} has the splits {', '.join(sorted(split_of))} and, beside them, {len(beside)} images "
-                f"such as {beside[0]}: move these into a split, or take them away"
-            )
-        splits, said = _kept(root, [split_of[part[0]] for part in parts])
+    here = layout(names)
+    notes += here.notes
+    if here.beside:
+        raise DataError(
+            f"folder: {root} has the splits {', '.join(here.named)} and, beside them, {len(here.beside)} images "
+            f"such as {names[here.beside[0]]}: move these into a split, or take them away"
+        )
+    if here.splits is not None:
+        splits, said = _kept(root, here.splits)
         notes += said
-        parts = [part[1:] for part in parts]
     else:
         splits = split_tenths(len(names), f"folder: images in {root}")
+    parts = here.parts
     kinds, said = _classes(names, parts)
     place = {kind: i for i, kind in enumerate(kinds)}
     labels = torch.tensor([place.get(part[0], 0) for part in parts])

@@ -67,7 +67,8 @@ def load(config: DataConfig, *, in_memory: int = IN_MEMORY) -> ImageData:
     """
     if config.download:
         _fetch(config)
-    return _load(dataclasses.replace(config, root=str(root_of(config)), download=False), in_memory)
+    root = root_of(config)
+    return _load(dataclasses.replace(config, root=str(root), download=False), in_memory, _stamp(root))
 
 
 def locate(config: DataConfig) -> list[Path]:
@@ -96,6 +97,8 @@ def root_of(config: DataConfig) -> Path:
     Raises ``DataError`` where it is in the home folder of nobody.
     """
     root = config.root or os.environ.get("LINEARIZER_DATA", "") or "data"
+    if "\0" in root:
+        raise DataError(f"{root!r}: is no path: it has a NUL")
     try:
         return Path(root).expanduser().absolute()
     except RuntimeError:
@@ -117,8 +120,17 @@ def _fetch(config: DataConfig) -> None:
             raise DataError(f"{missing}; the download failed: {error}") from error
 
 
+def _stamp(root: Path) -> tuple[int, int] | None:
+    """By what a file or folder that was replaced meanwhile is known; None where there is none."""
+    try:
+        status = root.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 @lru_cache(maxsize=2)
-def _load(config: DataConfig, in_memory: int) -> ImageData:
+def _load(config: DataConfig, in_memory: int, _stamp: tuple[int, int] | None) -> ImageData:
     root = Path(config.root)
     match config.name:
         case "digits":

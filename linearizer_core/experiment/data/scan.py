@@ -71,7 +71,7 @@ def scan(root: Path) -> Scan:
             link = path.is_symlink()
             if link and not path.exists():
                 found.broken.append(shown)
-            elif path.suffix.lower() not in SUFFIXES:
+            elif path.suffix.lower() not in SUFFIXES or not path.is_file():  # a pipe would be waited for, for ever
                 found.others.append(shown)
             elif link:
                 links[shown] = os.path.realpath(path)

@@ -158,6 +158,75 @@ def test_a_split_without_a_folder_is_a_tenth_of_train(tmp_path: Path) -> None:
     assert data.notes[1] == "no folder of the test split: 4 images of train, by the fixed shuffle"
 
 
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        # The set lies in a folder, as unpacking leaves it.
+        (["data/train/cat", "data/train/dog", "data/test/cat", "data/test/dog"], 2),
+        (["a/b/c/train/cat", "a/b/c/train/dog", "a/b/c/test/cat", "a/b/c/test/dog"], 2),
+        (["images/train", "images/test"], 0),
+        # Each class has splits of its own.
+        (["cat/train", "dog/train", "cat/test", "dog/test"], 2),
+        (["bottle/train/good", "bottle/train/chipped", "bottle/test/good", "bottle/test/chipped"], 2),
+        # The words are part of the names.
+        (["seg_train/seg_train/sea", "seg_train/seg_train/ice", "seg_test/seg_test/sea", "seg_test/seg_test/ice"], 2),
+        (["trainSet/cat", "trainSet/dog", "testSet/cat", "testSet/dog"], 2),
+        (["train2017", "test2017"], 0),
+        (["trainA", "trainB", "testA", "testB"], 0),
+    ],
+)
+def test_splits_are_kept_wherever_they_are(folders: list[str], classes: int, tmp_path: Path) -> None:
+    for name in folders:
+        fill(tmp_path / name, 10, value=10 if "train" in name else 30)
+    data = read(tmp_path)
+    trained, tested = (10 * sum(word in name for name in folders) for word in ("train", "test"))
+    assert (sizes(data), data.classes) == ((trained - trained // 10, trained // 10, tested), classes)
+    np.testing.assert_allclose(data.train.head(1).numpy(), 2 * 10 / 255 - 1, atol=1e-6)
+    np.testing.assert_allclose(data.test.numpy(), 2 * 30 / 255 - 1, atol=1e-6)
+    assert any(
+        note.startswith(f"splits as the folders have them: {trained} train, {tested} test") for note in data.notes
+    )
+    if "trainA" in folders:
+        assert "trainA and trainB are both taken for the train split" in data.notes
+
+
+@pytest.mark.parametrize(
+    "folders", [["train", "bus", "test_tube"], ["train/x", "train/y", "bus"], ["dev_board", "train_ticket", "cat"]]
+)
+def test_classes_that_sound_like_splits_are_classes(folders: list[str], tmp_path: Path) -> None:
+    for name in folders:
+        fill(tmp_path / name, 5)
+    data = read(tmp_path)
+    assert data.classes == len({name.partition("/")[0] for name in folders})
+    assert not any(note.startswith("splits") for note in data.notes)
+
+
+def test_classes_in_one_folder_are_classes(tmp_path: Path) -> None:
+    fill(tmp_path / "train" / "cat", 10)
+    fill(tmp_path / "train" / "dog", 10)
+    data = read(tmp_path)
+    assert (sizes(data), data.classes) == ((16, 2, 2), 2)
+    assert data.notes == ("all images are in train: it is taken for the set",)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    fill(tmp_path, 10)
+    os.mkfifo(tmp_path / "pipe.png")
+    assert read(tmp_path).notes == ("left out: pipe.png (no image)",)
+
+
+def test_what_is_there_instead_of_images_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"found no image .*name a folder of images; left out: images.zip \(no image\)"):
+        read(tmp_path)
+    with pytest.raises(DataError, match=r"found no image: .*images.zip is a file: let data.root"):
+        read(tmp_path / "images.zip")
+    with pytest.raises(DataError, match=r"found no image: .*gone is not there: let data.root"):
+        read(tmp_path / "gone")
+    with pytest.raises(DataError, match="is no path: it has a NUL"):
+        load(DataConfig(name="folder", root="a\0b"))
+
+
 def test_splits_beside_other_images_are_refused(tmp_path: Path) -> None:
     for name in ("train/cat", "val/cat", "bird"):
         fill(tmp_path / name, 10)
@@ -192,6 +261,39 @@ def test_deep_images_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
 
 def archive(path: Path) -> ImageData:
     return load(DataConfig(name="npz", root=str(path)))
+
+
+def test_arrays_that_are_not_read_are_named(tmp_path: Path) -> None:
+    images = np.zeros((20, 4, 4), np.uint8)
+    np.savez(tmp_path / "x.npz", images=images, labels=np.arange(20) % 2, test_images=images, y=np.arange(20))
+    data = load(DataConfig(name="npz", root=str(tmp_path / "x.npz")))
+    assert data.notes == ("left out: the arrays test_images, y: only images and labels are read",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (1 + np.arange(20) % 4, "labels go up to 4, and no image has 0: 5 classes, 1 of them empty"),
+        (
+            np.where(np.arange(20) % 2, 9, 0),
+            "labels go up to 9, and no image has 1, 2, 3, 4, 5, …: 10 classes, 8 of them",
+        ),
+    ],
+)
+def test_labels_that_no_image_has_are_said(labels: np.ndarray, said: str, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    np.savez(tmp_path / "x.npz", images=np.zeros((20, 4, 4), np.uint8), labels=labels)
+    (note,) = load(DataConfig(name="npz", root=str(tmp_path / "x.npz"))).notes
+    assert note.startswith(said)
+
+
+def test_a_file_that_was_replaced_meanwhile_is_read_again(tmp_path: Path) -> None:
+    config = DataConfig(name="npz", root=str(tmp_path / "x.npz"))
+    checksums = []
+    for value in (0, 9):
+        np.savez(config.root, images=np.full((20, 4, 4), value, np.uint8))
+        os.utime(config.root, ns=(value, value))
+        checksums.append(load(config).checksum)
+    assert checksums[0] != checksums[1]
 
 
 def test_labels_that_are_all_equal_are_no_labels(tmp_path: Path) -> None:
