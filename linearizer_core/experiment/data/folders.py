@@ -115,9 +115,9 @@ def folder(root: Path) -> Listing:
 
     The folders directly in it are the classes, by name, where every image is in one of several; a folder that alone
     holds everything, in folders, is the way to them. Folders ``train`` and ``val`` or ``test`` are splits instead,
-    around the classes or in each of them, which are kept; a split that is missing is a tenth of ``train``. Grey if all of the
-    files are, else red, green, blue. Raises ``DataError`` where there are fewer than 10 images, where splits and other
-    folders of images lie side by side, and for files that are no images.
+    around the classes or in each of them, which are kept; a split that is missing is a tenth of ``train``. Grey if all
+    of the files are, else red, green, blue. Raises ``DataError`` where there are fewer than 10 images, where splits and
+    other folders of images lie side by side, and for files that are no images.
     """
     found = scan(find_folder(root))
     names, notes = found.images, found.notes()
