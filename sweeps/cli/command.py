@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 from sweeps.cli import looking, making, records, running, tracking, trials
+from sweeps.cli.completion import keys
 from sweeps.cli.errors import ended_in_order
 from sweeps.cli.options import JsonOption, print_json, wide_console
 
 
 def schema(
-    key: Annotated[str | None, typer.Argument(help="A key such as train.lr, or a section such as train.")] = None,
+    key: Annotated[
+        str | None,
+        typer.Argument(metavar="KEY", help="A key such as train.lr, or a section such as train.", autocompletion=keys),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell the type, default, bounds and meaning of a spec's key; without a key, print the JSON schema of a spec."""
+    """Explain a key of a spec; without a key, print the JSON schema."""
     from sweeps.api.running import schema
     from sweeps.spec.keys import render
 
@@ -45,38 +50,58 @@ def _options(
     """Sweeps over Linearizers: how flow depth and the rank of A decide what a model can do."""
 
 
+def _plain(command: TyperCommand | TyperGroup, ctx: Any) -> None:
+    """Have the help of a command name types as people do: what has a word for its value needs no ``<list[str]>``."""
+    for parameter in command.get_params(ctx):
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+        elif isinstance(parameter, TyperArgument):
+            parameter.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+
+
+class PlainCommand(TyperCommand):
+    """A command whose help says what an option takes as people write it."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _plain(self, ctx)
+        super().format_help(ctx, formatter)
+
+
+class PlainGroup(TyperGroup):
+    """The same of the command that has the others."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _plain(self, ctx)
+        super().format_help(ctx, formatter)
+
+
 app = typer.Typer(
     name="linsweep",
+    cls=PlainGroup,
     callback=_options,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (
-    making.init,
-    running.plan,
-    running.launch,
-    running.resume,
-    running.stop,
-    running.status,
-    looking.list,
-    looking.logs,
-    running.supervise,
-    records.table,
-    records.compare,
-    records.report,
-    records.export,
-    trials.sample,
-    trials.reproduce,
-    tracking.sync,
-    tracking.promote,
-    tracking.ui,
-    making.delete,
-    schema,
-):
-    app.command()(command)
+COMMANDS = {
+    "Carry out": (making.init, running.plan, running.launch, running.resume, running.supervise, running.stop),
+    "Look": (running.status, looking.list, looking.logs, schema),
+    "Results": (
+        records.table,
+        records.compare,
+        records.report,
+        records.export,
+        trials.sample,
+        trials.reproduce,
+        making.delete,
+    ),
+    "MLflow": (tracking.sync, tracking.promote, tracking.ui),
+}
+for _panel, _commands in COMMANDS.items():
+    for _command in _commands:
+        app.command(cls=PlainCommand, rich_help_panel=_panel)(_command)
 
 
 def main() -> None:
     """Run the command of ``sys.argv``, and exit: 0, 1 where it failed, 2 for wrong input, 130 where interrupted."""
-    raise SystemExit(ended_in_order(app))
+    # By its name, however it was started: "python -m linsweep" could not be completed by a shell.
+    raise SystemExit(ended_in_order(lambda: app(prog_name="linsweep")))

@@ -19,7 +19,7 @@ from sweeps.spec.validation import InputError, Problem
 
 
 def list(storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """List the sweeps of a storage folder: their states, trials, best configurations and ages."""
+    """List the sweeps of a storage folder: state, trials, best configuration, age."""
     from sweeps.api.looking import list
     from sweeps.listing import render
 
@@ -42,7 +42,7 @@ def logs(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell a trial's journal in plain lines: its epochs, metrics and warnings, and how it ended."""
+    """Tell what a trial did: epochs, metrics, warnings, and how it ended."""
     from sweeps.api.looking import logs
 
     log = logs(trial, storage=storage)

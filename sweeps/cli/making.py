@@ -22,13 +22,21 @@ def init(
     ] = Path("spec.yaml"),
     data: Annotated[
         str | None,
-        typer.Option(help="digits, mnist, fashion-mnist, cifar10, celeba, a folder of images, or an .npz file."),
+        typer.Option(
+            metavar="DATA", help="digits, mnist, fashion-mnist, cifar10, celeba, a folder of images, or an .npz file."
+        ),
     ] = None,
-    family: Annotated[str | None, typer.Option(help="What is trained: diffusion, idempotent or style.")] = None,
-    question: Annotated[str | None, typer.Option(help="What is asked: depth-rank, rank or best.")] = None,
-    name: Annotated[str | None, typer.Option(help="The sweep's name, by default that of the file.")] = None,
+    family: Annotated[
+        str | None, typer.Option(metavar="FAMILY", help="What is trained: diffusion, idempotent or style.")
+    ] = None,
+    question: Annotated[
+        str | None, typer.Option(metavar="QUESTION", help="What is asked: depth-rank, rank or best.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The sweep's name, by default that of the file.")
+    ] = None,
 ) -> None:
-    """Write a first spec, with a comment for each part; on a terminal it asks for what is not given."""
+    """Write a first spec, with comments; on a terminal it asks for what is not given."""
     from sweeps.api.making import init
     from sweeps.spec.first import FAMILIES, QUESTIONS
 
@@ -67,7 +75,7 @@ def delete(
     storage: StorageOption = Path("runs"),
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove a sweep's record, after a list of what would go and a question; MLflow keeps its runs."""
+    """Remove a sweep's record: list what would go, ask, and remove it. MLflow keeps its runs."""
     from sweeps.api.making import delete
     from sweeps.record.removal import render, size_told
 

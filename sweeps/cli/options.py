@@ -13,6 +13,7 @@ from rich.console import Console
 
 from analysis.record.uri import at_home
 from linearizer_core.experiment.journal import as_json
+from sweeps.cli.completion import leaves, profiles, specs, sweeps, trials
 
 
 def path(text: str | Path) -> Path:
@@ -23,10 +24,21 @@ def path(text: str | Path) -> Path:
         raise typer.BadParameter(str(error)) from None
 
 
-SpecArgument = Annotated[str, typer.Argument(help="A spec file, or the name of a shipped one such as quickstart.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a leaf of the spec.")]
+SpecArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC", help="A spec file, or the name of a shipped one such as quickstart.", autocompletion=specs
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a leaf of the spec; once for each leaf.", autocompletion=leaves
+    ),
+]
 AddressOption = Annotated[
-    str | None, typer.Option(help="A Ray cluster that this machine is a node of: auto, or HEAD:6379.")
+    str | None,
+    typer.Option(metavar="ADDRESS", help="A Ray cluster that this machine is a node of: auto, or HEAD:6379."),
 ]
 ClusterOption = Annotated[
     Path | None,
@@ -35,11 +47,22 @@ ClusterOption = Annotated[
     ),
 ]
 ProfileOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="A profile of the spec, such as mnist: the leaves that it changes.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="A profile of the spec, such as mnist: the leaves that it changes.",
+        autocompletion=profiles,
+    ),
 ]
-NamesArgument = Annotated[list[str], typer.Argument(help="Sweeps, by name or by folder.")]
-NameArgument = Annotated[str, typer.Argument(help="A sweep, by name or by folder.")]
-TrialArgument = Annotated[str, typer.Argument(metavar="SWEEP/TRIAL", help="A trial.")]
+NamesArgument = Annotated[
+    list[str], typer.Argument(metavar="NAME", help="Sweeps, by name or by folder.", autocompletion=sweeps)
+]
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="A sweep, by name or by folder.", autocompletion=sweeps)
+]
+TrialArgument = Annotated[
+    str, typer.Argument(metavar="SWEEP/TRIAL", help="A trial, such as quickstart/t006-s0.", autocompletion=trials)
+]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Run every trial, also where another sweep has an identical finished one.")
 ]
@@ -53,10 +76,12 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON document and nothing else: docs/commands.md has its keys.")
 ]
 StorageOption = Annotated[Path, typer.Option(help="Where the sweeps are recorded.", parser=path, metavar="PATH")]
-ToOption = Annotated[str | None, typer.Option(help="A tracking URI other than the sweep's own.")]
+ToOption = Annotated[str | None, typer.Option(metavar="URI", help="A tracking URI other than the sweep's own.")]
 
 Interval = Literal["t", "bootstrap"]
-IntervalOption = Annotated[Interval, typer.Option(help="95 % intervals by Student's t, or by the bootstrap.")]
+IntervalOption = Annotated[
+    Interval, typer.Option(metavar="t|bootstrap", help="95 % intervals by Student's t, or by the bootstrap.")
+]
 UnequalOption = Annotated[
     bool, typer.Option("--unequal", help="Compare trials that were trained unequally long as well.")
 ]

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from sweeps.cli.completion import sides
 from sweeps.cli.options import (
     IntervalOption,
     JsonOption,
@@ -29,15 +30,18 @@ from sweeps.record.lookup import find_sweep
 def table(
     names: NamesArgument,
     storage: StorageOption = Path("runs"),
-    metric: Annotated[list[str] | None, typer.Option(help="Metric columns instead of the default ones.")] = None,
-    rows: Annotated[str | None, typer.Option(help="An axis: with --cols, a grid of two axes.")] = None,
-    cols: Annotated[str | None, typer.Option(help="The other axis.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY", help="A metric as a column, in place of the default ones; once for each."),
+    ] = None,
+    rows: Annotated[str | None, typer.Option(metavar="AXIS", help="An axis: with --cols, a grid of two axes.")] = None,
+    cols: Annotated[str | None, typer.Option(metavar="AXIS", help="The other axis.")] = None,
     ci: IntervalOption = "t",
     unequal: UnequalOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the ablation tables and write them as CSV, Markdown, LaTeX and HTML, with their figures."""
+    """Print the ablation tables, and write them with their figures."""
     from sweeps.api.records import table
 
     made = table(names, storage=storage, metrics=metric, rows=rows, cols=cols, ci=ci, unequal=unequal)
@@ -61,11 +65,13 @@ def table(
 
 
 def compare(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Trials, as SWEEP/TRIAL, or sweeps.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", help="Trials, as SWEEP/TRIAL, or sweeps.", autocompletion=sides)
+    ],
     storage: StorageOption = Path("runs"),
     as_json: JsonOption = False,
 ) -> None:
-    """Print where the configurations of trials or sweeps differ, and their metrics side by side."""
+    """Print where trials or sweeps differ, and their metrics side by side."""
     from sweeps.api.records import compare
     from sweeps.compare import render
 
@@ -79,11 +85,13 @@ def compare(
 def report(
     names: NamesArgument,
     storage: StorageOption = Path("runs"),
-    metric: Annotated[str | None, typer.Option(help="What it is about, instead of the first objective.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="KEY", help="What it is about, instead of the first objective.")
+    ] = None,
     ci: IntervalOption = "t",
     unequal: UnequalOption = False,
 ) -> None:
-    """Write the report: one HTML page that works offline, and an appendix for a paper in LaTeX and Markdown."""
+    """Write the report: one HTML page that works offline, and a paper's appendix."""
     from sweeps.api.records import report
 
     made = report(names, storage=storage, metric=metric, ci=ci, unequal=unequal)
@@ -102,7 +110,7 @@ def export(
         typer.Option(help="The file, instead of NAME.parquet in the storage folder.", parser=path, metavar="PATH"),
     ] = None,
 ) -> None:
-    """Write sweeps to one Parquet file, which any program reads and analysis.load takes for the sweeps themselves."""
+    """Write sweeps to one Parquet file, which analysis.load reads as the sweeps themselves."""
     from sweeps.api.records import export
 
     Console(soft_wrap=True).print(Text(f"written: {export(names, storage=storage, to=to)}"))

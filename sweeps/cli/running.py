@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.record.uri import without_passwords
+from sweeps.cli.completion import sweeps
 from sweeps.cli.errors import WRONG_INPUT, GoingOn, logged_in, tell
 from sweeps.cli.options import (
     AddressOption,
@@ -46,7 +47,7 @@ def plan(
     cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Validate a spec and print what it would do, starting nothing."""
+    """Check a spec and say what it would do, starting nothing."""
     from sweeps.api.running import plan
     from sweeps.execution.plan import render
 
@@ -134,7 +135,7 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
 
 
 def stop(name: NameArgument, storage: StorageOption = Path("runs")) -> None:
-    """Ask a running sweep, wherever it runs, to save its trials' states and stop; waits until it has."""
+    """Ask a running sweep to save its trials' states and stop, and wait until it has."""
     from sweeps.api.running import stop
 
     console = Console(soft_wrap=True)
@@ -144,14 +145,17 @@ def stop(name: NameArgument, storage: StorageOption = Path("runs")) -> None:
 
 
 def status(
-    names: Annotated[list[str] | None, typer.Argument(help="Sweeps; none: all of the storage folder.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Sweeps; none: all of the storage folder.", autocompletion=sweeps),
+    ] = None,
     storage: StorageOption = Path("runs"),
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Draw it again every two seconds, until the sweeps have ended.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how sweeps stand: trials by state, what is spent and what is to come, and what MLflow still lacks."""
+    """Say how sweeps stand: trials, time, the best so far, and what MLflow lacks."""
     from sweeps.cli.statuses import read_all, shown
     from sweeps.cli.watch import Look
     from sweeps.cli.watch import watch as go_on
@@ -191,10 +195,10 @@ def supervise(
     cluster: ClusterOption = None,
     fresh: FreshOption = False,
     stall: Annotated[
-        float, typer.Option(min=30, help="Seconds without a sign of life after which a launch is ended.")
+        float, typer.Option(min=30, metavar="SECONDS", help="How long without a sign of life until a launch is ended.")
     ] = 300,
 ) -> None:
-    """Launch a sweep, and launch it again from its record whenever it dies: with its process, or with Ray's head."""
+    """Launch a sweep, and launch it again from its record whenever it dies."""
     from sweeps.api.running import sweep_of
     from sweeps.record.paths import SweepPaths
     from sweeps.supervise import supervise

@@ -15,12 +15,13 @@ from rich.text import Text
 
 from analysis.record.uri import SQLITE
 from sweeps.children import environment, module
+from sweeps.cli.completion import trials
 from sweeps.cli.options import NamesArgument, StorageOption, ToOption
 from sweeps.spec.validation import InputError, Problem
 
 
 def sync(names: NamesArgument, storage: StorageOption = Path("runs"), to: ToOption = None) -> None:
-    """Send to MLflow what it lacks of a sweep's journals, with the tables and the report that have been made."""
+    """Send to MLflow what it lacks of sweeps' journals, tables and reports."""
     from sweeps.api.tracking import sync
 
     console = Console(soft_wrap=True, highlight=False)
@@ -30,7 +31,7 @@ def sync(names: NamesArgument, storage: StorageOption = Path("runs"), to: ToOpti
 
 
 def promote(
-    trial: Annotated[str, typer.Argument(metavar="SWEEP/TRIAL", help="A finished trial.")],
+    trial: Annotated[str, typer.Argument(metavar="SWEEP/TRIAL", help="A finished trial.", autocompletion=trials)],
     storage: StorageOption = Path("runs"),
     to: ToOption = None,
 ) -> None:
@@ -52,7 +53,7 @@ def promote(
 
 def ui(
     storage: StorageOption = Path("runs"),
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, metavar="PORT", help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Serve MLflow's UI for the sweeps of a storage folder on 127.0.0.1."""
     from analysis.record.mlflow_errors import explain

@@ -14,14 +14,16 @@ from sweeps.cli.options import StorageOption, TrialArgument, path, wide_console
 def sample(
     trial: TrialArgument,
     storage: StorageOption = Path("runs"),
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many images.")] = 64,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, metavar="COUNT", help="How many images.")] = 64,
     out: Annotated[
         Path, typer.Option(help="The folder that they are written to.", parser=path, metavar="FOLDER")
     ] = Path("samples"),
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
-    device: Annotated[str, typer.Option(help="Where they are computed: cpu, cuda, cuda:1 ….")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="The same seed gives the same images.")] = 0,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Where they are computed: cpu, cuda, cuda:1 ….")
+    ] = "cpu",
 ) -> None:
-    """Make images with a trial's model, and write them as one picture and as an .npz file."""
+    """Make images with a trial's model: one picture, and an .npz file."""
     from sweeps.api.trials import sample
     from sweeps.samples import render
 
@@ -39,7 +41,7 @@ def reproduce(
         Path | None, typer.Option(help="Where the data are now, if elsewhere.", parser=path, metavar="PATH")
     ] = None,
 ) -> None:
-    """Run a trial again in this process, with its configuration and seed, and say what differs from its record."""
+    """Run a trial again in this process, and say what differs from its record."""
     from sweeps.record.lookup import find_trial
     from sweeps.reproduction import render, reproduce
 
