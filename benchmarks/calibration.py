@@ -31,6 +31,7 @@ from scipy.integrate import quad
 sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
 
 from analysis import Configurations, Record, RecordError, Table, configurations, marginal, pivot
+from analysis.configuration.replicates import OPEN, SAME
 from analysis.record.frames import Frames, Points, Trial, build, joined
 from analysis.record.sweep_info import SweepInfo
 from analysis.tables.anytime import anytime
@@ -232,8 +233,9 @@ def tried(tally: Tally, made: Record, own: Mapping[tuple[int, int, int], float])
         for what, table in _made(tally, make, name):
             cells = [cell for row in table.rows for cell in row.cells[column : column + (1 if column == 3 else 3)]]
             tested = [cell for cell in cells if not cell.bold and not cell.missing and "?" not in cell.marker]
-            if any("≈" in note for note in table.notes):
-                tally.add("rate", f"{what}: any difference", any("≈" not in cell.marker for cell in tested))
+            if any(OPEN in note for note in table.notes):
+                told = [cell for cell in tested if not {SAME, OPEN} & set(cell.marker)]
+                tally.add("rate", f"{what}: any difference", bool(told))
             for cell in cells:
                 if cell.half_width is not None:
                     tally.add("coverage", f"{what}: mean", _holds(cell, 0.0))

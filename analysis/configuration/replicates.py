@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ import pandas as pd
 
 from analysis.configuration.configurations import Configurations
 from analysis.configuration.levels import plain
+from analysis.configuration.margin import margin_of
 from analysis.record.runs import Direction, Record
 from analysis.render.cells import Cell
 from analysis.statistics.intervals import BOOTSTRAP_FROM, LEVEL, METHODS, TOO_FEW, Method, estimate
+from analysis.statistics.power import POWER, detectable, pairs_needed
 from analysis.statistics.tests import Comparison, compare, holm
 
-SAME = "≈"
-UNTESTED = "?"
+SAME, OPEN, UNTESTED = "≈", "~", "?"
+"""Behind a group that is compared: equal within the margin, neither told apart nor equal, not tested."""
 KEY = ["sweep", "trial"]
 
 
@@ -44,12 +47,13 @@ class Replicates:
     ``unit`` is what varies within a group: ``seeds`` where every cell is one configuration, otherwise
     ``configurations``, each the mean of its seeds, which are no observations of their own: configurations differ by
     more than seeds do. ``paired``: whether the replicates of two groups belong together, by seed or by the values of
-    all other axes.
+    all other axes. ``margin`` is the difference below which two means are the same; None where nobody has said.
     """
 
     groups: dict[Hashable, Group]
     unit: str
     paired: bool
+    margin: float | None = None
 
     @property
     def test(self) -> str:
@@ -64,7 +68,7 @@ class Replicates:
         if self.paired:
             common = x.index.intersection(y.index, sort=False)
             x, y = x.loc[common], y.loc[common]
-        return compare(x.to_numpy(), y.to_numpy(), paired=self.paired, level=level)
+        return compare(x.to_numpy(), y.to_numpy(), paired=self.paired, level=level, margin=self.margin)
 
     def best(self, direction: Direction | None) -> Hashable | None:
         """The key of the best mean; with seeds as replicates, of the groups that have all of them."""
@@ -97,7 +101,7 @@ class Replicates:
             # So are the intervals: the difference from the best of several is not that from one of them.
             found = {key: self.comparison(key, reference, LEVEL / family) for key in others}
         adjusted = holm(p, family).tolist()
-        return Compared(found, dict(zip(others, adjusted, strict=True)), family)
+        return Compared(found, dict(zip(others, adjusted, strict=True)), family, self.margin)
 
     def cell(self, key: Hashable, method: Method) -> Cell:
         """A group as a cell: mean, interval, how many replicates, and why there are none."""
@@ -150,13 +154,59 @@ class Compared:
     found: Mapping[Hashable, Comparison]
     adjusted: Mapping[Hashable, float]
     family: int
+    margin: float | None = None
 
     def mark(self, key: Hashable) -> str:
-        """What stands behind a group: whether it cannot be told from the reference, or could not be tested."""
+        """What stands behind a group: equal to the reference within the margin, undecided, or not tested."""
         if not self.family:
             return ""  # which is said of all of them
-        p = self.adjusted[key]
-        return UNTESTED if math.isnan(p) else SAME if p >= LEVEL else ""
+        p, same = self.adjusted[key], self.found[key].equivalence
+        if math.isnan(p):
+            return UNTESTED
+        if p < LEVEL:
+            return ""
+        return SAME if same is not None and same * self.family < LEVEL else OPEN
+
+    def detectable(self, key: Hashable) -> float | None:
+        """The difference that as many pairs, as different as these, show with a power of 80 % after the correction."""
+        found = self.found[key]
+        if not self.family or found.n < 2 or found.deviation is None:
+            return None
+        return found.deviation * detectable(found.n, LEVEL / self.family)
+
+    def needed(self, key: Hashable) -> int | None:
+        """How many pairs would decide an open comparison if its difference and deviation are what they seem.
+
+        That many show the difference with a power of 80 %, or that it is within the margin, whichever are fewer. None
+        where no number of them up to 10,000 does.
+        """
+        found = self.found[key]
+        if not self.family or not found.deviation:
+            return None
+        level, gap = LEVEL / self.family, abs(found.difference)
+        counts = [pairs_needed(gap / found.deviation, level)]
+        if self.margin is not None and gap < self.margin:
+            # One-sided at the level: as a two-sided test at twice that.
+            counts.append(pairs_needed((self.margin - gap) / found.deviation, 2 * level))
+        return min((count for count in counts if count is not None), default=None)
+
+    def what_these_tell(self, unit: str) -> str:
+        """The difference that is seen with so many replicates, and how many would decide what is open; may be empty."""
+        seen = [found for key in self.found if (found := self.detectable(key)) is not None]
+        if not seen:
+            return ""
+        power = f"{100 * POWER:.0f} %"
+        told = f"With these {unit} a difference of {median(seen):.3g} is seen with a power of {power} (median)."
+        open_ones = [key for key in self.found if self.mark(key) == OPEN]
+        needed = [self.needed(key) for key in open_ones]
+        if not open_ones:
+            return told
+        counts = [count for count in needed if count is not None]
+        what = f"{len(open_ones)} comparison{'s are' if len(open_ones) > 1 else ' is'} open"
+        if not counts:
+            return f"{told} {what}, and 10,000 {unit} would not decide."
+        which = "them" if len(counts) == len(needed) else f"{len(counts)} of them"
+        return f"{told} {what}: if differences are what they seem, {max(counts)} {unit} would decide {which}."
 
     def untested(self, replicates: Replicates) -> list[str]:
         """What the mark of groups that were not tested means, where there are any."""
@@ -171,10 +221,19 @@ class Compared:
             few = f" No tests: a cell has too few {replicates.unit}." if cells > 1 else ""
             return [f"Bold: the best mean.{few}"]
         return [
-            f"Bold: the best mean. {SAME}: not significantly different from it ({replicates.test}, p ≥ {LEVEL:g} "
-            f"after Holm's correction for all pairs of cells, {self.family}, since the best is chosen among them).",
+            f"Bold: the best mean. {OPEN}: undecided, neither told from it ({replicates.test}, p ≥ {LEVEL:g} after "
+            f"Holm's correction for all pairs of cells, {self.family}, since the best is chosen among them) nor shown "
+            f"to be equal. {self.equal}",
+            *filter(None, [self.what_these_tell(replicates.unit)]),
             *self.untested(replicates),
         ]
+
+    @property
+    def equal(self) -> str:
+        """When two are equal, in words."""
+        if self.margin is None:
+            return f"{SAME} would say equal within a margin, and there is none."
+        return f"{SAME}: equal within ± {self.margin:.3g} (two one-sided t tests at the same level)."
 
 
 def population(configurations: Configurations, metric: str, unequal: bool = False) -> pd.DataFrame:
@@ -240,9 +299,19 @@ def seed_values(record: Record, frame: pd.DataFrame, metric: str, unequal: bool)
 
 
 def replicates(
-    record: Record, frame: pd.DataFrame, metric: str, keys: pd.Series[Any], used: Sequence[str], unequal: bool
+    record: Record,
+    frame: pd.DataFrame,
+    metric: str,
+    keys: pd.Series[Any],
+    used: Sequence[str],
+    unequal: bool,
+    margin: float | None = None,
 ) -> Replicates:
-    """Group configurations (rows of ``population``) by the key of their cell; ``used`` are the axes of the keys."""
+    """Group configurations (rows of ``population``) by the key of their cell; ``used`` are the axes of the keys.
+
+    ``margin`` is that of ``margin_of``.
+    """
+    margin = margin_of(record, metric, margin)
     values = seed_values(record, frame, metric, unequal)
     points = _points(record, frame, [axis for axis in record.axes if axis not in used])
     members: dict[Hashable, list[Any]] = {}
@@ -255,9 +324,9 @@ def replicates(
     most_seeds = max((record.sweep(name).seeds for name in frame["sweep"]), default=1)
     if single and most_seeds > 1:
         groups = {key: _over_seeds(record, frame.loc[found], values) for key, found in members.items()}
-        return Replicates(groups, "seeds", True)
+        return Replicates(groups, "seeds", True, margin)
     groups = {key: _over_configurations(frame.loc[found], values, points, alike) for key, found in members.items()}
-    return Replicates(groups, "configurations", alike)
+    return Replicates(groups, "configurations", alike, margin)
 
 
 def _points(record: Record, frame: pd.DataFrame, axes: Sequence[str]) -> dict[Any, tuple[Any, ...]]:

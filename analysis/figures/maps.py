@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.levels import is_number
 from analysis.configuration.objective import first_objective
-from analysis.configuration.replicates import SAME, UNTESTED
+from analysis.configuration.replicates import OPEN, SAME, UNTESTED
 from analysis.configuration.words import short_names
 from analysis.figures import style
 from analysis.figures.drawing import (
@@ -103,13 +103,19 @@ def axes_versus_objective(record: Recorded, x: str, y: str, metric: str | None =
 
 
 def heat_map(
-    record: Recorded, x: str | None = None, y: str | None = None, metric: str | None = None, *, unequal: bool = False
+    record: Recorded,
+    x: str | None = None,
+    y: str | None = None,
+    metric: str | None = None,
+    *,
+    unequal: bool = False,
+    margin: float | None = None,
 ) -> Chart:
     """The mean of a metric for each pair of values of two axes: ``analysis.pivot`` as a picture.
 
-    Depth across and rank upwards by default. The best pair is framed, ``≈`` marks what is not significantly
-    different from it, ``?`` what could not be tested, hatched pairs have no value. Raises ``RecordError`` as ``pivot``
-    does.
+    Depth across and rank upwards by default. The best pair is framed, ``≈`` marks what is equal to it within the
+    margin, ``~`` what is undecided, ``?`` what could not be tested, hatched pairs have no value. Raises
+    ``RecordError`` as ``pivot`` does.
 
     >>> import analysis
     >>> figure = analysis.heat_map(analysis.example())
@@ -121,7 +127,7 @@ def heat_map(
     if x is None or y is None:
         x, y = depth_and_rank(record)
     key = first_objective(record)[0] if metric is None else metric
-    table = pivot(configurations, y, x, key, unequal=unequal)
+    table = pivot(configurations, y, x, key, unequal=unequal, margin=margin)
     rows = [row for row in table.rows if not row.block]
     columns = [(place, column) for place, column in enumerate(table.columns) if place and column.key != "beside"]
     found = {(across, up): row.cells[place] for up, row in enumerate(rows) for across, (place, _) in enumerate(columns)}
@@ -146,7 +152,7 @@ def heat_map(
                 colour = colormap(norm(float(str(cell.value))))
                 box = Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=0.6)
                 digits = column.digits(cell)
-                words = " ".join([digits.value, *(mark for mark in (SAME, UNTESTED) if mark in cell.marker)])
+                words = " ".join([digits.value, *(mark for mark in (SAME, OPEN, UNTESTED) if mark in cell.marker)])
                 if len(digits.spread) == 1 and len(columns) <= MOST_SPREADS:
                     words += f"\n± {digits.spread[0]}"
                 look = {"color": style.ink_on(colour), "weight": "bold" if cell.bold else "normal"}

@@ -40,7 +40,9 @@ class ListOfFigures:
     refused: list[str]
 
 
-def list_of_figures(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> ListOfFigures:
+def list_of_figures(
+    record: Recorded, metric: str | None = None, *, unequal: bool = False, margin: float | None = None
+) -> ListOfFigures:
     """Every figure that the record supports. ``metric`` is the first objective by default."""
     configurations = Configurations.of(record)
     record = configurations.record
@@ -56,9 +58,9 @@ def list_of_figures(record: Recorded, metric: str | None = None, *, unequal: boo
         (
             "heat-map",
             f"{key} over two axes",
-            "Means of the pairs. The best one is framed; ≈: not significantly different from it; ?: not tested. "
-            "Hatched: no value.",
-            lambda: heat_map(configurations, metric=metric, unequal=unequal),
+            "Means of the pairs. The best one is framed; ≈: equal to it within the margin; ~: undecided; ?: not "
+            "tested. Hatched: no value.",
+            lambda: heat_map(configurations, metric=metric, unequal=unequal, margin=margin),
         ),
         (
             "rank-curve",

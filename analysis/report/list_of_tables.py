@@ -44,6 +44,7 @@ def ablation_tables(
     *,
     ci: Method = "t",
     unequal: bool = False,
+    margin: float | None = None,
 ) -> Tables:
     """What ``linsweep table`` prints.
 
@@ -56,14 +57,14 @@ def ablation_tables(
     record = found.record
     metric = metrics[0] if metrics else None
     if rows is not None and cols is not None:
-        grid = pivot(found, rows, cols, metric, ci=ci, unequal=unequal)
-        more = _tried([lambda: comparisons(found, rows, cols, metric, unequal=unequal)])
+        grid = pivot(found, rows, cols, metric, ci=ci, unequal=unequal, margin=margin)
+        more = _tried([lambda: comparisons(found, rows, cols, metric, unequal=unequal, margin=margin)])
         return Tables([grid, *more.made], more.refused)
     axis = rows or cols
     if axis is not None:
-        return Tables([marginal(found, axis, metric, ci=ci, unequal=unequal)], [])
+        return Tables([marginal(found, axis, metric, ci=ci, unequal=unequal, margin=margin)], [])
     whole = configurations(found, metrics, ci=ci)
-    wanted = [_marginal(found, axis, metric, ci, unequal) for axis in record.axes]
+    wanted = [_marginal(found, axis, metric, ci, unequal, margin) for axis in record.axes]
     match = QUALITY.fullmatch(metric or "")
     about = match["metric"] if match else None
     if curve_keys(record, RANKS):
@@ -80,6 +81,7 @@ def statistics_tables(
     *,
     ci: Method = "t",
     unequal: bool = False,
+    margin: float | None = None,
 ) -> Tables:
     """Everything else that the record supports.
 
@@ -89,7 +91,7 @@ def statistics_tables(
     found = Configurations.of(record)
     record = found.record
     wanted: list[Callable[[], Table]] = [
-        lambda: one_factor(found, metric, ci=ci, unequal=unequal),
+        lambda: one_factor(found, metric, ci=ci, unequal=unequal, margin=margin),
         lambda: importance(found, metric, unequal=unequal),
         lambda: scaling(found, metric, unequal=unequal),
     ]
@@ -104,8 +106,10 @@ def statistics_tables(
     return _tried(wanted)
 
 
-def _marginal(record: Recorded, axis: str, metric: str | None, ci: Method, unequal: bool) -> Callable[[], Table]:
-    return lambda: marginal(record, axis, metric, ci=ci, unequal=unequal)
+def _marginal(
+    record: Recorded, axis: str, metric: str | None, ci: Method, unequal: bool, margin: float | None
+) -> Callable[[], Table]:
+    return lambda: marginal(record, axis, metric, ci=ci, unequal=unequal, margin=margin)
 
 
 def _tried(wanted: Sequence[Callable[[], Table]]) -> Tables:

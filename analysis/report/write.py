@@ -44,6 +44,7 @@ def write_tables(
     *,
     ci: Method = "t",
     unequal: bool = False,
+    margin: float | None = None,
 ) -> Written:
     """Make the tables of the sweeps in ``folders`` and write them as CSV, Markdown, LaTeX and HTML, with the figures.
 
@@ -63,7 +64,7 @@ def write_tables(
     """
     configurations = Configurations(load(folders))
     record = configurations.record
-    tables = ablation_tables(configurations, metrics, rows, cols, ci=ci, unequal=unequal)
+    tables = ablation_tables(configurations, metrics, rows, cols, ci=ci, unequal=unequal, margin=margin)
     target = _target(folders, record, "tables")
     target.mkdir(parents=True, exist_ok=True)
     files = [path for table in tables.made for path in table.write(target, (".csv", ".md", ".tex", ".html"))]
@@ -71,7 +72,12 @@ def write_tables(
 
 
 def write_report(
-    folders: Sequence[Path], metric: str | None = None, *, ci: Method = "t", unequal: bool = False
+    folders: Sequence[Path],
+    metric: str | None = None,
+    *,
+    ci: Method = "t",
+    unequal: bool = False,
+    margin: float | None = None,
 ) -> Written:
     """Write ``report/report.html``, one page that needs nothing else, and ``report/appendix/`` for a paper.
 
@@ -91,10 +97,10 @@ def write_report(
     record = configurations.record
     if metric is not None:
         record.checked(metric, record.metrics, "metric")
-    tables = ablation_tables(configurations, [metric] if metric else None, ci=ci, unequal=unequal)
-    grid = _grid(configurations, metric, ci, unequal)
-    statistics = statistics_tables(configurations, metric, ci=ci, unequal=unequal)
-    figures = list_of_figures(configurations, metric, unequal=unequal)
+    tables = ablation_tables(configurations, [metric] if metric else None, ci=ci, unequal=unequal, margin=margin)
+    grid = _grid(configurations, metric, ci, unequal, margin)
+    statistics = statistics_tables(configurations, metric, ci=ci, unequal=unequal, margin=margin)
+    figures = list_of_figures(configurations, metric, unequal=unequal, margin=margin)
     costs = [cost(record), failures(record), provenance(record)]
     refused = list(dict.fromkeys([*tables.refused, *grid.refused, *statistics.refused, *figures.refused]))
     shown = [*tables.made, *grid.made]
@@ -139,11 +145,15 @@ def _joined(record: Record) -> str:
     return short
 
 
-def _grid(configurations: Configurations, metric: str | None, ci: Method, unequal: bool) -> Tables:
+def _grid(
+    configurations: Configurations, metric: str | None, ci: Method, unequal: bool, margin: float | None
+) -> Tables:
     """The table of the two axes of the heat map, with its tests."""
     try:
         across, down = depth_and_rank(configurations.record)
-        return ablation_tables(configurations, [metric] if metric else None, down, across, ci=ci, unequal=unequal)
+        return ablation_tables(
+            configurations, [metric] if metric else None, down, across, ci=ci, unequal=unequal, margin=margin
+        )
     except RecordError as error:
         return Tables([], [str(error)])
 

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special, stats
 
 from analysis.statistics.intervals import LEVEL, Array, rounding, student
+from analysis.statistics.power import equivalence, sign_flips
 
 WILCOXON_FROM = 6
 """Pairs from which on the two-sided signed-rank test can fall below 0.05: its least p is 2 / 2ⁿ."""
@@ -26,8 +27,9 @@ class Comparison:
     ``difference`` with its Student t half width, ``p`` two-sided (paired t over the common replicates, otherwise
     Welch's), ``wilcoxon`` the p of the signed-rank test where there are enough pairs, ``d_z`` the mean of the
     differences over their standard deviation (pairs only), ``hedges_g`` the difference over the pooled standard
-    deviation, without its small-sample bias. ``n`` counts pairs, or the smaller of two unpaired groups. What cannot
-    be told is None.
+    deviation, without its small-sample bias. ``n`` counts pairs, or the smaller of two unpaired groups. Of pairs alone
+    there are the ``deviation`` of their differences, the p of flipping their signs, ``flips``, and the p of their not
+    being equal within a margin, ``equivalence``. What cannot be told is None.
     """
 
     difference: float
@@ -38,6 +40,9 @@ class Comparison:
     wilcoxon: float | None = None
     d_z: float | None = None
     hedges_g: float | None = None
+    deviation: float | None = None
+    flips: float | None = None
+    equivalence: float | None = None
 
 
 def paired_t(differences: Array) -> tuple[Array, Array]:
@@ -58,11 +63,17 @@ def _t_and_p(mean: Any, error: Any, freedom: Any) -> tuple[Array, Array]:
 
 
 def compare(
-    a: Sequence[float] | Array, b: Sequence[float] | Array, *, paired: bool, level: float = LEVEL
+    a: Sequence[float] | Array,
+    b: Sequence[float] | Array,
+    *,
+    paired: bool,
+    level: float = LEVEL,
+    margin: float | None = None,
 ) -> Comparison:
     """Compare two groups of replicates; pairs stand at equal places. The interval misses in a share ``level``.
 
-    Raises ``ValueError`` for groups of unequal length that are said to be paired.
+    Pairs are tested for being equal within a ``margin`` where one is given. Raises ``ValueError`` for groups of unequal
+    length that are said to be paired.
     """
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if paired and x.size != y.size:
@@ -88,6 +99,9 @@ def compare(
         wilcoxon=_signed_rank(gaps) if n >= WILCOXON_FROM else None,
         d_z=difference / deviation if deviation else None,
         hedges_g=hedges_g(x, y),
+        deviation=deviation,
+        flips=sign_flips(gaps),
+        equivalence=None if margin is None else equivalence(gaps, margin),
     )
 
 

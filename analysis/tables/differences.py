@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 
-from analysis.configuration.replicates import SAME, Compared, Replicates
+from analysis.configuration.replicates import OPEN, SAME, UNTESTED, Compared, Replicates
 from analysis.render.cells import Cell, Column
 from analysis.statistics.intervals import LEVEL
+from analysis.statistics.power import POWER
 from analysis.statistics.tests import WILCOXON_FROM, Comparison
 
 
 def difference_columns(reference: str, spec: str) -> list[Column]:
-    """The columns of a comparison with ``reference``: difference, p, effect sizes."""
+    """The columns of a comparison with ``reference``: difference, p, effect sizes, and what it comes to."""
     return [
         Column(f"− {reference}", f"difference from the {reference}", spec=spec),
         Column("p (Holm)", "p holm", spec=".2g"),
         Column("p", "p", spec=".2g"),
+        Column("p (flips)", "p sign flips", spec=".2g"),
         Column("p (Wilcoxon)", "p wilcoxon", spec=".2g"),
         Column("d_z", "d_z", spec=".2f"),
         Column("Hedges g", "hedges g", spec=".2f"),
+        Column("seen from", "seen from", spec=spec),
+        Column("verdict", "verdict", "left"),
     ]
 
 
@@ -27,16 +31,28 @@ def difference_cells(compared: Compared, key: Hashable) -> list[Cell]:
     """A comparison's cells; empty ones for the reference itself."""
     found: Comparison | None = compared.found.get(key)
     if found is None:
-        return [Cell("")] * 6
+        return [Cell("")] * 9
     adjusted = compared.adjusted[key]
     return [
         Cell(found.difference, found.half_width, found.n, marker=compared.mark(key)),
         Cell(None if math.isnan(adjusted) else adjusted),
         Cell(found.p),
+        Cell(found.flips),
         Cell(found.wilcoxon),
         Cell(found.d_z),
         Cell(found.hedges_g),
+        Cell(compared.detectable(key)),
+        Cell(_verdict(compared, key)),
     ]
+
+
+def _verdict(compared: Compared, key: Hashable) -> str:
+    """What a comparison comes to, with how many pairs would decide one that is open."""
+    mark = compared.mark(key)
+    if mark == OPEN:
+        needed = compared.needed(key)
+        return "undecided" if needed is None else f"undecided: {needed}"
+    return {"": "different", SAME: "equal", UNTESTED: "not tested"}[mark] if compared.family else ""
 
 
 def tests_in_words(compared: Replicates, found: Compared, chosen: bool) -> list[str]:
@@ -45,8 +61,11 @@ def tests_in_words(compared: Replicates, found: Compared, chosen: bool) -> list[
         return [f"No tests: fewer than two {compared.unit}."]
     why = " and all other pairs, since the reference is chosen by its value; so are the intervals" if chosen else ""
     return [
-        f"p: {compared.test}, two-sided; Holm: corrected for {found.family} comparisons, those shown{why}; "
-        f"{SAME}: p ≥ {LEVEL:g}.",
+        f"p: {compared.test}, two-sided; Holm: corrected for {found.family} comparisons, those shown{why}. Different: "
+        f"p (Holm) below {LEVEL:g}; {OPEN}: undecided, and how many {compared.unit} would decide. {found.equal}",
+        "p (flips): of flipping the signs of the n differences, which needs their symmetry alone, and cannot be below "
+        f"2 / 2^n. Seen from: the difference that so many show with a power of {100 * POWER:.0f} %, corrected.",
+        *filter(None, [found.what_these_tell(compared.unit)]),
         *found.untested(compared),
         f"Wilcoxon: signed ranks, from {WILCOXON_FROM} pairs on. d_z: mean difference over its standard deviation; "
         "Hedges g: over the pooled one. In brackets: how many replicates.",

@@ -19,14 +19,20 @@ from analysis.tables.layout import check_method, metric_of, population_notes, se
 
 
 def marginal(
-    record: Recorded, axis: str, metric: str | None = None, *, ci: Method = "t", unequal: bool = False
+    record: Recorded,
+    axis: str,
+    metric: str | None = None,
+    *,
+    ci: Method = "t",
+    unequal: bool = False,
+    margin: float | None = None,
 ) -> Table:
     """The effect of one axis: a row for each of its values, or for at most five bins of them.
 
-    Over finished configurations of the search: how many, the best, and the mean with its 95 % confidence
-    interval; then how many were stopped early or failed there, which have no part in the mean (with ``unequal``,
-    stopped ones have). ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or
-    metric, and where finished configurations were not trained alike, unless ``unequal``.
+    Over finished configurations of the search: how many, the best, and the mean with its 95 % confidence interval;
+    then how many were stopped early or failed there, which have no part in the mean (with ``unequal``, stopped ones
+    have). ``metric`` is the first objective by default, ``margin`` that of ``pivot``. Raises ``RecordError`` for an
+    unknown axis or metric, and where finished configurations were not trained alike, unless ``unequal``.
 
     >>> import analysis
     >>> table = analysis.marginal(analysis.example(), "model.flow.depth")
@@ -43,7 +49,7 @@ def marginal(
         check_equal(record, searched[searched["state"] == "finished"], f"{metric} by {axis}")
     column = categories(record, axis, frame[axis])
     taking = frame[frame["counts"] | (frame["state"] != "stopped")]
-    compared = replicates(record, taking, metric, column[taking.index].astype("object"), [axis], unequal)
+    compared = replicates(record, taking, metric, column[taking.index].astype("object"), [axis], unequal, margin)
     means, said = compared.cells(direction, ci)
     rows = []
     for level in column.cat.categories:

@@ -28,18 +28,19 @@ def one_factor(
     *,
     ci: Method = "t",
     unequal: bool = False,
+    margin: float | None = None,
 ) -> Table:
     """One change at a time: what differs from a base configuration in one axis, and the controls, against the base.
 
     ``base`` is a configuration's name; by default that which has the spec's own values, otherwise the best. Each
-    line has the mean over seeds, the paired difference from the base with its interval, p with Holm's correction
-    across the table, and effect sizes. ``metric`` is the first objective by default. Raises ``RecordError`` for an
-    unknown name or metric, where nothing differs from the base in one axis, and for unequal training, unless
-    ``unequal``.
+    line has the mean over seeds, the paired difference from the base with its interval, p with Holm's correction across
+    the table, effect sizes, and the verdict as ``comparisons`` has it, with its ``margin``. ``metric`` is the first
+    objective by default. Raises ``RecordError`` for an unknown name or metric, where nothing differs from the base in
+    one axis, and for unequal training, unless ``unequal``.
 
     >>> import analysis
     >>> analysis.one_factor(analysis.example(), base="t011")
-    <Table one-factor, 7 × 8>
+    <Table one-factor, 7 × 11>
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -73,7 +74,7 @@ def one_factor(
         runs = record.runs
         chosen_runs = [key in trials for key in zip(runs["sweep"], runs["trial"], strict=True)]
         check_equal(record, runs[chosen_runs], f"{metric}, one change at a time,")
-    compared = replicates(record, frame, metric, pd.Series(order, order), record.axes, unequal)
+    compared = replicates(record, frame, metric, pd.Series(order, order), record.axes, unequal, margin)
     among = int(here.loc[here["kind"] == "search", "counts"].sum()) if chosen else None
     found = compared.against(start, order, chosen_among=among)
     short = short_names(record.axes)

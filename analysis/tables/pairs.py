@@ -23,15 +23,23 @@ from analysis.tables.layout import BLOCKS, check_method, estimated, metric_of, p
 
 
 def pivot(
-    record: Recorded, rows: str, cols: str, metric: str | None = None, *, ci: Method = "t", unequal: bool = False
+    record: Recorded,
+    rows: str,
+    cols: str,
+    metric: str | None = None,
+    *,
+    ci: Method = "t",
+    unequal: bool = False,
+    margin: float | None = None,
 ) -> Table:
     """The mean of a metric for each pair of values (or bins) of two axes, with its 95 % confidence interval.
 
     Over seeds where every pair is one configuration, otherwise over the finished configurations of the search, each
-    the mean of its seeds; how many stands in brackets, a pair without a value says why. The best is bold; what is not
-    significantly different from it, and what could not be tested, is marked. Controls and references stand below, in
-    a column of their own. ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or
-    metric, and where configurations were stopped early or not trained alike, unless ``unequal``.
+    the mean of its seeds; how many stands in brackets, a pair without a value says why. The best is bold; what is equal
+    to it within ``margin`` (by default what the metric's own error hides), what is undecided and what could not be
+    tested is marked. Controls and references stand below, in a column of their own. ``metric`` is the first objective
+    by default. Raises ``RecordError`` for an unknown axis or metric, and where configurations were stopped early or not
+    trained alike, unless ``unequal``.
 
     >>> import analysis
     >>> analysis.pivot(analysis.example(), "model.operator.rank", "model.flow.depth")
@@ -45,7 +53,7 @@ def pivot(
     metric = metric_of(record, metric)
     frame, keys, left_out = _crossed(configurations, metric, [rows, cols], unequal)
     down, across = categories(record, rows, frame[rows]), categories(record, cols, frame[cols])
-    compared = replicates(record, frame, metric, keys, [rows, cols], unequal)
+    compared = replicates(record, frame, metric, keys, [rows, cols], unequal, margin)
     cells, said = compared.cells(better(record, metric), ci)
     short, beside = short_names(record.axes), _beside(configurations, metric, ci)
     body = [
@@ -78,16 +86,18 @@ def comparisons(
     metric: str | None = None,
     *,
     unequal: bool = False,
+    margin: float | None = None,
 ) -> Table:
     """The best of an axis's values, or of the pairs of two axes, against every other: the tests behind ``pivot``.
 
-    Difference of means with its interval, p after Holm's correction for all pairs and before, Wilcoxon's p where
-    there are six pairs or more, and effect sizes. Raises ``RecordError`` as ``pivot`` does, and where nothing is
-    the best.
+    Difference of means with its interval, p after Holm's correction for all pairs and before, by flipping signs,
+    and Wilcoxon's where there are six pairs or more, effect sizes, the difference that would be seen, and what it comes
+    to: different, equal within ``margin``, or undecided, with how many replicates would decide. Raises ``RecordError``
+    as ``pivot`` does, and where nothing is the best.
 
     >>> import analysis
     >>> analysis.comparisons(analysis.example(), "model.flow.depth")
-    <Table comparisons-depth, 3 × 8>
+    <Table comparisons-depth, 3 × 11>
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -96,7 +106,7 @@ def comparisons(
     if rows == cols:
         raise RecordError(f"{record.names}: comparisons of pairs are of two axes, got {rows!r} twice")
     frame, keys, left_out = _crossed(configurations, metric, axes, unequal)
-    compared = replicates(record, frame, metric, keys, axes, unequal)
+    compared = replicates(record, frame, metric, keys, axes, unequal, margin)
     top = compared.best(better(record, metric))
     if top is None:
         raise RecordError(f"{record.names}: {metric} has no best value among {' × '.join(axes)}: nothing to compare")

@@ -34,12 +34,15 @@ def table(
     cols: str | None = None,
     ci: Interval = "t",
     unequal: bool = False,
+    margin: float | None = None,
 ) -> Written:
     """Make the ablation tables of sweeps and write them as CSV, Markdown, LaTeX and HTML, with their figures.
 
     ``sweeps`` are names in ``storage`` or folders. ``metrics`` replace the default columns, ``rows`` and ``cols`` ask
     for a grid of two axes, ``ci`` says how 95 % intervals are made, and ``unequal`` compares trials that were trained
-    unequally long as well. The files go to ``tables/`` of the sweep, or beside the sweeps where there are several.
+    unequally long as well. Two means are called equal within a ``margin``, by default what the metric's own error
+    hides, where it was recorded. The files go to ``tables/`` of the sweep, or beside the sweeps where there are
+    several.
 
     Raises ``LinsweepError`` for a sweep that is not there or cannot be read, for an unknown metric or axis, and for a
     comparison of unequal training that was asked for by name without ``unequal``.
@@ -51,7 +54,7 @@ def table(
     """
     from analysis.report.write import write_tables
 
-    return write_tables(_folders(sweeps, storage), metrics, rows, cols, ci=ci, unequal=unequal)
+    return write_tables(_folders(sweeps, storage), metrics, rows, cols, ci=ci, unequal=unequal, margin=margin)
 
 
 def report(
@@ -61,6 +64,7 @@ def report(
     metric: str | None = None,
     ci: Interval = "t",
     unequal: bool = False,
+    margin: float | None = None,
 ) -> Written:
     """Write the report: one HTML page that works offline, and an appendix for a paper in LaTeX and Markdown.
 
@@ -75,7 +79,7 @@ def report(
     """
     from analysis.report.write import write_report
 
-    return write_report(_folders(sweeps, storage), metric, ci=ci, unequal=unequal)
+    return write_report(_folders(sweeps, storage), metric, ci=ci, unequal=unequal, margin=margin)
 
 
 def export(

@@ -82,6 +82,13 @@ Interval = Literal["t", "bootstrap"]
 IntervalOption = Annotated[
     Interval, typer.Option(metavar="t|bootstrap", help="95 % intervals by Student's t, or by the bootstrap.")
 ]
+MarginOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="NUMBER",
+        help="Means that differ by less are called equal where tested; by default what the metric's own error hides.",
+    ),
+]
 UnequalOption = Annotated[
     bool, typer.Option("--unequal", help="Compare trials that were trained unequally long as well.")
 ]

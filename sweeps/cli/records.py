@@ -15,6 +15,7 @@ from sweeps.cli.completion import sides
 from sweeps.cli.options import (
     IntervalOption,
     JsonOption,
+    MarginOption,
     NamesArgument,
     StorageOption,
     UnequalOption,
@@ -38,13 +39,14 @@ def table(
     cols: Annotated[str | None, typer.Option(metavar="AXIS", help="The other axis.")] = None,
     ci: IntervalOption = "t",
     unequal: UnequalOption = False,
+    margin: MarginOption = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the ablation tables, and write them with their figures."""
     from sweeps.api.records import table
 
-    made = table(names, storage=storage, metrics=metric, rows=rows, cols=cols, ci=ci, unequal=unequal)
+    made = table(names, storage=storage, metrics=metric, rows=rows, cols=cols, ci=ci, unequal=unequal, margin=margin)
     if as_json:
         return print_json(of_tables(made))
     console = wide_console()
@@ -90,11 +92,12 @@ def report(
     ] = None,
     ci: IntervalOption = "t",
     unequal: UnequalOption = False,
+    margin: MarginOption = None,
 ) -> None:
     """Write the report: one HTML page that works offline, and a paper's appendix."""
     from sweeps.api.records import report
 
-    made = report(names, storage=storage, metric=metric, ci=ci, unequal=unequal)
+    made = report(names, storage=storage, metric=metric, ci=ci, unequal=unequal, margin=margin)
     _print_refused(made.refused)
     page, *_, appendix = made.files
     console = Console(soft_wrap=True)

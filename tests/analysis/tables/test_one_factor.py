@@ -35,7 +35,7 @@ def test_one_change_at_a_time_from_the_values_of_the_spec(tmp_path: Path) -> Non
     assert frame["difference from the base"][1] == pytest.approx(gap.mean())
     assert frame["difference from the base ci95"][1] == pytest.approx(half_width(gap.tolist()))
     # The base was not chosen by its value: three comparisons, no more.
-    assert "corrected for 3 comparisons, those shown;" in table.to_markdown()
+    assert "corrected for 3 comparisons, those shown. " in table.to_markdown()
     assert frame["p holm"][2] == pytest.approx(stats.ttest_rel(values[1, 8], values[1, 4]).pvalue, rel=1e-6)
     named = one_factor(record, base="t003")
     assert [row.cells[0].value for row in named.rows][:3] == ["base: t003", "depth = 1", "rank = 4"]

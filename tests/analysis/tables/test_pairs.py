@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 from analysis import (
     Column,
@@ -17,6 +18,7 @@ from analysis import (
     marginal,
     pivot,
 )
+from analysis.configuration.margin import margin_of
 from analysis.tables.pairs import comparisons
 from tests.analysis.record_factory import DEPTH, FD, RANK, SweepFiles, frame_of, point
 from tests.analysis.tables.ablations import CELLS, cells_of, gridded, half_width, small
@@ -59,7 +61,7 @@ def test_what_is_not_told_from_the_best_is_marked_by_paired_tests(tmp_path: Path
     record = load([gridded(tmp_path).path])
     cells = cells_of(pivot(record, DEPTH, RANK))
     assert [(name, cell.bold, cell.marker) for name, cell in cells.items()] == [
-        ("1 4", True, ""), ("1 8", False, "≈"), ("2 4", False, ""), ("2 8", False, ""),
+        ("1 4", True, ""), ("1 8", False, "~"), ("2 4", False, ""), ("2 8", False, ""),
     ]  # fmt: skip
     values = record.runs.pivot(index="seed", columns=[DEPTH, RANK], values=FD)
     for depth, rank in CELLS:
@@ -68,8 +70,47 @@ def test_what_is_not_told_from_the_best_is_marked_by_paired_tests(tmp_path: Path
         assert cell.half_width == pytest.approx(half_width(column.tolist()))
     # Over the seeds alone, whose shifts are wide, nothing would be told from the best but the last.
     assert stats.ttest_ind(values[1, 4], values[2, 4]).pvalue < 0.05 / 6
-    note = "≈: not significantly different from it (paired t over common seeds, p ≥ 0.05 after Holm's correction for "
+    note = "~: undecided, neither told from it (paired t over common seeds, p ≥ 0.05 after Holm's correction for all "
     assert any(note in text for text in pivot(record, DEPTH, RANK).notes)
+
+
+def test_equal_is_what_two_one_sided_tests_show_within_a_margin(tmp_path: Path) -> None:
+    record = load([gridded(tmp_path).path])
+    values = record.runs.pivot(index="seed", columns=[DEPTH, RANK], values=FD)
+    gaps = values[1, 8] - values[1, 4]
+    # The margin at which the corrected test is at its level: a little more shows that they are equal, less does not.
+    reach = stats.t.ppf(1 - 0.05 / 6, len(gaps) - 1) * gaps.std() / math.sqrt(len(gaps))
+    margin = abs(gaps.mean()) + reach
+    for share, marker, verdict in ((1.01, "≈", "equal"), (0.99, "~", "undecided")):
+        assert cells_of(pivot(record, DEPTH, RANK, margin=share * margin))["1 8"].marker == marker
+        table = comparisons(record, DEPTH, RANK, margin=share * margin)
+        assert frame_of(table)["verdict"][1].startswith(verdict)
+        assert any(f"equal within ± {share * margin:.3g}" in note for note in table.notes)
+    assert frame_of(comparisons(record, DEPTH, RANK))["verdict"].tolist()[2:] == ["different"] * 2
+    with pytest.raises(RecordError, match="a margin is a number above 0, got -1"):
+        pivot(record, DEPTH, RANK, margin=-1)
+
+
+def test_what_is_open_says_how_many_seeds_would_decide(tmp_path: Path) -> None:
+    """By the noncentral t distribution of statsmodels at the corrected level."""
+    record = load([gridded(tmp_path).path])
+    frame = frame_of(comparisons(record, DEPTH, RANK))
+    values = record.runs.pivot(index="seed", columns=[DEPTH, RANK], values=FD)
+    gaps = values[1, 8] - values[1, 4]
+    verdict, needed = frame["verdict"][1].split(": ")
+    assert verdict == "undecided"
+    solved = TTestPower().solve_power(abs(gaps.mean()) / gaps.std(), power=0.8, alpha=0.05 / 6)
+    assert int(needed) in (math.ceil(solved), math.ceil(solved) + 1)
+    seen = TTestPower().solve_power(nobs=6, power=0.8, alpha=0.05 / 6) * gaps.std()
+    assert frame["seen from"][1] == pytest.approx(seen, rel=1e-3)
+    assert frame["p sign flips"].tolist()[2:] == pytest.approx([2 / 2**6] * 2)
+
+
+def test_the_margin_is_what_the_metrics_own_error_hides(tmp_path: Path) -> None:
+    record = load([gridded(tmp_path).path])
+    assert margin_of(record, FD) is None
+    record.runs["quality/classifier_fd_error"] = 2.0
+    assert margin_of(record, FD) == 3.92
 
 
 def test_comparisons_are_scipys_paired_tests(tmp_path: Path) -> None:
