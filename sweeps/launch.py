@@ -53,7 +53,8 @@ def launch(sweep: Sweep, console: Console, executor: Executor, fresh: bool = Fal
         # Where nothing ran the sweep ended when it did, and not now.
         before = None if prepared.missing else prepared.before
         result = prepared.close(reason, before["ended"] if before else None)
-        not_sent = _send_the_rest(prepared.background)
+        with console.status("sending the rest to MLflow"):
+            not_sent = _send_the_rest(prepared.background)
         clock.lap("sync")
     return replace(result, seconds=clock.seconds, not_sent=not_sent, not_copied=prepared.copy.error)
 
@@ -111,7 +112,8 @@ def _carry_out(
     clock.lap("references")
     reason = None
     if prepared.missing:
-        stack.enter_context(executor.started())
+        with console.status("starting"):
+            stack.enter_context(executor.started())
         clock.lap("start")
         reason = run_trials(executor, prepared.bridge, plan, paths, console)
     clock.lap("trials")

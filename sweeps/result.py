@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
 from sweeps.record.variety import variety
 from sweeps.spec.model import Sweep
-from sweeps.words import describe_point
+from sweeps.words import configuration_name, describe_point, duration
 
 if TYPE_CHECKING:
     from analysis.record.runs import Record
@@ -58,19 +59,24 @@ def render(result: LaunchResult) -> RenderableType:
     """A result as it is printed: what the trials came to, the time that it took, and the best configuration."""
     lines = [
         Text.assemble((result.sweep.name, "bold"), f" {_how(result)}; record in {result.sweep.folder}"),
-        Text("seconds: " + ", ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items()), style="dim"),
+        Text(_took(result.seconds), style="dim"),
     ]
     if result.best:
         objective = next(iter(result.sweep.search.objective))
         trials = [each.trial for each in result.best]
         lines.append(
             Text.assemble(
-                "best: ", (describe_point(result.best[0].overrides), "bold"),
+                "best: ", (configuration_name(trials[0]), "bold"), f"  {describe_point(result.best[0].overrides)}",
                 f"  {objective} = {result.best_value:.4g}{variety(SweepPaths(result.sweep.folder), trials, objective)}",
-                f"  (trial {', '.join(trials)})",
             )
         )  # fmt: skip
     return Group(*lines)
+
+
+def _took(seconds: Mapping[str, float]) -> str:
+    """``took 3 min 20 s: references 12 s, trials 3 min``: of the phases those that took a second or more."""
+    phases = ", ".join(f"{phase} {duration(value)}" for phase, value in seconds.items() if value >= 1)
+    return f"took {duration(sum(seconds.values()))}" + (f": {phases}" if phases else "")
 
 
 def _how(result: LaunchResult) -> str:

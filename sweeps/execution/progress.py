@@ -16,7 +16,7 @@ from rich.text import Text
 from linearizer_core.experiment.journal import DIVERGED, TrialIdentity, TrialState, state_of
 from sweeps.record.paths import SweepPaths
 from sweeps.search.schedule import Schedule
-from sweeps.words import describe_point
+from sweeps.words import configuration_name, describe_point, duration
 
 
 @dataclass
@@ -116,25 +116,28 @@ class Progress:
         return text
 
     def _render(self) -> RenderableType:
-        reused = len(self._schedule.reused)
+        reused, running = len(self._schedule.reused), self._running
+        waiting = len(self._open) - len(running)
         ended = sum(self._ended.values()) + self._not_run
         counts = Text.assemble(
             (f"{self._schedule.sweep.name}  ", "bold"),
-            f"{ended}/{self._schedule.total} trials: {len(self._running)} running, {self._ended['finished']} done, ",
+            f"{ended}/{self._schedule.total} trials: {len(running)} running, ",
+            f"{waiting} waiting, " if waiting else "",
+            f"{self._ended['finished']} finished, ",
             f"{self._ended['stopped']} stopped early, {self._ended['failed']} failed",
             f", {reused} from the record" if reused else "",
-            f"   {_clock(time.monotonic() - self._started)} gone, {self._left()} left",
+            f"   {duration(time.monotonic() - self._started)} gone, {self._left()} left",
         )
-        running = Table.grid(padding=(0, 2))
-        for shown in self._running:
-            running.add_row(
+        table = Table.grid(padding=(0, 2))
+        for shown in running:
+            table.add_row(
                 Text(shown.identity.trial, style="bold"),
                 ProgressBar(total=self._epochs, completed=shown.epoch, width=24),
                 f"epoch {shown.epoch}/{self._epochs}",
                 shown.identity.label or describe_point(shown.identity.overrides),
-                "" if shown.value is None else f"{shown.value:.4g}",
+                "" if shown.value is None else f"{self._objective.partition('/')[2]} {shown.value:.4g}",
             )
-        return Group(counts, running, self._best())
+        return Group(counts, table, self._best())
 
     def _best(self) -> Text:
         best = self._schedule.best()
@@ -143,7 +146,7 @@ class Progress:
         value = self._schedule.best_value()
         return Text.assemble(
             "best so far: ", (f"{value:.4g}", "bold green"), f" {self._objective} ({self._mode})  ",
-            f"{best[0].trial}  {describe_point(best[0].overrides)}",
+            f"{configuration_name(best[0].trial)}  {describe_point(best[0].overrides)}",
         )  # fmt: skip
 
     def _left(self) -> str:
@@ -155,10 +158,4 @@ class Progress:
         if done <= 0:
             return "unknown"
         remaining = max(0.0, (self._schedule.total - self._not_run - ended) * share - partial)
-        return "about " + _clock((time.monotonic() - self._started) / done * remaining)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        return "about " + duration((time.monotonic() - self._started) / done * remaining)

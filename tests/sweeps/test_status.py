@@ -19,7 +19,7 @@ import pytest
 from rich.console import Console
 
 import analysis
-from linearizer_core.experiment.journal import Journal, JournalWarning
+from linearizer_core.experiment.journal import Journal, JournalWarning, TrialIdentity
 from sweeps.compare import side_of
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.plan import make_plan
@@ -29,6 +29,8 @@ from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import check_to_go_on, read_record, write_record
 from sweeps.record.writers import running
+from sweeps.result import LaunchResult
+from sweeps.result import render as render_result
 from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
 from sweeps.spec.load import recorded
@@ -313,3 +315,13 @@ def test_outside_the_main_thread_signals_stay_as_they_are(paths: SweepPaths) -> 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with ThreadPoolExecutor(1) as threads:
         assert threads.submit(launched).result() == before
+
+
+def test_how_a_launch_ended_names_the_best_as_tables_do(made: Sweep) -> None:
+    best = [TrialIdentity("demo", f"t006-s{seed}", "search", None, 6, "h", seed, {"train.lr": 0.01}) for seed in (0, 1)]
+    seconds = {"references": 0.2, "start": 12.0, "trials": 200.0}
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    console.print(render_result(LaunchResult(made, "finished", None, best, 8.7, {"finished": 2}, 0, seconds=seconds)))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "best: t006  lr=0.01  quality/classifier_fd_collapsed = 8.7" in text
+    assert "took 3 min 32 s: start 12 s, trials 3 min 20 s" in text

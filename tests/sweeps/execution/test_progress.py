@@ -87,8 +87,10 @@ def test_a_trial_that_is_tried_again_is_shown_from_the_start_and_ends_once(shown
     trial.status = Trial.RUNNING
     shown.scheduler.on_trial_result(None, trial, {"epoch": 3, FD: 2.5})
     assert "epoch 3/" in shown.view()
-    assert "2.5" in shown.view()
+    assert "classifier_fd_collapsed 2.5" in shown.view()
+    assert "1 running, 0 finished" in shown.view()
     trial.status = Trial.PENDING
+    assert "0 running, 1 waiting, 0 finished" in shown.view()
     assert "epoch" not in shown.view()
     shown.scheduler.on_trial_add(None, trial)
     trial.status = Trial.RUNNING
