@@ -70,7 +70,7 @@ class Difference:
 
 @dataclass(frozen=True, repr=False)
 class Reproduction:
-    """A ``trial`` that was run again: its new record is in ``folder``, and it ended in ``state``.
+    """A ``trial`` that was run again: its new record is in ``folder``, and it ended in ``state``, for a ``reason``.
 
     ``origin`` lists what is not as it was: commit, packages, data, machine, processes.
     """
@@ -78,6 +78,7 @@ class Reproduction:
     trial: str
     folder: Path
     state: str
+    reason: str | None
     origin: Sequence[Difference]
     metrics: Sequence[Metric]
 
@@ -148,7 +149,7 @@ def reproduce(
     after = state_of(target.journal(trial))
     metrics = list(_compared(before.metrics, after.metrics))
     state = before.state if before.state == "stopped" and after.epoch >= before.epoch else after.state
-    return Reproduction(name, target.root, state or "interrupted", list(_origins(then, now)), metrics)
+    return Reproduction(name, target.root, state or "interrupted", after.reason, list(_origins(then, now)), metrics)
 
 
 def _check(name: str, before: TrialState) -> None:
@@ -268,6 +269,8 @@ def render(made: Reproduction) -> RenderableType:
             values = ["–" if value is None else f"{value:.6g}" for value in (metric.then, metric.now)]
             table.add_row(metric.key, *values, _relative(metric), Text(WORDS[metric.verdict], style=style))
         parts += [table, Text()]
+    if made.state not in ("finished", "stopped"):
+        parts.append(Text(f"now it ended as {made.state}: {made.reason}", style="red"))
     counts = Counter(metric.verdict for metric in made.metrics)
     parts.append(Text("metrics: " + ", ".join(f"{counts[each]} {WORDS[each]}" for each in WORDS if counts[each])))
     verdict = ("agrees with its record", "green") if made.agrees else ("differs from its record", "red")

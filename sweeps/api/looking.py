@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeps.logs import Logs
-from sweeps.record.lookup import find_trial
+from sweeps.record.lookup import find_trial, storage_folder
 
 if TYPE_CHECKING:
     from sweeps.listing import Listing
@@ -27,7 +27,7 @@ def list(storage: str | os.PathLike[str] = "runs") -> Listing:
     """
     from sweeps.listing import listing  # with torch, which a log does not need
 
-    return listing(Path(storage))
+    return listing(storage_folder(storage))
 
 
 def logs(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Logs:

@@ -15,7 +15,7 @@ from sweeps.spec.validation import InputError, Problem, suggestion
 
 def find_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
     """The folder of a recorded sweep; raises ``InputError`` that names those there are."""
-    name, storage = _at_home(os.fspath(name)), Path(_at_home(str(storage)))
+    name, storage = _at_home(os.fspath(name)), storage_folder(storage)
     for folder in (storage / name, Path(name)):
         if _holds_sweep(folder):
             # A folder has a name, by which the next command can name it: "." and ".." have not.
@@ -25,12 +25,17 @@ def find_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
     raise InputError(name, [Problem("", f"no sweep of this name in {storage}; {hint}")])
 
 
+def storage_folder(storage: str | os.PathLike[str]) -> Path:
+    """A storage folder with a ``~`` spelt out; raises ``InputError`` where there is no such home."""
+    return Path(_at_home(os.fspath(storage)))
+
+
 def find_trial(text: str | os.PathLike[str], storage: Path) -> tuple[SweepPaths, str]:
     """The files of the sweep and the name of the trial that ``SWEEP/TRIAL`` means.
 
     Raises ``InputError`` where there is none, which names those there are.
     """
-    whole = os.fspath(text).rstrip("/")
+    whole, storage = os.fspath(text).rstrip("/"), storage_folder(storage)
     name, _, trial = whole.rpartition("/")
     if not name or _holds_sweep(storage / whole) or _holds_sweep(Path(whole)):
         raise InputError(whole, [Problem("", "give the sweep and the trial, as SWEEP/TRIAL")])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import linsweep as ls
 from linearizer_core.experiment.journal import Journal
 from sweeps.listing import listing
 from sweeps.record.paths import SweepPaths
@@ -47,6 +48,13 @@ def test_a_renamed_folder_is_listed_by_the_name_that_commands_take(
     (runs / "before").rename(runs / "kept")
     assert run_cli("list") == 0
     assert "kept" in rows(capsys.readouterr().out)
+
+
+def test_a_home_folder_is_spelt_out(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(runs.parent))
+    monkeypatch.chdir("/")
+    assert [each.sweep.name for each in ls.list("~/runs").sweeps] == ["cut", "before"]
+    assert len(list(ls.logs("cut/t001-s1", storage="~/runs"))) == 3
 
 
 def test_a_broken_sweep_does_not_hide_the_others(run_cli: Cli, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -130,6 +130,18 @@ def test_a_trial_of_an_earlier_version_and_one_that_was_stopped(runs: Path) -> N
     assert state_of(SweepPaths(stopped.folder).journal("t002-s0")).epoch == 2
 
 
+def test_one_that_diverges_now_says_so(
+    run_cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(event: dict[str, Any]) -> None:
+        if event["event"] == "trial":
+            event["config"]["train"] |= {"lr": 1.0, "clip": 1e9, "warmup": 0.0, "epochs": 40}
+
+    edit(runs, change)
+    assert run_cli("reproduce", "tiny/t000-s0") == 1
+    assert "now it ended as failed: diverged: " in capsys.readouterr().out
+
+
 def test_it_is_run_from_its_beginning_each_time(runs: Path) -> None:
     first = ls.reproduce("tiny/t000-s0")
     again = ls.reproduce("tiny/t000-s0")
