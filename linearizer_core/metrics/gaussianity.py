@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from linearizer_core.errors import InputValueError
+from linearizer_core.metrics.sets import rows, unit
 
 
 @dataclass(frozen=True)
@@ -49,22 +50,25 @@ def gaussianity(x0: Tensor) -> Gaussianity:
     """
     if len(x0) < 2:
         raise InputValueError(f"the spread of samples needs at least two of them, got {len(x0)}")
-    x = x0.detach().flatten(1).double()
+    (x,) = rows(x0)
     dim = x.shape[1]
     if not dim:
         raise InputValueError("samples need at least one entry each, got none")
+    ks = _kolmogorov_smirnov(x.flatten())
+    size = unit(x)
+    x = x / size
     squares = x.square().sum(1)
     pooled = x.flatten()
     centred = pooled - pooled.mean()
     standard = centred / centred.square().mean().sqrt()
     return Gaussianity(
-        norm_ratio=float(squares.sqrt().mean()) / math.sqrt(dim),
-        norm_spread=float(squares.std()) / math.sqrt(2 * dim),
-        mean=float(x.mean(0).abs().mean()),
-        deviation=float((x.std(0) - 1).abs().mean()),
+        norm_ratio=size * float(squares.sqrt().mean()) / math.sqrt(dim),
+        norm_spread=size * size * float(squares.std()) / math.sqrt(2 * dim),
+        mean=size * float(x.mean(0).abs().mean()),
+        deviation=float((size * x.std(0) - 1).abs().mean()),
         skewness=float(standard.pow(3).mean()),
         kurtosis=float(standard.pow(4).mean()) - 3,
-        ks=_kolmogorov_smirnov(pooled),
+        ks=ks,
     )
 
 

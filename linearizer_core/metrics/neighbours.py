@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from linearizer_core.errors import InputValueError, NotFiniteError
+from linearizer_core.metrics.sets import rows, unit
 
 NEIGHBOURS = 5
 """Of a point, up to which its ball reaches."""
@@ -44,7 +45,7 @@ def neighbourhood(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Neighbourh
     >>> lc.metrics.neighbourhood(a, a)
     Neighbourhood(precision=1.0, recall=1.0, density=1.2, coverage=1.0)
     """
-    real, fake = real.flatten(1).double(), fake.flatten(1).double()
+    real, fake = rows(real, fake)
     if not 1 <= k < min(len(real), len(fake)):
         message = f"k must be at least 1 and less than either set's size, got {k} of {len(real)}, {len(fake)}"
         raise InputValueError(message)
@@ -52,11 +53,14 @@ def neighbourhood(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Neighbourh
         raise InputValueError(f"both sets must have as many features, got {real.shape[1]} and {fake.shape[1]}")
     if not bool(real.isfinite().all() and fake.isfinite().all()):
         raise NotFiniteError("neighbours need features that are finite: a distance to any other is none")
+    # Of numbers that are tiny or huge throughout, squares would be 0 or infinite, and every point in every ball.
+    size = unit(real, fake)
+    real, fake = real / size, fake / size
     real_radii, fake_radii = _radii(real, k), _radii(fake, k)
     balls = torch.zeros(len(fake), dtype=torch.int64, device=real.device)
     recalled = covered = 0
-    for rows, distances in _distances(real, fake):
-        within = distances <= real_radii[rows, None]
+    for block, distances in _distances(real, fake):
+        within = distances <= real_radii[block, None]
         balls += within.sum(0)
         covered += int(within.any(1).sum())
         recalled += int((distances <= fake_radii).any(1).sum())
@@ -76,8 +80,8 @@ def _radii(points: Tensor, k: int) -> Tensor:
 
 def _distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows of the distances ``(len(a), len(b))``, each with the rows that it holds."""
-    rows = max(1, ENTRIES // len(b))
-    for start in range(0, len(a), rows):
-        block = slice(start, start + rows)
+    count = max(1, ENTRIES // len(b))
+    for start in range(0, len(a), count):
+        block = slice(start, start + count)
         # Not by a matrix product: equal points must be at distance 0, and a ball's border at its radius.
         yield block, torch.cdist(a[block], b, compute_mode="donot_use_mm_for_euclid_dist")

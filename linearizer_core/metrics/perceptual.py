@@ -42,6 +42,9 @@ def gradient_ssim(a: Tensor, b: Tensor) -> Tensor:
     >>> bool(lc.metrics.gradient_ssim(images, images) < lc.metrics.gradient_ssim(images, -images))
     True
     """
+    if a.shape != b.shape or a.ndim != 4 or not len(a):
+        message = f"images of one shape (batch, channels, height, width) are compared, got {tuple(a.shape)}"
+        raise InputValueError(f"{message} and {tuple(b.shape)}")
     if min(a.shape[-2:]) < SMALLEST_SIDE:
         raise InputValueError(f"images must be {SMALLEST_SIDE} pixels or more a side, got {tuple(a.shape[-2:])}")
     total = mse(a, b)

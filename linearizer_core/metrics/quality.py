@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from linearizer_core.errors import InputValueError, NotFiniteError
+from linearizer_core.metrics.sets import rows, unit
 
 PROJECTIONS = 512
 PROJECTION_SEED = 7
@@ -27,6 +28,8 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = PROJECTIONS, see
     >>> lc.metrics.sliced_wasserstein(a, a) < 1e-6 < lc.metrics.sliced_wasserstein(a, b + 1)
     True
     """
+    if projections < 1:
+        raise InputValueError(f"there is at least one projection, got {projections}")
     a, b = _two_sets(a, b, 1)
     generator = torch.Generator().manual_seed(seed)
     directions = torch.randn(a.shape[1], projections, generator=generator, dtype=torch.float64).to(a.device)
@@ -66,12 +69,14 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     for each in (a, b):
         if not bool(each.isfinite().all()):
             raise NotFiniteError("the Fréchet distance needs features that are finite")
+    size = unit(a, b)
+    a, b = a / size, b / size
     mean = (a.mean(0) - b.mean(0)).square().sum()
     cov_a, cov_b = torch.atleast_2d(torch.cov(a.T)), torch.atleast_2d(torch.cov(b.T))
     values, vectors = torch.linalg.eigh(cov_a)
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.T
     cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp_min(0).sqrt().sum()
-    return float((mean + cov_a.trace() + cov_b.trace() - 2 * cross).clamp_min(0))
+    return float((mean + cov_a.trace() + cov_b.trace() - 2 * cross).clamp_min(0)) * size * size
 
 
 def psnr(a: Tensor, b: Tensor, peak: float = 2.0) -> float:
@@ -85,6 +90,8 @@ def psnr(a: Tensor, b: Tensor, peak: float = 2.0) -> float:
     """
     if a.shape != b.shape or not a.numel():
         raise InputValueError(f"images of one shape are compared, got {tuple(a.shape)} and {tuple(b.shape)}")
+    if not peak > 0 or a.is_complex() or b.is_complex():
+        raise InputValueError(f"images are real numbers with a peak above 0, got {a.dtype}, {b.dtype} and {peak}")
     error = (a.double() - b.double()).square().mean()
     return float("inf") if error == 0 else float(10 * torch.log10(peak**2 / error))
 
@@ -103,6 +110,8 @@ def kernel_distance(a: Tensor, b: Tensor, degree: int = 3, block: int = 2048) ->
     >>> lc.metrics.kernel_distance(a, b) < lc.metrics.kernel_distance(a, b + 1)
     True
     """
+    if degree < 1 or degree != int(degree) or block < 1:
+        raise InputValueError(f"degree and block are whole numbers from 1 on, got {degree} and {block}")
     a, b = _two_sets(a, b, 2)
     within_a = _kernel_sum(a, a, degree, block) - _kernel_diagonal(a, degree, block)
     within_b = _kernel_sum(b, b, degree, block) - _kernel_diagonal(b, degree, block)
@@ -113,10 +122,10 @@ def kernel_distance(a: Tensor, b: Tensor, degree: int = 3, block: int = 2048) ->
 
 def _two_sets(a: Tensor, b: Tensor, least: int) -> tuple[Tensor, Tensor]:
     """Both sets as ``(count, dim)`` in float64; raises ``ValueError`` where they cannot be compared."""
+    a, b = rows(a, b)
     words = "one" if least == 1 else "two"
     if min(len(a), len(b)) < least:
         raise InputValueError(f"a distance needs {words} or more of each set, got {len(a)} and {len(b)}")
-    a, b = a.flatten(1).double(), b.flatten(1).double()
     if a.shape[1] != b.shape[1] or not a.shape[1]:
         raise InputValueError(f"both sets must have as many values each, got {a.shape[1]} and {b.shape[1]}")
     return a, b
@@ -125,8 +134,8 @@ def _two_sets(a: Tensor, b: Tensor, least: int) -> tuple[Tensor, Tensor]:
 def _kernel_sum(a: Tensor, b: Tensor, degree: int, block: int) -> Tensor:
     """Σ k(x, y) over all x of ``a`` and y of ``b``."""
     total = torch.zeros((), dtype=torch.float64, device=a.device)
-    for rows in a.split(block):
-        left = rows.double() / a.shape[1]
+    for part in a.split(block):
+        left = part.double() / a.shape[1]
         for columns in b.split(block):
             total += (left @ columns.double().T + 1).pow(degree).sum()
     return total
@@ -134,7 +143,7 @@ def _kernel_sum(a: Tensor, b: Tensor, degree: int, block: int) -> Tensor:
 
 def _kernel_diagonal(a: Tensor, degree: int, block: int) -> Tensor:
     """Σ k(x, x) over all x of ``a``."""
-    squares = torch.cat([rows.double().square().sum(1) for rows in a.split(block)])
+    squares = torch.cat([part.double().square().sum(1) for part in a.split(block)])
     return (squares / a.shape[1] + 1).pow(degree).sum()
 
 

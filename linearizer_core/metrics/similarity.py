@@ -30,8 +30,10 @@ def ssim(a: Tensor, b: Tensor, peak: float = 2.0) -> Tensor:
     """
     if a.shape != b.shape:
         raise InputValueError(f"images of one shape are compared, got {tuple(a.shape)} and {tuple(b.shape)}")
-    if 0 in a.shape[1:]:
-        raise InputValueError(f"images need pixels, got {tuple(a.shape)}")
+    if a.ndim != 4 or 0 in a.shape[1:]:
+        raise InputValueError(f"images need pixels, (batch, channels, height, width), got {tuple(a.shape)}")
+    if not peak > 0:
+        raise InputValueError(f"the peak of images lies above 0, got {peak}")
     height, width = a.shape[-2:]
     window = _gaussian(min(WINDOW, height - 1 + height % 2, width - 1 + width % 2), a)
     x, y = (image.reshape(-1, 1, height, width) + peak / 2 for image in (a, b))

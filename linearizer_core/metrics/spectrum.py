@@ -5,20 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from linearizer_core.errors import InputValueError
 from linearizer_core.operators.base import cutoff, finite
 
 
 def effective_rank(singular_values: Tensor) -> float:
     """exp of the entropy of the normalised singular values (Roy & Vetterli, 2007): 1 … their count, 0 if all are 0.
 
-    Raises ``NotFiniteError`` for values that are not finite, as all functions here do.
+    Raises ``NotFiniteError`` for values that are not finite and ``InputValueError`` for negative ones and for more than
+    one list, as all functions here do.
 
     >>> import torch, linearizer_core as lc
     >>> s = torch.tensor([4.0, 2.0, 0.0])
     >>> round(lc.metrics.effective_rank(s), 3)
     1.89
     """
-    values = finite(singular_values).double()
+    values = _checked(singular_values)
     if not values.any():
         return 0.0
     share = values / values.sum()
@@ -33,11 +35,13 @@ def energy_rank(singular_values: Tensor, fraction: float = 0.99) -> int:
     >>> lc.metrics.energy_rank(s)
     2
     """
-    values = finite(singular_values).double()
+    values = _checked(singular_values)
+    if not 0 < fraction <= 1:
+        raise InputValueError(f"a fraction of the energy lies in (0, 1], got {fraction}")
     if not values.any():
         return 0
     energy = (values / values.max()).square().sort(descending=True).values.cumsum(0)
-    return int((energy < fraction * energy[-1]).sum()) + 1
+    return min(int((energy < fraction * energy[-1]).sum()) + 1, len(values))
 
 
 def stable_rank(singular_values: Tensor) -> float:
@@ -48,7 +52,7 @@ def stable_rank(singular_values: Tensor) -> float:
     >>> round(lc.metrics.stable_rank(s), 3)
     1.25
     """
-    values = finite(singular_values).double()
+    values = _checked(singular_values)
     if not values.any():
         return 0.0
     return float((values / values.max()).square().sum())
@@ -65,4 +69,18 @@ def numerical_rank(singular_values: Tensor, rcond: float | None = None) -> int:
     >>> lc.metrics.numerical_rank(s)
     2
     """
-    return int((singular_values > cutoff(singular_values, len(singular_values), rcond)).sum())
+    _checked(singular_values)
+    if rcond is not None and not 0 <= rcond < 1:
+        raise InputValueError(f"rcond lies in [0, 1), got {rcond}")
+    values = singular_values if singular_values.is_floating_point() else singular_values.double()
+    return int((values > cutoff(values, len(values), rcond)).sum())
+
+
+def _checked(singular_values: Tensor) -> Tensor:
+    """Singular values in float64; raises ``InputValueError`` for what can be none."""
+    if singular_values.ndim != 1 or singular_values.is_complex():
+        message = f"singular values are a list of real numbers, got {tuple(singular_values.shape)}"
+        raise InputValueError(f"{message} of {singular_values.dtype}")
+    if bool((singular_values < 0).any()):
+        raise InputValueError("singular values are 0 or more, and some are below")
+    return finite(singular_values).double()

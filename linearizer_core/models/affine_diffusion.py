@@ -18,7 +18,7 @@ from linearizer_core.linearizer import Linearizer
 from linearizer_core.metrics.pullback import pullback_metric
 from linearizer_core.models.base import Event, Model, draw_labels
 from linearizer_core.operators.affine import AffineOperator
-from linearizer_core.operators.base import LinearOperator
+from linearizer_core.operators.base import LinearOperator, cutoff
 from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.factored import Factors, LowRankOperator
 from linearizer_core.operators.gaussians import AffineGaussians
@@ -50,7 +50,9 @@ class AffineOperators:
         return self.scales.shape[1]
 
     def one(self, k: int) -> AffineOperator:
-        """The operator of k with the algebra of operators."""
+        """The operator of k with the algebra of operators; raises ``InputValueError`` for one that there is not."""
+        if not 0 <= k < len(self.scales):
+            raise InputValueError(f"there are the operators 0 … {len(self.scales) - 1}, got {k}")
         factors = Factors(self.frames[k], self.frames[k])
         return AffineOperator(LowRankOperator(torch.diag(self.scales[k]), factors), self.offsets[k])
 
@@ -68,16 +70,33 @@ class AffineOperators:
         return self.embed(self.coordinates(z, which) * self.scales[which], which)
 
     def pinv(self, z: Tensor, which: Tensor) -> Tensor:
-        """U_k diag(1 / s_k) U_kᵀ (z - b_k) for each row: the noise of smallest norm that z is nearest to."""
-        y = self.coordinates(z - self.offsets[which], which) / self.scales[which]
+        """U_k diag(1 / s_k) U_kᵀ (z - b_k) for each row: the noise of smallest norm that z is nearest to.
+
+        A scale that counts as zero is one of no direction, by the rule of every rank.
+        """
+        self._check(z, which)
+        dim = self.offsets.shape[1]
+        least = torch.stack([cutoff(scales, dim) for scales in self.scales])
+        inverse = torch.where(self.scales > least[:, None], 1 / self.scales, 0.0)
+        y = self.coordinates(z - self.offsets[which], which) * inverse[which]
         return self._each(lambda k, rows: rows @ self.frames[k].T, y, which, self.offsets.shape[1])
 
     def _each(self, function: Callable[[int, Tensor], Tensor], rows: Tensor, which: Tensor, width: int) -> Tensor:
+        self._check(rows, which)
         out = rows.new_empty(len(rows), width)
         for k in which.unique().tolist():
             mine = which == k
             out[mine] = function(k, rows[mine])
         return out
+
+    def _check(self, rows: Tensor, which: Tensor) -> None:
+        """Raise ``InputValueError`` unless each row has an operator: a negative number would be that of another."""
+        whole = which.shape == rows.shape[:1] and not which.is_floating_point()
+        if not whole or (len(which) and not 0 <= int(which.min()) <= int(which.max()) < len(self.scales)):
+            raise InputValueError(
+                f"which must be one of 0 … {len(self.scales) - 1} for each of {len(rows)} rows, got {which.dtype} of "
+                f"shape {tuple(which.shape)}: {which.flatten()[:8].tolist()}"
+            )
 
 
 def gain(t: float, variance: Tensor) -> Tensor:

@@ -470,6 +470,10 @@ class DenseOperator(LinearOperator):
     matrix: Tensor
     terms: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        if self.matrix.ndim != 2:
+            raise InputValueError(f"a matrix is (out_dim, in_dim), got {tuple(self.matrix.shape)}")
+
     @property
     def shape(self) -> tuple[int, int]:
         return self.matrix.shape[0], self.matrix.shape[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,9 @@ class AffineGaussians(Short):
         super().__init__()
         if count < 1:
             raise InputValueError(f"there is at least one operator, got a count of {count}")
+        if spread not in get_args(Spread) or shared not in get_args(Shared):
+            known = f"{', '.join(get_args(Spread))} and {', '.join(get_args(Shared))}"
+            raise InputValueError(f"spread and shared must be of {known}, got {spread!r} and {shared!r}")
         if not 0 <= rank <= dim:
             raise InputValueError(f"rank must be between 0 and the dimension {dim}, got {rank}")
         self.dim, self.count, self.rank = dim, count, rank
@@ -62,12 +65,16 @@ class AffineGaussians(Short):
     @torch.no_grad()
     def initialise(self, z: Tensor, which: Tensor) -> None:
         """Start from the means of latents ``(count, dim)`` of each group; a group without any from the mean of all."""
+        self._check(z, which)
+        if not len(z):
+            raise InputValueError("means need at least one latent, got none")
         for k in range(self.count):
             mine = z[which == k]
             self.offsets[k].copy_(mine.mean(0) if len(mine) else z.mean(0))
 
     def log_prob(self, z: Tensor, which: Tensor) -> Tensor:
         """log N(z; b_k, Σ_k) in nats for each row of ``(batch, dim)`` under its own k of ``which`` ``(batch,)``."""
+        self._check(z, which)
         chosen = one_hot(which, self.count).to(z.dtype)
         # What all rows share is multiplied once and then chosen from: a copy of L_k for each row would be far larger,
         # and sums over rows of the same k would not be in the same order each time on a GPU.
@@ -92,6 +99,7 @@ class AffineGaussians(Short):
 
     def log_probs(self, z: Tensor) -> Tensor:
         """log N(z; b_k, Σ_k) in nats of each row of ``(batch, dim)`` under every k, ``(batch, K)``."""
+        self._check(z)
         inverse = (-2 * self.log_spread).exp().expand(-1, self.dim)
         determinants = self._spread_logdet()
         if self.rank:
@@ -108,6 +116,13 @@ class AffineGaussians(Short):
                 determinant = determinant + logdet[k if len(logdet) > 1 else 0]
             found.append(-0.5 * (squares + determinant + self.dim * math.log(2 * math.pi)))
         return torch.stack(found, 1)
+
+    def _check(self, z: Tensor, which: Tensor | None = None) -> None:
+        """Raise ``InputValueError`` for latents of other dimensions, or another number of groups than of latents."""
+        if z.ndim != 2 or z.shape[1] != self.dim:
+            raise InputValueError(f"latents must be (batch, {self.dim}), got {tuple(z.shape)}")
+        if which is not None and which.shape != z.shape[:1]:
+            raise InputValueError(f"each of {len(z)} latents has a group, got {tuple(which.shape)}")
 
     def mixture(self, z: Tensor) -> Tensor:
         """log Σ_k π_k N(z; b_k, Σ_k) in nats, ``(batch,)``."""

@@ -26,6 +26,7 @@ from linearizer_core.metrics.linearity import (
     roundtrip,
 )
 from linearizer_core.metrics.neighbours import neighbourhood
+from linearizer_core.metrics.perceptual import gradient_ssim
 from linearizer_core.metrics.quality import (
     bits_per_dimension,
     frechet_distance,
@@ -113,6 +114,63 @@ def test_distances_of_shifted_sets_at_every_size_in_one_dimension(size: float) -
     near = neighbourhood(a, a)
     assert (near.precision, near.recall, near.coverage) == (1, 1, 1)
     assert psnr(a, b, peak=3 * size) == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [2.0**-600, 2.0**-340, 1.0, 2.0**340, 2.0**600])
+def test_shapes_do_not_depend_on_the_size(size: float) -> None:
+    """Squares of 1e-180 are 0, and those of 1e180 infinite: every point was in every ball, and no sample was skewed."""
+    a, b = normal(40, 3, seed=1), normal(40, 3, seed=2)
+    assert neighbourhood(size * a, size * b) == neighbourhood(a, b)
+    found, expected = gaussianity(size * a.square()), gaussianity(a.square())
+    assert (found.skewness, found.kurtosis) == pytest.approx((expected.skewness, expected.kurtosis))
+    assert found.norm_ratio == pytest.approx(size * expected.norm_ratio)
+    assert frechet_distance(size * a, size * b) == pytest.approx(size * size * frechet_distance(a, b))
+
+
+A = torch.ones(4, 3)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: sliced_wasserstein(A, A, projections=0),
+        lambda: sliced_wasserstein(A + 0j, A + 0j),
+        lambda: sliced_wasserstein(A[:, 0], A[:, 0]),
+        lambda: frechet_distance(A + 1j, A + 0j),
+        lambda: kernel_distance(A, A, degree=0),
+        lambda: kernel_distance(A, A, degree=-1),
+        lambda: kernel_distance(A, A, degree=0.5),  # type: ignore[arg-type]
+        lambda: kernel_distance(A, A, block=0),
+        lambda: psnr(A, A, peak=0),
+        lambda: psnr(A, A, peak=-1),
+        lambda: psnr(A, A, peak=math.nan),
+        lambda: psnr(A + 1j, A + 0j),
+        lambda: ssim(A[None], A[None]),
+        lambda: ssim(A[None, None], A[None, None], peak=0.0),
+        lambda: gradient_ssim(torch.zeros(0, 1, 8, 8), torch.zeros(0, 1, 8, 8)),
+        lambda: gradient_ssim(torch.zeros(2, 1, 8, 8), torch.zeros(3, 1, 8, 8)),
+        lambda: energy_rank(A[0], 1.5),
+        lambda: energy_rank(A[0], 0),
+        lambda: energy_rank(A[0], math.nan),
+        lambda: numerical_rank(A[0], -1),
+        lambda: numerical_rank(A[0], math.nan),
+        *(lambda f=f: f(A) for f in SPECTRA.values()),  # a batch is no spectrum
+        *(lambda f=f: f(torch.tensor([1.0, -1.0])) for f in SPECTRA.values()),
+    ],
+)
+def test_what_gives_no_number_is_refused(ask: Callable[[], object]) -> None:
+    with pytest.raises(InputValueError):
+        ask()
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_whole_numbers_are_singular_values_too(name: str) -> None:
+    assert SPECTRA[name](torch.tensor([3, 2, 0])) == pytest.approx(SPECTRA[name](torch.tensor([3.0, 2.0, 0.0])))
+
+
+def test_a_list_is_no_set_of_samples() -> None:
+    with pytest.raises(TypeError, match="is a tensor, got list"):
+        frechet_distance([[1.0], [2.0]], [[1.0], [2.0]])  # type: ignore[arg-type]
 
 
 def test_repeated_values_have_no_distance_and_no_shape() -> None:

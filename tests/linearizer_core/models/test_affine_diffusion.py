@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from scipy.integrate import solve_ivp
@@ -9,7 +11,7 @@ from scipy.integrate import solve_ivp
 from linearizer_core import flows
 from linearizer_core.errors import InputValueError
 from linearizer_core.metrics import psnr
-from linearizer_core.models import AffineDiffusion
+from linearizer_core.models import AffineDiffusion, AffineOperators
 from linearizer_core.models.affine_diffusion import gain
 from linearizer_core.models.base import draw_labels
 from linearizer_core.operators import AffineGaussians
@@ -218,3 +220,23 @@ def test_labels_come_as_often_as_their_proportions_say_and_in_random_order() -> 
     torch.testing.assert_close(
         counts.double().mean(0), torch.tensor([3.5, 2.1, 1.4, 0.0], dtype=torch.float64), atol=0.05, rtol=0.0
     )
+
+
+def test_a_scale_of_zero_is_no_direction_to_come_back_by() -> None:
+    frames = torch.eye(4)[None, :, :2].repeat(2, 1, 1)
+    operators = AffineOperators(torch.ones(2, 4), frames, torch.tensor([[3.0, 0.0], [2.0, 1e-12]]))
+    z, which = torch.randn(3, 4), torch.tensor([0, 0, 1])
+    expected = torch.stack([operators.one(int(k)).pinv().apply(row[None])[0] for k, row in zip(which, z, strict=True)])
+    torch.testing.assert_close(operators.pinv(z, which), expected)
+
+
+@pytest.mark.parametrize("which", [[-1, 0, 1], [0, 1, 2], [0], [0.0, 1.0, 0.0], [[0, 1, 0]]])
+def test_every_row_has_an_operator_that_there_is(which: list[Any]) -> None:
+    frames = torch.eye(4)[None, :, :2].repeat(2, 1, 1)
+    operators = AffineOperators(torch.ones(2, 4), frames, torch.ones(2, 2))
+    for method in (operators.apply, operators.pinv):
+        with pytest.raises(InputValueError, match=r"which must be one of 0 … 1 for each of 3 rows, got torch"):
+            method(torch.randn(3, 4), torch.tensor(which))
+    for k in (-1, 2):
+        with pytest.raises(InputValueError, match=f"there are the operators 0 … 1, got {k}"):
+            operators.one(k)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.distributions import LowRankMultivariateNormal
@@ -106,3 +108,21 @@ def test_a_count_or_a_rank_that_cannot_be_is_refused() -> None:
     for rank in (-1, 5):
         with pytest.raises(InputValueError, match="between 0 and the dimension 4"):
             AffineGaussians(4, 2, rank)
+
+
+def test_latents_of_another_shape_are_refused() -> None:
+    gaussians = AffineGaussians(4, 2, 1)
+    for z in (torch.zeros(3, 1), torch.zeros(3, 5), torch.zeros(4)):
+        for ask in (gaussians.log_probs, gaussians.mixture, gaussians.posterior):
+            with pytest.raises(InputValueError, match=r"latents must be \(batch, 4\), got"):
+                ask(z)
+    with pytest.raises(InputValueError, match=r"each of 3 latents has a group, got \(1,\)"):
+        gaussians.log_prob(torch.zeros(3, 4), torch.tensor([0]))
+    with pytest.raises(InputValueError, match="at least one latent, got none"):
+        gaussians.initialise(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("options", [{"spread": "full"}, {"shared": "some"}])
+def test_words_that_nobody_knows_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InputValueError, match="spread and shared must be of scale, diagonal and none, spread, all"):
+        AffineGaussians(4, 2, 1, **options)
