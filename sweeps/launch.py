@@ -19,7 +19,7 @@ from sweeps.execution.replay import replayed
 from sweeps.execution.stop import interrupted_by_sigterm
 from sweeps.record.changes import check_folder
 from sweeps.record.leftovers import remove_leftovers
-from sweeps.record.opening import opened
+from sweeps.record.opening import keep_uncommitted, opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import check_to_go_on, read_record, write_record
 from sweeps.record.writers import await_writers, only_launch
@@ -89,6 +89,7 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
     if before is not None:
         check_to_go_on(paths, before)
     record = opened(sweep, plan.lookahead, before, fresh, console)
+    keep_uncommitted(paths, record)
     await_writers(sweep.source, paths, console)
     remove_leftovers(paths)
     bridge = replayed(sweep, paths, record)

@@ -233,6 +233,7 @@ ORIGINS = ("git", "hardware", "processes")
 NAMES = {
     "git.commit": "commit",
     "git.dirty": "uncommitted changes",
+    "git.patch": "their patch",
     "hardware.platform": "platform",
     "hardware.python": "Python",
     "hardware.gpus": "GPUs",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,9 @@ from analysis.record.uri import without_password
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.caveats import caveats
 from linearizer_core.experiment.nested import with_leaves
-from sweeps.record.provenance import provenance
+from linearizer_core.files import write_whole
+from sweeps.record.paths import SweepPaths
+from sweeps.record.provenance import digest, provenance, uncommitted
 from sweeps.record.sweep_json import RULES
 from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
@@ -57,6 +60,21 @@ def opened(
     if before:
         kept["rules"] = before.get("rules", 1)
     return record | kept | {"fresh": fresh or bool(before and before["fresh"])}
+
+
+LARGEST_PATCH = 10 * 2**20
+"""Bytes of changes that are kept: more are no code, but files that should not be tracked."""
+
+
+def keep_uncommitted(paths: SweepPaths, record: Mapping[str, Any]) -> None:
+    """Keep the changes of the code that no commit has beside ``sweep.json``: no result could be had again without."""
+    name = record["provenance"]["git"].get("patch")
+    if name is None or paths.patch(name).exists():
+        return
+    patch = uncommitted()
+    if digest(patch) == name and len(patch) <= LARGEST_PATCH:  # or the code has been changed just now
+        with suppress(OSError):  # no launch is given up for it
+            write_whole(paths.patch(name), patch)
 
 
 def shown(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,6 +54,10 @@ class SweepPaths:
         """Is there, with the reason in it, while running trials are asked to save their state and stop."""
         return self.root / "stop"
 
+    def patch(self, digest: str) -> Path:
+        """Changes of the code that no commit had when a launch began."""
+        return self.root / f"uncommitted-{digest}.patch"
+
     @property
     def superseded(self) -> Path:
         """Journals of confirmations that a grown search no longer asks for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 from importlib import metadata
@@ -16,24 +17,46 @@ from sweeps.spec.model import Resources
 PACKAGES = ("linearizer-sweeps", "torch", "torchvision", "numpy", "ray", "optuna", "mlflow", "pandas", "scikit-learn")
 
 
+DIFF = ("-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false",
+        "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv")  # fmt: skip
+"""Whatever a user has set for their own eyes, ``git apply`` must read it."""
+
+
 def git_state() -> dict[str, Any]:
-    """Commit and dirty flag of the code's checkout; both null for an installed package."""
-    folder = Path(__file__).resolve().parent
+    """Commit and dirty flag of the code's checkout; both null for an installed package.
+
+    Of a dirty one ``patch`` names its changes: the digest that the file of ``uncommitted`` has in its name.
+    """
     try:
-        # Installed into somebody's project, this file is not one of that project's.
-        _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
-        commit = _git(folder, "rev-parse", "HEAD")
-        dirty = bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
-        return {"commit": commit, "dirty": dirty}
+        commit = _git("rev-parse", "HEAD").decode().strip()
+        if not _git("status", "--porcelain", "--untracked-files=no").strip():
+            return {"commit": commit, "dirty": False}
+        return {"commit": commit, "dirty": True, "patch": digest(uncommitted())}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=10
-    )
-    return done.stdout.strip()
+def uncommitted() -> bytes:
+    """What ``git apply`` makes of the commit the code that runs, untracked files left out; empty without a checkout."""
+    try:
+        return _git(*DIFF, "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return b""
+
+
+def digest(patch: bytes) -> str:
+    """The first twelve digits of a patch's SHA-256."""
+    return hashlib.sha256(patch).hexdigest()[:12]
+
+
+def _git(*arguments: str) -> bytes:
+    """What git says of the checkout of this file; raises ``SubprocessError`` where there is none."""
+    here = Path(__file__).resolve()
+    # Installed into somebody's project, this file is not one of that project's.
+    for words in (("ls-files", "--error-unmatch", here.name), arguments):
+        command = ["git", "-C", str(here.parent), *words]
+        done = subprocess.run(command, capture_output=True, check=True, timeout=10)
+    return done.stdout
 
 
 def package_versions() -> dict[str, str]:

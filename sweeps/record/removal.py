@@ -30,6 +30,7 @@ MEANINGS = {
     "report": "the report",
     "tune": "Ray Tune's state",
 }
+PATCH = "uncommitted-"
 NOTES = ("ledger.json", "study.log", "shipped", "error-", "stop", "cache.parquet")
 """What the names of the other files begin with that a sweep writes."""
 
@@ -129,6 +130,8 @@ def _sizes(path: Path) -> list[int]:
 
 
 def _meaning(name: str) -> str:
+    if name.startswith(PATCH):
+        return "changes of the code that no commit has"
     return MEANINGS.get(name) or ("notes of launches and of what was sent" if name.startswith(NOTES) else "")
 
 

@@ -10,10 +10,13 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from sweeps.record import provenance
+from sweeps.record.opening import keep_uncommitted
+from sweeps.record.paths import SweepPaths
 
 NAME = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
 
@@ -53,8 +56,42 @@ def test_a_clean_checkout(checkout: Path) -> None:
 def test_only_changes_to_what_is_tracked_make_a_checkout_dirty(checkout: Path, name: str, dirty: bool) -> None:
     with (checkout / name).open("a") as file:
         file.write("\n# changed\n")
-    state = copy_of_the_module(checkout / "sweeps" / "provenance.py").git_state()
-    assert state == {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": dirty}
+    module = copy_of_the_module(checkout / "sweeps" / "provenance.py")
+    patch = {"patch": module.digest(module.uncommitted())} if dirty else {}
+    assert module.git_state() == {"commit": git(checkout, "rev-parse", "HEAD"), "dirty": dirty, **patch}
+
+
+def test_the_patch_of_a_dirty_checkout_makes_it_anew(checkout: Path, tmp_path: Path) -> None:
+    git(checkout, "config", "diff.noprefix", "true")
+    git(checkout, "config", "color.diff", "always")
+    (checkout / "weights.bin").write_bytes(bytes(range(256)))
+    git(checkout, "add", "weights.bin")
+    with (checkout / "sweeps" / "provenance.py").open("a") as file:
+        file.write("\n# changed, ä\n")
+    module = copy_of_the_module(checkout / "sweeps" / "provenance.py")
+    (tmp_path / "changes.patch").write_bytes(module.uncommitted())
+    git(tmp_path, "clone", "--quiet", str(checkout), "clone")
+    git(tmp_path / "clone", "apply", str(tmp_path / "changes.patch"))
+    for name in ("weights.bin", "sweeps/provenance.py"):
+        assert (tmp_path / "clone" / name).read_bytes() == (checkout / name).read_bytes()
+
+
+def test_a_launch_keeps_the_patch_once_and_of_the_code_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = SweepPaths(tmp_path / "demo")
+    monkeypatch.setattr("sweeps.record.opening.uncommitted", lambda: b"the changes")
+
+    def kept(git: dict[str, Any]) -> list[str]:
+        keep_uncommitted(paths, {"provenance": {"git": git}})
+        return [path.name for path in tmp_path.glob("demo/*")]
+
+    assert kept({"commit": None, "dirty": None}) == []
+    assert kept({"commit": "c", "dirty": True, "patch": "0" * 12}) == []  # of other changes than there are now
+    name = provenance.digest(b"the changes")
+    for _ in range(2):
+        assert kept({"commit": "c", "dirty": True, "patch": name}) == [f"uncommitted-{name}.patch"]
+    assert paths.patch(name).read_bytes() == b"the changes"
 
 
 def test_no_checkout(tmp_path: Path) -> None:
