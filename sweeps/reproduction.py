@@ -248,7 +248,7 @@ def _short(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    text = str(value) if value is not None else "unknown"
+    text = str(value) if value is not None else "none"
     return text[:12] if len(text) == 40 else text
 
 
