@@ -58,8 +58,8 @@ def test_defaults_of_recipes_that_differ() -> None:
 
 
 def test_a_section_has_the_keys_below_it() -> None:
-    names = [key.name for key in keys_of("model.operators").keys]
-    assert names == ["model.operators", "model.operators.by", "model.operators.count"]
+    names = [key.name for key in keys_of("search.confirm").keys]
+    assert names == ["search.confirm", "search.confirm.top", "search.confirm.seeds"]
     assert [key.required for key in keys_of("name").keys] == [True]
     assert "search.space.<leaf>.when" in [key.name for key in keys_of("search.space").keys]
 
