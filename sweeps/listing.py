@@ -15,7 +15,7 @@ from linearizer_core.errors import LinsweepError
 from sweeps.notebook import html
 from sweeps.spec.validation import InputError, Problem
 from sweeps.status import Status, status_of
-from sweeps.words import duration
+from sweeps.words import ago
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,7 +65,7 @@ def render(listing: Listing) -> RenderableType:
             each.state,
             f"{each.ended} of {each.total}",
             each.best_name or "–",
-            f"{next(iter(each.sweep.search.objective))} = {each.best[1]:.4g}" if each.best else "",
-            f"{duration(time.time() - each.started)} ago",
+            f"{next(iter(each.sweep.search.objective)).partition('/')[2]} = {each.best[1]:.4g}" if each.best else "",
+            ago(time.time() - each.started),
         )
     return table

@@ -30,7 +30,7 @@ from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
 from sweeps.tracking.cursors import unsent
 from sweeps.tracking.views import comparison_link
-from sweeps.words import configuration_name, duration, trial_state
+from sweeps.words import ago, configuration_name, duration, trial_state
 
 WORDS = {"stopped": "stopped early", "waiting": "waiting to go on"}
 """States as they are said."""
@@ -169,7 +169,7 @@ def render(status: Status) -> RenderableType:
         so_far = "" if status.state == "finished" else " so far"
         facts.add_row(f"best{so_far}", f"{status.best_name}  {objective} = {status.best[1]:.4g}{beside}")
     if status.seen is not None and status.state in ("running", "stopping"):
-        facts.add_row("last seen", f"{duration(time.time() - status.seen)} ago")
+        facts.add_row("last seen", ago(time.time() - status.seen))
     facts.add_row(
         "MLflow", f"{status.unsent / 1024:.0f} KiB of the journals are not sent" if status.unsent else "has all"
     )

@@ -28,6 +28,16 @@ def duration(seconds: float) -> str:
     return _counted(round(seconds / size), name)
 
 
+def ago(seconds: float) -> str:
+    """How long something is past, in its largest unit.
+
+    >>> ago(24), ago(5400), ago(86400 * 2.2)
+    ('24 s ago', '1 h ago', '2 days ago')
+    """
+    size, name = next(((size, name) for size, name in UNITS if seconds >= size), UNITS[-1])
+    return f"{_counted(max(0, int(seconds / size)), name)} ago"
+
+
 def _counted(count: int, unit: str) -> str:
     return f"{count} {unit}s" if unit == "day" and count != 1 else f"{count} {unit}"
 

@@ -38,8 +38,8 @@ def test_the_last_begun_first_with_their_best(run_cli: Cli, runs: Path, capsys: 
     found = rows(capsys.readouterr().out)
     assert list(found) == ["sweep", "cut", "before"]
     # Of a sweep without a best yet, the best so far: the configuration whose seeds have all finished.
-    assert found["cut"].startswith("interrupted 5 of 13 t000 quality/swd_collapsed = 0.2269")
-    assert found["before"].startswith("finished 13 of 13 t000 quality/swd_collapsed = 0.2269")
+    assert found["cut"].startswith("interrupted 5 of 13 t000 swd_collapsed = 0.2269")
+    assert found["before"].startswith("finished 13 of 13 t000 swd_collapsed = 0.2269")
 
 
 def test_a_renamed_folder_is_listed_by_the_name_that_commands_take(
