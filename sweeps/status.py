@@ -184,7 +184,7 @@ def render(status: Status) -> RenderableType:
 
 def _open_table(status: Status) -> RenderableType:
     """The trials that run, or wait, each with how far it is."""
-    objective = next(iter(status.sweep.search.objective))
+    objective = next(iter(status.sweep.search.objective)).partition("/")[2]
     table = Table.grid(padding=(0, 2))
     for each in status.open[:MOST_OPEN]:
         of = f" of {each.epochs}" if each.epochs else ""

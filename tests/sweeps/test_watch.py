@@ -74,7 +74,7 @@ def test_what_runs_is_shown_with_its_epoch(cut: SweepPaths) -> None:
         console.print(look.shown)
     assert not look.over
     console.file.close()
-    assert "epoch 2 of 4  quality/swd_collapsed 0.2502" in (cut.storage / "out").read_text()
+    assert "epoch 2 of 4  swd_collapsed 0.2502" in (cut.storage / "out").read_text()
     assert shown(read_all(["cut"], cut.storage)).over
 
 
