@@ -44,4 +44,5 @@ def explain(error: Exception, uri: str) -> str:
         if ABSENT.search(text):
             return f"{host} cannot be reached"
     # SQLAlchemy adds the statement and a link to its manual.
-    return describe(RuntimeError(text.partition(" [SQL:")[0]) if " [SQL:" in text else error, uri)
+    told = text.partition(" [SQL:")[0].partition(" (Background on this error")[0]
+    return describe(RuntimeError(told) if told != text else error, uri)

@@ -27,6 +27,7 @@ def client_of(uri: str) -> MlflowClient:
     Of a database in a file MLflow makes the folder whose name the URI has by the letter, also where letters are quoted
     in it and the file is elsewhere: what it has made for nothing is removed. An error of the server comes out as it is.
     """
+    _knock(uri)
     from mlflow import MlflowClient
 
     meant, literal = sqlite_file(uri), Path(uri.removeprefix(SQLITE)).absolute()
@@ -42,6 +43,28 @@ def client_of(uri: str) -> MlflowClient:
         for folder in missing:
             with suppress(OSError):  # it is there no longer, or somebody has put something into it
                 folder.rmdir()
+
+
+CONNECT_SECONDS = 10
+"""For a database to be connected to."""
+
+
+def _knock(uri: str) -> None:
+    """Raise what a database says where it cannot be connected to.
+
+    MLflow would try again for a minute and a half, and print the same each time.
+    """
+    file = sqlite_file(uri)
+    if file is not None:
+        if file.parent.is_dir():  # MLflow makes one that is missing
+            sqlite3.connect(file).close()
+        return
+    if uri.startswith(("postgresql", "mysql")):
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        engine = create_engine(uri, poolclass=NullPool, connect_args={"connect_timeout": CONNECT_SECONDS})
+        engine.connect().close()
 
 
 class Tables(NamedTuple):

@@ -211,7 +211,12 @@ def load(
     for index, info in enumerate(infos):
         for other in infos[:index]:
             if other.name == info.name:
-                raise RecordError(f"{info.source}: the sweep {info.name} was read from {other.source} already")
+                if info.source == other.source:
+                    raise RecordError(f"{info.source}: the sweep {info.name} is named twice; name it once")
+                raise RecordError(
+                    f"{info.source}: the sweep {info.name} was read from {other.source} already: read one of them, or "
+                    "give one another name, which its sweep.json has"
+                )
     where = ", ".join(without_password(str(item)) for item in sources) or "no source"
     for name in sweeps or ():
         if name not in known:

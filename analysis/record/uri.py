@@ -9,6 +9,9 @@ from urllib.parse import unquote
 SQLITE = "sqlite:///"
 """What the URI of a database in a file begins with; its path follows."""
 
+TRACKING_SCHEMES = ("http://", "https://", SQLITE, "postgresql", "mysql", "mssql")
+"""What the URI of a tracking server or of its database begins with."""
+
 CREDENTIALS = ("user", "password", "passwd", "sslpassword")
 
 

@@ -13,7 +13,7 @@ from analysis.record.launches import DIED
 from analysis.record.mlflow_errors import explain
 from analysis.record.uri import without_password
 from sweeps.record.ledger import Ledger
-from sweeps.record.lookup import find_sweep
+from sweeps.record.lookup import find_sweep, find_trial
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.record.writers import only_launch
@@ -78,12 +78,9 @@ def promote(
     ...     print(error)
     before: give the sweep and the trial, as SWEEP/TRIAL
     """
-    text = os.fspath(trial)
-    name, _, label = text.rstrip("/").rpartition("/")
-    if not name:
-        raise InputError(text, [Problem("", "give the sweep and the trial, as SWEEP/TRIAL")])
-    folder = find_sweep(name, Path(storage))
-    with _syncing(name, folder, to) as sending:
+    paths, label = find_trial(trial, Path(storage))
+    folder = paths.root
+    with _syncing(os.fspath(trial), folder, to) as sending:
         version = register(sending.connect, sending.paths, label)
     return ModelVersion(folder.absolute().name, version, label, without_password(sending.uri))
 

@@ -20,6 +20,8 @@ def find_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
         if _holds_sweep(folder):
             # A folder has a name, by which the next command can name it: "." and ".." have not.
             return folder if folder.name not in ("", "..") else folder.resolve()
+        if folder.name == "sweep.json" and _holds_sweep(folder.parent):
+            return find_sweep(folder.parent, storage)
     known = sorted(path.parent.name for path in storage.glob("*/sweep.json"))
     hint = suggestion(name, known) if known else f"{storage} holds none; launch one or give --storage"
     raise InputError(name, [Problem("", f"no sweep of this name in {storage}; {hint}")])

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from analysis.record.mlflow_internals import longest_experiment_name
+from analysis.record.uri import TRACKING_SCHEMES
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.checks import problems, worker_problems
 from linearizer_core.experiment.directions import direction_of
@@ -20,7 +21,6 @@ from sweeps.spec.points import corners, tried
 from sweeps.spec.space import space_problems
 from sweeps.spec.validation import Problem, nearest, problems_of, suggestion
 
-TRACKING_SCHEMES = ("http://", "https://", "sqlite:///", "postgresql", "mysql", "mssql")
 STUDY_SCHEMES = ("sqlite:///", "postgresql", "mysql")
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from analysis.record.journal_files import journal_files
 from analysis.record.mlflow_errors import explain
 from analysis.record.mlflow_settings import WRITING, held
-from analysis.record.uri import absolute, sqlite_uri, without_password
+from analysis.record.uri import TRACKING_SCHEMES, absolute, sqlite_uri, without_password
 from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.journal import TrialState, committed, fold, warn
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
+from sweeps.spec.validation import InputError, Problem
 from sweeps.tracking.connection import Connection, connect, identity_tags
 from sweeps.tracking.cursors import Cursor, offsets, save_cursors
 
@@ -284,6 +285,8 @@ class Sync:
 
 def sync_of(folder: Path, uri: str | None) -> Sync:
     """The sync of a recorded sweep, to its own tracking server or to another one."""
+    if uri is not None and not uri.startswith(TRACKING_SCHEMES):
+        raise InputError("--to", [Problem("", f"must begin with one of {', '.join(TRACKING_SCHEMES)}, got {uri!r}")])
     paths = SweepPaths(folder)
     record = read_record(paths)
     assert record is not None, f"{folder} holds no sweep"

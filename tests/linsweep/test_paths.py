@@ -155,7 +155,8 @@ def test_what_no_path_can_be_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("where", "how"), [("before", "."), ("before/journal", ".."), (".", "before"), ("cut", "../before")]
+    ("where", "how"),
+    [("before", "."), ("before/journal", ".."), (".", "before"), ("cut", "../before"), (".", "before/sweep.json")],
 )
 def test_a_sweep_by_its_folder_from_any_folder(
     run: Run, odd: Path, monkeypatch: pytest.MonkeyPatch, where: str, how: str

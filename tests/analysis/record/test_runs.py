@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -292,8 +293,11 @@ def test_several_sweeps_are_read_together_but_none_twice(tmp_path: Path) -> None
     assert record.runs["sweep"].tolist() == ["second", "first"]
     assert record.axes == ["model.kind", DEPTH, RANK, LR]
     assert record.runs["model.kind"].isna().tolist() == [False, True]
-    with pytest.raises(RecordError, match=r"the sweep first was read from .* already"):
+    with pytest.raises(RecordError, match=r"the sweep first is named twice; name it once"):
         load([first.path, first.path])
+    shutil.copytree(first.path, tmp_path / "copy")
+    with pytest.raises(RecordError, match=r"copy/sweep.json: the sweep first was read from .* already: read one of"):
+        load([first.path, tmp_path / "copy"])
 
 
 def test_sweeps_that_disagree_about_a_direction_have_no_common_objective(tmp_path: Path) -> None:

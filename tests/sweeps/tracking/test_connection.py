@@ -9,12 +9,15 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from analysis.record.mlflow_errors import explain
+from sweeps.api import tracking as api
+from sweeps.spec.validation import InputError
 from sweeps.tracking.connection import ExperimentError
 from sweeps.tracking.process import BackgroundSync
 
@@ -169,3 +172,43 @@ def test_the_sweep_goes_on_beside_a_broken_server(record: Record) -> None:
         assert background.close() is False
     assert background.error == f"{uri.removeprefix('http://')} answers with error 503"
     assert background.sync.lack().endswith(" of 1 trial")
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("sqlite:///folder", "unable to open database file"),
+        ("postgresql://me:secret@127.0.0.1:1/x", "connection failed: .* Connection refused"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_given_up_at_once(
+    record: Record,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    uri: str,
+    said: str,
+) -> None:
+    """MLflow would try again fifteen times, in a minute and a half, and print the same each time."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("mlflow.MlflowClient", None)  # which is not asked
+    write(record)
+    with pytest.raises(InputError, match=said) as caught:
+        api.sync("demo", storage=record.paths.storage, to=uri)
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("uri", ["foo", "ftp://x", "file:///x", ""])
+def test_where_nothing_can_be_sent_to_is_refused(record: Record, uri: str) -> None:
+    write(record)
+    with pytest.raises(InputError, match=f"--to: must begin with one of http://, .*, got '{uri}'"):
+        api.sync("demo", storage=record.paths.storage, to=uri)
+
+
+def test_a_trial_that_there_is_not_has_no_model(record: Record) -> None:
+    write(record)
+    with pytest.raises(InputError, match=r"demo/t999-s0: no trial t999-s0 in .*demo; did you mean t000-s0"):
+        api.promote("demo/t999-s0", storage=record.paths.storage)
