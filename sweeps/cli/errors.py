@@ -44,6 +44,8 @@ OF_THE_MACHINE = {
         "EPIPE",
         "ENAMETOOLONG",
         "ENOTDIR",
+        "EISDIR",
+        "EEXIST",
         "ELOOP",
         "ESTALE",
     )

@@ -32,7 +32,9 @@ def only_launch(source: str, paths: SweepPaths) -> Iterator[None]:
         paths.root.mkdir(parents=True, exist_ok=True)
         file = paths.lock.open("w")
     except OSError as error:
-        raise InputError(source, [Problem("storage", f"{paths.root} cannot be written: {error.strerror}")]) from None
+        raise InputError(
+            source, [Problem("storage", f"{error.filename or paths.root} cannot be written: {error.strerror}")]
+        ) from None
     with file:
         try:
             # Who only looks whether a launch runs holds it for a moment.

@@ -24,7 +24,7 @@ FIRST_AT_RANDOM = {"tpe": 5, "gp": 10, "nsga2": 50}
 
 def notes(sweep: Sweep) -> list[str]:
     """One sentence for each thing that has no effect, or another one than its name promises."""
-    kinds = (_sampler, _values, _constraints, _families, _effects)
+    kinds = (_sampler, _values, _budget, _constraints, _families, _effects)
     found = list(dict.fromkeys(note for kind in kinds for note in kind(sweep)))
     more = len(found) - MOST
     return found if more <= 0 else [*found[:MOST], f"… and {more} more keys of this kind"]
@@ -73,6 +73,12 @@ def _values(sweep: Sweep) -> Iterator[str]:
             f"search.sampler: {search.sampler} draws {', '.join(partly)} at random, as not every configuration has it; "
             "tpe learns of it as well"
         )
+
+
+def _budget(sweep: Sweep) -> Iterator[str]:
+    """A cap on what no trial takes."""
+    if sweep.model.budget.gpu_hours is not None and not sweep.model.resources.gpus_per_worker:
+        yield "budget.gpu_hours: no effect with resources.gpus_per_worker: 0; budget.hours caps time without GPUs"
 
 
 def _constraints(sweep: Sweep) -> Iterator[str]:

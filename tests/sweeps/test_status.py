@@ -209,6 +209,17 @@ def test_a_record_without_what_every_reader_asks_for_is_named(
         assert f"{paths.sweep_json}: lacks '{name}'" in capsys.readouterr().err
 
 
+def test_folders_in_the_place_of_files_are_one_line(
+    paths: SweepPaths, run_cli: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths.lock.unlink(missing_ok=True)
+    paths.lock.mkdir()
+    assert run_cli("status", "demo", "--storage", str(paths.storage)) == 1
+    assert capsys.readouterr().err == f"status: {paths.lock}: Is a directory\n"
+    assert run_cli("resume", "demo", "--storage", str(paths.storage), "--set", "resources.gpus_per_worker=0") == 2
+    assert f"{paths.lock} cannot be written: Is a directory" in capsys.readouterr().err
+
+
 def test_a_record_can_do_without_what_it_came_to(paths: SweepPaths) -> None:
     record = json.loads(paths.sweep_json.read_text())
     for name in ("reason", "ended", "best", "best_value"):

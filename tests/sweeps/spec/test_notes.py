@@ -80,6 +80,7 @@ def test_conditions_name_leaves() -> None:
             {"search/constraints": {"linearity/roundtrip": ">= 0.5"}},
             "search.constraints.linearity/roundtrip: >= 0.5 asks for worse values: it is better the smaller it is",
         ),
+        ({"budget/gpu_hours": 3}, "budget.gpu_hours: no effect with resources.gpus_per_worker: 0; budget.hours caps"),
         (
             {"controls": [{"name": "s", "set": {"family": "style", "train.batch_size": 64}}]},
             "controls[0]: s does not record quality/classifier_fd_collapsed; style records quality/psnr_coll",
