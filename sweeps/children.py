@@ -7,6 +7,9 @@ import site
 import sys
 from pathlib import Path
 
+WINDOWLESS = {"MPLBACKEND": "agg"}
+"""Figures go into files: what a notebook or a desktop asks for may not be there, and matplotlib refuses to load."""
+
 PACKAGES = ("linsweep", "sweeps", "analysis", "linearizer_core")
 ROOT = Path(__file__).resolve().parents[1]
 """The folder that this package runs from: a checkout, or where it is installed."""
@@ -34,7 +37,7 @@ def environment() -> dict[str, str]:
     here = str(ROOT)
     if here not in named and here not in {str(Path(folder).resolve()) for folder in _installed()}:
         named.append(here)
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | WINDOWLESS
     return kept | ({"PYTHONPATH": os.pathsep.join(named)} if named else {})
 
 

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from analysis.record.uri import without_passwords
 from linearizer_core.errors import LinsweepError
+from sweeps.children import WINDOWLESS
 from sweeps.record.damage import damage_told
 from sweeps.spec.validation import InputError
 
@@ -70,7 +71,7 @@ def logged_in(folder: Path) -> Iterator[None]:
     """Have the log of what nobody foresaw kept in a sweep's folder."""
     try:
         yield
-    except LinsweepError:
+    except (LinsweepError, MemoryError):
         raise
     except Exception as error:
         if _of_the_machine(error):
@@ -86,6 +87,7 @@ def ended_in_order(run: Callable[[], Any]) -> int:
     as well.
     """
     _prepare_streams()
+    os.environ.update(WINDOWLESS)
     with damage_told(lambda text: _say("warning", text, "yellow")):
         return _ended(run) or _flushed()
 
@@ -100,6 +102,9 @@ def _ended(run: Callable[[], Any]) -> int:
         return WRONG_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
+    except MemoryError:
+        _say(_command(), "there is not enough memory")
+        return FAILED
     except Unforeseen as error:
         return _unforeseen(error.error, error.folder)
     except Exception as error:  # noqa: BLE001 - here it ends

@@ -13,6 +13,7 @@ import pytest
 
 from linearizer_core.errors import LinsweepError
 from linsweep.siblings import ROOT
+from sweeps.children import environment
 from sweeps.cli.errors import ended_in_order, logged_in
 
 UMLAUT = """
@@ -54,6 +55,8 @@ def raising(error: BaseException) -> Callable[[], None]:
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
         (LinsweepError("x.npz: holds no images"), 2, "plan: x.npz: holds no images\n"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "plan: the output: No space left on device\n"),
+        (MemoryError(), 1, "plan: there is not enough memory\n"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "a.csv"), 1, "plan: a.csv: Is a directory\n"),
         (PermissionError(errno.EACCES, "Permission denied", "a.csv"), 1, "plan: a.csv: Permission denied\n"),
     ],
 )
@@ -63,6 +66,16 @@ def test_what_can_be_foreseen_is_one_line(
     assert ended_in_order(raising(error)) == code
     assert capsys.readouterr() == ("", said)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backend_of_matplotlib_that_there_is_not_is_not_asked_for() -> None:
+    code = (
+        "from sweeps.cli.errors import ended_in_order as run; raise SystemExit(run(lambda: __import__('matplotlib')))"
+    )
+    asked = environment() | {"MPLBACKEND": "nonsense"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=asked)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert environment()["MPLBACKEND"] == "agg"
 
 
 @pytest.mark.parametrize("error", [KeyError("width"), FileNotFoundError(errno.ENOENT, "No such file", "x")])
