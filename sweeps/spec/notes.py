@@ -18,6 +18,9 @@ from sweeps.spec.points import corners
 MOST = 8
 """Notes that are told: a plan is to be read on one screen."""
 
+MEASURES = ("data.name", "data.size", "evaluate.samples", "evaluate.held_out")
+"""Leaves that decide by what a trial is measured, and not what it is."""
+
 FIRST_AT_RANDOM = {"tpe": 5, "gp": 10, "nsga2": 50}
 """Configurations that a sampler draws at random before it learns from any; nsga2's first population."""
 
@@ -67,6 +70,8 @@ def _values(sweep: Sweep) -> Iterator[str]:
         elif dimension.step and edges[-1] != (dimension.int_ or dimension.float_ or edges)[1]:
             top = (dimension.int_ or dimension.float_ or edges)[1]
             yield f"{key}: {top:g} is not reached in steps of {dimension.step:g}: the last value is {edges[-1]:g}"
+        if name in MEASURES:
+            yield f"{key}: its values are measured on other images or samples, so that their metrics do not compare"
     partly = [name for name, dimension in search.space.items() if dimension.when]
     if partly and search.sampler in ("gp", "nsga2"):
         yield (

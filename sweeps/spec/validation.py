@@ -120,7 +120,9 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
 def _place(detail: ErrorDetails) -> tuple[int | str, ...]:
     """Where a value is, without the type that pydantic tried of several."""
     location = detail["loc"]
-    return location[:-1] if location and location[-1] in TRIED else location
+    # A dimension has keys that are called so themselves.
+    of_dimension = location[:2] == ("search", "space") and len(location) == 4
+    return location[:-1] if location and location[-1] in TRIED and not of_dimension else location
 
 
 def _problem(detail: ErrorDetails, location: tuple[int | str, ...], model: type[BaseModel]) -> Problem:

@@ -146,6 +146,9 @@ def test_of_long_ranges_the_ends_are_tried() -> None:
         ({"float": [1.0, 3.0]}, "search.space.model.flow.depth: 1.763932: must be a valid integer, got a number"),
         ({"int": [1, 10**26]}, "search.space.model.flow.depth: bounds of an int must lie within ±2^53, got [1, "),
         ({"int": [1, 3], "when": {"model.flow.kernel": []}}, "when: model.flow.kernel lists no value"),
+        ({"int": [1, 2, 3]}, "search.space.model.flow.depth.int: must have at most 2 items"),
+        ({"int": [1]}, "search.space.model.flow.depth.int[1]: is required"),
+        ({"float": 3}, "search.space.model.flow.depth.float: must be a list, got 3"),
         ({"choice": [1, True]}, "search.space.model.flow.depth: True: must be a number, got true, which YAML"),
     ],
 )

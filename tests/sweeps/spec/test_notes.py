@@ -106,6 +106,11 @@ def test_values_that_are_not_what_they_seem_are_said(sweep: ToSweep, dimension: 
     assert f"search.space.model.flow.depth: {said}" in found
 
 
+def test_an_axis_that_changes_what_is_measured_is_said(sweep: ToSweep) -> None:
+    found = notes(sweep({**BASE, SPACE: {"evaluate.samples": {"choice": [64, 128]}}}))
+    assert found[0].startswith("search.space.evaluate.samples: its values are measured on other images or samples")
+
+
 def test_values_that_are_one_once_they_have_a_type_are_said(sweep: ToSweep) -> None:
     grid = {"search/sampler": "grid", SPACE: {"train.lr": {"grid": ["1e-3", 0.001, 0.01]}}}
     said = "search.space.train.lr: 0.001 is listed more than once, and taken once"
