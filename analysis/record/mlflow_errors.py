@@ -12,7 +12,10 @@ from analysis.record.uri import describe, without_password
 SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+), but expected (\w+)\)")
 SILENT = re.compile(r"Read timed out|ConnectTimeout|timed out\.")
 ABSENT = re.compile(r"NewConnectionError|Connection refused|NameResolutionError|Name or service not known")
-ANSWER = re.compile(r"(?:error code|too many) (5\d\d)\b|\b(5\d\d) error responses")
+ANSWER = re.compile(r"(?:error code|too many) ([45]\d\d)\b|\b([45]\d\d) error responses")
+ANOTHER = re.compile(r"not in a valid JSON format|error code 404\b|Exceeded \d+ redirects")
+"""What is said of a server that speaks HTTP, and is none of MLflow's."""
+REFUSED = ("401", "403")
 READ_ONLY = "attempt to write a readonly database"
 
 
@@ -36,9 +39,13 @@ def explain(error: Exception, uri: str) -> str:
         return f"{shown} cannot be written: it is read-only"
     if uri.startswith(("http://", "https://")):
         host = urlsplit(shown).netloc
+        if ANOTHER.search(text):
+            return f"{host} answers, but not as MLflow does: another server, or another path of this one"
         answered = ANSWER.search(text)
         if answered is not None:
-            return f"{host} answers with error {answered[1] or answered[2]}"
+            code = answered[1] or answered[2]
+            remedy = ": set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+            return f"{host} answers with error {code}{remedy if code in REFUSED else ''}"
         if SILENT.search(text):
             return f"{host} does not answer"
         if ABSENT.search(text):

@@ -111,6 +111,10 @@ def identity_tags(sweep: Mapping[str, Any], trial: str, kind: str) -> dict[str, 
 def _experiment(client: MlflowClient, uri: str, name: str, note: Path) -> Experiment | None:
     """The experiment of a name, also where it has another one by now; None where there is none."""
     found = _noted(client, uri, name, note) or client.get_experiment_by_name(name)
+    if found is not None and not found.experiment_id:
+        raise ExperimentError(
+            f"{without_password(uri)} answers, but not as MLflow does: another server, or another path of this one"
+        )
     if found is not None and found.lifecycle_stage != "active":
         raise ExperimentError(
             f"the experiment {found.name!r} is in MLflow's trash; take it out again (MLFLOW_TRACKING_URI="

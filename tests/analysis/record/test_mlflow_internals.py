@@ -77,6 +77,20 @@ def test_nobody_else_uses_them() -> None:
     [
         ("API request failed with error code 503 != 200", "http://a:b@h:1/x", "h:1 answers with error 503"),
         ("(Caused by ResponseError('too many 502 error responses'))", "http://h:1", "h:1 answers with error 502"),
+        ("(Caused by ResponseError('too many 429 error responses'))", "http://h:1", "h:1 answers with error 429"),
+        (
+            "API request to endpoint /api failed with error code 401 != 200. Response body: '<html>'", "http://h:1",
+            "h:1 answers with error 401: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN",
+        ),
+        *(
+            (said, "http://h:1", "h:1 answers, but not as MLflow does: another server, or another path of this one")
+            for said in (
+                "API request to endpoint was successful but the response body was not in a valid JSON format.",
+                "API request to endpoint /api failed with error code 404 != 200. Response body: 'nope'",
+                "API request to http://h:1/api failed with exception Exceeded 30 redirects.",
+            )
+        ),
         ("HTTPConnectionPool(host='h', port=1): Read timed out. (read timeout=8)", "http://h:1", "h:1 does not answer"),
         ("(Caused by NewConnectionError('Connection refused'))", "http://h:1", "h:1 cannot be reached"),
         (

@@ -212,3 +212,25 @@ def test_a_trial_that_there_is_not_has_no_model(record: Record) -> None:
     write(record)
     with pytest.raises(InputError, match=r"demo/t999-s0: no trial t999-s0 in .*demo; did you mean t000-s0"):
         api.promote("demo/t999-s0", storage=record.paths.storage)
+
+
+@pytest.mark.parametrize("body", [b"", b'{"a": 1}', b"<html>hello</html>", b"[]"])
+def test_a_server_of_another_kind_is_told(record: Record, body: bytes) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    write(record)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(
+            InputError, match="answers, but not as MLflow does: another server, or another path of this"
+        ):
+            api.sync("demo", storage=record.paths.storage, to=f"http://127.0.0.1:{server.server_port}")
+        server.shutdown()
