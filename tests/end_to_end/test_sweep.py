@@ -293,6 +293,7 @@ def test_a_killed_trial_process_is_retried(linsweep: Any, swept: str) -> None:
     assert linsweep.tables(name) == linsweep.tables("tiny")
 
 
+@pytest.mark.long
 def test_a_diverging_trial_fails_with_its_reason_and_the_sweep_goes_on(linsweep: Any, swept: str) -> None:
     # Latent noise of 1e30 overflows float32 when squared: the loss is infinite in the first epoch.
     space = ("--set", "search.space.train.sigma={choice: [0.3, 1.0e+30]}", "--set", "train.loss.data=1.0")
@@ -311,6 +312,7 @@ def test_a_diverging_trial_fails_with_its_reason_and_the_sweep_goes_on(linsweep:
     assert "diverging finished" in output
 
 
+@pytest.mark.long
 def test_an_interrupt_of_the_last_trial_is_an_interrupt(linsweep: Any, swept: str) -> None:
     name = "last"
     sets = ["controls=[]", "search.trials=1", "search.confirm={top: 1, seeds: [1]}", "search.stop_early=null"]
@@ -331,6 +333,7 @@ def test_an_interrupt_of_the_last_trial_is_an_interrupt(linsweep: Any, swept: st
     assert f"{name} finished: 2 finished" in linsweep.run("resume", name)
 
 
+@pytest.mark.long
 def test_a_trial_that_raises_says_why_and_the_sweep_goes_on(linsweep: Any, swept: str) -> None:
     name = "raising"
     folder = linsweep.folder / "runs" / name / "artifacts"

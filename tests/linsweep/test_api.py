@@ -29,6 +29,7 @@ FUNCTIONS = [name for name in NAMES if name[0].islower()]
 TINY = """
 name: tiny
 family: diffusion
+recipe: learned
 data: {name: digits, images: 256}
 model: {flow: {depth: 1, width: 8}, operator: {rank: 4}}
 train: {epochs: 1, batch_size: 64}

@@ -18,6 +18,7 @@ from sweeps.cli.errors import ended_in_order, logged_in
 
 UMLAUT = """
 name: umlaut
+recipe: learned
 family: diffusion
 data: {name: digits, images: 256}
 model: {flow: {depth: 1, width: 8}, operator: {rank: 4}}

@@ -22,6 +22,7 @@ ODD = "a b%20c#d?ü é'"
 
 SPEC = """
 name: odd
+recipe: learned
 data: {name: digits, images: 128}
 model: {flow: {depth: 1, width: 8}, operator: {rank: 4}}
 train: {epochs: 1, batch_size: 64}
