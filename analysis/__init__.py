@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from analysis.tables.configurations import configurations
     from analysis.tables.controls import controls
     from analysis.tables.cost import cost, failures, provenance
+    from analysis.tables.health import health
     from analysis.tables.importance import importance
     from analysis.tables.interaction import interaction
     from analysis.tables.marginal import marginal
@@ -59,6 +60,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "tables.configurations": ["configurations"],
         "tables.controls": ["controls"],
         "tables.cost": ["cost", "failures", "provenance"],
+        "tables.health": ["health"],
         "tables.importance": ["importance"],
         "tables.interaction": ["interaction"],
         "tables.marginal": ["marginal"],
@@ -95,6 +97,7 @@ __all__ = [
     "export",
     "failures",
     "front",
+    "health",
     "heat_map",
     "importance",
     "interaction",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sweeps.api.classes import Comparison, LaunchResult, LinsweepError, Listing, Logs, Plan, Record, Status, Sweep
     from sweeps.api.looking import list, logs
     from sweeps.api.making import delete, init
-    from sweeps.api.records import compare, export, load, report, table
+    from sweeps.api.records import check, compare, export, load, report, table
     from sweeps.api.running import launch, plan, resume, schema, status, stop
     from sweeps.api.tracking import promote, sync
     from sweeps.api.trials import reproduce, sample
@@ -42,7 +42,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         ],
         "looking": ["list", "logs"],
         "making": ["delete", "init"],
-        "records": ["compare", "export", "load", "report", "table"],
+        "records": ["check", "compare", "export", "load", "report", "table"],
         "running": ["launch", "plan", "resume", "schema", "status", "stop"],
         "tracking": ["promote", "sync"],
         "trials": ["reproduce", "sample"],
@@ -61,6 +61,7 @@ __all__ = [
     "Status",
     "Sweep",
     "__version__",
+    "check",
     "compare",
     "delete",
     "export",

@@ -11,6 +11,7 @@ from sweeps.record.writers import running
 from sweeps.words import trial_state
 
 if TYPE_CHECKING:
+    from analysis.render.table import Table
     from analysis.report.write import Written
     from linearizer_core.errors import LinsweepError
     from sweeps.compare import Comparison
@@ -72,6 +73,13 @@ def of_tables(made: Written) -> Document:
         "left_out": made.refused,
         "files": [str(path) for path in made.files],
     }
+
+
+def of_checks(table: Table) -> Document:
+    """What checks of sweeps found, and what could not be told."""
+    names = ("check", "verdict", "found", "remedy")
+    checks = [dict(zip(names, (cell.value for cell in row.cells), strict=True)) for row in table.rows]
+    return {"checks": checks, "untold": list(table.notes)}
 
 
 def of_comparison(comparison: Comparison) -> Document:

@@ -16,6 +16,7 @@ from analysis.statistics.intervals import Method
 from analysis.tables.anytime import anytime
 from analysis.tables.configurations import configurations
 from analysis.tables.controls import controls
+from analysis.tables.health import health
 from analysis.tables.importance import importance
 from analysis.tables.interaction import interaction
 from analysis.tables.layout import QUALITY
@@ -104,6 +105,11 @@ def statistics_tables(
     if len(record.sweeps) > 1:
         wanted.append(lambda: anytime(found, metric, unequal=unequal))
     return _tried(wanted)
+
+
+def checks_of(record: Recorded) -> Tables:
+    """The checks of a record, ``health``."""
+    return _tried([lambda: health(record)])
 
 
 def _marginal(

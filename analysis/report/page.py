@@ -31,16 +31,17 @@ def page(
     costs: Sequence[Table],
     refused: Sequence[str],
 ) -> str:
-    """The report as HTML: question, answer, figures, tables, samples, cost, what failed, provenance.
+    """The report as HTML: question, answer, health, figures, tables, samples, cost, what failed, provenance.
 
-    ``costs`` holds the tables of cost, failures and provenance by these names; ``refused`` says what could not be
-    made and why.
+    ``costs`` holds the tables of cost, failures and provenance by these names, and of health where there is one;
+    ``refused`` says what could not be made and why.
     """
     configurations = Configurations.of(record)
     record = configurations.record
     title = html.escape(record.names)
     named = {table.name: table for table in costs}
     sections = {
+        "health": ("Can it be relied on?", _tables([named["health"]] if "health" in named else [])),
         "figures": ("Figures", _figures(figures)),
         "tables": ("Tables", _tables(tables)),
         "statistics": ("Statistics", _tables(statistics)),

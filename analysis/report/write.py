@@ -18,7 +18,7 @@ from analysis.record.runs import Record, RecordError, load
 from analysis.render.table import Table
 from analysis.report.appendix import write_appendix
 from analysis.report.list_of_figures import list_of_figures
-from analysis.report.list_of_tables import Tables, ablation_tables, statistics_tables
+from analysis.report.list_of_tables import Tables, ablation_tables, checks_of, statistics_tables
 from analysis.report.page import page
 from analysis.statistics.intervals import Method
 from analysis.tables.cost import cost, failures, provenance
@@ -101,8 +101,10 @@ def write_report(
     grid = _grid(configurations, metric, ci, unequal, margin)
     statistics = statistics_tables(configurations, metric, ci=ci, unequal=unequal, margin=margin)
     figures = list_of_figures(configurations, metric, unequal=unequal, margin=margin)
-    costs = [cost(record), failures(record), provenance(record)]
-    refused = list(dict.fromkeys([*tables.refused, *grid.refused, *statistics.refused, *figures.refused]))
+    checks = checks_of(configurations)
+    costs = [*checks.made, cost(record), failures(record), provenance(record)]
+    parts = (tables, grid, statistics, figures, checks)
+    refused = list(dict.fromkeys(reason for part in parts for reason in part.refused))
     shown = [*tables.made, *grid.made]
     target = _target(folders, record, "report")
     target.mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,10 @@ from sweeps.record.lookup import find_sweep
 from sweeps.spec.validation import InputError, Problem
 
 if TYPE_CHECKING:
+    from analysis.render.table import Table
     from analysis.report.write import Written
 
-__all__ = ["compare", "export", "load", "report", "table"]
+__all__ = ["check", "compare", "export", "load", "report", "table"]
 
 Interval = Literal["t", "bootstrap"]
 Name = str | os.PathLike[str]
@@ -80,6 +81,23 @@ def report(
     from analysis.report.write import write_report
 
     return write_report(_folders(sweeps, storage), metric, ci=ci, unequal=unequal, margin=margin)
+
+
+def check(sweeps: Names, *, storage: str | os.PathLike[str] = "runs") -> Table:
+    """Check whether sweeps can be relied on: PASS, WARN or FAIL, what was found, and what to do.
+
+    ``sweeps`` are names in ``storage`` or folders. The checks are those of ``analysis.health``: the edge of the space,
+    references and controls, what the axes predict, seeds, early stopping, the metric's own noise, failures.
+
+    Raises ``LinsweepError`` for a sweep that is not there or cannot be read, and where nobody has the objective.
+
+    >>> import linsweep as ls
+    >>> ls.check("before").name
+    'health'
+    """
+    from analysis.tables.health import health
+
+    return health(load(_folders(sweeps, storage)))
 
 
 def export(

@@ -89,6 +89,7 @@ COMMANDS = {
         records.table,
         records.compare,
         records.report,
+        records.check,
         records.export,
         trials.sample,
         trials.reproduce,

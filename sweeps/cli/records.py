@@ -24,7 +24,7 @@ from sweeps.cli.options import (
     wide_console,
 )
 from sweeps.cli.words import comparison
-from sweeps.documents import of_comparison, of_tables
+from sweeps.documents import of_checks, of_comparison, of_tables
 from sweeps.record.lookup import find_sweep
 
 
@@ -103,6 +103,18 @@ def report(
     console = Console(soft_wrap=True)
     console.print(Text.assemble("open in a browser: ", (str(page), "bold")))
     console.print(Text(f"for a paper: {appendix.parent} ({len(made.files) - 1} files)"))
+
+
+def check(names: NamesArgument, storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """Print whether sweeps can be relied on, and what to do where they cannot."""
+    from sweeps.api.records import check
+
+    made = check(names, storage=storage)
+    if as_json:
+        return print_json(of_checks(made))
+    console = wide_console()
+    console.print(made.to_rich(console.width))
+    return None
 
 
 def export(

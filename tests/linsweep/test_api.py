@@ -20,7 +20,7 @@ from sweeps.api.running import recorded_sweep
 NAMES = [
     "Comparison", "LaunchResult", "LinsweepError", "Listing", "Logs", "Plan", "Record", "Status", "Sweep",
     "__version__",
-    "compare", "delete", "export", "init", "launch", "list", "load", "logs", "plan", "promote", "report",
+    "check", "compare", "delete", "export", "init", "launch", "list", "load", "logs", "plan", "promote", "report",
     "reproduce", "resume", "sample", "schema", "status", "stop", "sync", "table",
 ]  # fmt: skip
 

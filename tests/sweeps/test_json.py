@@ -26,6 +26,7 @@ COMMANDS = {
     "logs": ["logs", "before/t000-s0"],
     "table": ["table", "before"],
     "compare": ["compare", "before", "cut"],
+    "check": ["check", "before"],
     "plan": ["plan", "quickstart"],
     "schema": ["schema", "train"],
 }
