@@ -23,7 +23,7 @@ def found_in(files: SweepFiles) -> dict[str, list[tuple[str, str]]]:
 
 
 def searched(path: Path, best: tuple[int, int], spread: float, noise: float, seeds: int = 2) -> SweepFiles:
-    """Forty-two configurations; ``best`` is best, others worse by ``spread`` a step; seeds are off by up to ``noise``."""
+    """Forty-two configurations, worse by ``spread`` a step from ``best``; seeds are off by up to ``noise``."""
     files = SweepFiles(path, space={DEPTH: {"int": [1, 6]}, RANK: {"int": [4, 10]}}, seeds=range(seeds))
     generator = np.random.default_rng(0)
     number = 0
