@@ -32,6 +32,7 @@ from analysis.figures.drawing import (
     place_words,
     plain_ticks,
     references,
+    shortened,
     value_axis,
 )
 from analysis.figures.style import Chart
@@ -101,7 +102,7 @@ def curve_chart(record: Recorded, metric: str | None, over: Over) -> Chart:
             if first or len(search) <= MOST_BANDS:
                 bands.append((row, colour_of[row], str(point["name"])))
             if first:
-                handles.append(Line2D([], [], label=f"best ({point['name']})", **look))
+                handles.append(Line2D([], [], label=f"best ({shortened(str(point['name']))})", **look))
                 if row in tested:
                     look = {"color": colour_of[row], "linewidth": 1.1, "linestyle": (0, (3, 1.5)), "zorder": 4}
                     look |= {"marker": "s", "markersize": 2}
@@ -216,7 +217,7 @@ def _beside(
         if point["kind"] == kind and row in curves and curves[row]["mean"].notna().any():
             draw.curve(curves[row], str(point["name"]), f"{kind}s", str(point["name"]), look)
             part = "" if point["state"] == "finished" else f" ({point['words']})"
-            labels.append((float(curves[row]["mean"].dropna().iloc[-1]), f"{point['name']}{part}"))
+            labels.append((float(curves[row]["mean"].dropna().iloc[-1]), f"{shortened(str(point['name']))}{part}"))
     return labels
 
 

@@ -21,6 +21,8 @@ from analysis.figures import style
 from analysis.record.runs import Record
 
 LABEL_WIDTH = 14
+LONGEST_NAME = 40
+"""Letters of a name that a figure has room for: references have as many as 38."""
 
 Labelled = tuple[float, str]
 """Where on the vertical axis a line ends, and what it is."""
@@ -53,8 +55,18 @@ def references(axes: Axes, frame: pd.DataFrame, metric: str) -> list[Labelled]:
         if point["kind"] == "reference" and math.isfinite(value):
             line = axes.axhline(value, color=style.INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
             marked(axes, line, "references", "", [f"{point['name']}: {number(value)}"])
-            labels.append((value, str(point["name"])))
+            labels.append((value, shortened(str(point["name"]))))
     return labels
+
+
+def shortened(name: str) -> str:
+    """A name as a figure has room for: of a long one its beginning and its end.
+
+    >>> from analysis.figures.drawing import shortened
+    >>> shortened("t011"), shortened("a-sweep-with-a-name-that-is-longer-than-a-figure/t011")
+    ('t011', 'a-sweep-with-a-name-…er-than-a-figure/t011')
+    """
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}…{name[-LONGEST_NAME // 2 + 1 :]}"
 
 
 def marked(axes: Axes, artist: Any, series: str, item: str, told: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from analysis.figures.drawing import (
     metric_words,
     number,
     plain_ticks,
+    shortened,
     value_axis,
     wide,
     wrapped,
@@ -103,7 +104,7 @@ def pareto(record: Recorded, x: str | None = None, y: str | None = None, *, uneq
                 if place % 2:
                     side = {"xytext": (-3, -3), "ha": "right", "va": "top"}
                 side |= {"textcoords": "offset points", "fontsize": style.SMALL, "zorder": 5}
-                axes.annotate(str(point["name"]), (point[x], point[y]), **side)
+                axes.annotate(shortened(str(point["name"])), (point[x], point[y]), **side)
         axes.set_xlabel(metric_words(record, x))
         axes.set_ylabel(wrapped(metric_words(record, y), 36))
         dot_look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4.5}

@@ -16,7 +16,7 @@ from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.objective import first_objective
 from analysis.configuration.words import short_names, words_of
 from analysis.figures import style
-from analysis.figures.drawing import marked, metric_words, number, place_words
+from analysis.figures.drawing import marked, metric_words, number, place_words, shortened
 from analysis.figures.style import Chart
 from analysis.record.artifacts import SAMPLES, SPECTRA, sample_grids, spectra
 from analysis.record.runs import Record, RecordError
@@ -61,7 +61,9 @@ def spectrum(record: Recorded) -> Chart:
         figure = style.figure(4.4 if several else 2.6)
         upper = figure.add_subplot(2, 1, 1) if several else figure.add_subplot()
         _operators(upper, chosen[1], str(chosen[0]["name"]))
-        figure.suptitle(f"{'above: ' * several}{chosen[0]['name']}, {place_words(record, chosen[0])}", fontsize=7)
+        figure.suptitle(
+            f"{'above: ' * several}{shortened(str(chosen[0]['name']))}, {place_words(record, chosen[0])}", fontsize=7
+        )
         upper.set_ylabel("singular value")
         if several:
             lower = figure.add_subplot(2, 1, 2, sharex=upper)
@@ -123,7 +125,7 @@ def samples(record: Recorded, name: str | None = None, most: int = MOST_GRIDS) -
             axes.set_axis_off()
             pairs = [f"{axes_names[axis]} {_word(row[axis])}" for axis in record.axes[:2]]
             value = float(row[key])
-            title = f"{row['name']}  {number(value)}\n{', '.join(pairs)}"
+            title = f"{shortened(str(row['name']))}  {number(value)}\n{', '.join(pairs)}"
             axes.set_title(title, fontsize=style.SMALL, loc="left", pad=2, linespacing=1.2)
         figure.suptitle(metric_words(record, key), fontsize=6.5)
     return figure

@@ -65,7 +65,7 @@ def health(record: Recorded) -> Table:
     >>> import analysis
     >>> table = analysis.health(analysis.example())
     >>> [(row.cells[0].value, row.cells[1].value) for row in table.rows][:2]
-    [('edge of the space', 'WARN'), ('references', 'PASS')]
+    [('edge of the space', 'WARN'), ('controls', 'WARN')]
     """
     configurations = Configurations.of(record)
     record = configurations.record

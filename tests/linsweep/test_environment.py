@@ -90,6 +90,7 @@ def test_the_commands_for_records_in_the_worst_environment(tmp_path: Path) -> No
 
 
 @pytest.mark.slow  # it starts Ray
+@pytest.mark.long
 def test_a_launch_in_the_worst_environment(tmp_path: Path) -> None:
     (tmp_path / "worst.yaml").write_text(SPEC)
     done = python(tmp_path, "-m", "linsweep", "launch", "worst.yaml")

@@ -349,7 +349,8 @@ def evaluated(request: pytest.FixtureRequest, images: ImageData) -> Evaluated:
 
 def test_keys_are_complete(evaluated: Evaluated) -> None:
     config, _, interim, evaluation, _ = evaluated
-    assert list(interim) == Idempotent().interim_keys(config) == ["quality/swd_collapsed", "quality/psnr_collapsed"]
+    keys = ["quality/swd_collapsed", "quality/swd_sampled", "quality/psnr_collapsed"]
+    assert list(interim) == Idempotent().interim_keys(config) == keys
     assert sorted(evaluation.summary) == sorted(Idempotent().summary_keys(config))
     assert all(isinstance(value, float) and math.isfinite(value) for value in evaluation.summary.values())
     for key, value in interim.items():
