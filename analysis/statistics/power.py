@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -37,6 +38,7 @@ def power(effect: float, pairs: float, level: float = LEVEL) -> float:
     return float((WEIGHTS * seen).sum())
 
 
+@cache
 def detectable(pairs: int, level: float = LEVEL, share: float = POWER) -> float:
     """The least mean of paired differences, in their standard deviations, that is seen with a power of ``share``.
 

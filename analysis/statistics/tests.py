@@ -7,7 +7,8 @@ independent repetitions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,8 @@ class Comparison:
     Welch's), ``wilcoxon`` the p of the signed-rank test where there are enough pairs, ``d_z`` the mean of the
     differences over their standard deviation (pairs only), ``hedges_g`` the difference over the pooled standard
     deviation, without its small-sample bias. ``n`` counts pairs, or the smaller of two unpaired groups. Of pairs alone
-    there are the ``deviation`` of their differences, the p of flipping their signs, ``flips``, and the p of their not
-    being equal within a margin, ``equivalence``. What cannot be told is None.
+    there are the differences themselves, ``gaps``, their ``deviation``, the p of flipping their signs, ``flips``, and
+    the p of their not being equal within a margin, ``equivalence``. What cannot be told is None.
     """
 
     difference: float
@@ -41,8 +42,13 @@ class Comparison:
     d_z: float | None = None
     hedges_g: float | None = None
     deviation: float | None = None
-    flips: float | None = None
     equivalence: float | None = None
+    gaps: Array | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def flips(self) -> float | None:
+        """Of thousands of flips: found where it is asked for, which most comparisons are not."""
+        return None if self.gaps is None else sign_flips(self.gaps)
 
 
 def paired_t(differences: Array) -> tuple[Array, Array]:
@@ -100,8 +106,8 @@ def compare(
         d_z=difference / deviation if deviation else None,
         hedges_g=hedges_g(x, y),
         deviation=deviation,
-        flips=sign_flips(gaps),
         equivalence=None if margin is None else equivalence(gaps, margin),
+        gaps=gaps,
     )
 
 
