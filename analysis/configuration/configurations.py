@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -67,6 +68,15 @@ class Configurations:
         ``RecordError`` where nobody has the first objective.
         """
         return best_of(self.record, self.ranked)
+
+    @cached_property
+    def best_row(self) -> Mapping[Any, Any] | None:
+        """The row of ``frame`` that is ``best``."""
+        top = self.best
+        if top is None:
+            return None
+        mine = self.frame[(self.frame["sweep"] == top.sweep) & (self.frame["kind"] == "search")]
+        return next(row for row in mine.to_dict("records") if row["trials"] == top.trials)
 
     @property
     def duplicates(self) -> pd.DataFrame:

@@ -131,17 +131,15 @@ def spec_controls(configurations: Configurations, row: Mapping[Any, Any], metric
     return found
 
 
-def judged(configurations: Configurations) -> dict[Any, Any] | None:
+def judged(configurations: Configurations) -> Mapping[Any, Any] | None:
     """The row of the best configuration, at fresh seeds where it was confirmed; None while there is no best one.
 
     By fresh seeds nothing was chosen, and often there are more of them.
     """
-    top, frame = configurations.best, configurations.frame
-    if top is None:
+    row, frame = configurations.best_row, configurations.frame
+    if row is None:
         return None
-    mine = (frame["sweep"] == top.sweep) & (frame["kind"] == "search")
-    row = next(each for each in frame[mine].to_dict("records") if each["trials"] == top.trials)
-    fresh = frame[(frame["kind"] == "confirm") & (frame["sweep"] == top.sweep) & (frame["state"] == "finished")]
+    fresh = frame[(frame["kind"] == "confirm") & (frame["sweep"] == row["sweep"]) & (frame["state"] == "finished")]
     fresh = fresh[(fresh["number"] == row["number"]) | (fresh["config_hash"] == row["config_hash"])]
     return next(iter(fresh.to_dict("records")), row)
 

@@ -105,12 +105,10 @@ def health(record: Recorded) -> Table:
 
 def _best(configurations: Configurations) -> Mapping[Any, Any]:
     """The row of the best configuration; raises ``RecordError`` while there is none."""
-    top = configurations.best
-    if top is None:
+    row = configurations.best_row
+    if row is None:
         raise RecordError(f"{configurations.record.names}: no configuration of the search has finished")
-    frame = configurations.frame
-    mine = frame[(frame["sweep"] == top.sweep) & (frame["kind"] == "search")]
-    return next(row for row in mine.to_dict("records") if row["trials"] == top.trials)
+    return row
 
 
 def _edge(configurations: Configurations, _: str) -> Iterator[Finding]:
