@@ -132,23 +132,24 @@ class Quality:
                 found |= _measure(metric, clamped, held)
         return {metric: found[metric] for metric in self.metrics}
 
-    def sure(self, samples: Tensor, split: str = "quality") -> dict[str, float]:
-        """How sure each Fréchet distance in the classifier's features is, where any is taken.
+    def sureness(self, samples: Tensor) -> dict[str, float]:
+        """How sure each Fréchet distance in the classifier's features is, where any is taken, against both splits.
 
-        ``<metric>_error`` is the standard deviation that chance in the samples and in the held-out images gives it,
-        ``<metric>_infinite`` the distance as of endlessly many of both. NaN of samples that are not finite, or too few.
+        ``<split>/<metric>_error`` is the standard deviation that chance in the samples and in the held-out images gives
+        it, ``<split>/<metric>_infinite`` the distance as of endlessly many of both. NaN of samples that are not finite,
+        or too few.
         """
         names = [name for name in FRECHET if name in self.metrics]
-        held = self._splits[split]
         if not names:
             return {}
-        if min(len(samples), len(held.images)) < FEWEST or not bool(torch.isfinite(samples).all()):
-            return {f"{name}_{end}": math.nan for name in names for end in ("error", "infinite")}
-        made = _Held(samples.to(self.device).clamp(-1, 1), held.classifier, None).features
-        found = {}
-        for name in names:
-            found[f"{name}_error"] = bootstrap_deviation(frechet_distance, made, held.features)
-            found[f"{name}_infinite"] = extrapolated(frechet_distance, made, held.features)
+        made = _Held(samples.to(self.device).clamp(-1, 1), self.classifier, None)
+        finite, found = bool(torch.isfinite(samples).all()), {}
+        for split, held in self._splits.items():
+            enough = finite and min(len(samples), len(held.images)) >= FEWEST
+            for name in names:
+                for end, measure in (("error", bootstrap_deviation), ("infinite", extrapolated)):
+                    value = measure(frechet_distance, made.features, held.features) if enough else math.nan
+                    found[f"{split}/{name}_{end}"] = value
         return found
 
 
@@ -281,17 +282,8 @@ def as_sampled(summary: Mapping[str, float], config: EvaluateConfig, how: str) -
     return {key: summary[other] for key, other in named if other in summary}
 
 
-def sureness(quality: Quality, samples: Tensor) -> dict[str, float]:
-    """``<split>/<metric>_error`` and ``_infinite`` of the Fréchet distances of samples, against both splits."""
-    return {
-        f"{split}/{name}": value
-        for split in ("quality", "test")
-        for name, value in quality.sure(samples, split).items()
-    }
-
-
 def sureness_keys(config: EvaluateConfig) -> list[str]:
-    """The keys of ``sureness``."""
+    """The keys of ``Quality.sureness``."""
     names = [name for name in FRECHET if name in config.quality]
     return [f"{split}/{name}_{end}" for split in ("quality", "test") for name in names for end in ("error", "infinite")]
 
@@ -384,7 +376,7 @@ def references(
     found = {}
     for label, (images, density) in rows.items():
         summary = scores(quality, images, "collapsed")
-        summary |= as_sampled(summary, config, "collapsed") | sureness(quality, images)
+        summary |= as_sampled(summary, config, "collapsed") | quality.sureness(images)
         if density:
             summary |= bits_per_dim(density, data, config.held_out)
         found[label] = Evaluation(summary, grids={"samples": images[:GRID_IMAGES]})

@@ -34,7 +34,6 @@ from linearizer_core.experiment.evaluation import (
     scores,
     step_counts,
     step_keys,
-    sureness,
     sureness_keys,
     timed,
 )
@@ -155,7 +154,7 @@ class AffineDiffusionFamily(Family):
         stepping = step_counts(step, evaluate, quality, model.device)
         samples, milliseconds = timed(model.device, lambda: sampler.draw(operators, chosen.temperature))
         summary = stepping.summary | scores(quality, samples, "collapsed")
-        summary |= as_sampled(summary, evaluate, "collapsed") | sureness(quality, samples)
+        summary |= as_sampled(summary, evaluate, "collapsed") | quality.sureness(samples)
         summary |= chosen.at_one(chosen.best_at_one, "t1")
         whole = by_rank[dim]
         summary |= chosen.at_one(dim, "full") or scores(quality, sampler.draw(whole, 1.0), "full")

@@ -23,7 +23,6 @@ from linearizer_core.experiment.evaluation import (
     scores,
     step_counts,
     step_keys,
-    sureness,
     sureness_keys,
 )
 from linearizer_core.experiment.families.affine import AffineDiffusionFamily, cost_of
@@ -122,7 +121,7 @@ class Baseline(Family):
         summary = stepping.summary | tried.summary
         for k in self._tested(evaluate):
             summary |= scores(quality, stepping.images[k], f"k{k}", ["test"])
-        summary |= as_sampled(summary, evaluate, f"k{steps}") | sureness(quality, stepping.images[steps])
+        summary |= as_sampled(summary, evaluate, f"k{steps}") | quality.sureness(stepping.images[steps])
         if _by(config) == "label":
             images, judge = stepping.images[steps].clamp(-1, 1), quality.classifier
             accuracy = judge.accuracy(images, source.which) if judge is not None else math.nan

@@ -29,7 +29,6 @@ from linearizer_core.experiment.evaluation import (
     scores,
     step_counts,
     step_keys,
-    sureness,
     sureness_keys,
     timed,
 )
@@ -114,7 +113,7 @@ class Diffusion(Family):
         generate = _collapsed(model, evaluate)
         samples, milliseconds = timed(model.device, lambda: in_batches(generate, noise))
         summary = stepping.summary | scores(quality, samples, "collapsed")
-        summary |= as_sampled(summary, evaluate, "collapsed") | sureness(quality, samples)
+        summary |= as_sampled(summary, evaluate, "collapsed") | quality.sureness(samples)
         summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(fitted_values(model))}
         summary["cost/sample_mflop_collapsed"] = megaflops(generate, noise[:COUNTED])
         curves = stepping.curves | {

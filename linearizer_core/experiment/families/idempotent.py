@@ -24,7 +24,6 @@ from linearizer_core.experiment.evaluation import (
     in_batches,
     score_keys,
     scores,
-    sureness,
     sureness_keys,
     timed,
 )
@@ -131,7 +130,7 @@ class Idempotent(Family):
         noise = model.noise(evaluate.samples, torch.Generator().manual_seed(SAMPLE_SEED))
         projected = in_batches(f, noise)
         summary = scores(quality, samples, "collapsed") | scores(quality, projected, "noise")
-        summary |= as_sampled(summary, evaluate, "collapsed") | sureness(quality, samples)
+        summary |= as_sampled(summary, evaluate, "collapsed") | quality.sureness(samples)
         summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(fitted_values(model))}
         images = data.validation[: evaluate.held_out].to(model.device)
         summary |= _fidelity(f, images, "quality")
