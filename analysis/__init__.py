@@ -10,6 +10,7 @@ import lazy_loader
 if TYPE_CHECKING:
     from analysis.configuration.configurations import Configurations, best, by_configuration
     from analysis.configuration.ranking import Best
+    from analysis.figures.across import critical_difference, performance_profiles
     from analysis.figures.maps import axes_versus_objective, heat_map
     from analysis.figures.parallel import parallel_coordinates
     from analysis.figures.pareto import pareto
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from analysis.render.cells import Cell, Column, Row
     from analysis.render.table import Table
     from analysis.report.write import export, write_report, write_tables
+    from analysis.tables.across import across_sets
     from analysis.tables.anytime import anytime, best_so_far
     from analysis.tables.configurations import configurations
     from analysis.tables.controls import controls
@@ -43,6 +45,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
     submod_attrs={
         "configuration.configurations": ["Configurations", "best", "by_configuration"],
         "configuration.ranking": ["Best"],
+        "figures.across": ["critical_difference", "performance_profiles"],
         "figures.maps": ["axes_versus_objective", "heat_map"],
         "figures.parallel": ["parallel_coordinates"],
         "figures.pareto": ["pareto"],
@@ -56,6 +59,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "render.cells": ["Cell", "Column", "Row"],
         "render.table": ["Table"],
         "report.write": ["export", "write_report", "write_tables"],
+        "tables.across": ["across_sets"],
         "tables.anytime": ["anytime", "best_so_far"],
         "tables.configurations": ["configurations"],
         "tables.controls": ["controls"],
@@ -84,6 +88,7 @@ __all__ = [
     "Row",
     "SweepInfo",
     "Table",
+    "across_sets",
     "anytime",
     "axes_versus_objective",
     "best",
@@ -93,6 +98,7 @@ __all__ = [
     "configurations",
     "controls",
     "cost",
+    "critical_difference",
     "example",
     "export",
     "failures",
@@ -106,6 +112,7 @@ __all__ = [
     "one_factor",
     "parallel_coordinates",
     "pareto",
+    "performance_profiles",
     "pivot",
     "provenance",
     "quality_by_rank",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from analysis.configuration.blocks import has_several_sets
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.curves import curve_keys
 from analysis.configuration.objective import first_objective
+from analysis.figures.across import critical_difference, performance_profiles
 from analysis.figures.maps import axes_versus_objective, depth_and_rank, heat_map
 from analysis.figures.parallel import parallel_coordinates
 from analysis.figures.pareto import pareto
@@ -69,6 +71,7 @@ def list_of_figures(
             lambda: rank_curves(configurations, metric=metric, unequal=unequal),
         ),
         *_of_ranks(configurations),
+        *_of_sets(configurations, metric, unequal),
         (
             "configurations",
             "Every configuration of the search",
@@ -108,6 +111,29 @@ def list_of_figures(
         except RecordError as error:
             found.refused.append(f"{title}: {error}")
     return found
+
+
+def _of_sets(
+    configurations: Configurations, metric: str | None, unequal: bool
+) -> list[tuple[str, str, str, Callable[[], Chart]]]:
+    """The figures of what is best over several data sets, where there are several."""
+    if not has_several_sets(configurations.record):
+        return []
+    return [
+        (
+            "critical-difference",
+            "Mean ranks over data sets",
+            "Configurations that have a value on every data set; those joined by a bar are not told apart (Nemenyi).",
+            lambda: critical_difference(configurations, metric=metric, unequal=unequal),
+        ),
+        (
+            "performance-profiles",
+            "Performance profiles over data sets",
+            "The share of runs, each data set counted alike, whose score is above a threshold; bands are 95 % "
+            "intervals by a bootstrap within each data set.",
+            lambda: performance_profiles(configurations, metric=metric, unequal=unequal),
+        ),
+    ]
 
 
 def _of_ranks(configurations: Configurations) -> list[tuple[str, str, str, Callable[[], Chart]]]:

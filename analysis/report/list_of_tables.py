@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from analysis.configuration.blocks import has_several_sets
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.controls import recorded_controls
 from analysis.configuration.curves import curve_keys
@@ -13,6 +14,7 @@ from analysis.record.frames import RANKS, STEPS
 from analysis.record.runs import RecordError
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
+from analysis.tables.across import across_sets
 from analysis.tables.anytime import anytime
 from analysis.tables.configurations import configurations
 from analysis.tables.controls import controls
@@ -46,17 +48,23 @@ def ablation_tables(
     ci: Method = "t",
     unequal: bool = False,
     margin: float | None = None,
+    across: str | None = None,
 ) -> Tables:
     """What ``linsweep table`` prints.
 
     Every configuration, a table for each axis, and, of operators that were sampled with several ranks and against
     controls, the tables of these; or, where they are given, the axis ``rows`` or ``cols`` alone, or
-    the grid of both, with the tests behind it. ``metrics`` are the columns of the first, and the first of them is
-    what the others are about. Raises ``RecordError`` where what was asked for by name cannot be made.
+    the grid of both, with the tests behind it; or what is best ``across`` the values of a leaf, such as data sets, by
+    configuration or by the values of the axis ``rows``. ``metrics`` are the columns of the first, and the first of them
+    is what the others are about. Raises ``RecordError`` where what was asked for by name cannot be made.
     """
     found = Configurations.of(record)
     record = found.record
     metric = metrics[0] if metrics else None
+    if across is not None:
+        if cols is not None:
+            raise RecordError(f"{record.names}: --across takes the place of --cols; give --rows, or neither")
+        return Tables([across_sets(found, across, rows, metric, unequal=unequal)], [])
     if rows is not None and cols is not None:
         grid = pivot(found, rows, cols, metric, ci=ci, unequal=unequal, margin=margin)
         more = _tried([lambda: comparisons(found, rows, cols, metric, unequal=unequal, margin=margin)])
@@ -87,7 +95,8 @@ def statistics_tables(
     """Everything else that the record supports.
 
     Changes one at a time, importances, laws, the interaction of the first two axes of numbers, the Pareto front,
-    solver steps and, of several sweeps, what each had found by when. ``metric`` is the first objective by default.
+    solver steps and, of several sweeps, what each had found by when, and what is best over several data sets.
+    ``metric`` is the first objective by default.
     """
     found = Configurations.of(record)
     record = found.record
@@ -104,6 +113,8 @@ def statistics_tables(
         wanted.append(lambda: steps_to_quality(found))
     if len(record.sweeps) > 1:
         wanted.append(lambda: anytime(found, metric, unequal=unequal))
+    if has_several_sets(record):
+        wanted.append(lambda: across_sets(found, metric=metric, unequal=unequal))
     return _tried(wanted)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from analysis.configuration.configurations import Configurations
 from analysis.configuration.curves import searched_curve_keys
+from analysis.figures.across import critical_difference, performance_profiles
 from analysis.figures.maps import axes_versus_objective, depth_and_rank
 from analysis.figures.ranks import ranks_versus_quality
 from analysis.figures.steps import steps_versus_quality
@@ -45,11 +46,13 @@ def write_tables(
     ci: Method = "t",
     unequal: bool = False,
     margin: float | None = None,
+    across: str | None = None,
 ) -> Written:
     """Make the tables of the sweeps in ``folders`` and write them as CSV, Markdown, LaTeX and HTML, with the figures.
 
     One row a configuration, then one table for each axis, or the grid of ``rows`` × ``cols`` where these are
-    given. The files go to ``tables/`` of the sweep, or beside the sweeps where there are several.
+    given, or what is best ``across`` data sets, with its two figures. The files go to ``tables/`` of the sweep, or
+    beside the sweeps where there are several.
 
     Raises ``RecordError`` for a folder that cannot be read, for an unknown metric or axis, and for a comparison of
     unequal training that was asked for by name without ``unequal``.
@@ -64,11 +67,17 @@ def write_tables(
     """
     configurations = Configurations(load(folders))
     record = configurations.record
-    tables = ablation_tables(configurations, metrics, rows, cols, ci=ci, unequal=unequal, margin=margin)
+    tables = ablation_tables(configurations, metrics, rows, cols, ci=ci, unequal=unequal, margin=margin, across=across)
     target = _target(folders, record, "tables")
     target.mkdir(parents=True, exist_ok=True)
     files = [path for table in tables.made for path in table.write(target, (".csv", ".md", ".tex", ".html"))]
-    return Written(tables.made, files + _figures(configurations, target), tables.refused)
+    if across is None:
+        files += _figures(configurations, target)
+    else:
+        asked = (configurations, across, rows, metrics[0] if metrics else None)
+        files += save(critical_difference(*asked, unequal=unequal), target / "critical_difference")
+        files += save(performance_profiles(*asked, unequal=unequal), target / "performance_profiles")
+    return Written(tables.made, files, tables.refused)
 
 
 def write_report(

@@ -33,6 +33,7 @@ def table(
     metrics: Sequence[str] | None = None,
     rows: str | None = None,
     cols: str | None = None,
+    across: str | None = None,
     ci: Interval = "t",
     unequal: bool = False,
     margin: float | None = None,
@@ -40,10 +41,11 @@ def table(
     """Make the ablation tables of sweeps and write them as CSV, Markdown, LaTeX and HTML, with their figures.
 
     ``sweeps`` are names in ``storage`` or folders. ``metrics`` replace the default columns, ``rows`` and ``cols`` ask
-    for a grid of two axes, ``ci`` says how 95 % intervals are made, and ``unequal`` compares trials that were trained
-    unequally long as well. Two means are called equal within a ``margin``, by default what the metric's own error
-    hides, where it was recorded. The files go to ``tables/`` of the sweep, or beside the sweeps where there are
-    several.
+    for a grid of two axes, and ``across`` for what is best over the values of a leaf, such as ``data.name``, by
+    configuration or by the values of ``rows``. ``ci`` says how 95 % intervals are made, and ``unequal`` compares trials
+    that were trained unequally long as well. Two means are called equal within a ``margin``, by default what the
+    metric's own error hides, where it was recorded. The files go to ``tables/`` of the sweep, or beside the sweeps
+    where there are several.
 
     Raises ``LinsweepError`` for a sweep that is not there or cannot be read, for an unknown metric or axis, and for a
     comparison of unequal training that was asked for by name without ``unequal``.
@@ -55,7 +57,8 @@ def table(
     """
     from analysis.report.write import write_tables
 
-    return write_tables(_folders(sweeps, storage), metrics, rows, cols, ci=ci, unequal=unequal, margin=margin)
+    folders = _folders(sweeps, storage)
+    return write_tables(folders, metrics, rows, cols, ci=ci, unequal=unequal, margin=margin, across=across)
 
 
 def report(

@@ -37,6 +37,13 @@ def table(
     ] = None,
     rows: Annotated[str | None, typer.Option(metavar="AXIS", help="An axis: with --cols, a grid of two axes.")] = None,
     cols: Annotated[str | None, typer.Option(metavar="AXIS", help="The other axis.")] = None,
+    across: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEAF",
+            help="What tells data sets apart, such as data.name, or sweep: what is best over all of them.",
+        ),
+    ] = None,
     ci: IntervalOption = "t",
     unequal: UnequalOption = False,
     margin: MarginOption = None,
@@ -46,7 +53,17 @@ def table(
     """Print the ablation tables, and write them with their figures."""
     from sweeps.api.records import table
 
-    made = table(names, storage=storage, metrics=metric, rows=rows, cols=cols, ci=ci, unequal=unequal, margin=margin)
+    made = table(
+        names,
+        storage=storage,
+        metrics=metric,
+        rows=rows,
+        cols=cols,
+        across=across,
+        ci=ci,
+        unequal=unequal,
+        margin=margin,
+    )
     if as_json:
         return print_json(of_tables(made))
     console = wide_console()
