@@ -13,7 +13,8 @@ import pandas as pd
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations
 from analysis.configuration.levels import categories, distinct_values, plain
-from analysis.configuration.objective import better, first_objective
+from analysis.configuration.names import axis_of, metric_of
+from analysis.configuration.objective import better
 from analysis.configuration.replicates import population, seed_values
 from analysis.configuration.words import short_names, words_of
 from analysis.record.runs import Direction, Record, RecordError
@@ -87,13 +88,13 @@ def blocks_of(
     better neither way, unequal training on one data set, unless ``unequal``, and fewer than two data sets or methods.
     """
     record = configurations.record
-    key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
+    key = metric_of(record, metric)
     direction = better(record, key)
     if direction is None:
         raise RecordError(f"{record.names}: {key} is better neither way: nothing to rank")
     record.checked(across, [SWEEP, *record.leaves], "leaf of a configuration")
     if axis is not None:
-        record.checked(axis, record.leaves, "axis")
+        axis = axis if axis in record.leaves else axis_of(record, axis)
         if axis == across:
             raise RecordError(f"{record.names}: {axis} cannot be compared across itself")
     frame = population(configurations, key, unequal)

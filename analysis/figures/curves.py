@@ -16,9 +16,10 @@ from matplotlib.lines import Line2D
 
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.curves import Curves, curve_keys, mean_curves
+from analysis.configuration.labels import label_of, metric_label
 from analysis.configuration.levels import distinct_values, is_number
 from analysis.configuration.objective import first_objective
-from analysis.configuration.words import short_names, words_of
+from analysis.configuration.words import words_of
 from analysis.figures import style
 from analysis.figures.drawing import (
     Labelled,
@@ -72,13 +73,13 @@ def curve_chart(record: Recorded, metric: str | None, over: Over) -> Chart:
     configurations = Configurations.of(record)
     record = configurations.record
     metric = curve_metric(record, metric, over)
-    name = metric.removeprefix(over.begins)
-    collapsed = f"quality/{name}_collapsed"
+    measured = metric.removeprefix(over.begins)
+    name, collapsed = str(metric_label(record, measured)), f"quality/{measured}_collapsed"
     frame = configurations.frame
     there = (frame["state"] == "finished") | ((frame["kind"] == "control") & (frame["finished"] > 0))
     frame = frame[there].reset_index(drop=True)
     curves = mean_curves(record, frame, metric)
-    tested = mean_curves(record, frame, f"{over.begins}test_{name}")
+    tested = mean_curves(record, frame, f"{over.begins}test_{measured}")
     search = frame[(frame["kind"] == "search") & frame.index.isin(list(curves))]
     if search.empty:
         raise RecordError(f"{record.names}: no finished configuration of the search has the curve {metric}")
@@ -143,7 +144,7 @@ def _colours(
 ) -> tuple[dict[int, str], dict[int, str], list[Line2D]]:
     """Row of ``search`` to its colour and its series, and legend entries: none where a colour bar says it better."""
     axis = record.axes[0]
-    name, values = short_names(record.axes)[axis], search[axis]
+    name, values = str(label_of(record, axis)), search[axis]
     rows = [int(row) for row in search.index]
     if is_number(values) and values.nunique() > MOST_COLOURS:
         numbers, colormap = values.astype("float64"), style.sequential()

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from analysis.configuration.labels import axis_labels, label_of
 from analysis.configuration.levels import categories, is_number
 from analysis.configuration.objective import better
-from analysis.configuration.words import HINTS, short_names, words_of
+from analysis.configuration.words import HINTS, words_of
 from analysis.figures import style
 from analysis.record.runs import Record
 
@@ -37,14 +38,14 @@ def number(value: float, half_width: float = math.nan) -> str:
 
 def place_words(record: Record, row: Mapping[Any, Any]) -> str:
     """Where in the space a configuration is: ``depth 3, rank 16``."""
-    short = short_names(record.axes)
+    short = axis_labels(record)
     pairs = [(short[axis], words_of(pd.Series([row[axis]], dtype="object"))[0]) for axis in record.axes]
     return ", ".join(f"{name} {word}" for name, word in pairs)
 
 
 def metric_words(record: Record, metric: str, name: str | None = None) -> str:
     """A metric as an axis names it, with the way in which it is better."""
-    return (name or metric) + HINTS[better(record, metric)]
+    return (name or str(label_of(record, metric))) + HINTS[better(record, metric)]
 
 
 def references(axes: Axes, frame: pd.DataFrame, metric: str) -> list[Labelled]:
@@ -223,6 +224,10 @@ def wrapped(text: str, width: int = LABEL_WIDTH) -> str:
 def configuration_words(record: Record, point: Mapping[Any, Any], key: str) -> str:
     """What a configuration tells of itself."""
     value = float(point[key])
-    words = "no value" if math.isnan(value) else f"{key} {number(value, float(point[f'{key} ci95']))}"
+    words = (
+        "no value"
+        if math.isnan(value)
+        else f"{label_of(record, key).name} {number(value, float(point[f'{key} ci95']))}"
+    )
     state = "" if point["state"] == "finished" else f" [{point['words']}]"
     return f"{point['name']} ({place_words(record, point)}){state}: {words}"

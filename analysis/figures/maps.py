@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import axis_labels
 from analysis.configuration.levels import is_number
-from analysis.configuration.objective import first_objective
+from analysis.configuration.names import axis_of, metric_of
 from analysis.configuration.replicates import OPEN, SAME, UNTESTED
-from analysis.configuration.words import short_names
 from analysis.figures import style
 from analysis.figures.drawing import (
     configuration_words,
@@ -64,15 +64,13 @@ def axes_versus_objective(record: Recorded, x: str, y: str, metric: str | None =
     """
     configurations = Configurations.of(record)
     record = configurations.record
-    key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
-    for axis in (x, y):
-        record.checked(axis, record.axes, "axis")
+    key, x, y = metric_of(record, metric), axis_of(record, x), axis_of(record, y)
     frame = configurations.frame
     frame = frame[frame["kind"] == "search"].reset_index(drop=True)
     values = frame[key].astype("float64").replace([np.inf, -np.inf], np.nan)
     if values.notna().sum() == 0:
         raise RecordError(f"{record.names}: no configuration of the search has a value of {key}")
-    top, short = configurations.best, short_names(record.axes)
+    top, short = configurations.best, axis_labels(record)
     with style.applied():
         figure = style.figure()
         axes = figure.add_subplot()
@@ -126,7 +124,7 @@ def heat_map(
     record = configurations.record
     if x is None or y is None:
         x, y = depth_and_rank(record)
-    key = first_objective(record)[0] if metric is None else metric
+    key, x, y = metric_of(record, metric), axis_of(record, x), axis_of(record, y)
     table = pivot(configurations, y, x, key, unequal=unequal, margin=margin)
     rows = [row for row in table.rows if not row.block]
     columns = [(place, column) for place, column in enumerate(table.columns) if place and column.key != "beside"]
@@ -134,7 +132,7 @@ def heat_map(
     values = pd.Series([cell.value for cell in found.values() if not cell.missing], dtype="float64")
     if values.empty:
         raise RecordError(f"{record.names}: no pair of {x} and {y} has a value of {key}")
-    short = short_names(record.axes)
+    short = axis_labels(record)
     with style.applied():
         figure = style.figure(0.75 + 0.36 * max(len(rows), 4))
         axes = figure.add_subplot()

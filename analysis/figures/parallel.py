@@ -12,9 +12,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import label_of
 from analysis.configuration.levels import categories, is_number
+from analysis.configuration.names import metric_of
 from analysis.configuration.objective import better, first_objective
-from analysis.configuration.words import ARROWS, short_names
+from analysis.configuration.words import ARROWS
 from analysis.figures import style
 from analysis.figures.drawing import (
     configuration_words,
@@ -50,7 +52,8 @@ def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None)
     key, direction = first_objective(record)
     if metrics is None:
         metrics = [*record.objective, *(cost for cost in COSTS[:1] if cost in record.metrics)]
-    shown = [*record.axes, *(record.checked(name, record.metrics, "metric") for name in metrics)]
+    metrics = [metric_of(record, name) for name in metrics]
+    shown = [*record.axes, *metrics]
     frame = configurations.frame
     frame = frame[frame["kind"] == "search"].reset_index(drop=True)
     finished = (frame["state"] == "finished") & np.isfinite(frame[key].astype("float64"))
@@ -63,7 +66,7 @@ def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None)
     values = frame.loc[finished, key].astype("float64")
     worst_first = values.sort_values(ascending=direction == "max").index
     order = [*frame.index[~finished], *worst_first]
-    short, top = short_names(record.axes), configurations.best
+    top = configurations.best
     with style.applied():
         figure = style.figure(2.5)
         axes = figure.add_subplot()
@@ -85,7 +88,7 @@ def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None)
                 side: dict[str, Any] = {"x": place + 0.04, "ha": "left"} if place < len(shown) - 1 else {
                     "x": place - 0.06, "ha": "right"}  # fmt: skip
                 axes.text(y=height, s=text, va="center", fontsize=style.SMALL, zorder=6, bbox=ground, **side)
-            words = short.get(name) or name.partition("/")[2].replace("_", " ")
+            words = str(label_of(record, name))
             arrow = ARROWS[better(record, name)] if name in metrics else ""
             axes.text(place, 1.07, wrapped(words, 12) + arrow, ha="center", va="bottom", fontsize=6.5)
         axes.set_axis_off()

@@ -11,7 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.configuration.objective import better, first_objective
+from analysis.configuration.labels import label_of
+from analysis.configuration.names import metric_of
+from analysis.configuration.objective import better
 from analysis.figures import style
 from analysis.figures.drawing import (
     configuration_words,
@@ -43,16 +45,16 @@ def pareto(record: Recorded, x: str | None = None, y: str | None = None, *, uneq
     >>> import analysis
     >>> figure = analysis.pareto(analysis.example())
     >>> figure.axes[0].get_xlabel()
-    'cost/params (lower is better)'
+    'parameters (lower is better)'
     """
     configurations = Configurations.of(record)
     record = configurations.record
     objectives = list(record.objective)
-    y = first_objective(record)[0] if y is None else record.checked(y, record.metrics, "metric")
+    y = metric_of(record, y)
     others = [*objectives[1:], *(cost for cost in COSTS if cost in record.metrics)]
     if x is None and not others:
         raise RecordError(f"{record.names}: a front needs two metrics; there is no second objective and no cost")
-    x = others[0] if x is None else record.checked(x, record.metrics, "metric")
+    x = others[0] if x is None else metric_of(record, x)
     frame = configurations.frame
     runs = record.runs[(record.runs["kind"] == "search") & (record.runs["state"] == "finished")]
     if not unequal:
@@ -75,7 +77,7 @@ def pareto(record: Recorded, x: str | None = None, y: str | None = None, *, uneq
                 look |= {"markeredgecolor": "white", "markeredgewidth": 0.4}
             dot = axes.plot(point[x], point[y], linestyle="none", **look)
             series = "front" if on[index] else "not on the front"
-            told = f"{configuration_words(record, point, y)}, {x} {number(float(point[x]))}"
+            told = f"{configuration_words(record, point, y)}, {label_of(record, x).name} {number(float(point[x]))}"
             marked(axes, dot[0], series, str(point["name"]), [told])
             if not math.isnan(point[f"{y} ci95"]):
                 bars.append((point[x], point[y], point[f"{y} ci95"], look["color"], series, str(point["name"])))

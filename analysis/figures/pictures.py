@@ -13,8 +13,9 @@ import pandas as pd
 from matplotlib.ticker import NullFormatter
 
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import axis_labels, label_of
 from analysis.configuration.objective import first_objective
-from analysis.configuration.words import short_names, words_of
+from analysis.configuration.words import words_of
 from analysis.figures import style
 from analysis.figures.drawing import marked, metric_words, number, place_words, shortened
 from analysis.figures.style import Chart
@@ -116,7 +117,7 @@ def samples(record: Recorded, name: str | None = None, most: int = MOST_GRIDS) -
         raise RecordError(f"{record.names}: the trials of the search left {wanted}")
     across = min(3, len(shown))
     down = -(-len(shown) // across)
-    axes_names = short_names(record.axes)
+    axes_names = axis_labels(record)
     with style.applied():
         figure = style.figure(0.15 + down * 1.48, style.WIDTH if across == 3 else style.WIDTH * across / 3)
         for place, (row, path) in enumerate(shown):
@@ -178,7 +179,7 @@ def _collapsed(record: Record, axes: Any, found: Sequence[tuple[dict[Any, Any], 
     colour_of = dict(zip(values, style.colours(len(values)), strict=True))
     named: set[str] = set()
     for row, singular in sorted(shown, key=lambda pair: values.index(pair[0][axis])):
-        label = f"{short_names(record.axes)[axis]} {_word(row[axis])}"
+        label = f"{label_of(record, axis)} {_word(row[axis])}"
         look = {"color": colour_of[row[axis]], "linewidth": 0.9}
         _line(axes, singular, label, str(row["name"]), look, quiet=label in named)
         named.add(label)

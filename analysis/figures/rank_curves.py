@@ -9,10 +9,10 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import axis_labels, label_of
 from analysis.configuration.levels import categories
-from analysis.configuration.objective import first_objective
+from analysis.configuration.names import axis_of, metric_of
 from analysis.configuration.replicates import population, replicates
-from analysis.configuration.words import short_names
 from analysis.figures import style
 from analysis.figures.drawing import (
     is_logarithmic,
@@ -51,9 +51,7 @@ def rank_curves(
     record = configurations.record
     if x is None or by is None:
         by, x = depth_and_rank(record)
-    for axis in (x, by):
-        record.checked(axis, record.axes, "axis")
-    key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
+    x, by, key = axis_of(record, x), axis_of(record, by), metric_of(record, metric)
     searched = record.runs[record.runs["kind"] == "search"]
     if not unequal:
         check_equal(record, searched[searched["state"] == "finished"], f"{key} by {by} and {x}")
@@ -66,7 +64,7 @@ def rank_curves(
     compared = replicates(record, frame, key, keys, [x, by], unequal)
     pairs = [cast(tuple[str, Any], pair) for pair in compared.groups]
     groups = {pair: compared.groups[pair] for pair in sorted(pairs, key=lambda pair: pair[1])}
-    short, known = short_names(record.axes), sorted(float(value) for value in frame[x].unique())
+    short, known = axis_labels(record), sorted(float(value) for value in frame[x].unique())
     logarithmic = known[0] > 0 and (is_logarithmic(record, x) or known[-1] >= 4 * known[0])
     with style.applied():
         figure = style.figure()
@@ -89,7 +87,7 @@ def rank_curves(
                 means.append(float(replicated.mean()))
                 bars.append((beside[value], means[-1], half, colour, series))
                 unit = compared.unit if len(replicated) > 1 else compared.unit[:-1]
-                numbers = f"{key} {number(means[-1], half)} ({len(replicated)} {unit})"
+                numbers = f"{label_of(record, key).name} {number(means[-1], half)} ({len(replicated)} {unit})"
                 told.append(f"{series}, {short[x]} {value:g}: {numbers}")
                 if len(replicated) > 1:
                     look: dict[str, Any] = {"linestyle": "none", "marker": ".", "markersize": 2.5, "alpha": 0.5}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import html
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -168,7 +169,10 @@ class Record:
         """``name`` if it is known; otherwise raises ``RecordError`` with the nearest names that are."""
         if name in known:
             return name
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+        # What is mistyped may be the end of a name alone.
+        ends = {re.split(r"[./]", each)[-1]: each for each in reversed(known)}
+        near = [ends[end] for end in difflib.get_close_matches(name, ends, n=3, cutoff=0.7)]
+        near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
         raise RecordError(f"{self.names}: no {what} {name!r}; {hint}")
 

@@ -23,7 +23,7 @@ class RecordError(LinsweepError, ValueError):
     ...     analysis.marginal(analysis.example(), "depht")
     ... except analysis.RecordError as error:
     ...     print(error)
-    digits: no axis 'depht'; known: model.flow.depth, model.operator.rank
+    digits: no axis 'depht'; did you mean model.flow.depth?
     """
 
 
@@ -106,6 +106,11 @@ class SweepInfo:
         return tuple(map(str, self.document.get("caveats") or ()))
 
     @property
+    def labels(self) -> dict[str, str]:
+        """Leaf, metric key or metric to the name that tables, figures and reports are to show."""
+        return dict(self.spec.get("labels") or {})
+
+    @property
     def constraints(self) -> dict[str, str]:
         """Metric key to ``"<= number"`` or ``">= number"``: what the best configuration keeps to."""
         return dict(self.spec.get("search", {}).get("constraints") or {})
@@ -131,8 +136,11 @@ def check_document(values: Any, source: str) -> None:
     for name, (right, what) in _OPTIONAL.items():
         if values.get(name) is not None and not right(values[name]):
             raise RecordError(f"{source}: {name} must be {what}, got {values[name]!r:.80}; {REMEDY}")
-    search = (values.get("spec") or {}).get("search", {})
-    _check_search(search, source)
+    spec = values.get("spec") or {}
+    _check_search(spec.get("search", {}), source)
+    right, what = _LABELS
+    if spec.get("labels") is not None and not right(spec["labels"]):
+        raise RecordError(f"{source}: spec.labels must be {what}, got {spec['labels']!r:.80}; {REMEDY}")
 
 
 def _check_search(search: Any, source: str) -> None:
@@ -181,6 +189,10 @@ _OPTIONAL: dict[str, Rule] = {
     "reason": (lambda value: isinstance(value, str), "a text"),
     "best_value": (lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"),
 }
+_LABELS: Rule = (
+    lambda value: isinstance(value, Mapping) and all(isinstance(each, str) for each in value.values()),
+    "a mapping of keys to texts",
+)
 _SEARCH: dict[str, Rule] = {
     "seeds": (_is_list, "a list"),
     "space": (

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from analysis.configuration.blocks import has_several_sets
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.curves import curve_keys
-from analysis.configuration.objective import first_objective
+from analysis.configuration.labels import label_of
+from analysis.configuration.names import metric_of
 from analysis.figures.across import critical_difference, performance_profiles
 from analysis.figures.maps import axes_versus_objective, depth_and_rank, heat_map
 from analysis.figures.parallel import parallel_coordinates
@@ -48,7 +49,9 @@ def list_of_figures(
     """Every figure that the record supports. ``metric`` is the first objective by default."""
     configurations = Configurations.of(record)
     record = configurations.record
-    key = metric or first_objective(record)[0]
+    metric = metric_of(record, metric)
+    called = str(label_of(record, metric))
+    called = called[0].upper() + called[1:]
     wanted: list[tuple[str, str, str, Callable[[], Chart]]] = [
         (
             "steps",
@@ -59,14 +62,14 @@ def list_of_figures(
         ),
         (
             "heat-map",
-            f"{key} over two axes",
+            f"{called} over two axes",
             "Means of the pairs. The best one is framed; ≈: equal to it within the margin; ~: undecided; ?: not "
             "tested. Hatched: no value.",
             lambda: heat_map(configurations, metric=metric, unequal=unequal, margin=margin),
         ),
         (
             "rank-curve",
-            f"{key} against rank",
+            f"{called} against rank",
             f"A line for each depth; small dots are replicates. {BARS}",
             lambda: rank_curves(configurations, metric=metric, unequal=unequal),
         ),

@@ -9,7 +9,9 @@ from analysis.configuration.blocks import has_several_sets
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.controls import recorded_controls
 from analysis.configuration.curves import curve_keys
+from analysis.configuration.labels import QUALITY
 from analysis.configuration.levels import is_number
+from analysis.configuration.names import metric_of
 from analysis.record.frames import RANKS, STEPS
 from analysis.record.runs import RecordError
 from analysis.render.table import Table
@@ -21,7 +23,6 @@ from analysis.tables.controls import controls
 from analysis.tables.health import health
 from analysis.tables.importance import importance
 from analysis.tables.interaction import interaction
-from analysis.tables.layout import QUALITY
 from analysis.tables.marginal import marginal
 from analysis.tables.one_factor import one_factor
 from analysis.tables.pairs import comparisons, pivot
@@ -60,7 +61,7 @@ def ablation_tables(
     """
     found = Configurations.of(record)
     record = found.record
-    metric = metrics[0] if metrics else None
+    metric = metric_of(record, metrics[0]) if metrics else None
     if across is not None:
         if cols is not None:
             raise RecordError(f"{record.names}: --across takes the place of --cols; give --rows, or neither")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from analysis.configuration.configurations import Configurations
 from analysis.configuration.curves import searched_curve_keys
+from analysis.configuration.names import metric_of
 from analysis.figures.across import critical_difference, performance_profiles
 from analysis.figures.maps import axes_versus_objective, depth_and_rank
 from analysis.figures.ranks import ranks_versus_quality
@@ -105,7 +106,7 @@ def write_report(
     configurations = Configurations(load(folders))
     record = configurations.record
     if metric is not None:
-        record.checked(metric, record.metrics, "metric")
+        metric = metric_of(record, metric)
     tables = ablation_tables(configurations, [metric] if metric else None, ci=ci, unequal=unequal, margin=margin)
     grid = _grid(configurations, metric, ci, unequal, margin)
     statistics = statistics_tables(configurations, metric, ci=ci, unequal=unequal, margin=margin)

@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.configuration.blocks import Blocks, blocks_of
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import label_of
 from analysis.configuration.replicates import OPEN
 from analysis.configuration.words import ARROWS
 from analysis.render.cells import Cell, Column, Row, number_format
@@ -76,7 +77,7 @@ def across_sets(
     ]
     return Table(
         name="across",
-        title=f"{names}: {found.metric} across {across}",
+        title=f"{names}: {label_of(configurations.record, found.metric)} across {across}",
         columns=tuple(columns),
         rows=tuple(rows),
         notes=(*_notes(found, ranks, enough), *found.notes, *caveat_notes(configurations.record, [found.metric])),

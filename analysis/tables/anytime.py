@@ -10,7 +10,8 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.configuration.objective import first_objective
+from analysis.configuration.labels import label_of
+from analysis.configuration.names import metric_of
 from analysis.record.runs import Direction, Record, RecordError, SweepInfo
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
@@ -134,7 +135,7 @@ def anytime(record: Recorded, metric: str | None = None, unit: Unit = "seconds",
     words = {"seconds": "seconds", "gpu_hours": "GPU-hours", "trials": "trials"}[unit]
     return Table(
         name="anytime",
-        title=f"{record.names}: best {key} so far against {words}",
+        title=f"{record.names}: best {label_of(record, key)} so far against {words}",
         columns=(
             Column("sampler", "sampler", "left"),
             Column("scheduler", "scheduler", "left"),
@@ -178,13 +179,12 @@ def reached(curve: pd.DataFrame, target: float, direction: Direction) -> float:
 
 
 def _objective(record: Record, metric: str | None) -> tuple[str, Direction]:
-    if metric is None:
-        return first_objective(record)
+    metric = metric_of(record, metric)
     if metric not in record.objective:
         raise RecordError(
             f"{record.names}: {metric} is no objective of the search; it has {', '.join(record.objective)}"
         )
-    return record.checked(metric, record.metrics, "metric"), record.objective[metric]
+    return metric, record.objective[metric]
 
 
 def _rate(sweep: SweepInfo, unit: Unit) -> float:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import QUALITY, axis_labels, label_of, metric_label
 from analysis.configuration.levels import is_number
+from analysis.configuration.names import default_metrics, metric_of
 from analysis.configuration.objective import against_its_direction, first_objective
 from analysis.configuration.ranking import Best
-from analysis.configuration.sampled import sampled_key
-from analysis.configuration.variety import precision_and_recall
-from analysis.configuration.words import short_names
-from analysis.record.runs import Record, natural
+from analysis.record.runs import Record
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import BOOTSTRAP_FROM, METHODS, TOO_FEW, Method
 from analysis.tables.layout import (
     BLOCKS,
-    QUALITY,
     caveat_notes,
     check_method,
     control_notes,
@@ -48,9 +45,9 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
     record = configurations.record
     check_method(record, ci)
     key, _ = first_objective(record)
-    shown = default_metrics(record) if metrics is None else list(dict.fromkeys(_listed(metrics)))
-    for metric in shown:
-        record.checked(metric, record.metrics, "metric")
+    shown = default_metrics(record)
+    if metrics is not None:
+        shown = list(dict.fromkeys(metric_of(record, metric) for metric in _listed(metrics)))
     frame = configurations.ranked
     top = configurations.best
     identity = _identity_columns(record, frame)
@@ -74,10 +71,10 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
         cells += [estimated(record, row, metric, ci) for metric in shown]
         winner = top is not None and (row["sweep"], row["trials"]) == (top.sweep, top.trials)
         rows.append(Row(tuple(cells), BLOCKS[row["kind"]], _marker(row), winner))
-    family = _only_quality(shown)
+    family = _family(record, shown)
     return Table(
         name="configurations",
-        title=f"{record.names}: {f'{family} of ' if family else ''}every configuration",
+        title=f"{record.names}: {f'{metric_label(record, family)} of ' if family else ''}every configuration",
         columns=(*identity.values(), *_metric_columns(record, shown, frame)),
         rows=tuple(rows),
         notes=(
@@ -93,37 +90,22 @@ def _listed(metrics: Sequence[str]) -> Sequence[str]:
     return [metrics] if isinstance(metrics, str) else metrics
 
 
-def default_metrics(record: Record) -> list[str]:
-    """The metric columns of an ablation table, where present; nothing that two runs of one spec differ in."""
-    known = record.metrics
-    families = [match["metric"] for key in record.objective if (match := QUALITY.fullmatch(key))]
-    families = families or [match["metric"] for key in known if (match := QUALITY.fullmatch(key))]
-    wanted = [*record.objective]
-    for family in dict.fromkeys(families):
-        stepped = re.compile(rf"quality/{re.escape(family)}_k\d+")
-        steps = sorted(filter(stepped.fullmatch, known), key=natural)
-        test = sampled_key(record, "test", family)
-        wanted += [test, *precision_and_recall(record, test), f"quality/{family}_k1", *steps[-1:]]
-    wanted += ["linearity/collapse_psnr", "linearity/roundtrip", "cost/params"]
-    return [key for key in dict.fromkeys(wanted) if key in known]
-
-
 def _identity_columns(record: Record, frame: pd.DataFrame) -> dict[str, Column]:
     """Columns by what they show of ``ranked``'s frame."""
     columns = {"name": Column("configuration", "configuration", "left")}
     if len(record.sweeps) > 1:
         columns["sweep"] = Column("sweep", "sweep", "left")
-    short = short_names(record.axes)
+    labels = axis_labels(record)
     for axis in record.axes:
         numeric = is_number(frame[axis])
         whole = pd.api.types.is_integer_dtype(frame[axis])
         spec = ("d" if whole else ".3g") if numeric else ""
-        columns[axis] = Column(short[axis], axis, "right" if numeric else "left", spec)
+        columns[axis] = Column(labels[axis], axis, "right" if numeric else "left", spec)
     return columns | {"seeds": Column("seeds", "seeds", spec="d"), "words": Column("state", "state", "left")}
 
 
 def _metric_columns(record: Record, shown: Sequence[str], frame: pd.DataFrame) -> list[Column]:
-    family = _only_quality(shown)
+    family = _family(record, shown)
     headers = [header(record, metric, family) for metric in shown]
     if len(set(headers)) < len(headers):
         headers = list(shown)
@@ -136,9 +118,12 @@ def _metric_columns(record: Record, shown: Sequence[str], frame: pd.DataFrame) -
     return [Column(text, metric, spec=specs[metric]) for text, metric in zip(headers, shown, strict=True)]
 
 
-def _only_quality(metrics: Sequence[str]) -> str:
-    """The quality metric that all columns are of, if it is one: the title names it then, not each header."""
+def _family(record: Record, metrics: Sequence[str]) -> str:
+    """The quality metric that the title names, and not each header: the first objective's, or the only one."""
     families = {match["metric"] for key in metrics if (match := QUALITY.fullmatch(key))}
+    match = QUALITY.fullmatch(first_objective(record)[0])
+    if match is not None and match["metric"] in families:
+        return match["metric"]
     return families.pop() if len(families) == 1 else ""
 
 
@@ -154,7 +139,9 @@ def _notes(
 ) -> list[str]:
     notes = []
     if top is not None:
-        notes.append(f"Bold: the best finished configuration by {key}{f' ({top.note})' if top.note else ''}.")
+        notes.append(
+            f"Bold: the best finished configuration by {label_of(record, key)}{f' ({top.note})' if top.note else ''}."
+        )
     notes += against_its_direction(record)
     if any(cell.half_width is not None or cell.interval is not None for row in rows for cell in row.cells):
         sign = "±: half width of the" if ci == "t" else "[low, high]:"
@@ -170,5 +157,5 @@ def _notes(
         notes.append(f"§ breaks a constraint: {', '.join(sorted(set(frame['broken']) - {''}))}.")
     odd = frame.loc[frame["rank"] == 2, "name"]
     if not odd.empty:
-        notes.append(f"Finished without a finite {key}: {', '.join(odd)}.")
+        notes.append(f"Finished without a finite {label_of(record, key)}: {', '.join(odd)}.")
     return notes + repeat_notes(record) + failure_notes(record)

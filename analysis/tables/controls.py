@@ -19,6 +19,7 @@ from analysis.configuration.controls import (
     recorded_controls,
     spec_controls,
 )
+from analysis.configuration.labels import metric_label
 from analysis.configuration.objective import better
 from analysis.configuration.sampled import sampled_key, stem
 from analysis.configuration.variety import precision_and_recall
@@ -72,7 +73,7 @@ def controls(record: Recorded, metric: str | None = None) -> Table:
     columns = [
         Column("configuration", "configuration", "left"),
         Column("beaten", "beaten", "left"),
-        Column(f"{metric}{arrow}", key, spec=spec_of),
+        Column(f"{metric_label(record, metric)}{arrow}", key, spec=spec_of),
         *(Column(stem(name) + ARROWS["max"], name, spec=".3f") for name in beside),
     ]
     if spec:
@@ -81,7 +82,7 @@ def controls(record: Recorded, metric: str | None = None) -> Table:
         columns += [Column(f"{name}{arrow}", f"test {name}", spec=spec_of), Column("×", f"times {name}", spec=".2f")]
     return Table(
         name="controls",
-        title=f"{record.names}: {metric} of the controls, on the test split",
+        title=f"{record.names}: {metric_label(record, metric)} of the controls, on the test split",
         columns=tuple(columns),
         rows=tuple(_row(row, found, against, key, beside, shown, bool(spec)) for row, found, against in rows),
         notes=tuple(_notes(record, rows, shown, key, top, bool(spec))),

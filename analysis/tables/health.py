@@ -19,11 +19,11 @@ from analysis.configuration.controls import (
     recorded_controls,
     spec_controls,
 )
+from analysis.configuration.labels import axis_labels
 from analysis.configuration.levels import is_number
 from analysis.configuration.margin import margin_of
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import population, seed_values
-from analysis.configuration.words import short_names
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Row
 from analysis.render.table import Table
@@ -114,7 +114,7 @@ def _best(configurations: Configurations) -> Mapping[Any, Any]:
 def _edge(configurations: Configurations, _: str) -> Iterator[Finding]:
     """Whether the best value of an axis is at an end of its range, or of the numbers that were listed."""
     record, row = configurations.record, _best(configurations)
-    short, at = short_names(record.axes), []
+    short, at = axis_labels(record), []
     for axis in record.sweep(row["sweep"]).axes:
         value, dimension = row[axis], record.sweep(row["sweep"]).dimension(axis)
         listed = [each for each in dimension.get("grid") or () if _numeric(each)]

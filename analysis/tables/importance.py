@@ -13,9 +13,10 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.configuration.objective import better, first_objective
+from analysis.configuration.labels import axis_labels, label_of
+from analysis.configuration.names import metric_of
+from analysis.configuration.objective import better
 from analysis.configuration.replicates import population, seed_values
-from analysis.configuration.words import short_names
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Row
 from analysis.render.table import Table
@@ -139,7 +140,7 @@ def importance(record: Recorded, metric: str | None = None, *, resamples: int = 
     """
     configurations = Configurations.of(record)
     record = configurations.record
-    key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
+    key = metric_of(record, metric)
     if resamples < 1:
         raise RecordError(f"{record.names}: resamples must be 1 or more, got {resamples}")
     direction = better(record, key)
@@ -168,7 +169,7 @@ def importance(record: Recorded, metric: str | None = None, *, resamples: int = 
         again = [shares(study_of(some, values, record, direction), make()) for some, values in draws]
         told[name] = _row(whole, axes), np.array([_row(found, axes) for found in again])
     order = np.argsort(-np.sum([share for share, _ in told.values()], axis=0), kind="stable")
-    short = short_names(record.axes)
+    short = axis_labels(record)
     rows = [
         Row((Cell(short[axes[place]]), *(Cell(float(share[place])) for share, _ in told.values()))) for place in order
     ]
@@ -179,7 +180,7 @@ def importance(record: Recorded, metric: str | None = None, *, resamples: int = 
     notes += [_agreement(name, redrawn, unit) for name, (_, redrawn) in told.items()]
     return Table(
         name="importance",
-        title=f"{record.names}: importance of the axes for {key}",
+        title=f"{record.names}: importance of the axes for {label_of(record, key)}",
         columns=(Column("axis", "axis", "left"), *(Column(name, name, spec=".2f") for name in told)),
         rows=tuple(rows),
         notes=tuple(notes),

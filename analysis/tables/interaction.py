@@ -9,8 +9,9 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import axis_labels, label_of
 from analysis.configuration.levels import categories, is_number
-from analysis.configuration.objective import first_objective
+from analysis.configuration.names import axis_of, metric_of
 from analysis.configuration.replicates import population, seed_values
 from analysis.configuration.words import short_names
 from analysis.record.runs import Record, RecordError
@@ -51,11 +52,10 @@ def interaction(
     record = configurations.record
     if kind not in ("categorical", "linear"):
         raise RecordError(f"{record.names}: kind must be categorical or linear, got {kind!r}")
+    rows, cols = axis_of(record, rows), axis_of(record, cols)
     if rows == cols:
         raise RecordError(f"{record.names}: an interaction is of two axes, got {rows!r} twice")
-    for axis in (rows, cols):
-        record.checked(axis, record.axes, "axis")
-    key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
+    key = metric_of(record, metric)
     if not unequal:
         check_equal(record, record.runs[record.runs["kind"] == "search"], f"the interaction of {rows} and {cols}")
     frame = population(configurations, key, unequal)
@@ -79,14 +79,14 @@ def interaction(
             f"{record.names}: {key} by {rows} and {cols}: {error}; more {'seeds' if alone else 'configurations'} or "
             "levels would help"
         ) from None
-    short = short_names(record.axes)
+    short, labels = short_names(record.axes), axis_labels(record)
     names = [words for _, words in factors]
-    labelled = [(names[0], found.a), (names[1], found.b), (f"{short[rows]} × {short[cols]}", found.interaction)]
+    labelled = [(names[0], found.a), (names[1], found.b), (f"{labels[rows]} × {labels[cols]}", found.interaction)]
     body = [_row(label, effect, found.residual) for label, effect in [*labelled, ("residual", found.residual)]]
     spec = number_format([float(effect.squares) for _, effect in labelled])
     return Table(
         name=f"interaction-{short[rows]}-{short[cols]}",
-        title=f"{record.names}: variance of {key} by {rows} and {cols}",
+        title=f"{record.names}: variance of {label_of(record, key)} by {labels[rows]} and {labels[cols]}",
         columns=(
             Column("source", "source", "left"),
             Column("SS", "sum of squares", spec=spec),
@@ -103,7 +103,7 @@ def interaction(
 
 def _factor(record: Record, frame: pd.DataFrame, axis: str, kind: Kind) -> tuple[pd.Series[Any], str]:
     """An axis as a factor, and its name in the table."""
-    short = short_names(record.axes)[axis]
+    short = axis_labels(record)[axis]
     if kind == "categorical":
         return categories(record, axis, frame[axis]).astype("str"), short
     if not is_number(frame[axis]):

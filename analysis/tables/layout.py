@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -12,7 +11,9 @@ import pandas as pd
 
 from analysis.configuration.configurations import Configurations
 from analysis.configuration.controls import Control, controls_of, judged, metric_of_controls, recorded_controls
-from analysis.configuration.objective import better, first_objective
+from analysis.configuration.labels import QUALITY
+from analysis.configuration.names import head
+from analysis.configuration.objective import better
 from analysis.configuration.replicates import population, repeated_elsewhere
 from analysis.configuration.words import ARROWS
 from analysis.record.runs import Record, RecordError
@@ -25,18 +26,11 @@ BLOCKS = {
     "control": "controls",
     "reference": "references",
 }
-QUALITY = re.compile(r"(?P<split>quality|test)/(?P<metric>.+)_(?P<how>k\d+|collapsed|sampled|auc)")
 
 
 def header(record: Record, metric: str, family: str = "") -> str:
-    """A metric key in words, without the quality metric ``family``, with an arrow to where it is better."""
-    arrow = ARROWS[better(record, metric)]
-    match = QUALITY.fullmatch(metric)
-    if match is None:
-        return metric.partition("/")[2].replace("psnr", "PSNR").replace("_", " ") + arrow
-    how = re.sub(r"^k(?=\d)", "k=", match["how"])
-    words = [match["metric"]] if match["metric"] != family else []
-    return " ".join([*words, "test" if match["split"] == "test" else how]) + arrow
+    """A metric as a column is headed, without the quality metric ``family``, with an arrow to where it is better."""
+    return head(record, metric, family) + ARROWS[better(record, metric)]
 
 
 def estimated(record: Record, row: Mapping[Any, Any], metric: str, ci: Method) -> Cell:
@@ -82,21 +76,14 @@ def check_method(record: Record, ci: str) -> None:
     record.checked(ci, list(METHODS), "way to make intervals")
 
 
-def metric_of(record: Record, metric: str | None) -> str:
-    """The metric asked for, or the first objective."""
-    return first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
-
-
 def searched_configurations(
     configurations: Configurations, metric: str, unequal: bool, *axes: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """``population`` where all of the axes are there, and what is to be said of the others.
 
-    Raises ``RecordError`` for an unknown axis, and for axes that no configuration has.
+    Raises ``RecordError`` for axes that no configuration has.
     """
     record = configurations.record
-    for axis in axes:
-        record.checked(axis, record.axes, "axis")
     frame, left_out = with_axes(population(configurations, metric, unequal), axes)
     if frame.empty and left_out:
         raise RecordError(f"{record.names}: no configuration has {' and '.join(axes)}")

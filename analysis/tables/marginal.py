@@ -8,14 +8,16 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import label_of
 from analysis.configuration.levels import categories
+from analysis.configuration.names import axis_of, metric_of
 from analysis.configuration.objective import better
 from analysis.configuration.replicates import replicates
 from analysis.configuration.words import ARROWS, short_names
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
-from analysis.tables.layout import check_method, metric_of, population_notes, searched_configurations
+from analysis.tables.layout import check_method, population_notes, searched_configurations
 
 
 def marginal(
@@ -42,7 +44,8 @@ def marginal(
     configurations = Configurations.of(record)
     record = configurations.record
     check_method(record, ci)
-    metric, direction = metric_of(record, metric), better(record, metric_of(record, metric))
+    axis, metric = axis_of(record, axis), metric_of(record, metric)
+    direction = better(record, metric)
     frame, left_out = searched_configurations(configurations, metric, unequal, axis)
     searched = record.runs[record.runs["kind"] == "search"]
     if not unequal:
@@ -60,7 +63,7 @@ def marginal(
         rows.append([*cells, *map(Cell, others)])
     spec, arrow = number_format(frame.loc[frame["counts"], metric]), ARROWS[direction]
     columns = [
-        Column(short_names(record.axes)[axis], axis, "left"),
+        Column(str(label_of(record, axis)), axis, "left"),
         Column("finished", "finished", spec="d"),
         Column(f"best{arrow}", f"best {metric}", spec=spec),
         Column(f"mean{arrow}", metric, spec=spec),
@@ -75,7 +78,7 @@ def marginal(
         said.append(f"{stopped} were stopped early and have no part in means: where more were, the rest look better.")
     return Table(
         name=f"marginal-{short_names(record.axes)[axis]}",
-        title=f"{record.names}: {metric} by {axis}",
+        title=f"{record.names}: {label_of(record, metric)} by {label_of(record, axis)}",
         columns=tuple(columns[index] for index in kept),
         rows=tuple(Row(tuple(row[index] for index in kept)) for row in rows),
         notes=(*said, *left_out, *population_notes(configurations, frame, metric)),

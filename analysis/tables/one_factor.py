@@ -10,15 +10,17 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import axis_labels, label_of
+from analysis.configuration.names import metric_of
 from analysis.configuration.objective import better
 from analysis.configuration.replicates import replicates
-from analysis.configuration.words import ARROWS, short_names, words_of
+from analysis.configuration.words import ARROWS, words_of
 from analysis.record.runs import RecordError
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
 from analysis.tables.differences import difference_cells, difference_columns, tests_in_words
-from analysis.tables.layout import check_method, failure_notes, metric_of
+from analysis.tables.layout import check_method, failure_notes
 
 
 def one_factor(
@@ -77,21 +79,21 @@ def one_factor(
     compared = replicates(record, frame, metric, pd.Series(order, order), record.axes, unequal, margin)
     among = int(here.loc[here["kind"] == "search", "counts"].sum()) if chosen else None
     found = compared.against(start, order, chosen_among=among)
-    short = short_names(record.axes)
+    short = axis_labels(record)
     body = []
     for index in order:
         axis = near.get(index)
         new = [other for other in axes if there[other][index] and not there[other][start]]
         parts = [f"{short[each]} = {words[each][index]}" for each in (axis, *new) if each is not None]
         name = every["name"][index] if axis is None else ", ".join(parts)
-        block = "controls" if index in controls else f"{axis}" if axis else ""
+        block = "controls" if index in controls else short[axis] if axis else ""
         label = f"base: {name}" if index == start else name
         body.append(Row((Cell(label), compared.cell(index, ci), *difference_cells(found, index)), block))
     spec = number_format([row.cells[1].value for row in body if isinstance(row.cells[1].value, float)])
     point = ", ".join(f"{short[axis]} {words[axis][start]}" for axis in axes if there[axis][start])
     return Table(
         name="one-factor",
-        title=f"{record.names}: {metric}, one change at a time from {point}",
+        title=f"{record.names}: {label_of(record, metric)}, one change at a time from {point}",
         columns=(
             Column("change", "change", "left"),
             Column(f"mean{ARROWS[better(record, metric)]}", metric, spec=spec),

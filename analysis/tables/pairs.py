@@ -10,7 +10,9 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import axis_labels, joined_labels, label_of
 from analysis.configuration.levels import categories
+from analysis.configuration.names import axis_of, metric_of
 from analysis.configuration.objective import better
 from analysis.configuration.replicates import replicates
 from analysis.configuration.words import ARROWS, short_names
@@ -19,7 +21,7 @@ from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
 from analysis.tables.differences import difference_cells, difference_columns, tests_in_words
-from analysis.tables.layout import BLOCKS, check_method, estimated, metric_of, population_notes, searched_configurations
+from analysis.tables.layout import BLOCKS, check_method, estimated, population_notes, searched_configurations
 
 
 def pivot(
@@ -48,6 +50,7 @@ def pivot(
     configurations = Configurations.of(record)
     record = configurations.record
     check_method(record, ci)
+    rows, cols = axis_of(record, rows), axis_of(record, cols)
     if rows == cols:
         raise RecordError(f"{record.names}: rows and columns must be two axes, got {rows!r} twice")
     metric = metric_of(record, metric)
@@ -55,7 +58,7 @@ def pivot(
     down, across = categories(record, rows, frame[rows]), categories(record, cols, frame[cols])
     compared = replicates(record, frame, metric, keys, [rows, cols], unequal, margin)
     cells, said = compared.cells(better(record, metric), ci)
-    short, beside = short_names(record.axes), _beside(configurations, metric, ci)
+    short, labels, beside = short_names(record.axes), axis_labels(record), _beside(configurations, metric, ci)
     body = [
         Row(
             (Cell(row), *(cells.get((row, col), Cell()) for col in across.cat.categories), *([Cell("")] * bool(beside)))
@@ -66,13 +69,13 @@ def pivot(
         body.append(Row((Cell(name), *[Cell("")] * len(across.cat.categories), cell), block))
     spec = number_format([cell.value for row in body for cell in row.cells if isinstance(cell.value, float)])
     columns = [
-        Column(f"{short[rows]} / {short[cols]}", rows, "left"),
+        Column(f"{labels[rows]} / {labels[cols]}", rows, "left"),
         *(Column(str(col), f"{cols} = {col}", spec=spec) for col in across.cat.categories),
         *([Column("beside", "beside", spec=spec)] if beside else []),
     ]
     return Table(
         name=f"pivot-{short[rows]}-{short[cols]}",
-        title=f"{record.names}: mean {metric} by {rows} (rows) and {cols} (columns)",
+        title=f"{record.names}: mean {label_of(record, metric)} by {labels[rows]} (rows) and {labels[cols]} (columns)",
         columns=tuple(columns),
         rows=tuple(body),
         notes=(*said, *left_out, *population_notes(configurations, frame, metric)),
@@ -102,9 +105,9 @@ def comparisons(
     configurations = Configurations.of(record)
     record = configurations.record
     metric = metric_of(record, metric)
-    axes = [axis for axis in (rows, cols) if axis is not None]
-    if rows == cols:
-        raise RecordError(f"{record.names}: comparisons of pairs are of two axes, got {rows!r} twice")
+    axes = [axis_of(record, axis) for axis in (rows, cols) if axis is not None]
+    if len(set(axes)) < len(axes):
+        raise RecordError(f"{record.names}: comparisons of pairs are of two axes, got {axes[0]!r} twice")
     frame, keys, left_out = _crossed(configurations, metric, axes, unequal)
     compared = replicates(record, frame, metric, keys, axes, unequal, margin)
     top = compared.best(better(record, metric))
@@ -113,7 +116,7 @@ def comparisons(
     # A cell without a value could not have been chosen.
     candidates = sum(not group.values.empty for group in compared.groups.values())
     found = compared.against(top, list(compared.groups), chosen_among=candidates)
-    means, short = compared.cells(better(record, metric), "t")[0], short_names(record.axes)
+    means, short, labels = compared.cells(better(record, metric), "t")[0], short_names(record.axes), axis_labels(record)
     order = sorted(found.found, key=lambda key: abs(found.found[key].difference))
     body = [
         Row((*map(Cell, key if isinstance(key, tuple) else (key,)), means[key], *difference_cells(found, key)))
@@ -122,9 +125,9 @@ def comparisons(
     spec = number_format([cell.value for cell in means.values() if isinstance(cell.value, float)])
     return Table(
         name=f"comparisons-{'-'.join(short[axis] for axis in axes)}",
-        title=f"{record.names}: {metric} by {' and '.join(axes)}, against the best",
+        title=f"{record.names}: {label_of(record, metric)} by {joined_labels(record, axes)}, against the best",
         columns=(
-            *(Column(short[axis], axis, "left") for axis in axes),
+            *(Column(labels[axis], axis, "left") for axis in axes),
             Column(f"mean{ARROWS[better(record, metric)]}", metric, spec=spec),
             *difference_columns("best", spec),
         ),

@@ -11,10 +11,11 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import axis_labels, label_of
 from analysis.configuration.levels import is_number
+from analysis.configuration.names import metric_of
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import population, seed_values
-from analysis.configuration.words import short_names
 from analysis.record.runs import Direction, Record, RecordError
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
@@ -48,9 +49,9 @@ def front(
     """
     configurations = Configurations.of(record)
     record = configurations.record
-    wanted = dict(_default_objectives(record) if objectives is None else objectives)
+    asked = _default_objectives(record) if objectives is None else objectives
+    wanted = {metric_of(record, metric): direction for metric, direction in asked.items()}
     for metric, direction in wanted.items():
-        record.checked(metric, record.metrics, "metric")
         if direction not in ("min", "max"):
             raise RecordError(f"{record.names}: {metric} must be min or max, got {direction!r}")
     if len(wanted) < 2:
@@ -70,7 +71,7 @@ def front(
     times, seeds = _fronts_of_seeds(record, frame, list(wanted), signs)
     first = next(iter(wanted))
     order = frame[kept].sort_values(first, ascending=wanted[first] == "min").index
-    axes, short = record.axes, short_names(record.axes)
+    axes, short = record.axes, axis_labels(record)
     rows = []
     for index in order:
         row = frame.loc[index]
@@ -81,7 +82,7 @@ def front(
             cells.append(Cell(float(row[metric]), None if fixed else half_width))
         rows.append(Row((*cells, Cell(f"{times[index]} of {seeds[index]}"))))
     notes = [f"{len(rows)} of {len(frame)} finished configurations; no other one is better in every objective."]
-    notes += _volume_note(wanted, points, signs, reference)
+    notes += _volume_note(record, wanted, points, signs, reference)
     if left_out:
         notes.append(f"Left out: {left_out} finished without a finite value of every objective.")
     columns = [
@@ -93,7 +94,7 @@ def front(
         *(Column(header(record, metric), metric, spec=number_format(frame[metric])) for metric in wanted),
         Column("seeds", "front of seeds", "left"),
     ]
-    words = " and ".join(f"{metric} ({direction})" for metric, direction in wanted.items())
+    words = " and ".join(f"{label_of(record, metric)} ({direction})" for metric, direction in wanted.items())
     return Table("pareto", f"{record.names}: Pareto front of {words}", tuple(columns), tuple(rows), tuple(notes))
 
 
@@ -139,7 +140,7 @@ def _axis_spec(values: pd.Series[Any]) -> str:
 
 
 def _volume_note(
-    wanted: Mapping[str, Direction], points: Array, signs: Array, reference: Mapping[str, float] | None
+    record: Record, wanted: Mapping[str, Direction], points: Array, signs: Array, reference: Mapping[str, float] | None
 ) -> list[str]:
     if len(wanted) > 3:
         return []
@@ -151,7 +152,9 @@ def _volume_note(
             raise RecordError(f"the reference must be finite, got {dict(reference)}")
         corner = np.array([reference[metric] for metric in wanted]) * signs
     box = float(np.prod(corner - points.min(axis=0)))
-    told = ", ".join(f"{metric} {value:.4g}" for metric, value in zip(wanted, corner * signs, strict=True))
+    told = ", ".join(
+        f"{label_of(record, metric)} {value:.4g}" for metric, value in zip(wanted, corner * signs, strict=True)
+    )
     if box <= 0:
         return [
             f"No hypervolume: an objective has one value only, or the reference ({told}) is better than the best value."

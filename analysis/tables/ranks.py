@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.curves import mean_curves
+from analysis.configuration.labels import metric_label
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.ranks import chosen
 from analysis.configuration.variety import BESIDE
@@ -73,7 +74,7 @@ def quality_by_rank(record: Recorded, metric: str | None = None) -> Table:
     }
     return Table(
         name="ranks",
-        title=f"{record.names}: {name} by the rank that is sampled with",
+        title=f"{record.names}: {metric_label(record, name)} by the rank that is sampled with",
         columns=(
             Column("configuration", "configuration", "left"),
             Column("rank", "rank", spec="d"),

@@ -9,10 +9,10 @@ import pandas as pd
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import axis_labels, joined_labels, label_of
 from analysis.configuration.levels import categories, is_number
-from analysis.configuration.objective import first_objective
+from analysis.configuration.names import metric_of
 from analysis.configuration.replicates import population
-from analysis.configuration.words import short_names
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
@@ -35,12 +35,12 @@ def scaling(record: Recorded, metric: str | None = None, *, unequal: bool = Fals
     """
     configurations = Configurations.of(record)
     record = configurations.record
-    key = first_objective(record)[0] if metric is None else record.checked(metric, record.metrics, "metric")
+    key = metric_of(record, metric)
     if not unequal:
         check_equal(record, record.runs[record.runs["kind"] == "search"], f"the scaling of {key}")
     frame = population(configurations, key, unequal)
     frame = frame[frame["counts"]]
-    short = short_names(record.axes)
+    short = axis_labels(record)
     numeric = [axis for axis in record.axes if is_number(frame[axis]) and (frame[axis].dropna() > 0).all()]
     numeric = [axis for axis in numeric if frame[axis].nunique() >= 3]
     if not numeric:
@@ -53,7 +53,7 @@ def scaling(record: Recorded, metric: str | None = None, *, unequal: bool = Fals
             rows += _laws(short[axis], label, x, y)
     return Table(
         name="scaling",
-        title=f"{record.names}: {key} against {' and '.join(numeric)}",
+        title=f"{record.names}: {label_of(record, key)} against {joined_labels(record, numeric)}",
         columns=(
             Column("over", "over", "left"),
             Column("at", "at", "left"),
@@ -83,7 +83,7 @@ def _parts(record: Record, frame: pd.DataFrame, axis: str) -> list[tuple[str, pd
         return [("all", frame)]
     frame = frame[frame[others[0]].notna()]
     column = categories(record, others[0], frame[others[0]])
-    name = short_names(record.axes)[others[0]]
+    name = axis_labels(record)[others[0]]
     return [(f"{name} {level}", frame[column == level]) for level in column.cat.categories]
 
 

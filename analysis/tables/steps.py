@@ -9,6 +9,7 @@ import pandas as pd
 
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.curves import curve_keys
+from analysis.configuration.labels import metric_label
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.sampled import stem
 from analysis.configuration.words import ARROWS
@@ -86,7 +87,7 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
     arrow = ARROWS[direction]
     return Table(
         name="steps",
-        title=f"{record.names}: steps to a {name} of {target:.4g}",
+        title=f"{record.names}: steps to a {metric_label(record, name)} of {target:.4g}",
         columns=(
             Column("configuration", "configuration", "left"),
             Column(f"steps{ARROWS['min']}", "steps", spec=".1f"),

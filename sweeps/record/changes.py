@@ -12,8 +12,9 @@ from sweeps.spec.validation import InputError, Problem
 
 MAY_CHANGE = (
     "search.trials", "search.storage", "budget.", "resources.", "tracking.", "storage", "data.root", "data.download",
+    "labels",
 )  # fmt: skip
-"""Leaves that may differ when a sweep is launched again: they change how much or where, not what a trial is."""
+"""Leaves that may differ when a sweep is launched again: they change how much, where or words, not what a trial is."""
 
 
 def check_folder(sweep: Sweep) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from analysis.configuration.sampled import stem
+from analysis.configuration.words import short_names
 from analysis.record.mlflow_internals import longest_experiment_name
 from analysis.record.uri import TRACKING_SCHEMES
 from linearizer_core.experiment import data as datasets
@@ -21,6 +23,8 @@ from sweeps.spec.points import corners, tried
 from sweeps.spec.space import space_problems
 from sweeps.spec.validation import Problem, nearest, problems_of, suggestion
 
+LONGEST_LABEL = 60
+"""Letters of a display name that tables and figures have room for."""
 STUDY_SCHEMES = ("sqlite:///", "postgresql", "mysql")
 
 
@@ -31,7 +35,7 @@ def check(sweep: Sweep) -> list[Problem]:
     found += _space_checks(sweep, base)
     found += _control_problems(sweep, base)
     found += _search_problems(sweep)
-    found += _resource_problems(sweep)
+    found += _resource_problems(sweep) + _label_problems(sweep)
     found += _storage_problems(sweep.model.storage) + _name_problems(sweep)
     for key, uri, schemes in (
         ("tracking.uri", sweep.model.tracking.uri, TRACKING_SCHEMES),
@@ -217,6 +221,29 @@ def _confirm_problems(sweep: Sweep) -> list[Problem]:
         return []
     message = f"{confirm.top} exceeds the {count} configurations of the search; use 1 … {count}"
     return [Problem("search.confirm.top", message)]
+
+
+def _label_problems(sweep: Sweep) -> list[Problem]:
+    """Labels of what there is not, that no table could show, or that two axes would share."""
+    config, labels = sweep.trial_config({}, 0), sweep.model.labels
+    if not config.evaluate.steps:
+        return []  # which is told already; keys name step counts
+    recorded = family_of(config).summary_keys(config)
+    known = [*sweep.base_leaves, *dict.fromkeys(map(stem, recorded)), *recorded]
+    found = []
+    for key, text in labels.items():
+        if key not in known:
+            found.append(Problem(f"labels.{key}", f"is no leaf and no metric of this sweep; {suggestion(key, known)}"))
+        if not (text.strip() and text.isprintable() and len(text) <= LONGEST_LABEL):
+            message = f"must be one line of 1 to {LONGEST_LABEL} printable letters, got {text!r:.80}"
+            found.append(Problem(f"labels.{key}", message))
+    shown: dict[str, str] = {}
+    for axis, short in short_names(list(sweep.search.space)).items():
+        other = shown.setdefault(labels.get(axis, short), axis)
+        if other != axis:
+            key = axis if axis in labels else other
+            found.append(Problem(f"labels.{key}", f"{labels[key]!r} would be both {other} and {axis}"))
+    return found
 
 
 def _resource_problems(sweep: Sweep) -> list[Problem]:

@@ -137,6 +137,10 @@ class SweepModel(ConfigurationModel):
     resources: Resources = Field(Resources(), description="what one trial takes")
     budget: Budget = Field(Budget(), description="hard caps")
     tracking: Tracking = Field(Tracking(), description="MLflow")
+    labels: dict[str, str] = Field(
+        default_factory=dict,
+        description="leaf, metric key or metric → what tables, figures and reports call it; may change at any time",
+    )
     storage: str = Field("./runs", description="folder that all nodes see; ~ is your home")
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict,

@@ -139,6 +139,7 @@ def test_a_plan_that_nothing_can_carry_out(
         ("budget.hours=1", None),
         ("tracking.experiment=other", None),
         ("resources.cpus_per_worker=1", None),
+        ("labels={classifier_fd: FD}", None),
         ("train.lr=0.125", "train.lr: 0.002 → 0.125"),
         (
             "search.space.train.lr={float: [0.002, 0.003], log: true}",

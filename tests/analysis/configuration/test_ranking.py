@@ -55,7 +55,7 @@ def test_what_is_better_the_higher_it_is(record: Record, metric: str) -> None:
 
 @pytest.mark.parametrize("key", ["linearity/collapse_psnr", "linearity/inversion_psnr", "linearity/inverse_psnr"])
 def test_signal_to_noise_is_better_the_higher_it_is(record: Record, key: str) -> None:
-    assert header(record, key) == f"{key.partition('/')[2].partition('_')[0]} PSNR ↑"
+    assert header(record, key) == f"{key.partition('/')[2].partition('_')[0]} PSNR (dB) ↑"
     assert better(record, key) == "max"
 
 
@@ -161,7 +161,7 @@ def test_controls_come_after_the_search_by_number_with_or_without_the_objective(
 
 def test_a_control_without_the_objective_is_no_fault_of_the_sweep(tmp_path: Path) -> None:
     table = configurations(load([beside(tmp_path, {FD: "min"}).path]))
-    assert table.notes == ("Bold: the best finished configuration by quality/classifier_fd_collapsed.",)
+    assert table.notes == ("Bold: the best finished configuration by collapsed classifier FD.",)
     row, _ = [row for row in table.rows if row.block == "controls"]
     values: dict[str, Any] = {column.key: cell.value for column, cell in zip(table.columns, row.cells, strict=True)}
     assert (values[FD], values["quality/classifier_fd_k1"], values["cost/params"]) == (None, 0.5, 7.0)

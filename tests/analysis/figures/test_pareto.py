@@ -14,7 +14,7 @@ from tests.analysis.record_factory import SweepFiles, gridded, point
 def test_the_front_has_what_nothing_is_better_than_in_both(tmp_path: Path) -> None:
     figure = pareto(gridded(tmp_path))
     axes = figure.axes[0]
-    assert axes.get_xlabel() == "cost/params (lower is better)"
+    assert axes.get_xlabel() == "parameters (lower is better)"
     series = {mark.item: mark.series for mark in figure.marks if mark.told}
     # Size grows with rank within a depth, and every model of depth 2 is larger than all of depth 1.
     front = [name for name, where in series.items() if where == "front"]

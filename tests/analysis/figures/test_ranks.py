@@ -26,8 +26,8 @@ def test_lines_are_means_over_seeds_with_bands_and_the_best_is_also_on_the_test_
     assert tested.get_color() == best.get_color()
     heights = axes.collections[0].get_paths()[0].vertices[:, 1]
     assert heights.min() == pytest.approx(20 - STUDENT)
-    assert "t000 (depth 4): classifier_fd 40 ± 2.5 at rank 1" in told(figure)
-    assert "t000, test split: classifier_fd 22 ± 2.7 at rank 8" in told(figure)
+    assert "t000 (depth 4): classifier FD 40 ± 2.5 at rank 1" in told(figure)
+    assert "t000, test split: classifier FD 22 ± 2.7 at rank 8" in told(figure)
 
 
 def test_the_star_is_where_most_seeds_are_sampled_in_the_end(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_markdown_of_a_small_sweep(tmp_path: Path) -> None:
     assert (
         table.to_markdown()
         == """\
-### demo: classifier_fd of every configuration
+### demo: classifier FD of every configuration
 
 | configuration     | depth |   rank |        lr | seeds | state        | collapsed ↓ |   test ↓ |
 | ----------------- | ----: | -----: | --------: | ----: | ------------ | ----------: | -------: |
@@ -41,7 +41,7 @@ def test_markdown_of_a_small_sweep(tmp_path: Path) -> None:
 | real against real |     – |      – |         – |     – | finished     |        1.50 |     2.00 |
 | noise             |     – |      – |         – |     – | finished     |      400.00 |   400.50 |
 
-- Bold: the best finished configuration by quality/classifier_fd_collapsed.
+- Bold: the best finished configuration by collapsed classifier FD.
 - † stopped early: values are of its last evaluation, not comparable with finished ones.
 - Failed and left out: 1 of 6 trials: t003-s0 (ValueError: loss_a is \\| nan).
 """
@@ -63,7 +63,7 @@ def test_rich_shows_every_cell(tmp_path: Path) -> None:
     console = Console(width=160, file=io.StringIO())
     console.print(configurations(load([small(tmp_path).path])).to_rich())
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    for expected in ("demo: classifier_fd of every configuration", "t004 †", "stopped @ 40", "400.50", "references"):
+    for expected in ("demo: classifier FD of every configuration", "t004 †", "stopped @ 40", "400.50", "references"):
         assert expected in text
 
 

@@ -313,7 +313,7 @@ def test_a_mark_tells_its_value_and_lights_its_configuration(opened: Any) -> Non
     box = opened.locator("#told")
     assert not box.is_visible()
     opened.locator('#figure-pareto [data-item="t003"][data-told]').first.hover(force=True)
-    assert box.inner_text() == f"t003 (depth 2, rank 8): {FD} 3 ± 6.4, cost/params 208"
+    assert box.inner_text() == "t003 (depth 2, rank 8): collapsed classifier FD 3 ± 6.4, parameters 208"
     lit = opened.locator(".lit").evaluate_all("all => [...new Set(all.map(each => each.dataset.item))]")
     assert lit == ["t003"]
     assert opened.locator("#figure-steps svg.some").count() == 1
@@ -328,7 +328,7 @@ def test_a_line_tells_of_each_of_its_points(opened: Any) -> None:
     texts = points.evaluate_all("all => all.map(each => each.dataset.told)")
     assert [text.rpartition(" at ")[2] for text in texts] == ["k = 1", "k = 10", "k = 100"]
     points.nth(1).hover(force=True)
-    assert opened.locator("#told").inner_text().startswith("t000 (depth 1, rank 4): classifier_fd 21 ±")
+    assert opened.locator("#told").inner_text().startswith("t000 (depth 1, rank 4): classifier FD 21 ±")
 
 
 def test_switches_turn_series_off_and_on(opened: Any) -> None:
@@ -348,7 +348,7 @@ def test_headers_sort_by_number(opened: Any) -> None:
     first = "rows => rows.map(row => row.cells[0].textContent)"
     rows = opened.locator("#configurations tbody").first.locator("tr")
     assert rows.evaluate_all(first) == ["t003", "t001", "t002", "t000"]
-    header = opened.locator("#configurations thead th", has_text="params").first
+    header = opened.locator("#configurations thead th", has_text="parameters").first
     header.locator("button").click()
     assert header.get_attribute("aria-sort") == "ascending"
     assert rows.evaluate_all(first) == ["t000", "t001", "t002", "t003"]

@@ -90,8 +90,10 @@ def test_samplers_are_compared_after_equal_spending(tmp_path: Path) -> None:
 
 
 def test_gpu_hours_without_gpus_are_refused(tmp_path: Path) -> None:
-    record = load([timed(tmp_path, "one", "tpe", [(0, 10, 5.0)]).path])
+    files = timed(tmp_path, "one", "tpe", [(0, 10, 5.0)])
+    files.reference(0, "noise", 400.0)
+    record = load([files.path])
     with pytest.raises(RecordError, match="had no GPU"):
         best_so_far(record, unit="gpu_hours")
     with pytest.raises(RecordError, match="no objective of the search"):
-        best_so_far(record, "cost/params")
+        best_so_far(record, "test/classifier_fd_collapsed")

@@ -54,7 +54,7 @@ def test_a_seed_without_a_value_leaves_its_configuration_without_one(tmp_path: P
     top = best(record)
     assert top is not None
     assert top.name == "t002"
-    assert f"Finished without a finite {FD}: t001, t000." in configurations(record).notes
+    assert "Finished without a finite collapsed classifier FD: t001, t000." in configurations(record).notes
 
 
 def test_maximised_objectives_are_ranked_from_the_top(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_default_columns_leave_timings_out(tmp_path: Path) -> None:
     )
     table = configurations(load([files.path]))
     assert [column.header for column in table.columns][6:] == [
-        "collapsed ↓", "k=1 ↓", "k=16 ↓", "collapse PSNR ↑", "params ↓",
+        "collapsed ↓", "k=1 ↓", "k=16 ↓", "collapse PSNR (dB) ↑", "parameters ↓",
     ]  # fmt: skip
 
 

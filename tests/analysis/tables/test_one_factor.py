@@ -26,7 +26,7 @@ def test_one_change_at_a_time_from_the_values_of_the_spec(tmp_path: Path) -> Non
     record = load([files.path])
     table = one_factor(record)
     assert [(row.block, row.cells[0].value) for row in table.rows] == [
-        ("", "base: t000"), (DEPTH, "depth = 2"), (RANK, "rank = 8"), ("controls", "g linear"),
+        ("", "base: t000"), ("depth", "depth = 2"), ("rank", "rank = 8"), ("controls", "g linear"),
     ]  # fmt: skip
     assert "one change at a time from depth 1, rank 4" in table.title
     values = record.runs[record.runs["kind"] == "search"].pivot(index="seed", columns=[DEPTH, RANK], values=FD)

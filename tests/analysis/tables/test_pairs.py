@@ -36,7 +36,7 @@ def test_pivot_is_a_grid_of_means(tmp_path: Path) -> None:
     assert (
         table.to_markdown()
         == """\
-### demo: mean quality/classifier_fd_collapsed by model.flow.depth (rows) and model.operator.rank (columns)
+### demo: mean collapsed classifier FD by depth (rows) and rank (columns)
 
 | depth / rank |           8 |       16 |
 | ------------ | ----------: | -------: |

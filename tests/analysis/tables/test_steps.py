@@ -28,6 +28,6 @@ def test_the_steps_of_a_sweep(tmp_path: Path) -> None:
     assert frame["reached"].tolist() == ["2 of 2", "0 of 2", "2 of 2"]
     assert frame["area"].tolist() == pytest.approx([(60 + 15.1) / 2, (75 + 55) / 2, 15.0])
     assert frame["block"].fillna("").tolist() == ["", "", "controls"]
-    assert "steps to a classifier_fd of 10.71" in steps_to_quality(record).title  # 5 % above 10.2
+    assert "steps to a classifier FD of 10.71" in steps_to_quality(record).title  # 5 % above 10.2
     with pytest.raises(RecordError, match="no curve 'nfe/swd'"):
         steps_to_quality(record, "swd")

@@ -1,0 +1,114 @@
+"""The names that people give: of axes and metrics by their keys, or by what tables and figures call them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from analysis.configuration.labels import QUALITY, given_label, how_words, label_of, metric_label
+from analysis.configuration.objective import first_objective
+from analysis.configuration.sampled import sampled_key, stem
+from analysis.configuration.variety import precision_and_recall
+from analysis.configuration.words import ARROWS
+from analysis.record.runs import Record, RecordError, natural
+
+
+def axis_of(record: Record, name: str) -> str:
+    """The dotted name of a searched axis: from itself, from its end, or from its label.
+
+    Raises ``RecordError`` with the candidates where there are several, and with the nearest where there is none.
+
+    >>> import analysis
+    >>> axis_of(analysis.example(), "depth")
+    'model.flow.depth'
+    """
+    if name in record.axes:
+        return name
+    ends = [axis for axis in record.axes if axis.endswith(f".{name}")]
+    called = [axis for axis in record.axes if _same(str(label_of(record, axis)), name)]
+    return _one_of(record, name, [ends, called], record.axes, "axis")
+
+
+def metric_of(record: Record, name: str | None = None) -> str:
+    """The key of a metric: from itself, or from what a table prints for it; the first objective where none is named.
+
+    The head of a column of the ablation table is that column (``collapsed``, ``test``); a metric's name alone
+    (``swd``) is measured as the first objective is; then what is behind the slash of a key, or its label.
+    Raises ``RecordError`` with the candidates where there are several, and with the nearest where there is none.
+
+    >>> import analysis
+    >>> record = analysis.example()
+    >>> [metric_of(record, name) for name in ("classifier_fd", "test", "k=100", "params")]
+    ['quality/classifier_fd_collapsed', 'test/classifier_fd_collapsed', 'quality/classifier_fd_k100', 'cost/params']
+    """
+    if name is None:
+        return first_objective(record)[0]
+    if name in record.metrics:
+        return name
+    return _one_of(record, name, _candidates(record, name), record.metrics, "metric")
+
+
+def default_metrics(record: Record) -> list[str]:
+    """The metric columns of an ablation table, where present; nothing that two runs of one spec differ in."""
+    known = record.metrics
+    families = [match["metric"] for key in record.objective if (match := QUALITY.fullmatch(key))]
+    families = families or [match["metric"] for key in known if (match := QUALITY.fullmatch(key))]
+    wanted = [*record.objective]
+    for family in dict.fromkeys(families):
+        stepped = re.compile(rf"quality/{re.escape(family)}_k\d+")
+        steps = sorted(filter(stepped.fullmatch, known), key=natural)
+        test = sampled_key(record, "test", family)
+        wanted += [test, *precision_and_recall(record, test), f"quality/{family}_k1", *steps[-1:]]
+    wanted += ["linearity/collapse_psnr", "linearity/roundtrip", "cost/params"]
+    return [key for key in dict.fromkeys(wanted) if key in known]
+
+
+def head(record: Record, metric: str, family: str = "") -> str:
+    """What a column of a metric is headed with, without its arrow; ``family`` is a quality metric that goes unsaid."""
+    match = QUALITY.fullmatch(metric)
+    if match is None or given_label(record, metric):
+        return str(label_of(record, metric))
+    words = [metric_label(record, match["metric"]).name] if match["metric"] != family else []
+    return " ".join([*words, "test" if match["split"] == "test" else how_words(match["how"])])
+
+
+def _candidates(record: Record, name: str) -> Iterator[list[str]]:
+    """The keys that a name may mean, the likeliest first."""
+    key = next(iter(record.objective), "")
+    family = match["metric"] if (match := QUALITY.fullmatch(key)) else ""
+    shown = default_metrics(record)
+    for without in (family, ""):
+        yield [metric for metric in shown if _same(head(record, metric, without), name)]
+    if match is not None:
+        named = [each for each in _stems(record) if _same(each, name) or _same(metric_label(record, each).name, name)]
+        yield [each for metric in named if (each := f"{match['split']}/{metric}_{match['how']}") in record.metrics]
+    yield [
+        metric
+        for metric in record.metrics
+        if any(_same(each, name) for each in (metric.partition("/")[2], stem(metric), str(label_of(record, metric))))
+        or _same(label_of(record, metric).name, name)
+    ]
+
+
+def _stems(record: Record) -> list[str]:
+    """The metrics of samples that a record has, by their names in ``evaluate.quality``."""
+    return list(dict.fromkeys(match["metric"] for key in record.metrics if (match := QUALITY.fullmatch(key))))
+
+
+def _one_of(record: Record, name: str, found: Iterator[list[str]] | list[list[str]], known: Sequence[str],
+            what: str) -> str:  # fmt: skip
+    candidates = next(filter(None, found), [])
+    if len(candidates) > 1:
+        raise RecordError(f"{record.names}: {what} {name!r} may be {', '.join(candidates)}; name one of them")
+    return candidates[0] if candidates else record.checked(name, known, what)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two names read the same: case, underscores, spaces and arrows aside."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(name: str) -> str:
+    for arrow in filter(None, ARROWS.values()):
+        name = name.replace(arrow.strip(), "")
+    return re.sub(r"[\s_]+", "", name).casefold()
