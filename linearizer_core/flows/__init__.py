@@ -1,7 +1,7 @@
 """Invertible networks g."""
 
 from linearizer_core.flows.actnorm import ActNorm
-from linearizer_core.flows.base import Chain, Identity, Invertible, Labelled
+from linearizer_core.flows.base import Chain, Identity, Invertible, Labelled, VolumePreserving
 from linearizer_core.flows.build import coupling, identity, linear, principal
 from linearizer_core.flows.couplings import AdditiveCoupling, AffineCoupling, Coupling
 from linearizer_core.flows.injective import Injective, InjectiveConv, InjectiveDense, InjectiveNetwork
@@ -36,6 +36,7 @@ __all__ = [
     "Permutation",
     "SplineCoupling",
     "Squeeze",
+    "VolumePreserving",
     "coupling",
     "identity",
     "linear",

@@ -41,11 +41,11 @@ class ActNorm(Invertible):
         self.register_buffer("initialised", torch.tensor(False))
 
     def _broadcast(self, parameter: Tensor, x: Tensor) -> Tensor:
-        return parameter.view(1, -1, *[1] * (x.ndim - 2))
+        return parameter if x.ndim == 2 else parameter.view(1, -1, *[1] * (x.ndim - 2))
 
     def _log_det(self, x: Tensor) -> Tensor:
-        positions = math.prod(x.shape[2:])
-        return (self.log_scale.sum() * positions).expand(len(x))
+        log_det = self.log_scale.sum()
+        return (log_det if x.ndim == 2 else log_det * math.prod(x.shape[2:])).expand(len(x))
 
     def extra_repr(self) -> str:
         return f"{len(self.mean)}"

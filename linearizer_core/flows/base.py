@@ -66,7 +66,37 @@ class Invertible(Short, ABC):
         return f"{by(into)} → {by(out)}" if into and out else ""
 
 
-class Identity(Invertible):
+class VolumePreserving(Invertible):
+    """An invertible map whose log-determinants are zero everywhere: a chain asks it for values alone.
+
+    Implementations MUST define ``move`` and ``back``, from which both directions follow.
+
+    >>> import torch, linearizer_core as lc
+    >>> class Flip(lc.flows.VolumePreserving):
+    ...     def move(self, x, label=None):
+    ...         return x.flip(1)
+    ...     def back(self, y, label=None):
+    ...         return y.flip(1)
+    >>> Flip()(torch.tensor([[1.0, 2.0]]))
+    (tensor([[2., 1.]]), tensor([0.]))
+    """
+
+    @abstractmethod
+    def move(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """g(x)."""
+
+    @abstractmethod
+    def back(self, y: Tensor, label: Tensor | None = None) -> Tensor:
+        """g⁻¹(y)."""
+
+    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.move(x, label), x.new_zeros(len(x))
+
+    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.back(y, label), y.new_zeros(len(y))
+
+
+class Identity(VolumePreserving):
     """g(x) = x: the control in which a Linearizer is an ordinary linear map.
 
     >>> import torch, linearizer_core as lc
@@ -81,11 +111,11 @@ class Identity(Invertible):
 
     keeps_shape = True
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x, x.new_zeros(len(x))
+    def move(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        return x
 
-    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return y, y.new_zeros(len(y))
+    def back(self, y: Tensor, label: Tensor | None = None) -> Tensor:
+        return y
 
 
 class Chain(Invertible):
@@ -115,10 +145,10 @@ class Chain(Invertible):
         self.memory = memory
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._run([Step(step, step.inverse, step) for step in self._maps()], x, label)
+        return self._run([_step(each) for each in self._maps()], x, label)
 
     def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._run([Step(step.inverse, step, step) for step in reversed(self._maps())], y, label)
+        return self._run([_step(each).reversed() for each in reversed(self._maps())], y, label)
 
     def _maps(self) -> list[Invertible]:
         return cast(list[Invertible], list(self.maps))
@@ -145,6 +175,13 @@ class Chain(Invertible):
         for step in self._maps():
             x = step.initialise(x, label)
         return x
+
+
+def _step(each: Invertible) -> Step:
+    """A map as a step of a chain, without log-determinants where these are zero."""
+    if isinstance(each, VolumePreserving):
+        return Step(lambda x, label: (each.move(x, label), None), lambda y, label: (each.back(y, label), None), each)
+    return Step(each, each.inverse, each)
 
 
 class Labelled(Invertible):

@@ -86,7 +86,7 @@ class AffineCoupling(Coupling):
 
     def transform(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         s, m = _scale_and_shift(theta)
-        return torch.addcmul(m, x, s.exp()), s.flatten(1).sum(1)
+        return x * s.exp() + m, s.flatten(1).sum(1)
 
     def untransform(self, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         s, m = _scale_and_shift(theta)

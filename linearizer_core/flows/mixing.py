@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from linearizer_core.errors import InputValueError
-from linearizer_core.flows.base import Invertible
+from linearizer_core.flows.base import Invertible, VolumePreserving
 
 
 class LUMixing(Invertible):
@@ -53,8 +53,8 @@ class LUMixing(Invertible):
         return self.upper.triu(1) + torch.diag(self.sign * self.log_diagonal.exp())
 
     def _log_det(self, x: Tensor) -> Tensor:
-        positions = math.prod(x.shape[2:])
-        return (self.log_diagonal.sum() * positions).expand(len(x))
+        log_det = self.log_diagonal.sum()
+        return (log_det if x.ndim == 2 else log_det * math.prod(x.shape[2:])).expand(len(x))
 
     def extra_repr(self) -> str:
         return f"{len(self.lower)}"
@@ -63,7 +63,9 @@ class LUMixing(Invertible):
         channels = len(self.lower)
         # As in the inverse: the matrix is worth forming for many columns.
         if x.numel() // channels >= channels:
-            return mix(self.permutation @ (self._lower() @ self._upper()), x), self._log_det(x)
+            upper = self._upper()
+            product = torch.addmm(upper, self.lower.tril(-1), upper)  # L U = U + (L - I) U
+            return mix(self.permutation @ product, x), self._log_det(x)
         columns = x.movedim(1, 0)
         y = self._lower() @ (self._upper() @ columns.flatten(1))
         return y[self.permutation.argmax(1)].view(columns.shape).movedim(0, 1), self._log_det(x)
@@ -82,11 +84,11 @@ class LUMixing(Invertible):
 
     def _solve(self, columns: Tensor) -> Tensor:
         """U⁻¹ L⁻¹ times ``(channels, count)`` columns."""
-        half = torch.linalg.solve_triangular(self._lower(), columns, upper=False, unitriangular=True)
+        half = torch.linalg.solve_triangular(self.lower, columns, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(self._upper(), half, upper=True)
 
 
-class HouseholderMixing(Invertible):
+class HouseholderMixing(VolumePreserving):
     """y = H_k ⋯ H_1 x over channels, H_i = I - 2 v_i v_iᵀ / ‖v_i‖²: orthogonal whatever the v_i, at first random.
 
     Inputs are ``(batch, channels)`` or ``(batch, channels, height, width)``. As many reflections as channels, the
@@ -119,11 +121,11 @@ class HouseholderMixing(Invertible):
         count, channels = self.vectors.shape
         return f"{channels}, {count} reflections"
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._reflect(x, self.vectors.flip(0)), x.new_zeros(len(x))
+    def move(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        return self._reflect(x, self.vectors.flip(0))
 
-    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return self._reflect(y, self.vectors), y.new_zeros(len(y))
+    def back(self, y: Tensor, label: Tensor | None = None) -> Tensor:
+        return self._reflect(y, self.vectors)
 
     def _reflect(self, x: Tensor, vectors: Tensor) -> Tensor:
         """The product of the reflections, of which the last acts first."""
@@ -140,7 +142,7 @@ class HouseholderMixing(Invertible):
         return product(columns.flatten(1)).view(columns.shape).movedim(0, 1)
 
 
-class Permutation(Invertible):
+class Permutation(VolumePreserving):
     """A random permutation of the channels, fixed for ever: ``order`` is a buffer, so it is saved with the network.
 
     >>> import torch, linearizer_core as lc
@@ -164,11 +166,11 @@ class Permutation(Invertible):
     def extra_repr(self) -> str:
         return f"{len(self.order)}"
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x[:, self.order], x.new_zeros(len(x))
+    def move(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        return x[:, self.order]
 
-    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return y[:, self.order.argsort()], y.new_zeros(len(y))
+    def back(self, y: Tensor, label: Tensor | None = None) -> Tensor:
+        return y[:, self.order.argsort()]
 
 
 def mix(matrix: Tensor, x: Tensor) -> Tensor:

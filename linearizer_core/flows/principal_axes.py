@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from linearizer_core.errors import InputValueError
-from linearizer_core.flows.base import Invertible
+from linearizer_core.flows.base import Invertible, VolumePreserving
 
 
-class PrincipalAxes(Invertible):
+class PrincipalAxes(VolumePreserving):
     """y = Qᵀ(x - mean), with Q the principal axes of the first batch that it is initialised with, the largest first.
 
     ``(batch, dim)`` to the same; mean and Q are buffers, so they are saved with the network and not trained. With an
@@ -35,11 +35,11 @@ class PrincipalAxes(Invertible):
     def extra_repr(self) -> str:
         return f"{len(self.mean)}"
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return (x - self.mean) @ self.axes, x.new_zeros(len(x))
+    def move(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        return (x - self.mean) @ self.axes
 
-    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return torch.addmm(self.mean, y, self.axes.T), y.new_zeros(len(y))
+    def back(self, y: Tensor, label: Tensor | None = None) -> Tensor:
+        return torch.addmm(self.mean, y, self.axes.T)
 
     @torch.no_grad()
     def initialise(self, x: Tensor, label: Tensor | None = None) -> Tensor:
@@ -135,10 +135,14 @@ class Leading(Invertible):
         return f"{self.count}, {self.inner!r}"
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.count >= x.shape[1]:
+            return self.inner(x, label)
         leading, log_det = self.inner(x[:, : self.count], label)
         return torch.cat([leading, x[:, self.count :]], 1), log_det
 
     def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self.count >= y.shape[1]:
+            return self.inner.inverse(y, label)
         leading, log_det = self.inner.inverse(y[:, : self.count], label)
         return torch.cat([leading, y[:, self.count :]], 1), log_det
 

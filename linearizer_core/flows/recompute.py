@@ -16,7 +16,8 @@ from linearizer_core.errors import InputValueError
 TOLERANCE = 1e-3
 """The largest error of a recovered activation, relative to the largest entry, with which gradients are still given."""
 
-Direction = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
+Direction = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
+"""A value and its log-determinant ``(batch,)``; None for one that is zero."""
 
 
 class Step(NamedTuple):
@@ -26,14 +27,19 @@ class Step(NamedTuple):
     undo: Direction
     module: nn.Module
 
+    def reversed(self) -> Step:
+        """The step in the other direction."""
+        return Step(self.undo, self.run, self.module)
+
 
 def run(steps: Sequence[Step], x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
     """The steps in turn: the value ``(batch, *event)`` and the sum of the log-determinants ``(batch,)``."""
-    total = x.new_zeros(len(x))
+    total: Tensor | None = None
     for step in steps:
         x, log_det = step.run(x, label)
-        total = total + log_det
-    return x, total
+        if log_det is not None:
+            total = log_det if total is None else total + log_det
+    return x, x.new_zeros(len(x)) if total is None else total
 
 
 _LOST: ContextVar[list[Exception] | None] = ContextVar("lost", default=None)
@@ -137,7 +143,8 @@ def _gradients(
     """The step's value at x, and the gradients that reach x and what is learned (None: none does)."""
     with torch.enable_grad():
         y, log_det = step.run(x, label)
-    ends = [(end, g) for end, g in ((y, grad), (log_det, grad_log_det)) if end.requires_grad and g is not None]
+    sides = [(y, grad), (log_det, grad_log_det)]
+    ends = [(end, g) for end, g in sides if end is not None and end.requires_grad and g is not None]
     inputs = [t for t in (x, *learned) if t.requires_grad]
     found: tuple[Tensor | None, ...] = ()
     if ends:

@@ -7,10 +7,10 @@ import math
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from linearizer_core.flows.base import Invertible, Shape
+from linearizer_core.flows.base import Shape, VolumePreserving
 
 
-class Squeeze(Invertible):
+class Squeeze(VolumePreserving):
     """``(batch, c, h, w)`` to ``(batch, 4c, h/2, w/2)``: each 2×2 block becomes four channels.
 
     >>> import torch, linearizer_core as lc
@@ -24,18 +24,18 @@ class Squeeze(Invertible):
         channels, height, width = shape
         return 4 * channels, height // 2, width // 2
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def move(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         if not len(x):  # which torch gives another shape
-            return x.reshape(0, 4 * x.shape[1], x.shape[2] // 2, x.shape[3] // 2), x.new_zeros(0)
-        return pixel_unshuffle(x, 2), x.new_zeros(len(x))
+            return x.reshape(0, 4 * x.shape[1], x.shape[2] // 2, x.shape[3] // 2)
+        return pixel_unshuffle(x, 2)
 
-    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def back(self, y: Tensor, label: Tensor | None = None) -> Tensor:
         if not len(y):
-            return y.reshape(0, y.shape[1] // 4, 2 * y.shape[2], 2 * y.shape[3]), y.new_zeros(0)
-        return pixel_shuffle(y, 2), y.new_zeros(len(y))
+            return y.reshape(0, y.shape[1] // 4, 2 * y.shape[2], 2 * y.shape[3])
+        return pixel_shuffle(y, 2)
 
 
-class Flatten(Invertible):
+class Flatten(VolumePreserving):
     """``(batch, *event)`` to ``(batch, dim)``, back to the event shape that it was made with.
 
     >>> import torch, linearizer_core as lc
@@ -54,8 +54,8 @@ class Flatten(Invertible):
     def out_shape(self, shape: Shape | None) -> Shape:
         return (math.prod(self.event),)
 
-    def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x.flatten(1), x.new_zeros(len(x))
+    def move(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        return x.flatten(1)
 
-    def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return y.view(len(y), *self.event), y.new_zeros(len(y))
+    def back(self, y: Tensor, label: Tensor | None = None) -> Tensor:
+        return y.view(len(y), *self.event)

@@ -82,19 +82,14 @@ class AffineGaussians(Short):
         own = chosen if self.shared != "all" else chosen.new_ones(len(z), 1)
         inverse = (-2 * self.log_spread).exp().expand(-1, self.dim)
         away = z - chosen @ self.offsets
-        squares = (away.square() * (spread @ inverse)).sum(1)
+        squares = (away * away * (spread @ inverse)).sum(1)
         determinant = spread @ self._spread_logdet()
         if self.rank:
-            weighted, root, logdet = self._capacitance()
-            inner = (away @ weighted.permute(1, 0, 2).flatten(1)).view(len(z), -1, self.rank)
-            inner = (own[:, :, None] * inner).sum(1)
-            if len(root) > 1:
-                chosen_root = (chosen @ root.flatten(1)).view(-1, self.rank, self.rank)
-                white = torch.einsum("brs,bs->br", chosen_root, inner)
-            else:
-                white = inner @ root[0].T
-            squares = squares - white.square().sum(1)
-            determinant = determinant + (chosen @ logdet if len(logdet) > 1 else logdet)
+            whitening, logdet = self._whitening(inverse)
+            white = (away @ whitening.flatten(0, 1).T).view(len(z), -1, self.rank)
+            white = (own[:, :, None] * white).sum(1) if len(whitening) > 1 else white[:, 0]
+            squares = squares - (white * white).sum(1)
+            determinant = determinant + (own @ logdet if len(logdet) > 1 else logdet)
         return -0.5 * (squares + determinant + self.dim * math.log(2 * math.pi))
 
     def log_probs(self, z: Tensor) -> Tensor:
@@ -103,7 +98,7 @@ class AffineGaussians(Short):
         inverse = (-2 * self.log_spread).exp().expand(-1, self.dim)
         determinants = self._spread_logdet()
         if self.rank:
-            weighted, root, logdet = self._capacitance()
+            whitening, logdet = self._whitening(inverse)
         found = []
         for k in range(self.count):
             away = z - self.offsets[k]
@@ -111,7 +106,7 @@ class AffineGaussians(Short):
             squares = (away.square() * inverse[mine]).sum(1)
             determinant = determinants[mine]
             if self.rank:
-                white = (away @ weighted[k if len(weighted) > 1 else 0]) @ root[k if len(root) > 1 else 0].T
+                white = away @ whitening[k if len(whitening) > 1 else 0].T
                 squares = squares - white.square().sum(1)
                 determinant = determinant + logdet[k if len(logdet) > 1 else 0]
             found.append(-0.5 * (squares + determinant + self.dim * math.log(2 * math.pi)))
@@ -155,15 +150,14 @@ class AffineGaussians(Short):
         """log det D_k, ``(K or 1,)``."""
         return 2 * self.log_spread.expand(-1, self.dim).sum(1)
 
-    def _capacitance(self) -> tuple[Tensor, Tensor, Tensor]:
-        """D⁻¹L, the inverse of the Cholesky factor of I + LᵀD⁻¹L, and the log-determinant of that matrix.
+    def _whitening(self, inverse: Tensor) -> tuple[Tensor, Tensor]:
+        """C⁻¹LᵀD⁻¹ with C the Cholesky factor of I + LᵀD⁻¹L, and the log-determinant of that matrix.
 
-        ``(K or 1, dim, rank)``, ``(K or 1, rank, rank)`` and ``(K or 1,)``: Woodbury's identity needs no more, and
-        nothing of size dim×dim is formed.
+        ``(K or 1, rank, dim)`` and ``(K or 1,)``, of ``inverse`` the diagonals of D⁻¹ ``(K or 1, dim)``: Woodbury's
+        identity needs no more, and nothing of size dim×dim is formed.
         """
-        inverse = (-2 * self.log_spread).exp().expand(-1, self.dim)
-        weighted = self.factors * inverse[..., None]
+        weighted = self.factors.mT * inverse[:, None]
         eye = torch.eye(self.rank, dtype=weighted.dtype, device=weighted.device)
-        lower = torch.linalg.cholesky(eye + self.factors.mT @ weighted)
-        root = torch.linalg.solve_triangular(lower, eye.expand_as(lower), upper=False)
-        return weighted, root, 2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        lower = torch.linalg.cholesky(eye + weighted @ self.factors)
+        whitening = torch.linalg.solve_triangular(lower, weighted, upper=False)
+        return whitening, 2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)
