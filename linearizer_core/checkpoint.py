@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import hashlib
 import json
@@ -101,7 +102,9 @@ def write(folder: Path | str, model: nn.Module, head: Mapping[str, Any], rest: M
     (folder / CONFIG).unlink(missing_ok=True)
     with whole(folder / WEIGHTS) as temporary:
         try:
-            save_model(model, str(temporary))  # a network that g_x and g_y share is written once
+            # A copy has tensors of its own, where the model's are parts of a larger one, as in training. A network that
+            # g_x and g_y share is written once.
+            save_model(copy.deepcopy(model), str(temporary))
         except SafetensorError as error:
             code = OS_ERROR.search(str(error))
             number = int(code[1]) if code else errno.EIO

@@ -13,7 +13,7 @@ import torch
 
 from linearizer_core.files import SUFFIX, remove_unfinished, whole
 
-HEADER = b"linearizer state 1\n"
+HEADER = b"linearizer state 2\n"
 """Of a file: then the SHA-256 of the rest in 64 hexadecimal digits and a newline, then what ``torch.save`` wrote."""
 
 DIGEST = 64

@@ -10,21 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor
 
 from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.checks import recomputation_problems, worker_problems
-from linearizer_core.experiment.configuration import LossConfig, TrialConfig
+from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.data import ImageData, epoch_order
 from linearizer_core.experiment.draws import Draws
-from linearizer_core.experiment.families import Family, family_of
+from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.losses import Losses
+from linearizer_core.experiment.step import Step
 from linearizer_core.experiment.workers import ALONE, LOST, Workers
-from linearizer_core.flows.conditioners import Conditioner, in_precision
-from linearizer_core.flows.recompute import deferred
 from linearizer_core.models.base import Model
-from linearizer_core.operators.rank_one import RankOneLayer
 
 STARTING_IMAGES = 4096
 """Training images that data-dependent parameters are fitted to."""
@@ -40,50 +37,6 @@ class EpochResult:
 
     epoch: int
     metrics: dict[str, float]
-
-
-class Losses(nn.Module):
-    """A family's loss as a module of its model: what several workers train together, and what is compiled.
-
-    Of several workers, one whose numbers are lost does not raise while others wait for it: the error goes into
-    ``lost``, and its loss and all gradients are NaN from then on.
-    """
-
-    def __init__(self, family: Family, model: Model, config: TrialConfig) -> None:
-        super().__init__()
-        self.model = model
-        self.lost: list[Exception] = []
-        self.precision = torch.bfloat16 if config.train.precision == "bfloat16" else None
-        self._family, self._config = family, config
-        self._perturbed = perturbed(model)
-        self._conditioners = [module for module in model.modules() if isinstance(module, Conditioner)]
-        self._terms = torch.compile(family.losses, dynamic=False) if config.train.compile else family.losses
-
-    def forward(self, images: Tensor, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and its terms without gradients, for this worker's rows ``(batch, *event)``."""
-        if draws.workers.count == 1:
-            return self._losses(images, draws)
-        if not self.lost:
-            try:
-                with deferred(self.lost):
-                    return self._losses(images, draws)
-            except LOST as error:
-                self.lost.append(error)
-        if self._family.meets(self._config) and not draws.waited:
-            draws.everyones(torch.full_like(images.flatten(1), math.nan))
-        return math.nan * torch.stack([each.sum() for each in self.model.parameters()]).sum(), {}
-
-    def uncompiled(self) -> None:
-        """From now on as they are."""
-        self._terms = self._family.losses
-
-    def _losses(self, images: Tensor, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        with in_precision(self._conditioners, self.precision):
-            terms = self._terms(self.model, images, self._config, draws)
-        loss = total_loss(terms, self._config.train.loss)
-        for layer in self._perturbed:
-            loss = loss + layer.penalty()
-        return loss, {name: term.detach() for name, term in terms.items()}
 
 
 class Trainer:
@@ -126,13 +79,15 @@ class Trainer:
         generator = self._generator(0)
         first = self._dequantised(self.images.head(STARTING_IMAGES), Draws(generator))
         self.family.initialise(self.model, first, generator, self._groups)
+        for tensor in self.model.state_dict().values():
+            tensor.copy_(workers.leading(tensor))
         self._losses = Losses(self.family, self.model, config)
         self._check_precision()
-        self._shared = self._prepared(first[: self._rows])
+        if config.train.compile:
+            self._check_compiled(first[: self._rows])
         self.averaged = copy.deepcopy(self.model) if config.train.ema else self.model
-        self._perturbed = list(zip(perturbed(self.model), perturbed(self.averaged), strict=True))
-        self._blend = get_ema_multi_avg_fn(config.train.ema)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.train.lr, betas=(0.9, 0.99), fused=True)
+        self.step = Step(self._losses, self.averaged, config.train)
+        self.optimiser = self.step.optimiser
 
     def _check_precision(self) -> None:
         """Train in float32 where any worker's device has no bfloat16."""
@@ -141,50 +96,24 @@ class Trainer:
             self._losses.precision = None
             self.warnings.append("train.precision: bfloat16 is not supported by the device; training is in float32")
 
-    def _prepared(self, images: Tensor) -> nn.Module:
-        """The losses to call at each step, after one step that nothing comes of.
-
-        It tells whether compilation works, and which parameters have no part in the loss.
-        """
-        if self.workers.count == 1 and not self.config.train.compile:
-            return self._losses
-        unused = self._rehearsed(images)
-        if self.workers.count == 1:
-            return self._losses
-        # All start from the model of the worker that leads; its buffers are sent now, and with no step after this.
-        shared = DistributedDataParallel(self._losses, find_unused_parameters=self._any(unused))
-        shared.broadcast_buffers = False
-        return shared
-
-    def _rehearsed(self, images: Tensor) -> bool:
-        """Whether a parameter has no part in the loss, or may have none."""
-        failed, unused = "", True
+    def _check_compiled(self, images: Tensor) -> None:
+        """Take a step that nothing comes of, and go on uncompiled where any worker cannot compile it."""
+        failed = ""
         try:
             with warnings.catch_warnings():
-                if self.config.train.compile:
-                    warnings.simplefilter("ignore")  # of the compiler, about itself
-                unused = self._gradient_is_missing(images)
-        except Exception as error:
-            if not self.config.train.compile:
-                raise
+                warnings.simplefilter("ignore")  # of the compiler, about itself
+                draws = Draws(self._generator(0), self.workers)
+                draws.groups = None if self._groups is None else self._groups[: len(images)]
+                loss, _ = self._losses(images, draws)
+                torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
+        except LOST:
+            pass  # training will say so
+        except Exception as error:  # noqa: BLE001 - whatever the compiler raises is told below
             failed = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        self._losses.lost.clear()
         if self._any(bool(failed)):
             self._losses.uncompiled()
             self.warnings.append(f"train.compile: could not be compiled, and training goes on without ({failed})")
-            unused = self._gradient_is_missing(images)
-        return unused
-
-    def _gradient_is_missing(self, images: Tensor) -> bool:
-        try:
-            draws = Draws(self._generator(0), self.workers)
-            draws.groups = None if self._groups is None else self._groups[: len(images)]
-            loss, _ = self._losses(images, draws)
-            found = torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
-        except LOST:
-            return True  # training will say so
-        lost = bool(self._losses.lost)
-        self._losses.lost.clear()
-        return lost or any(gradient is None for gradient in found)
 
     def _any(self, here: bool) -> bool:
         """Whether it is so on any worker."""
@@ -216,48 +145,42 @@ class Trainer:
         Raises ``TrainingDiverged``, on all workers, when a term of the loss or the gradient is not finite, or an
         inverse has no value.
         """
-        config, workers = self.config.train, self.workers
+        workers = self.workers
         self._regroup()
         draws = Draws(self._generator(self.epoch + 1), workers)
         merging = self._generator(-(self.epoch + 1))
-        order = epoch_order(len(self.images), self.config.seed, self.epoch, workers.rank, workers.count)
-        order = order[: self.steps_per_epoch * self._rows]
-        sums: dict[str, Tensor] = {}
+        order = self._order()
+        self.step.forget()
         self.model.train()
         for i, batch in enumerate(self.images.batches(order, self._rows)):
-            self.optimiser.zero_grad(set_to_none=True)
             draws.waited = False
             if self._groups is not None:
                 draws.groups = self._groups[order[i * self._rows : (i + 1) * self._rows]]
+            rate = self._learning_rate(self.epoch * self.steps_per_epoch + i)
             try:
-                loss, terms = self._shared(self._dequantised(batch, draws), draws)
-                loss.backward()
+                self.step(self._dequantised(batch, draws), draws, rate, merging)
             except LOST as error:  # an inverse that is lost to rounding
                 raise TrainingDiverged(f"in epoch {self.epoch + 1}: {error}") from error
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-            for group in self.optimiser.param_groups:
-                group["lr"] = self._learning_rate(self.epoch * self.steps_per_epoch + i)
-            self.optimiser.step()
-            merged = (self.epoch * self.steps_per_epoch + i + 1) % config.merge_every == 0
-            if merged:
-                for layer, _ in self._perturbed:
-                    layer.merge(self.optimiser, merging)
-            if config.ema:
-                self._update_average(first=self.epoch + i == 0, merged=merged)
-            for name, value in {"loss": loss, "gradient_norm": norm, **terms}.items():
-                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach()
         self.epoch += 1
         self._check_lost()
         # Names are in the same order on all workers.
-        totals = workers.total(torch.stack(list(sums.values()))).tolist()
+        totals = workers.total(self.step.sums).tolist()
         means = {
             f"train/{name}": total / workers.count / self.steps_per_epoch
-            for name, total in zip(sums, totals, strict=True)
+            for name, total in zip(self.step.names, totals, strict=True)
         }
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
             raise TrainingDiverged(f"not finite in epoch {self.epoch}: {', '.join(sorted(broken))}")
         return EpochResult(self.epoch, means)
+
+    def _order(self) -> Tensor:
+        """The images that this worker visits in the epoch, on the device."""
+        order = epoch_order(len(self.images), self.config.seed, self.epoch, self.workers.rank, self.workers.count)
+        order = order[: self.steps_per_epoch * self._rows]
+        if self.device.type == "cuda":
+            order = order.pin_memory()  # which a copy need not wait for
+        return order.to(self.device, non_blocking=True)
 
     def _regroup(self) -> None:
         if self._groups is None:
@@ -281,22 +204,6 @@ class Trainer:
         except LOST as error:
             raise TrainingDiverged(f"in epoch {self.epoch}: {error}") from error
 
-    @torch.no_grad()
-    def _update_average(self, first: bool, merged: bool) -> None:
-        """Move the average towards the model; the first step's weights are where it starts."""
-        averages, values = ([each.detach() for each in model.parameters()] for model in (self.averaged, self.model))
-        if first:
-            for average, value in zip(averages, values, strict=True):
-                average.copy_(value)
-        else:
-            self._blend(averages, values, None)
-        # What was perturbed is taken as it is now, and so its perturbation; of all other buffers none ever changes.
-        for layer, averaged in self._perturbed:
-            averaged.u.copy_(layer.u)
-            averaged.v.copy_(layer.v)
-            if merged:
-                averaged.load_state_dict(layer.state_dict())
-
     def state_dict(self) -> dict[str, Any]:
         """Tensors and numbers to go on from, for ``torch.save``."""
         return {
@@ -310,6 +217,7 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that ``state_dict`` of the same configuration gave."""
         self.epoch = state["epoch"]
+        self.step.taken = self.epoch * self.steps_per_epoch
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -322,16 +230,3 @@ def fit(trainer: Trainer) -> Iterator[EpochResult]:
     """Train to the configured number of epochs, yielding after each."""
     while trainer.epoch < trainer.config.train.epochs:
         yield trainer.train_epoch()
-
-
-def perturbed(model: nn.Module) -> list[RankOneLayer]:
-    """The layers of a model that are trained by perturbations which are merged."""
-    return [module for module in model.modules() if isinstance(module, RankOneLayer)]
-
-
-def total_loss(terms: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
-    """The weighted sum of the terms."""
-    total = sum(getattr(weights, name) * term for name, term in terms.items())
-    if not isinstance(total, Tensor):
-        raise ValueError("every weight of train.loss is zero: there is nothing to train")
-    return total

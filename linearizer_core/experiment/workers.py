@@ -76,6 +76,14 @@ class Workers:
         dist.all_reduce(summed)
         return summed.to(values.device)
 
+    def leading(self, values: Tensor) -> Tensor:
+        """The leading worker's tensor, of the same shape and dtype on each."""
+        if self.count == 1:
+            return values
+        sent = values.detach().to(_exchange_device(), copy=True)
+        dist.broadcast(sent, src=0)
+        return sent.to(values.device)
+
     def together(self, work: Callable[[], T]) -> T:
         """What ``work`` gives this worker; where it raises on any worker, all of them raise.
 

@@ -27,7 +27,8 @@ from linearizer_core.experiment.configuration import (
 from linearizer_core.experiment.data import ImageData, load
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.families.diffusion import diffusion_losses
-from linearizer_core.experiment.training import Trainer, TrainingDiverged, fit, total_loss
+from linearizer_core.experiment.losses import total_loss
+from linearizer_core.experiment.training import Trainer, TrainingDiverged, fit
 from linearizer_core.flows import ActNorm, Chain, Flatten, Identity, Labelled, P4Mixing
 from linearizer_core.flows.conditioners import parameters
 from linearizer_core.metrics.features import checksum

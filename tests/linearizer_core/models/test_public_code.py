@@ -24,8 +24,8 @@ from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.evaluation import capped_psnr
 from linearizer_core.experiment.families.diffusion import diffusion_losses
+from linearizer_core.experiment.losses import total_loss
 from linearizer_core.experiment.recipes import expand
-from linearizer_core.experiment.training import total_loss
 from linearizer_core.flows import ActNorm, AffineCoupling, Chain, Flatten, Invertible, Labelled, LUMixing, Squeeze
 from linearizer_core.flows.couplings import CLAMP
 from linearizer_core.operators.base import DenseOperator, LinearOperator

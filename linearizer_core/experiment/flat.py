@@ -1,0 +1,71 @@
+"""The learned values of a model in one tensor, so that a step does once what it would do to each parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+ALIGNED = 64
+"""Parameters start at multiples of so many values: kernels of products read 16 bytes and more at a time."""
+
+
+class FlatParameters:
+    """Parameters as views of ``values`` ``(size,)``, and their gradients as views of ``gradient`` ``(size,)``.
+
+    Their values stay; what lies between two parameters is zero and stays so. ``whole`` is all of it as a parameter,
+    whose gradient is ``gradient``.
+
+    Raises ``ValueError`` for no parameters, and for some that are not of one dtype and on one device.
+
+    >>> import torch
+    >>> layer = torch.nn.Linear(2, 1)
+    >>> flat = FlatParameters(list(layer.parameters()))
+    >>> flat.take(torch.autograd.grad(layer(torch.ones(1, 2)).sum(), flat.parameters))
+    >>> with torch.no_grad():
+    ...     _ = flat.values.zero_()
+    >>> layer.weight.tolist(), flat.gradient.sum().item()
+    ([[0.0, 0.0]], 3.0)
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        kinds = {(parameter.dtype, parameter.device) for parameter in parameters}
+        if len(kinds) != 1:
+            found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "none"
+            raise ValueError(f"flat parameters are of one dtype and on one device, got {found}")
+        self.parameters = list(parameters)
+        self.starts = [0]
+        for parameter in parameters:
+            self.starts.append(self.starts[-1] + -(-parameter.numel() // ALIGNED) * ALIGNED)
+        first = parameters[0]
+        self.values = torch.zeros(self.starts[-1], dtype=first.dtype, device=first.device)
+        self.gradient = torch.zeros_like(self.values)
+        self._gradients = self._views(self.gradient)
+        for parameter, view, gradient in zip(parameters, self._views(self.values), self._gradients, strict=True):
+            view.copy_(parameter.detach())
+            parameter.data = view
+            parameter.grad = gradient
+        self.whole = self.part(0, len(parameters))
+
+    def part(self, start: int, stop: int) -> nn.Parameter:
+        """The parameters from one to before another as a parameter of its own, whose gradient is theirs."""
+        own = slice(self.starts[start], self.starts[stop])
+        part = nn.Parameter(self.values[own])
+        part.grad = self.gradient[own]
+        return part
+
+    def take(self, gradients: Sequence[Tensor | None]) -> None:
+        """Take the parameters' gradients; None, of one that has no part in a loss, is zero."""
+        found = [(into, each) for into, each in zip(self._gradients, gradients, strict=True) if each is not None]
+        if found:
+            torch._foreach_copy_([into for into, _ in found], [each for _, each in found])
+        for into, each in zip(self._gradients, gradients, strict=True):
+            if each is None:
+                into.zero_()
+
+    def _views(self, flat: Tensor) -> list[Tensor]:
+        return [
+            flat[start : start + parameter.numel()].view(parameter.shape)
+            for start, parameter in zip(self.starts, self.parameters, strict=False)
+        ]
