@@ -20,19 +20,23 @@ from analysis.statistics.intervals import BOOTSTRAP_FROM, LEVEL, METHODS, TOO_FE
 from analysis.statistics.power import POWER, detectable, pairs_needed
 from analysis.statistics.tests import Comparison, compare, holm
 
-SAME, OPEN, UNTESTED = "≈", "~", "?"
-"""Behind a group that is compared: equal within the margin, neither told apart nor equal, not tested."""
+SAME, OPEN, UNTESTED, SURVIVORS = "≈", "~", "?", "‡"
+"""Behind a group: equal to the best within the margin, undecided, not tested, left by early stops."""
 KEY = ["sweep", "trial"]
 
 
 @dataclass(frozen=True)
 class Group:
-    """The replicates of a cell by what they are paired by, how many there should be, and why some are missing."""
+    """The replicates of a cell by what they are paired by, how many there should be, and why some are missing.
+
+    ``stopped``: values of stopped ones are among them; ``survivors``: they are missing, for being worse than others.
+    """
 
     values: pd.Series[Any]
     expected: int
     reason: str = ""
     stopped: bool = False
+    survivors: bool = False
 
     @property
     def complete(self) -> bool:
@@ -65,6 +69,8 @@ class Replicates:
     def comparison(self, a: Hashable, b: Hashable, level: float = LEVEL) -> Comparison:
         """The first group against the second, over what both have where replicates are paired."""
         x, y = self.groups[a].values, self.groups[b].values
+        if self.groups[a].survivors or self.groups[b].survivors:
+            return Comparison(float(x.mean() - y.mean()), 0, self.paired)
         if self.paired:
             common = x.index.intersection(y.index, sort=False)
             x, y = x.loc[common], y.loc[common]
@@ -77,7 +83,9 @@ class Replicates:
         entitled = {
             key: float(group.values.mean())
             for key, group in self.groups.items()
-            if len(group.values) and (group.complete or self.unit == "configurations") and not group.stopped
+            if len(group.values)
+            and (group.complete or self.unit == "configurations")
+            and not (group.stopped or group.survivors)
         }
         if not entitled:
             return None
@@ -111,7 +119,12 @@ class Replicates:
         if group.values.empty:
             return Cell(count=0, of=group.expected, reason=group.reason)
         found = estimate(group.values.to_numpy(), method)
-        cell = Cell(found.mean, count=found.n, of=group.expected, marker="†" if group.stopped else "")
+        cell = Cell(
+            found.mean,
+            count=found.n,
+            of=group.expected,
+            marker="†" if group.stopped else SURVIVORS if group.survivors else "",
+        )
         if found.low is None or found.high is None:
             return cell
         if method == "t":
@@ -126,7 +139,7 @@ class Replicates:
         if top is None:
             return cells, notes
         cells[top] = replace(cells[top], bold=True)
-        tested = [key for key, group in self.groups.items() if len(group.values)]
+        tested = [key for key, group in self.groups.items() if len(group.values) and not group.survivors]
         compared = self.against(top, tested, chosen_among=len(tested))
         for key in compared.adjusted:
             cells[key] = replace(cells[key], marker=f"{compared.mark(key)} {cells[key].marker}".strip())
@@ -144,6 +157,11 @@ class Replicates:
             notes.append("n/m: n of m are there, and the mean is of those.")
         if any("†" in cell.marker for cell in cells):
             notes.append("†: with values of the last evaluation before an early stop.")
+        if any(SURVIVORS in cell.marker for cell in cells):
+            notes.append(
+                f"{SURVIVORS}: some were stopped early there, and what is left looks better than all would: neither "
+                "tested nor taken for the best."
+            )
         return notes
 
 
@@ -213,7 +231,9 @@ class Compared:
         if not self.family or not any(map(math.isnan, self.adjusted.values())):
             return []
         what = "in common with it" if replicates.paired else "in one of the two"
-        return [f"{UNTESTED}: not tested: fewer than two {replicates.unit} {what}."]
+        left = any(replicates.groups[key].survivors for key in self.found)
+        stopped = f", or, at {SURVIVORS}, some were stopped early" if left else ""
+        return [f"{UNTESTED}: not tested: fewer than two {replicates.unit} {what}{stopped}."]
 
     def notes(self, replicates: Replicates, cells: int) -> list[str]:
         """Bold and the marks in words."""
@@ -343,7 +363,8 @@ def _over_seeds(record: Record, rows: pd.DataFrame, values: Mapping[Any, Mapping
     (index,) = rows.index
     expected = max(record.sweep(rows["sweep"][index]).seeds, len(rows["trials"][index]))
     found = pd.Series(values[index], dtype="float64")
-    return Group(found, expected, _reason(rows) if found.empty else "", rows["state"][index] == "stopped")
+    stopped, some = rows["state"][index] == "stopped", rows["finished"][index] > 0
+    return Group(found, expected, _reason(rows) if found.empty else "", stopped and not some, stopped and some)
 
 
 def _over_configurations(
@@ -354,7 +375,8 @@ def _over_configurations(
     labels = pd.Index([points[index] if alike else index for index in counted], tupleize_cols=False)
     found = pd.Series([np.mean([*values[index].values()]) for index in counted], labels, dtype="float64")
     stopped = bool((rows.loc[counted, "state"] == "stopped").any())
-    return Group(found, len(rows), _reason(rows) if found.empty else "", stopped)
+    survivors = len(counted) > 0 and bool((rows.loc[~rows["counts"], "state"] == "stopped").any())
+    return Group(found, len(rows), _reason(rows) if found.empty else "", stopped, survivors)
 
 
 def _reason(rows: pd.DataFrame) -> str:

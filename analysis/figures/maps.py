@@ -16,7 +16,7 @@ from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.labels import axis_labels
 from analysis.configuration.levels import is_number
 from analysis.configuration.names import axis_of, metric_of
-from analysis.configuration.replicates import OPEN, SAME, UNTESTED
+from analysis.configuration.replicates import OPEN, SAME, SURVIVORS, UNTESTED
 from analysis.figures import style
 from analysis.figures.drawing import (
     configuration_words,
@@ -112,8 +112,8 @@ def heat_map(
     """The mean of a metric for each pair of values of two axes: ``analysis.pivot`` as a picture.
 
     Depth across and rank upwards by default. The best pair is framed, ``≈`` marks what is equal to it within the
-    margin, ``~`` what is undecided, ``?`` what could not be tested, hatched pairs have no value. Raises
-    ``RecordError`` as ``pivot`` does.
+    margin, ``~`` what is undecided, ``?`` what could not be tested, ``‡`` what early stops left; hatched pairs have
+    no value. Raises ``RecordError`` as ``pivot`` does.
 
     >>> import analysis
     >>> figure = analysis.heat_map(analysis.example())
@@ -150,7 +150,9 @@ def heat_map(
                 colour = colormap(norm(float(str(cell.value))))
                 box = Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=0.6)
                 digits = column.digits(cell)
-                words = " ".join([digits.value, *(mark for mark in (SAME, OPEN, UNTESTED) if mark in cell.marker)])
+                words = " ".join(
+                    [digits.value, *(mark for mark in (SAME, OPEN, UNTESTED, SURVIVORS) if mark in cell.marker)]
+                )
                 if len(digits.spread) == 1 and len(columns) <= MOST_SPREADS:
                     words += f"\n± {digits.spread[0]}"
                 look = {"color": style.ink_on(colour), "weight": "bold" if cell.bold else "normal"}

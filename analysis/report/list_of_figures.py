@@ -64,7 +64,7 @@ def list_of_figures(
             "heat-map",
             f"{called} over two axes",
             "Means of the pairs. The best one is framed; ≈: equal to it within the margin; ~: undecided; ?: not "
-            "tested. Hatched: no value.",
+            "tested; ‡: what early stopping left. Hatched: no value.",
             lambda: heat_map(configurations, metric=metric, unequal=unequal, margin=margin),
         ),
         (

@@ -101,6 +101,14 @@ def with_axes(frame: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, l
     return frame[there], [f"Left out: {count} {have} no {names}, whose condition does not hold there."]
 
 
+def stopped_notes(frame: pd.DataFrame) -> list[str]:
+    """That configurations (rows of ``population``) were stopped early, where none of their values counts."""
+    stopped = int((frame["state"] == "stopped").sum())
+    if not stopped:
+        return []
+    return [f"{stopped} were stopped early and have no part in means: where more were, the rest look better."]
+
+
 def population_notes(configurations: Configurations, frame: pd.DataFrame, metric: str) -> list[str]:
     """What is to be said of how the configurations were chosen, which are left out, of controls, and what failed."""
     record, notes = configurations.record, []

@@ -17,7 +17,7 @@ from analysis.configuration.words import ARROWS, short_names
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
-from analysis.tables.layout import check_method, population_notes, searched_configurations
+from analysis.tables.layout import check_method, population_notes, searched_configurations, stopped_notes
 
 
 def marginal(
@@ -73,9 +73,8 @@ def marginal(
     silent = {2} if direction is None else set()
     silent |= {6} if all(row[6].value == 0 for row in rows) else set()
     kept = [index for index in range(len(columns)) if index not in silent]
-    stopped = int((frame["state"] == "stopped").sum())
-    if stopped and not unequal:
-        said.append(f"{stopped} were stopped early and have no part in means: where more were, the rest look better.")
+    if not unequal:
+        said += stopped_notes(frame)
     return Table(
         name=f"marginal-{short_names(record.axes)[axis]}",
         title=f"{record.names}: {label_of(record, metric)} by {label_of(record, axis)}",

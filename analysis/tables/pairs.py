@@ -21,7 +21,14 @@ from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
 from analysis.tables.differences import difference_cells, difference_columns, tests_in_words
-from analysis.tables.layout import BLOCKS, check_method, estimated, population_notes, searched_configurations
+from analysis.tables.layout import (
+    BLOCKS,
+    check_method,
+    estimated,
+    population_notes,
+    searched_configurations,
+    stopped_notes,
+)
 
 
 def pivot(
@@ -40,8 +47,9 @@ def pivot(
     the mean of its seeds; how many stands in brackets, a pair without a value says why. The best is bold; what is equal
     to it within ``margin`` (by default what the metric's own error hides), what is undecided and what could not be
     tested is marked. Controls and references stand below, in a column of their own. ``metric`` is the first objective
-    by default. Raises ``RecordError`` for an unknown axis or metric, and where configurations were stopped early or not
-    trained alike, unless ``unequal``.
+    by default. What was stopped early has no part in means, and a pair where some were is told so, unless ``unequal``
+    takes its last evaluations. Raises ``RecordError`` for an unknown axis or metric, and where finished configurations
+    were not trained alike, unless ``unequal``.
 
     >>> import analysis
     >>> analysis.pivot(analysis.example(), "model.operator.rank", "model.flow.depth")
@@ -114,7 +122,7 @@ def comparisons(
     if top is None:
         raise RecordError(f"{record.names}: {metric} has no best value among {' × '.join(axes)}: nothing to compare")
     # A cell without a value could not have been chosen.
-    candidates = sum(not group.values.empty for group in compared.groups.values())
+    candidates = sum(not group.values.empty and not group.survivors for group in compared.groups.values())
     found = compared.against(top, list(compared.groups), chosen_among=candidates)
     means, short, labels = compared.cells(better(record, metric), "t")[0], short_names(record.axes), axis_labels(record)
     order = sorted(found.found, key=lambda key: abs(found.found[key].difference))
@@ -164,8 +172,9 @@ def _crossed(
     record = configurations.record
     frame, left_out = searched_configurations(configurations, metric, unequal, *axes)
     if not unequal:
-        what = f"{metric} by {' and '.join(axes)}"
-        check_equal(record, record.runs[record.runs["kind"] == "search"], what)
+        runs = record.runs[(record.runs["kind"] == "search") & (record.runs["state"] == "finished")]
+        check_equal(record, runs, f"{metric} by {' and '.join(axes)}")
+        left_out += stopped_notes(frame)
     columns = [categories(record, axis, frame[axis]).astype("object") for axis in axes]
     keys = list(zip(*columns, strict=True)) if len(axes) > 1 else list(columns[0])
     return frame, pd.Series(keys, frame.index, dtype="object"), left_out

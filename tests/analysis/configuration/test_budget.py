@@ -15,7 +15,7 @@ from analysis import (
     pivot,
 )
 from analysis.tables.pairs import comparisons
-from tests.analysis.record_factory import DEPTH, FD, RANK, SweepFiles, frame_of, point
+from tests.analysis.record_factory import DEPTH, FD, LR, RANK, SweepFiles, frame_of, point
 from tests.analysis.tables.ablations import cells_of
 
 
@@ -24,13 +24,54 @@ def test_early_stopped_trials_are_not_compared_with_finished_ones_unasked(tmp_pa
     files.finished(0, point(2, 8), 10.0)
     files.stopped(1, point(3, 8), 4.0)
     record = load([files.path])
-    for of in (pivot, comparisons):
-        with pytest.raises(RecordError, match=r"1 trials that were stopped early with 1 finished; .*--unequal"):
-            of(record, DEPTH, RANK)
+    table = pivot(record, DEPTH, RANK)
+    cells = cells_of(table)
+    assert (cells["2 8"].value, cells["2 8"].bold) == (10.0, True)
+    assert (cells["3 8"].value, cells["3 8"].reason) == (None, "stopped @ 20")
+    assert "1 were stopped early and have no part in means: where more were, the rest look better." in table.notes
     cells = cells_of(pivot(record, DEPTH, RANK, unequal=True))
     assert (cells["3 8"].value, cells["3 8"].marker, cells["3 8"].bold) == (4.0, "†", False)
     assert cells["2 8"].bold
     assert frame_of(marginal(record, DEPTH))[FD].tolist() == pytest.approx([10.0, math.nan], nan_ok=True)
+
+
+def test_what_early_stopping_left_of_a_cell_is_not_tested_nor_taken_for_the_best(tmp_path: Path) -> None:
+    """Of depth 3 the worse half was stopped: its mean is the lowest, and says less than that of depth 2."""
+    files = SweepFiles(tmp_path, space={DEPTH: {"grid": [2, 3, 4]}, RANK: {"grid": [8]}, LR: {"grid": [1, 2, 3, 4]}})
+    for number in range(4):
+        files.finished(number, {DEPTH: 2, RANK: 8, LR: number}, 10.0 + number)
+        files.finished(8 + number, {DEPTH: 4, RANK: 8, LR: number}, 30.0 + 2 * number)
+        where = {DEPTH: 3, RANK: 8, LR: number}
+        if number < 2:
+            files.finished(4 + number, where, 8.0 + number)
+        else:
+            files.stopped(4 + number, where, 90.0)
+    record = load([files.path])
+    table = pivot(record, "depth", "rank")
+    cells = cells_of(table)
+    assert (cells["3 8"].value, cells["3 8"].incomplete, cells["3 8"].marker) == (8.5, "2/4", "‡")
+    assert cells["2 8"].bold
+    assert not cells["3 8"].bold
+    assert cells["4 8"].marker == ""  # told from the best
+    assert any(note.startswith("‡: some were stopped early there") for note in table.notes)
+    # The best was chosen among two: one pair, and not three.
+    tested = comparisons(record, "depth", "rank")
+    assert "corrected for 1 comparisons" in tested.to_markdown()
+    assert any("or, at ‡, some were stopped early" in note for note in tested.notes)
+    frame = frame_of(tested).set_index("model.flow.depth")
+    assert frame["verdict"].fillna("").to_dict() == {2: "", 3: "not tested", 4: "different"}
+
+
+def test_what_is_left_of_seeds_is_marked_as_well(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, seeds=(0, 1, 2), space={DEPTH: {"grid": [2, 3]}, RANK: {"grid": [8]}})
+    for seed in range(3):
+        files.finished(0, {DEPTH: 2, RANK: 8}, 10.0 + seed, seed=seed)
+        if seed:
+            files.finished(1, {DEPTH: 3, RANK: 8}, 5.0 + seed, seed=seed)
+    files.stopped(1, {DEPTH: 3, RANK: 8}, 90.0)
+    cells = cells_of(pivot(load([files.path]), "depth", "rank"))
+    assert (cells["3 8"].value, cells["3 8"].incomplete, cells["3 8"].marker) == (6.5, "2/3", "‡")
+    assert cells["2 8"].bold
 
 
 def test_a_stopped_configuration_has_the_value_of_the_seed_that_was_stopped(tmp_path: Path) -> None:
