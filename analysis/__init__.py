@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from analysis.tables.ranks import quality_by_rank
     from analysis.tables.scaling import scaling
     from analysis.tables.steps import steps_to_quality
+    from analysis.tables.variance import variance
 
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
@@ -74,6 +75,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "tables.ranks": ["quality_by_rank"],
         "tables.scaling": ["scaling"],
         "tables.steps": ["steps_to_quality"],
+        "tables.variance": ["variance"],
     },
 )
 
@@ -124,6 +126,7 @@ __all__ = [
     "spectrum",
     "steps_to_quality",
     "steps_versus_quality",
+    "variance",
     "write_report",
     "write_tables",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analysis.configuration.blocks import has_several_sets
+from analysis.configuration.chance import chance_axes
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.controls import recorded_controls
 from analysis.configuration.curves import curve_keys
@@ -30,6 +31,7 @@ from analysis.tables.pareto import front
 from analysis.tables.ranks import quality_by_rank
 from analysis.tables.scaling import scaling
 from analysis.tables.steps import steps_to_quality
+from analysis.tables.variance import variance
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,12 @@ def ablation_tables(
 ) -> Tables:
     """What ``linsweep table`` prints.
 
-    Every configuration, a table for each axis, and, of operators that were sampled with several ranks and against
-    controls, the tables of these; or, where they are given, the axis ``rows`` or ``cols`` alone, or
-    the grid of both, with the tests behind it; or what is best ``across`` the values of a leaf, such as data sets, by
-    configuration or by the values of the axis ``rows``. ``metrics`` are the columns of the first, and the first of them
-    is what the others are about. Raises ``RecordError`` where what was asked for by name cannot be made.
+    Every configuration, a table for each axis, where seeds were searched what each varies, and, of operators that were
+    sampled with several ranks and against controls, the tables of these; or, where they are given, the axis ``rows`` or
+    ``cols`` alone, or the grid of both, with the tests behind it; or what is best ``across`` the values of a leaf, such
+    as data sets, by configuration or by the values of the axis ``rows``. ``metrics`` are the columns of the first, and
+    the first of them is what the others are about. Raises ``RecordError`` where what was asked for by name cannot be
+    made.
     """
     found = Configurations.of(record)
     record = found.record
@@ -74,7 +77,10 @@ def ablation_tables(
     if axis is not None:
         return Tables([marginal(found, axis, metric, ci=ci, unequal=unequal, margin=margin)], [])
     whole = configurations(found, metrics, ci=ci)
-    wanted = [_marginal(found, axis, metric, ci, unequal, margin) for axis in record.axes]
+    seeds = chance_axes(record)
+    wanted = [_marginal(found, axis, metric, ci, unequal, margin) for axis in record.axes if axis not in seeds]
+    if seeds:
+        wanted.append(lambda: variance(found, metric, unequal=unequal))
     match = QUALITY.fullmatch(metric or "")
     about = match["metric"] if match else None
     if curve_keys(record, RANKS):

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.configuration.chance import chance_axes
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.controls import (
     controls_of,
@@ -116,6 +117,8 @@ def _edge(configurations: Configurations, _: str) -> Iterator[Finding]:
     record, row = configurations.record, _best(configurations)
     short, at = axis_labels(record), []
     for axis in record.sweep(row["sweep"]).axes:
+        if axis in chance_axes(record):
+            continue  # one seed is as good as another
         value, dimension = row[axis], record.sweep(row["sweep"]).dimension(axis)
         listed = [each for each in dimension.get("grid") or () if _numeric(each)]
         ends = dimension.get("int") or dimension.get("float") or ([min(listed), max(listed)] if len(listed) > 2 else [])
@@ -217,8 +220,12 @@ def _axes(configurations: Configurations, key: str) -> Iterator[Finding]:
     """Whether an axis has next to no share of the importance, by both ways of telling it."""
     table = importance(configurations, key, resamples=1)
     told = [row for row in table.rows if all(isinstance(cell.value, float) for cell in row.cells[1:])]
+    record = configurations.record
+    seeds = [axis_labels(record)[axis] for axis in chance_axes(record)]  # which are hoped to have none
     idle = [
-        str(row.cells[0].value) for row in told if all(float(str(cell.value)) < NO_EFFECT for cell in row.cells[1:])
+        str(row.cells[0].value)
+        for row in told
+        if row.cells[0].value not in seeds and all(float(str(cell.value)) < NO_EFFECT for cell in row.cells[1:])
     ]
     for name in idle:
         yield Finding("axes", "WARN", f"{name} has less than {NO_EFFECT:.0%} of the importance".replace("%", " %"),

@@ -61,6 +61,13 @@ class DataConfig:
         le=1024,
     )
     images: int = _field(0, "training images used, the first of the fixed shuffle; 0: all", ge=0)
+    split: int = _field(
+        0,
+        "which of the random splits: another shuffle for each number. 0: that of every sweep that does not ask. Test "
+        "images that are published as such, and splits that a folder keeps, stay what they are",
+        ge=0,
+        lt=2**31,
+    )
     download: bool = _field(False, "fetch the files of mnist, fashion-mnist, cifar10 or celeba where they are missing")
 
 
@@ -259,6 +266,25 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SeedsConfig:
+    """Sources of chance apart from each other (Bouthillier et al., arXiv 2103.03098); ``data.split`` is another."""
+
+    init: int = _field(-1, "fixes the initial weights; -1: as the trial's seed does", ge=-1, lt=2**31)
+    order: int = _field(
+        -1,
+        "fixes the order of the training images and the noise of training; -1: as the trial's seed does",
+        ge=-1,
+        lt=2**31,
+    )
+    sampling: int = _field(
+        0,
+        "fixes the noise that samples are made from, the same for every trial; another number is other noise",
+        ge=0,
+        lt=2**31,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrialConfig:
     """Everything that, with the machine, fixes one trial."""
 
@@ -279,7 +305,18 @@ class TrialConfig:
     model: ModelConfig = _field(ModelConfig, "networks and operator")
     train: TrainConfig = _field(TrainConfig, "optimisation")
     evaluate: EvaluateConfig = _field(EvaluateConfig, "what is measured")
+    seeds: SeedsConfig = _field(SeedsConfig, "seeds of single sources of chance, to tell apart what each varies")
     seed: int = _field(0, "fixes initial weights, order of data and noise", ge=0, lt=2**63)
+
+    @property
+    def init_seed(self) -> int:
+        """Of the initial weights."""
+        return self.seed if self.seeds.init < 0 else self.seeds.init
+
+    @property
+    def order_seed(self) -> int:
+        """Of the order of the training images, and of the noise of training."""
+        return self.seed if self.seeds.order < 0 else self.seeds.order
 
 
 def from_mapping(kind: type[Any], values: Mapping[str, Any]) -> Any:
@@ -388,6 +425,10 @@ ADDED = {
     "evaluate.ranks": [],
     "evaluate.order": "pullback",
     "evaluate.denoise": False,
+    "data.split": 0,
+    "seeds.init": -1,
+    "seeds.order": -1,
+    "seeds.sampling": 0,
 }
 """Leaves that were added since records are kept, at what was done before: they are not hashed then, so that what is in
 old records keeps its name."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from linearizer_core.experiment.classifier import cached_classifier
-from linearizer_core.experiment.configuration import EvaluateConfig, Metric
+from linearizer_core.experiment.configuration import EvaluateConfig, Metric, TrialConfig
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.workers import present
 from linearizer_core.metrics.features import Classifier
@@ -32,7 +32,7 @@ from linearizer_core.metrics.quality import (
 from linearizer_core.metrics.uncertainty import FEWEST, bootstrap_deviation, extrapolated
 
 SAMPLE_SEED = 99
-"""Fixes the noise that samples are made from, so that every trial and every step count is given the same."""
+"""Fixes noise of evaluation, so that every trial and every step count is given the same."""
 
 GRID_IMAGES = 64
 BATCH = 1024
@@ -46,6 +46,11 @@ CLASSIFIER_METRICS = ("classifier_fd", "classifier_kid", "precision", "recall", 
 FRECHET = ("classifier_fd",)
 """Distances whose own error is told; of Inception's 2,048 features one takes seconds, and this takes dozens."""
 INCEPTION_METRICS = ("inception_fid", "inception_kid")
+
+
+def sampling_noise(config: TrialConfig) -> torch.Generator:
+    """What a trial's samples are made from: fixed, and the same for every trial that asks for no other noise."""
+    return torch.Generator().manual_seed(SAMPLE_SEED + config.seeds.sampling)
 
 
 @dataclass(frozen=True)

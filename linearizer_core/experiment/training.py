@@ -43,10 +43,10 @@ class Trainer:
     """Trains the model of a configuration on a device, of which each of several workers has its own.
 
     ``model`` is what the optimiser moves, ``averaged`` its exponential moving average, which is what gets
-    evaluated and kept; the model itself where ``train.ema`` is 0. All noise of an epoch comes from ``(seed, epoch)``,
-    so a trainer that goes on from a saved state does what it would have done without the break. Several workers train
-    what one would, up to rounding: each has its rows of every batch, and their gradients are averaged. ``warnings``
-    says what of the configuration could not be had.
+    evaluated and kept; the model itself where ``train.ema`` is 0. All noise of an epoch comes from its number and
+    ``order_seed``, so a trainer that goes on from a saved state does what it would have done without the break. Several
+    workers train what one would, up to rounding: each has its rows of every batch, and their gradients are averaged.
+    ``warnings`` says what of the configuration could not be had.
 
     Raises ``ValueError`` for a batch that exceeds the training images, or that the workers cannot share, and for a
     way to train that recomputed activations do not allow.
@@ -76,7 +76,7 @@ class Trainer:
         groups = self.family.groups(config, data)
         self._groups = None if groups is None else groups.to(self.device)
         self._regrouped: Tensor | None = None
-        generator = self._generator(0)
+        generator = self._generator(config.init_seed, 0)
         first = self._dequantised(self.images.head(STARTING_IMAGES), Draws(generator))
         self.family.initialise(self.model, first, generator, self._groups)
         for tensor in self.model.state_dict().values():
@@ -102,7 +102,7 @@ class Trainer:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the compiler, about itself
-                draws = Draws(self._generator(0), self.workers)
+                draws = Draws(self._generator(self.config.init_seed, 0), self.workers)
                 draws.groups = None if self._groups is None else self._groups[: len(images)]
                 loss, _ = self._losses(images, draws)
                 torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
@@ -125,9 +125,9 @@ class Trainer:
         images = images.to(self.model.dtype)
         return images + deviation * draws.normal(images) if deviation else images
 
-    def _generator(self, epoch: int) -> torch.Generator:
+    def _generator(self, seed: int, epoch: int) -> torch.Generator:
         # Neighbouring seeds and epochs must not share noise: spread them over the 64-bit range.
-        mixed = (self.config.seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
+        mixed = (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
         return torch.Generator(self.device).manual_seed(mixed)
 
     def _learning_rate(self, step: int) -> float:
@@ -147,8 +147,8 @@ class Trainer:
         """
         workers = self.workers
         self._regroup()
-        draws = Draws(self._generator(self.epoch + 1), workers)
-        merging = self._generator(-(self.epoch + 1))
+        draws = Draws(self._generator(self.config.order_seed, self.epoch + 1), workers)
+        merging = self._generator(self.config.order_seed, -(self.epoch + 1))
         order = self._order()
         self.step.forget()
         self.model.train()
@@ -176,7 +176,7 @@ class Trainer:
 
     def _order(self) -> Tensor:
         """The images that this worker visits in the epoch, on the device."""
-        order = epoch_order(len(self.images), self.config.seed, self.epoch, self.workers.rank, self.workers.count)
+        order = epoch_order(len(self.images), self.config.order_seed, self.epoch, self.workers.rank, self.workers.count)
         order = order[: self.steps_per_epoch * self._rows]
         if self.device.type == "cuda":
             order = order.pin_memory()  # which a copy need not wait for

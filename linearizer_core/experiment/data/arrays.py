@@ -22,6 +22,8 @@ CIFAR10_FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batch
 class Arrays:
     """A whole data set: ``quanta`` ``(count, *event)`` uint8 below ``levels``, ``labels`` ``(count,)`` int64.
 
+    The functions below take ``which`` of the shuffles decides on the splits, 0 the fixed one.
+
     ``notes`` say what of the file was not used, and why.
     """
 
@@ -33,17 +35,17 @@ class Arrays:
     notes: tuple[str, ...] = ()
 
 
-def digits() -> Arrays:
+def digits(which: int = 0) -> Arrays:
     """The 1,797 handwritten 8×8 digits that scikit-learn ships (Alpaydin & Kaynak, 1998); 60 / 20 / 20 %."""
     from sklearn.datasets import load_digits
 
     source = load_digits()
     quanta = torch.from_numpy(np.asarray(source.images, dtype=np.uint8))[:, None]
     labels = torch.from_numpy(np.asarray(source.target, dtype=np.int64))
-    return Arrays(quanta, labels, 10, 17, split(len(quanta), len(quanta) // 5))
+    return Arrays(quanta, labels, 10, 17, split(len(quanta), len(quanta) // 5, which))
 
 
-def mnist(root: Path, name: str, size: int) -> Arrays:
+def mnist(root: Path, name: str, size: int, which: int = 0) -> Arrays:
     """MNIST (LeCun et al., 1998) or Fashion-MNIST (Xiao et al., 2017): 55,000 / 5,000, and the official 10,000.
 
     Padded with black from 28×28 to 32×32, unless ``size`` is 28.
@@ -51,7 +53,7 @@ def mnist(root: Path, name: str, size: int) -> Arrays:
     quanta, labels = idx.read(root, name)
     if size != 28:
         quanta = pad(quanta, (2, 2, 2, 2))
-    return Arrays(quanta, labels, 10, 256, split_before_test(60_000, 5_000, 10_000))
+    return Arrays(quanta, labels, 10, 256, split_before_test(60_000, 5_000, 10_000, which))
 
 
 def find_cifar10(root: Path) -> list[Path]:
@@ -66,7 +68,7 @@ def find_cifar10(root: Path) -> list[Path]:
     return paths
 
 
-def cifar10(root: Path) -> Arrays:
+def cifar10(root: Path, which: int = 0) -> Arrays:
     """CIFAR-10 (Krizhevsky, 2009): nine tenths and one tenth of the official training images, and the official test.
 
     The files are pickles, which can run anything when they are read: they are read only when torchvision has found
@@ -87,7 +89,7 @@ def cifar10(root: Path) -> Arrays:
     quanta = torch.from_numpy(np.concatenate([part.data for part in parts])).permute(0, 3, 1, 2).contiguous()
     labels = torch.tensor([label for part in parts for label in part.targets])
     count, tests = (len(part.targets) for part in parts)
-    return Arrays(quanta, labels, 10, 256, split_before_test(count, count // 10, tests))
+    return Arrays(quanta, labels, 10, 256, split_before_test(count, count // 10, tests, which))
 
 
 def find_archive(path: Path) -> Path:
@@ -97,7 +99,7 @@ def find_archive(path: Path) -> Path:
     return path
 
 
-def archive(path: Path) -> Arrays:
+def archive(path: Path, which: int = 0) -> Arrays:
     """A NumPy archive: ``images`` uint8, ``(n, h, w)`` or with 1 or 3 channels last or first, and maybe ``labels``.
 
     Channels are taken to be last where they could be either. ``labels`` ``(n,)`` are whole numbers from 0; where all
@@ -124,7 +126,7 @@ def archive(path: Path) -> Arrays:
     notes: tuple[str, ...] = (
         (f"left out: the arrays {', '.join(others)}: only images and labels are read",) if others else ()
     )
-    splits = split_tenths(len(quanta), f"npz: images of {path}")
+    splits = split_tenths(len(quanta), f"npz: images of {path}", which)
     if labels is None:
         return Arrays(quanta, torch.zeros(len(quanta), dtype=torch.int64), 0, 256, splits, notes)
     if labels.shape != (len(quanta),) or labels.dtype.kind not in "iu":

@@ -49,10 +49,11 @@ def find_celeba(root: Path) -> list[Path]:
     return paths
 
 
-def celeba(root: Path) -> Listing:
+def celeba(root: Path, which: int = 0) -> Listing:
     """CelebA, aligned (Liu et al., 2015), with its official partition; the label is 2 Male + Smiling.
 
-    Each split is in the order of the fixed shuffle. Raises ``DataError`` naming files that are missing or wrong.
+    Each split is in the order of a shuffle, the fixed one for ``which`` 0. Raises ``DataError`` naming files that are
+    missing or wrong.
     """
     folder, partition_file, attributes_file = find_celeba(root)
     partition = {name: values[0] for name, values in _table(partition_file, partition_file.read_text().splitlines(), 1)}
@@ -79,7 +80,7 @@ def celeba(root: Path) -> Listing:
         index = (parts == part).nonzero()[:, 0]
         if not len(index):
             raise DataError(f"celeba: {partition_file} has no image of part {part}")
-        indices.append(index[shuffled(len(index))])
+        indices.append(index[shuffled(len(index), which)])
     labels = torch.tensor([attributes[name] for name in names])
     return Listing(folder, names, labels, 4, Splits(*indices).bounded(), 3, CELEBA_CROP)
 
@@ -110,7 +111,7 @@ def find_folder(folder: Path) -> Path:
     return folder
 
 
-def folder(root: Path) -> Listing:
+def folder(root: Path, which: int = 0) -> Listing:
     """All images in a folder and those below it, 80 / 10 / 10 % by the fixed shuffle of their sorted names.
 
     The folders directly in it are the classes, by name, where every image is in one of several; a folder that alone
@@ -129,10 +130,10 @@ def folder(root: Path) -> Listing:
             f"such as {names[here.beside[0]]}: move these into a split, or take them away"
         )
     if here.splits is not None:
-        splits, said = _kept(root, here.splits)
+        splits, said = _kept(root, here.splits, which)
         notes += said
     else:
-        splits = split_tenths(len(names), f"folder: images in {root}")
+        splits = split_tenths(len(names), f"folder: images in {root}", which)
     parts = here.parts
     kinds, said = _classes(names, parts)
     place = {kind: i for i, kind in enumerate(kinds)}
@@ -153,13 +154,13 @@ def _classes(names: list[str], parts: list[list[str]]) -> tuple[list[str], list[
     return ([] if loose else kinds), []
 
 
-def _kept(root: Path, where: list[str]) -> tuple[Splits, list[str]]:
+def _kept(root: Path, where: list[str], which: int) -> tuple[Splits, list[str]]:
     """The splits that the folders have, each in the order of the fixed shuffle."""
     index = {
         kind: torch.tensor([i for i, split in enumerate(where) if split == kind], dtype=torch.int64)
         for kind in SPLIT_FOLDERS
     }
-    index = {kind: each[shuffled(len(each))] for kind, each in index.items()}
+    index = {kind: each[shuffled(len(each), which)] for kind, each in index.items()}
     counts = ", ".join(f"{len(each)} {kind}" for kind, each in index.items() if len(each))
     notes = [f"splits as the folders have them: {counts}"]
     for kind in ("validation", "test"):

@@ -134,17 +134,17 @@ def _load(config: DataConfig, in_memory: int, _stamp: tuple[int, int] | None) ->
     root = Path(config.root)
     match config.name:
         case "digits":
-            return _of_arrays(config, digits())
+            return _of_arrays(config, digits(config.split))
         case "mnist" | "fashion-mnist":
-            return _of_arrays(config, mnist(root, config.name, config.size))
+            return _of_arrays(config, mnist(root, config.name, config.size, config.split))
         case "cifar10":
-            return _of_arrays(config, cifar10(root))
+            return _of_arrays(config, cifar10(root, config.split))
         case "npz":
-            return _of_arrays(config, archive(root))
+            return _of_arrays(config, archive(root, config.split))
         case "celeba":
-            return _of_files(config, celeba(root), in_memory)
+            return _of_files(config, celeba(root, config.split), in_memory)
         case "folder":
-            return _of_files(config, folder(root), in_memory)
+            return _of_files(config, folder(root, config.split), in_memory)
     raise DataError(f"unknown data set {config.name!r}")
 
 

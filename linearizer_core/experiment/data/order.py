@@ -11,7 +11,7 @@ from torch import Tensor
 from linearizer_core.experiment.data.errors import DataError
 
 SPLIT_SEED = 20250101
-"""Fixes which image is in which split, for every sweep ever run."""
+"""Fixes which image is in which split, for every sweep that asks for no other."""
 
 HELD_OUT_MOST = 10_000
 """The most images that are kept of a validation or test split."""
@@ -30,27 +30,27 @@ class Splits:
         return Splits(self.train, self.validation[:HELD_OUT_MOST], self.test[:HELD_OUT_MOST])
 
 
-def shuffled(count: int) -> Tensor:
-    """The fixed shuffle of ``count`` images."""
-    return torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED))
+def shuffled(count: int, which: int = 0) -> Tensor:
+    """The fixed shuffle of ``count`` images, or another one by its number."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(SPLIT_SEED + which))
 
 
-def split(count: int, held_out: int) -> Splits:
+def split(count: int, held_out: int, which: int = 0) -> Splits:
     """The first ``held_out`` images of the fixed shuffle for validation, as many for the test, the rest to train on."""
-    order = shuffled(count)
+    order = shuffled(count, which)
     return Splits(order[2 * held_out :], order[:held_out], order[held_out : 2 * held_out]).bounded()
 
 
-def split_tenths(count: int, what: str) -> Splits:
+def split_tenths(count: int, what: str, which: int = 0) -> Splits:
     """80 / 10 / 10 %; raises ``DataError`` saying what there is too little of where this leaves a split empty."""
     if count < 10:
         raise DataError(f"{what}: only {count}; at least 10 are needed for three splits")
-    return split(count, count // 10)
+    return split(count, count // 10, which)
 
 
-def split_before_test(count: int, validation: int, tests: int) -> Splits:
+def split_before_test(count: int, validation: int, tests: int, which: int = 0) -> Splits:
     """``validation`` of the first ``count`` images by the fixed shuffle, and the ``tests`` after them as they are."""
-    order = shuffled(count)
+    order = shuffled(count, which)
     return Splits(order[validation:], order[:validation], torch.arange(count, count + tests))
 
 

@@ -30,6 +30,7 @@ from linearizer_core.experiment.evaluation import (
     in_batches,
     megaflops,
     references,
+    sampling_noise,
     score_keys,
     scores,
     step_counts,
@@ -74,7 +75,7 @@ class AffineDiffusionFamily(Family):
         core, several = config.model.operator, config.model.operators
         count = {"one": 1, "label": max(classes, 1), "cluster": several.count}[several.by]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.manual_seed(config.init_seed)
             g = build_flow(config.model.flow, event)
             gaussians = AffineGaussians(math.prod(event), count, core.rank, spread=core.spread, shared=core.shared)
         model = AffineDiffusion(g, gaussians, event)
@@ -290,7 +291,7 @@ class _Sampler:
 
 
 def _sampler(model: AffineDiffusion, config: TrialConfig) -> _Sampler:
-    generator = torch.Generator().manual_seed(SAMPLE_SEED)
+    generator = sampling_noise(config)
     noise = model.noise(config.evaluate.samples, generator)
     return _Sampler(model, noise, model.labels(config.evaluate.samples, generator), config)
 

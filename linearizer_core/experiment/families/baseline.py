@@ -14,11 +14,11 @@ from torch import Tensor
 from linearizer_core.experiment.configuration import EvaluateConfig, TrialConfig
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.evaluation import (
-    SAMPLE_SEED,
     Evaluation,
     Quality,
     as_sampled,
     in_batches,
+    sampling_noise,
     score_keys,
     scores,
     step_counts,
@@ -67,7 +67,7 @@ class Baseline(Family):
         flow, frame, told = config.model.flow, _frame(config, event), _told(config, classes)
         size = fitted_values(compared.build(config, event, classes)) - (fitted_values(frame) if frame else 0)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.manual_seed(config.init_seed)
             network = velocity_network(
                 event if frame is None else frame.axes.shape[1:],
                 size,
@@ -101,7 +101,7 @@ class Baseline(Family):
     @torch.no_grad()
     def interim(self, model: Transport, config: TrialConfig, data: ImageData, quality: Quality) -> dict[str, float]:
         steps = self.headline(config.evaluate)
-        source = _Source.of(model, config.evaluate.samples, torch.Generator().manual_seed(SAMPLE_SEED))
+        source = _Source.of(model, config.evaluate.samples, sampling_noise(config))
         # A hundred steps at every temperature after every epoch would take many times as long as the training.
         evaluate = config.evaluate if steps == 1 else replace(config.evaluate, temperatures=())
         values = _tried(lambda each: source.draw(self, config, steps, each), evaluate, quality).values
@@ -112,7 +112,7 @@ class Baseline(Family):
     def evaluate(self, model: Transport, config: TrialConfig, data: ImageData, quality: Quality) -> Evaluation:
         evaluate = self._stepped(config.evaluate)
         steps = self.headline(evaluate)
-        source = _Source.of(model, evaluate.samples, torch.Generator().manual_seed(SAMPLE_SEED))
+        source = _Source.of(model, evaluate.samples, sampling_noise(config))
         tried = _tried(lambda each: source.draw(self, config, steps, each), evaluate, quality, test=True)
         model.choose(tried.temperature)
         stepping = step_counts(

@@ -16,7 +16,6 @@ from linearizer_core.experiment.evaluation import (
     BITS_KEYS,
     COUNTED,
     GRID_IMAGES,
-    SAMPLE_SEED,
     Curve,
     Evaluation,
     Quality,
@@ -25,6 +24,7 @@ from linearizer_core.experiment.evaluation import (
     capped_psnr,
     in_batches,
     megaflops,
+    sampling_noise,
     score_keys,
     scores,
     step_counts,
@@ -69,7 +69,7 @@ class Diffusion(Family):
     """A Linearizer from noise to images, whose sampler collapses to one operator."""
 
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> LinearDiffusion:
-        return build_diffusion(config.model, config.evaluate, event, config.seed)
+        return build_diffusion(config.model, config.evaluate, event, config.init_seed)
 
     @torch.no_grad()
     def initialise(
@@ -95,7 +95,7 @@ class Diffusion(Family):
     def interim(
         self, model: LinearDiffusion, config: TrialConfig, data: ImageData, quality: Quality
     ) -> dict[str, float]:
-        generator = torch.Generator().manual_seed(SAMPLE_SEED)
+        generator = sampling_noise(config)
         samples = self.sample(model, config.evaluate.samples, config, generator)
         measured = scores(quality, samples, "collapsed", ["quality"])
         return measured | as_sampled(measured, config.evaluate, "collapsed")
@@ -104,7 +104,7 @@ class Diffusion(Family):
     def evaluate(self, model: LinearDiffusion, config: TrialConfig, data: ImageData, quality: Quality) -> Evaluation:
         evaluate = config.evaluate
         solver, grid = SOLVERS[evaluate.solver], GRIDS[evaluate.grid]
-        noise = model.noise(evaluate.samples, torch.Generator().manual_seed(SAMPLE_SEED))
+        noise = model.noise(evaluate.samples, sampling_noise(config))
 
         def step(steps: int) -> Tensor:
             return in_batches(lambda x0: model.sample_stepping(x0, steps, solver, grid, evaluate.temperature), noise)

@@ -16,12 +16,12 @@ from linearizer_core.experiment.evaluation import (
     BATCH,
     GAUSSIAN_IMAGES,
     GRID_IMAGES,
-    SAMPLE_SEED,
     Evaluation,
     Quality,
     as_sampled,
     capped_psnr,
     in_batches,
+    sampling_noise,
     score_keys,
     scores,
     sureness_keys,
@@ -58,7 +58,7 @@ class Idempotent(Family):
             raise ValueError(f"the operator of an idempotent is one of {', '.join(kinds)}, got {core.kind}")
         price = weights.sparsity / weights.reconstruction if weights.reconstruction else 0.0
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.manual_seed(config.init_seed)
             return IdempotentLinearizer(build_flow(config.model.flow, event), kinds[core.kind](), event, price)
 
     def initialise(
@@ -110,7 +110,7 @@ class Idempotent(Family):
     ) -> dict[str, float]:
         """The metrics of ``interim_keys``; settles the model first."""
         self.settle(model, data)
-        samples = self.sample(model, config.evaluate.samples, config, torch.Generator().manual_seed(SAMPLE_SEED))
+        samples = self.sample(model, config.evaluate.samples, config, sampling_noise(config))
         images = data.validation[: config.evaluate.held_out].to(model.device)
         found = scores(quality, samples, "collapsed", ["quality"])
         found |= as_sampled(found, config.evaluate, "collapsed")
@@ -124,10 +124,10 @@ class Idempotent(Family):
         evaluate, f = config.evaluate, model.projector()
 
         def draw() -> Tensor:
-            return self.sample(model, evaluate.samples, config, torch.Generator().manual_seed(SAMPLE_SEED))
+            return self.sample(model, evaluate.samples, config, sampling_noise(config))
 
         samples, milliseconds = timed(model.device, draw)
-        noise = model.noise(evaluate.samples, torch.Generator().manual_seed(SAMPLE_SEED))
+        noise = model.noise(evaluate.samples, sampling_noise(config))
         projected = in_batches(f, noise)
         summary = scores(quality, samples, "collapsed") | scores(quality, projected, "noise")
         summary |= as_sampled(summary, evaluate, "collapsed") | quality.sureness(samples)

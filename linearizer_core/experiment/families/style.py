@@ -57,7 +57,7 @@ class Style(Family):
         if core.kind not in kinds:
             raise ValueError(f"the operator of a style is one of {', '.join(kinds)}, got {core.kind}")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
+            torch.manual_seed(config.init_seed)
             g = build_flow(config.model.flow, event)
             learned = {style: kinds[core.kind]() for style in STYLES}
         return StyleTransfer(g, learned, event)

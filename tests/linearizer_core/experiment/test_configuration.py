@@ -18,6 +18,7 @@ from linearizer_core.experiment.configuration import (
     OperatorConfig,
     TrainConfig,
     TrialConfig,
+    config_hash,
     from_mapping,
     to_mapping,
 )
@@ -59,7 +60,7 @@ def test_what_is_left_out_is_the_default() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sed": 1}, "TrialConfig has no field sed: it has family, recipe, data, model, train, evaluate, seed"),
+        ({"sed": 1}, "TrialConfig has no field sed: it has family, recipe, data, model, train, evaluate, seeds, seed"),
         (
             {"model": {"flow": {"deep": 1, "broad": 2}}},
             "FlowConfig has no field broad, deep: it has kind, frame, coordinates, depth",
@@ -141,3 +142,20 @@ def test_numbers_that_yaml_reads_as_text_are_numbers(text: object, number: float
 
 def test_text_stays_text() -> None:
     assert replace("data.root", "1e-3").data.root == "1e-3"
+
+
+def test_seeds_of_single_sources_follow_the_trials_seed_unless_they_are_given() -> None:
+    follows = from_mapping(TrialConfig, {"seed": 7})
+    assert (follows.init_seed, follows.order_seed) == (7, 7)
+    given = from_mapping(TrialConfig, {"seed": 7, "seeds": {"init": 1, "order": 2}})
+    assert (given.init_seed, given.order_seed) == (1, 2)
+
+
+def test_configurations_from_before_there_were_such_seeds_keep_their_names() -> None:
+    values = to_mapping(TrialConfig())
+    before = {name: value for name, value in values.items() if name != "seeds"}
+    before["data"] = {name: value for name, value in before["data"].items() if name != "split"}
+    assert config_hash(before) == config_hash(values)
+    for name, leaf in (("seeds", "init"), ("seeds", "order"), ("seeds", "sampling"), ("data", "split")):
+        changed = {**values, name: {**values[name], leaf: 3}}
+        assert config_hash(changed) != config_hash(values)

@@ -21,6 +21,7 @@ from linearizer_core.experiment.configuration import (
     LossConfig,
     ModelConfig,
     OperatorConfig,
+    SeedsConfig,
     TrainConfig,
     TrialConfig,
 )
@@ -191,6 +192,35 @@ def test_the_baseline_is_sampled_by_its_most_steps(baseline: Evaluated, seven: Q
     assert torch.equal(samples[:64], evaluation.grids["k12"])
     for name, value in seven(samples, "test").items():
         assert evaluation.summary[f"test/{name}_k12"] == value
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [
+        ("diffusion", "time_lowrank"),
+        ("diffusion", "affine"),
+        ("flow_matching", "time_lowrank"),
+        ("idempotent", "projection"),
+    ],
+)
+def test_other_noise_to_sample_from_is_asked_for_by_its_seed(family: str, kind: str, digits: ImageData) -> None:
+    """Of one model: the scores of samples from that noise, which are other ones, and the same each time."""
+    flow = FlowConfig(frame="pixels", mixing="lu", depth=1, width=8)
+    config = TrialConfig(
+        family=family,  # type: ignore[arg-type]
+        model=ModelConfig(flow=flow, operator=OperatorConfig(kind=kind, rank=4)),  # type: ignore[arg-type]
+        evaluate=dataclasses.replace(EVALUATE, quality=("swd",)),
+    )
+    trainer, swd = Trainer(config, digits), Quality(("swd",), digits, None, "cpu")
+    trainer.train_epoch()
+    found = {}
+    for seed in (0, 1):
+        asked = dataclasses.replace(config, seeds=SeedsConfig(sampling=seed))
+        found[seed] = trainer.family.interim(trainer.averaged, asked, digits, swd)
+        assert trainer.family.interim(trainer.averaged, asked, digits, swd) == found[seed]
+        samples = trainer.family.sample(trainer.averaged, 96, asked, seeded(SAMPLE_SEED + seed))
+        assert found[seed]["quality/swd_sampled"] == pytest.approx(swd(samples)["swd"], rel=1e-5)
+    assert found[0] != found[1]
 
 
 def test_curves_hold_the_summarys_values(evaluated: Evaluated) -> None:

@@ -21,6 +21,7 @@ from linearizer_core.experiment.configuration import (
     LossConfig,
     ModelConfig,
     OperatorConfig,
+    SeedsConfig,
     TrainConfig,
     TrialConfig,
 )
@@ -207,6 +208,26 @@ def test_another_process_gives_the_same_bits(digits: ImageData, other_process: d
 def test_another_seed_gives_another_run(run: Run, digits: ImageData) -> None:
     _, metrics, _ = run
     assert Trainer(trial(seed=1), digits).train_epoch().metrics["train/loss"] != metrics[0]["train/loss"]
+
+
+def test_weights_and_order_have_seeds_of_their_own(digits: ImageData) -> None:
+    def trained(seed: int, **seeds: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        config = dataclasses.replace(trial(epochs=1, seed=seed), seeds=SeedsConfig(**seeds))
+        trainer = Trainer(config, digits)
+        start = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+        trainer.train_epoch()
+        return start, dict(trainer.model.state_dict())
+
+    start, end = trained(3)
+    for same in (trained(0, init=3, order=3), trained(3, init=3), trained(3, order=3), trained(3, sampling=5)):
+        assert equal(same[0], start)
+        assert equal(same[1], end)
+    other_order, other_start = trained(3, order=4), trained(3, init=4)
+    assert equal(other_order[0], start)
+    assert not equal(other_order[1], end)
+    assert not equal(other_start[0], start)
+    # What begins elsewhere is shown the same images in the same order: with the same beginning it ends alike.
+    assert equal(trained(4, order=3)[1], other_start[1])
 
 
 def test_every_epoch_draws_other_noise(digits: ImageData) -> None:

@@ -24,7 +24,7 @@ from sweeps.spec.validation import InputError
 
 SHIPPED = {
     "activation", "baselines", "controls", "diffusion-depth-rank", "diffusion-search", "idempotent-rank", "mixing",
-    "operators", "quickstart", "rank-curve", "recipe", "solver-steps", "style-operators",
+    "operators", "quickstart", "rank-curve", "recipe", "solver-steps", "style-operators", "variance",
 }  # fmt: skip
 DATA_SETS = {"mnist", "fashion-mnist", "cifar10"}
 

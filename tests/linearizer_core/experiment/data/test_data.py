@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 
 from linearizer_core.experiment.configuration import DataConfig, from_mapping, to_mapping
 from linearizer_core.experiment.data import DataError, ImageData, TensorImages, load, locate
+from linearizer_core.experiment.data.order import split_before_test
 
 SPLITS = ["train", "validation", "test"]
 
@@ -63,6 +64,24 @@ def test_splits_are_those_of_the_fixed_shuffle(digits: ImageData) -> None:
     for name, part in zip(SPLITS, (slice(718, None), slice(359), slice(359, 718)), strict=True):
         assert torch.equal(pixels(digits, name), images[part])
         assert torch.equal(getattr(digits, f"{name}_labels"), labels[part])
+
+
+def test_another_split_has_the_same_images_in_other_places(digits: ImageData) -> None:
+    other = load(DataConfig(name="digits", split=1))
+    parts = [split_rows(each) for each in (digits, other)]
+    assert [part.total() for part in parts[0]] == [part.total() for part in parts[1]]
+    assert sum(parts[0], Counter()) == sum(parts[1], Counter())
+    # A fifth of the validation images are drawn again by chance: 72 of 359, with a deviation of about 7.
+    assert 40 < (parts[0][1] & parts[1][1]).total() < 110
+    assert other.checksum != digits.checksum
+
+
+def test_published_test_images_stay_whatever_the_split() -> None:
+    first, second = (split_before_test(100, 20, 30, which) for which in (0, 1))
+    assert torch.equal(first.test, second.test)
+    assert first.test.tolist() == list(range(100, 130))
+    assert not torch.equal(first.validation, second.validation)
+    assert sorted([*second.train.tolist(), *second.validation.tolist()]) == list(range(100))
 
 
 def test_form(digits: ImageData) -> None:
