@@ -55,6 +55,7 @@ def of_status(status: Status) -> Document:
             "ended": status.ended,
             **{state: status.trials[state] for state in (*ENDED, "running", "waiting", "interrupted")},
             "reused": status.reused,
+            "set_aside": status.set_aside,
         },
         "hours": {"spent": status.hours, "projected": status.projected, "cap": budget.hours},
         "gpu_hours": {"spent": status.gpu_hours, "projected": status.projected_gpu, "cap": budget.gpu_hours},
@@ -135,6 +136,8 @@ def of_plan(plan: Plan) -> Document:
         "configurations": sweep.configurations,
         "trials": plan.trials,
         "at_a_time": plan.concurrency,
+        "recorded": plan.growth.document(),
+        "price": plan.price and vars(plan.price),
         "data": {
             "name": data.name,
             "event": list(data.event),

@@ -17,13 +17,13 @@ from sweeps.execution.plan import Plan, make_plan
 from sweeps.execution.references import reference_trials
 from sweeps.execution.replay import replayed
 from sweeps.execution.stop import interrupted_by_sigterm
-from sweeps.record.changes import check_folder
 from sweeps.record.leftovers import remove_leftovers
 from sweeps.record.opening import keep_uncommitted, opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import check_to_go_on, read_record, write_record
 from sweeps.record.writers import await_writers, only_launch
 from sweeps.result import LaunchResult
+from sweeps.search.growth import bring_back, growth_of, set_right
 from sweeps.search.study_copy import StudyCopy
 from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError
@@ -78,7 +78,7 @@ class _Prepared:
 
 def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executor, fresh: bool) -> _Prepared:
     """Check that the sweep can be carried out, open its record, and have it sent and copied from here on."""
-    check_folder(sweep)
+    growth_of(sweep)
     executor.check(sweep)
     plan = make_plan(sweep, stack.enter_context(executor.reached()))
     paths = SweepPaths(sweep.folder)
@@ -88,14 +88,17 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
     before = read_record(paths)
     if before is not None:
         check_to_go_on(paths, before)
-    record = opened(sweep, plan.lookahead, before, fresh, console)
+    growth = growth_of(sweep)  # once more: nobody writes now
+    record = opened(sweep, plan.lookahead, before, fresh, console) | growth.fields()
     keep_uncommitted(paths, record)
     await_writers(sweep.source, paths, console)
     remove_leftovers(paths)
+    bring_back(growth, paths)
     bridge = replayed(sweep, paths, record)
     missing = bridge.schedule.has_next()
     copy = _recorded_and_copied(bridge, paths, record, before)
     stack.callback(copy.close)
+    set_right(growth, sweep)
     tracking = sweep.model.tracking
     sync = Sync(paths, tracking_uri(tracking.uri, paths), tracking.experiment or sweep.name, record)
     background = BackgroundSync(sync)

@@ -56,7 +56,8 @@ class Status:
 
     ``projected`` hours are None while nothing has ended. ``best`` is the best configuration so far, its trials and its
     first objective. ``unsent`` is what MLflow lacks, in bytes of the journals. ``started`` and ``seen`` (when its
-    launch last wrote) are UNIX seconds. ``open`` are the trials that have begun and not ended.
+    launch last wrote) are UNIX seconds. ``open`` are the trials that have begun and not ended, and ``set_aside`` counts
+    those that the sweep does not ask for any more.
     """
 
     sweep: Sweep
@@ -74,6 +75,7 @@ class Status:
     best: tuple[list[str], float] | None
     unsent: int
     open: Sequence[OpenTrial] = ()
+    set_aside: int = 0
 
     @property
     def ended(self) -> int:
@@ -125,7 +127,7 @@ def status_of(folder: Path) -> Status:
         sweep, state, reason, trials, reused, sweep.trials, ledger.hours, ledger.gpu_hours,
         None if share is None else share * ledger.hours, None if share is None else share * ledger.gpu_hours,
         record["started"], ledger.seen, _best(folder, record, trials["finished"] > 0), unsent(paths),
-        open_trials,
+        open_trials, len(journal_files(paths.superseded)),
     )  # fmt: skip
 
 
@@ -159,6 +161,8 @@ def render(status: Status) -> RenderableType:
     state = status.state + (f" ({status.reason})" if status.reason else "")
     facts.add_row(status.sweep.name, state)
     facts.add_row("trials", trials_told(status))
+    if status.set_aside:
+        facts.add_row("", f"{status.set_aside} no longer asked for, kept in superseded/")
     facts.add_row("time", _spent(*(_hours(each) for each in (status.hours, status.projected, budget.hours))))
     if status.sweep.model.resources.gpus_per_worker:
         gpu = status.gpu_hours, status.projected_gpu, budget.gpu_hours

@@ -205,6 +205,7 @@ def categorised(frames: Frames, sweeps: Sequence[str]) -> Frames:
 
 
 def _runs(sweep: SweepInfo, trials: Sequence[Trial]) -> pd.DataFrame:
+    points = sweep.points
     states = [trial.state_in(sweep) for trial in trials]
     values: dict[str, Sequence[Any]] = {
         name: [getattr(trial, name) for trial in trials]
@@ -217,7 +218,7 @@ def _runs(sweep: SweepInfo, trials: Sequence[Trial]) -> pd.DataFrame:
         "started": [trial.started / 1000 for trial in trials],
         "ended": [math.nan if trial.ended is None else trial.ended / 1000 for trial in trials],
         "seconds": [trial.seconds for trial in trials],
-        "overrides": [json.dumps(trial.overrides, sort_keys=True) for trial in trials],
+        "overrides": [json.dumps(_overrides(trial, points), sort_keys=True) for trial in trials],
         "duplicate_of": _duplicates(trials, [state for state, _ in states]),
         "warnings": ["; ".join(trial.warnings) or None for trial in trials],
     }
@@ -234,6 +235,13 @@ def _runs(sweep: SweepInfo, trials: Sequence[Trial]) -> pd.DataFrame:
         elif name not in FIXED:
             columns[name] = typed(leaves.get(name, nothing))
     return pd.DataFrame(columns)
+
+
+def _overrides(trial: Trial, points: Mapping[int, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """A trial's point in the space that its sweep has now: when it ran, axes may have been none yet."""
+    if trial.kind not in ("search", "confirm") or trial.number is None:
+        return trial.overrides
+    return points.get(trial.number, trial.overrides)
 
 
 def _by_name(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -101,6 +101,12 @@ class SweepInfo:
         return space.get(axis, {})
 
     @property
+    def points(self) -> dict[int, dict[str, Any]]:
+        """The points of configurations from before the sweep has grown, by number, in the space that it has now."""
+        drawn = self.document.get("drawn") or {}
+        return dict(drawn.get("points") or ())
+
+    @property
     def caveats(self) -> tuple[str, ...]:
         """What its numbers cannot tell on so few held-out images, a sentence each; none where it was not recorded."""
         return tuple(map(str, self.document.get("caveats") or ()))
@@ -186,6 +192,7 @@ _OPTIONAL: dict[str, Rule] = {
     "spec": _MAPPING,
     "provenance": _MAPPING,
     "caveats": _TEXTS,
+    "drawn": _MAPPING,
     "reason": (lambda value: isinstance(value, str), "a text"),
     "best_value": (lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"),
 }

@@ -198,8 +198,16 @@ class TrainConfig:
     steps: int = _field(0, "steps an epoch, of fresh shuffles of a large training split; 0: a whole pass", ge=0)
     batch_size: int = _field(128, "images a step, of all workers of a trial together", ge=1)
     lr: float = _field(1.0e-3, "peak learning rate of Adam", gt=0, le=1)
+    schedule: Literal["cosine", "constant"] = _field(
+        "cosine",
+        "of the rate after the warm-up. cosine: falls to 0 at the last step; constant: stays, so that a finished trial "
+        "can be trained on when a sweep asks for more epochs (its state is kept)",
+    )
     warmup: float = _field(
-        0.05, "fraction of the steps over which the rate rises; it then falls as a cosine", ge=0, lt=1
+        0.05,
+        "fraction of the steps over which the rate rises; with schedule: constant, of the first epoch's",
+        ge=0,
+        lt=1,
     )
     clip: float = _field(1.0, "largest gradient norm", gt=0)
     ema: float = _field(0.99, "decay per step of the averaged weights that are evaluated and kept; 0: none", ge=0, lt=1)
@@ -409,6 +417,9 @@ def to_mapping(config: Any) -> dict[str, Any]:
     return values
 
 
+EXTENSIBLE = ("constant",)
+"""Values of ``train.schedule`` with which a longer training begins exactly as a shorter one goes."""
+
 NOT_HASHED = ("seed", "data.root", "data.download")
 """Leaves that do not change what a configuration is: a replicate's seed, and where the data come from."""
 
@@ -420,6 +431,7 @@ ADDED = {
     "model.operators.count": 30,
     "model.operators.refine": 0,
     "train.detach": False,
+    "train.schedule": "cosine",
     "evaluate.tempered": True,
     "evaluate.temperatures": [],
     "evaluate.ranks": [],

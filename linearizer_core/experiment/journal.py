@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from linearizer_core.experiment.configuration import EXTENSIBLE
 from linearizer_core.experiment.journal_lines import (
     ArtifactEvent,
     BadLine,
@@ -26,6 +27,7 @@ from linearizer_core.experiment.journal_lines import (
     SummaryEvent,
     TrialEvent,
 )
+from linearizer_core.experiment.nested import flatten
 from linearizer_core.files import named
 
 if TYPE_CHECKING:
@@ -360,6 +362,12 @@ class TrialState:
         return {**(rungs[max(rungs)] if rungs else {}), **{key: float(value) for key, value in summary.items()}}
 
     @property
+    def extensible(self) -> bool:
+        """Whether it has finished and may be trained on: its state is kept."""
+        head = self.head
+        return self.state == "finished" and head is not None and _schedule(head) in EXTENSIBLE
+
+    @property
     def outcome(self) -> Outcome:
         """What a search is told of the trial, without all that it would have to keep."""
         return Outcome(self.state, self.epoch, self.metrics, self.diverged)
@@ -368,6 +376,10 @@ class TrialState:
     def diverged(self) -> bool:
         """Whether it failed by its numbers, as it would again; one that died or raised may go well another time."""
         return self.state == "failed" and (self.reason or "").startswith(DIVERGED)
+
+
+def _schedule(head: TrialEvent) -> Any:
+    return flatten(head["config"]).get("train.schedule")
 
 
 IDENTITY = tuple(TrialIdentity.__dataclass_fields__)

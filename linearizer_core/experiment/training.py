@@ -131,12 +131,16 @@ class Trainer:
         return torch.Generator(self.device).manual_seed(mixed)
 
     def _learning_rate(self, step: int) -> float:
-        """Linear rise over the warm-up, then half a cosine that would reach zero one step after the last."""
+        """Linear rise over the warm-up, then as ``train.schedule`` says: the cosine would reach zero one step after the
+        last."""
         config = self.config.train
-        total = config.epochs * self.steps_per_epoch
+        constant = config.schedule == "constant"
+        total = (1 if constant else config.epochs) * self.steps_per_epoch
         warmup = max(1, round(config.warmup * total))
         if step < warmup:
             return config.lr * (step + 1) / warmup
+        if constant:
+            return config.lr
         return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
     def train_epoch(self) -> EpochResult:

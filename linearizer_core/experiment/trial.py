@@ -16,13 +16,14 @@ import torch
 from linearizer_core.experiment import checkpoint
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.artifacts import write_curves, write_grids, write_spectra
-from linearizer_core.experiment.configuration import DataConfig, Metric, TrialConfig, to_mapping
+from linearizer_core.experiment.configuration import EXTENSIBLE, DataConfig, Metric, TrialConfig, to_mapping
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.evaluation import Evaluation, Quality, needed_classifier
 from linearizer_core.experiment.families import family_of
-from linearizer_core.experiment.journal import DIVERGED, Journal, TrialIdentity
+from linearizer_core.experiment.journal import DIVERGED, Journal, TrialIdentity, fold, lines
+from linearizer_core.experiment.nested import flatten
 from linearizer_core.experiment.precision import whole_float32
-from linearizer_core.experiment.state import load_state, remove_state, save_state
+from linearizer_core.experiment.state import Loaded, load_state, remove_state, save_state
 from linearizer_core.experiment.system import Usage
 from linearizer_core.experiment.training import Trainer, TrainingDiverged, fit
 from linearizer_core.experiment.workers import ALONE, LOST, Workers, present
@@ -67,7 +68,7 @@ def run(
     if workers != present():
         raise ValueError(f"{workers} are to run the trial, and this process is joined as {present()}")
     journal = workers.together(lambda: Journal(files.journal if workers.leads else None))
-    loaded = workers.led(lambda: load_state(files.state))
+    loaded = workers.led(lambda: _state_of(config, files))
     saved = loaded.state
     epoch = int(saved["trainer"]["epoch"]) if saved else 0
     workers.together(lambda: journal.trial(identity, to_mapping(config), provenance, resumed_epoch=epoch))
@@ -116,6 +117,9 @@ def run(
         summary = workers.agreed(evaluation.summary | cost)
         _check_finite({key: summary[key] for key in family.interim_keys(config)}, epoch)
 
+        if config.train.schedule in EXTENSIBLE:
+            saver.save(trainer, seconds)
+
         def record() -> None:
             for name in write_artifacts(files.artifacts, trainer, evaluation):
                 journal.artifact(name)
@@ -123,7 +127,8 @@ def run(
                 journal.curve(metric, curve)
             journal.summary(summary)
             journal.end("finished", epoch)
-            saver.remove()
+            if config.train.schedule not in EXTENSIBLE:
+                saver.remove()
 
         workers.led(record)
         yield {"epoch": epoch, "state": "finished", **summary}
@@ -135,6 +140,18 @@ def run(
         # Not its end yet: whoever called decides on another attempt, maybe hours later, or calls it failed.
         journal.end("interrupted", epoch, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
         raise
+
+
+def _state_of(config: TrialConfig, files: TrialFiles) -> Loaded:
+    """The state to go on from.
+
+    That of a training of other length is of no use, and removed, unless its learning rate was the same.
+    """
+    head = fold(lines(files.journal, files.journal.read_bytes())).head if files.journal.exists() else None
+    epochs = flatten(head["config"]).get("train.epochs") if head is not None else None
+    if epochs not in (None, config.train.epochs) and config.train.schedule not in EXTENSIBLE:
+        remove_state(files.state)
+    return load_state(files.state)
 
 
 class _Saver:

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from sweeps.execution.choice import executor_for
 from sweeps.execution.plan import Plan, make_plan
-from sweeps.record.changes import check_folder
 from sweeps.record.lookup import find_sweep
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.record.writers import running
 from sweeps.result import LaunchResult
+from sweeps.search.growth import growth_of
 from sweeps.spec.keys import Keys, keys_of
 from sweeps.spec.load import Overrides, load, recorded
 from sweeps.spec.model import Sweep, json_schema
@@ -49,9 +49,9 @@ def plan(
     (4, 7)
     """
     sweep = sweep_of(spec, set, profile)
-    check_folder(sweep)
+    growth = growth_of(sweep)
     with executor_for(address, cluster).reached() as capacity:
-        return make_plan(sweep, capacity)
+        return make_plan(sweep, capacity, growth)
 
 
 def launch(

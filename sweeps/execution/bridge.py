@@ -126,8 +126,9 @@ class Bridge:
             Journal(path).end("interrupted", result.epoch, stop_reason(self.paths) or INTERRUPTED)
         result = state_of(path)
         if result.state in ENDED:
-            with suppress(OSError):  # the next launch has another try
-                remove_state(self.paths.training_state(planned.identity.trial))
+            if not result.extensible:
+                with suppress(OSError):  # the next launch has another try
+                    remove_state(self.paths.training_state(planned.identity.trial))
             self.schedule.take_outcome(planned.identity.trial, result.outcome)
 
 

@@ -19,13 +19,18 @@ from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.families.affine import ranks_of
 from linearizer_core.flows.conditioners import fitted_values
 from sweeps.execution.cluster import Capacity
+from sweeps.execution.price import Price, price_of
 from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
+from sweeps.search.growth import Growth
 from sweeps.search.halving import decision_epochs
 from sweeps.spec.model import Resources, Sweep
 from sweeps.spec.notes import notes
 from sweeps.spec.validation import InputError, Problem
 from sweeps.tracking.sync import tracking_uri
+
+NOTHING_RECORDED = Growth()
+"""What the spec of a sweep is to its record where there is none."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +41,8 @@ class Plan:
     capacity: Capacity
     concurrency: int
     lookahead: int
+    growth: Growth = NOTHING_RECORDED
+    price: Price | None = None
 
     @property
     def trials(self) -> int:
@@ -49,8 +56,11 @@ class Plan:
         return html(render(self))
 
 
-def make_plan(sweep: Sweep, capacity: Capacity) -> Plan:
-    """The plan of a sweep; raises ``InputError`` when a trial of it could never be placed."""
+def make_plan(sweep: Sweep, capacity: Capacity, growth: Growth | None = None) -> Plan:
+    """The plan of a sweep; raises ``InputError`` when a trial of it could never be placed.
+
+    ``growth`` is what its spec is to its record: with it the plan has the price of what is missing.
+    """
     resources = sweep.model.resources
     concurrency = capacity.concurrency(resources)
     if concurrency == 0:
@@ -59,7 +69,10 @@ def make_plan(sweep: Sweep, capacity: Capacity) -> Plan:
         raise InputError(sweep.source, [Problem("resources", message)])
     # One and a half times what runs at once: a slow trial then seldom keeps a worker waiting.
     lookahead = max(2, -(-3 * concurrency // (2 * len(sweep.search.seeds))))
-    return Plan(sweep, capacity, min(concurrency, sweep.configurations * len(sweep.search.seeds)), lookahead)
+    at_once = min(concurrency, sweep.configurations * len(sweep.search.seeds))
+    if growth is None:
+        return Plan(sweep, capacity, at_once, lookahead)
+    return Plan(sweep, capacity, at_once, lookahead, growth, price_of(sweep, growth.missing, at_once))
 
 
 def _needs(resources: Resources) -> str:
@@ -158,6 +171,11 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
          f"({', '.join(map(str, search.seeds))})"),
     ]  # fmt: skip
     facts.append(("", what_seeds_tell(len(search.seeds))))
+    if search.first:
+        facts.append(("", f"the first {len(sweep.first_points())} are those of search.first"))
+    if search.learn_from:
+        count = len(plan.growth.drawn.learnt)
+        facts.append(("learns from", f"{count} finished configurations of {', '.join(search.learn_from)}"))
     if search.stop_early:
         leaves = sweep.base_leaves
         epochs = decision_epochs(search.stop_early, leaves["train.epochs"], leaves["evaluate.every"])
@@ -171,12 +189,31 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         facts.append(("confirm", f"the best {search.confirm.top} at seeds {', '.join(map(str, search.confirm.seeds))}"))
     facts += [
         ("trials", f"{plan.trials} of up to {longest} epochs"),
+        *_difference(plan.growth),
+        ("price", str(plan.price) if plan.price else "not known before a trial has finished"),
         ("resources", _placement(plan)),
         ("budget", _budget(sweep)),
         ("record", str(sweep.folder)),
         ("MLflow", without_password(tracking_uri(sweep.model.tracking.uri, SweepPaths(sweep.folder)))),
     ]  # fmt: skip
     return facts
+
+
+def _difference(growth: Growth) -> list[tuple[str, str]]:
+    """What of a recorded sweep stays, what is new, and what is not asked for any more."""
+    if growth.before is None:
+        return []
+    facts = [("grows by", change) for change in growth.changes]
+    counts = [f"{len(growth.kept)} kept ({growth.ended} of them have ended)", f"{growth.new} new"]
+    if growth.longer or growth.anew:
+        ways = ((growth.longer, "trained on from their kept state"), (growth.anew, "trained anew"))
+        counts += [f"{len(trials)} {how}" for trials, how in ways if trials]
+    cancelled = len(growth.cancelled) + growth.not_begun
+    if cancelled:
+        counts.append(f"{cancelled} cancelled")
+    if growth.set_aside:
+        counts.append(f"{len(growth.set_aside)} no longer asked for, which stay in the record (superseded/)")
+    return [*facts, ("recorded", ", ".join(counts))]
 
 
 def parameters(sweep: Sweep) -> tuple[int, int]:

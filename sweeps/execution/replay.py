@@ -12,6 +12,7 @@ from sweeps.execution.bridge import Bridge
 from sweeps.execution.task import Task
 from sweeps.record.paths import SweepPaths
 from sweeps.record.provenance import processes
+from sweeps.search.drawn import Drawn
 from sweeps.search.halving import Halving
 from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.reuse import FinishedTrials
@@ -40,7 +41,8 @@ def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> Brid
         return task(planned).config, origin
 
     outcomes = RecordedOutcomes(paths, halving, objective, finished, described)
-    schedule = Schedule(sweep, make_study(sweep), record["lookahead"], outcomes, record.get("rules", 1))
+    drawn = Drawn.of_json(record.get("drawn"))
+    schedule = Schedule(sweep, make_study(sweep), record["lookahead"], outcomes, record.get("rules", 1), drawn)
     try:
         schedule.has_next()
     except ReplayError as error:

@@ -17,6 +17,7 @@ def remove_leftovers(paths: SweepPaths) -> None:
     """
     remove_all_unfinished(paths.root)
     for trial in {file.name.partition(".")[0] for file in paths.training_state("").parent.glob("*.pt")}:
-        if state_of(paths.journal(trial)).state in ENDED:
+        state = state_of(paths.journal(trial))
+        if state.state in ENDED and not state.extensible:
             with suppress(OSError):
                 remove_state(paths.training_state(trial))

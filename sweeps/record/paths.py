@@ -60,7 +60,7 @@ class SweepPaths:
 
     @property
     def superseded(self) -> Path:
-        """Journals of confirmations that a grown search no longer asks for."""
+        """Journals of trials that a sweep which has grown no longer asks for."""
         return self.root / "superseded"
 
     @property

@@ -25,7 +25,7 @@ MEANINGS = {
     "journal": "journals, one a trial",
     "artifacts": "checkpoints, images, curves",
     "training": "saved states of trials that have not ended",
-    "superseded": "journals of confirmations that are no longer asked for",
+    "superseded": "journals of trials that are no longer asked for",
     "tables": "tables and figures",
     "report": "the report",
     "tune": "Ray Tune's state",

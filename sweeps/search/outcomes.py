@@ -10,6 +10,7 @@ from linearizer_core.experiment.journal import ENDED, Journal, Outcome, TrialIde
 from linearizer_core.experiment.nested import flatten
 from sweeps.record.paths import SweepPaths
 from sweeps.search.halving import Halving, why_stopped
+from sweeps.search.longer import comes_to_the_same, is_longer
 from sweeps.search.reuse import FinishedTrials, reuse
 from sweeps.search.schedule import PlannedTrial, ReplayError
 
@@ -40,16 +41,19 @@ class RecordedOutcomes:
         """
         path = self.paths.journal(planned.identity.trial)
         result = state_of(path)
-        first = result.first
-        if first is None:
+        head = result.head
+        if head is None:
             return self._reuse(planned, competitors)
-        if first["config_hash"] != planned.identity.config_hash:
-            before, now = flatten(first["config"]), flatten(planned.config)
-            changed = ", ".join(f"{k}: {before.get(k)} → {v}" for k, v in now.items() if before.get(k) != v)
-            raise ReplayError(
-                f"{path} is of another configuration than the search now gives ({changed}): it was recorded with "
-                "other versions of the packages; give the sweep a new name, or remove its folder"
-            )
+        if head["config_hash"] != planned.identity.config_hash:
+            if not is_longer(head["config"], planned.config):
+                before, now = flatten(head["config"]), flatten(planned.config)
+                changed = ", ".join(f"{k}: {before.get(k)} → {v}" for k, v in now.items() if before.get(k) != v)
+                raise ReplayError(
+                    f"{path} is of another configuration than the search now gives ({changed}): it was recorded with "
+                    "other versions of the packages; give the sweep a new name, or remove its folder"
+                )
+            if not comes_to_the_same(result):
+                return None
         if self.halving is not None and planned.identity.kind == "search":
             rungs = self._measured(result)
             if result.state not in ENDED and rungs and max(rungs) > max(result.saved, result.epoch - 1):
@@ -62,7 +66,8 @@ class RecordedOutcomes:
     def of_duplicate(self, planned: PlannedTrial, duplicate: str) -> Outcome:
         """What a trial comes to by what a duplicate of it in the same search came to."""
         result = state_of(self.paths.journal(planned.identity.trial))
-        if result.state not in ENDED:
+        head = result.head
+        if result.state not in ENDED or head is None or head["config_hash"] != planned.identity.config_hash:
             result = reuse(self.paths, planned, self.paths.journal(duplicate))
         if self.halving is not None:
             self.halving.record(planned.identity.trial, self._measured(result))

@@ -28,12 +28,19 @@ from linearizer_core.experiment.journal import ENDED, Outcome, TrialIdentity
 from linearizer_core.experiment.journal_lines import Kind
 from linearizer_core.experiment.nested import with_leaves
 from sweeps.record.sweep_json import RULES
+from sweeps.search.drawn import Drawn, Learnt, Point
 from sweeps.search.halving import why_decided
 from sweeps.spec.model import Sweep
 from sweeps.spec.space import enumerate_points, suggest
 
 STARTUP_TRIALS = 5
 """Random points before TPE models anything. Not a function of the number of trials, so that a sweep can be extended."""
+
+NOTHING = Drawn()
+"""What a search begins with that is its spec's first."""
+
+LEARNT = "learnt_from"
+"""User attribute of a study's trial: the configuration of another sweep that it is, which no trial of this one ran."""
 
 DIVERGED = "diverged"
 """User attribute of a study's trial: it is told as complete, and its values are made up."""
@@ -116,6 +123,7 @@ class Schedule:
         lookahead: int,
         outcomes: Outcomes,
         rules: int = RULES,
+        drawn: Drawn = NOTHING,
     ) -> None:
         self.sweep = sweep
         self.study = study
@@ -125,10 +133,8 @@ class Schedule:
         self._worst = [math.inf if mode == "min" else -math.inf for mode in sweep.search.objective.values()]
         # As they were drawn then: a value that is written otherwise is another configuration.
         self._as_sums = rules < 2
-        self._grid: list[dict[str, Any]] | None = None
-        if sweep.search.sampler == "grid":
-            listed = enumerate_points(sweep.search.space, sweep.base_leaves, as_sums=True)
-            self._grid = list(listed) if self._as_sums else sweep.grid()
+        self._drawn = drawn
+        self._listed = self._list()
         self._searched: list[_Configuration] = []
         self._of_seed: dict[int | None, list[str]] = {}
         self._others: dict[str, _Configuration] = {}
@@ -141,7 +147,23 @@ class Schedule:
         self._exhausted = False
         self.reused: list[str] = []
         self.not_begun: list[str] = []
+        for learnt in drawn.learnt:
+            self._learn(learnt)
         self._add_controls()
+
+    def _list(self) -> list[tuple[int, dict[str, Any]]]:
+        """The points that no sampler draws, by number: those of before, ``search.first``, and all others of a grid."""
+        listed = [(number, dict(point)) for number, point in self._drawn.points.items()]
+        more = self.sweep.first_points()
+        if self.sweep.search.sampler == "grid":
+            sums = enumerate_points(self.sweep.search.space, self.sweep.base_leaves, as_sums=True)
+            more += list(sums) if self._as_sums else self.sweep.grid()
+        known = {_place(point) for _, point in listed}
+        for point in more:
+            if _place(point) not in known:
+                known.add(_place(point))
+                listed.append((self._drawn.following + len(listed) - len(self._drawn.points), point))
+        return listed
 
     @property
     def total(self) -> int:
@@ -272,10 +294,8 @@ class Schedule:
         if self._diverged(configuration):
             return dict.fromkeys(self.sweep.search.constraints, math.inf)
         for key, text in self.sweep.search.constraints.items():
-            operator, bound = parse_constraint(text)
             measured = all(key in outcome.metrics for outcome in configuration.outcomes.values())
-            excess = configuration.mean(key) - bound if measured else math.nan
-            excesses[key] = math.inf if math.isnan(excess) else excess if operator == "<=" else -excess
+            excesses[key] = _excess(text, configuration.mean(key) if measured else None)
         return excesses
 
     def _plan(
@@ -320,18 +340,21 @@ class Schedule:
             self._duplicates.setdefault(first, []).append(planned)
 
     def _add_controls(self) -> None:
-        for number, control in enumerate(self.sweep.model.controls):
+        numbers = self._drawn.controls
+        for place, control in enumerate(self.sweep.model.controls):
+            number = place if numbers is None else numbers[control.name]
             seeds = self.sweep.search.seeds
             self._others[control.name] = self._plan("control", "c", number, dict(control.set), seeds, control.name)
 
     def _ask(self) -> bool:
         """Plan the next configuration of the search; False while that must wait, or when there are no more."""
-        number = len(self._searched)
-        if number >= self.sweep.configurations or not self._tell_first(number - self.lookahead + 1):
+        place = len(self._searched)
+        if place >= self.sweep.configurations or not self._tell_first(place - self.lookahead + 1):
             return False
         asked: optuna.Trial | None = None
-        if self._grid is not None:
-            overrides = self._grid[number]
+        number = self._drawn.following + place - len(self._drawn.points)
+        if place < len(self._listed):
+            number, overrides = self._listed[place]
         else:
             with warnings.catch_warnings():
                 # What diverged has infinite values: GP takes them for the worst that there are, with a warning.
@@ -379,24 +402,17 @@ class Schedule:
         # Early in training nothing but the objective is measured: a stopped trial says nothing of constraints.
         complete = verdict["state"] == TrialState.COMPLETE
         constraints = self._excesses(configuration) if complete else {}
-        if self._grid is not None:
-            distributions: dict[str, optuna.distributions.BaseDistribution] = {
-                name: optuna.distributions.CategoricalDistribution(
-                    self.sweep.search.space[name].values(self._as_sums) or ()
-                )
-                for name in configuration.overrides
-            }
+        asked = configuration.asked
+        if asked is None:
             told = optuna.create_trial(
                 params=configuration.overrides,
-                distributions=distributions,
+                distributions=self._distributions(configuration.overrides),
                 constraints=constraints,
                 user_attrs=attributes,
                 **verdict,
             )
             self.study.add_trial(told)
             return
-        asked = configuration.asked
-        assert asked is not None
         for name, value in attributes.items():
             asked.set_user_attr(name, value)
         for key, excess in constraints.items():
@@ -405,6 +421,26 @@ class Schedule:
             asked.report(value, step)
         self.study.tell(asked, values=verdict.get("values"), state=verdict["state"])
         configuration.asked = None  # it holds a second copy of what the study has
+
+    def _distributions(self, point: Point) -> dict[str, optuna.distributions.BaseDistribution]:
+        """What the values of a point are drawn from; of a grid they are as they are listed."""
+        space = self.sweep.search.space
+        if self.sweep.search.sampler != "grid":
+            return {name: space[name].distribution() for name in point}
+        listed = {name: space[name].values(self._as_sums) or () for name in point}
+        return {name: optuna.distributions.CategoricalDistribution(values) for name, values in listed.items()}
+
+    def _learn(self, learnt: Learnt) -> None:
+        """Tell the study of a configuration of another sweep, marked as such."""
+        search = self.sweep.search
+        told = optuna.create_trial(
+            params=dict(learnt.point),
+            distributions=self._distributions(learnt.point),
+            values=[learnt.metrics[key] for key in search.objective],
+            constraints={key: _excess(text, learnt.metrics.get(key)) for key, text in search.constraints.items()},
+            user_attrs={LEARNT: learnt.source},
+        )
+        self.study.add_trial(told)
 
     def _verdict(self, configuration: _Configuration) -> dict[str, Any]:
         """What the study is told: values worse than all for what diverged; the worst so far may be a good one."""
@@ -437,6 +473,19 @@ class Schedule:
                     for key in self.sweep.search.objective if key in outcome.metrics]  # fmt: skip
         diverged = any(outcome.diverged for outcome in configuration.outcomes.values())
         return diverged or not all(map(math.isfinite, measured))
+
+
+def _place(point: Point) -> tuple[tuple[str, Any], ...]:
+    """A point as something that can be looked up."""
+    return tuple(sorted(point.items()))
+
+
+def _excess(constraint: str, value: float | None) -> float:
+    """By how much a value breaks a constraint; what was not measured breaks it without bound."""
+    operator, bound = parse_constraint(constraint)
+    if value is None or math.isnan(value):
+        return math.inf
+    return value - bound if operator == "<=" else bound - value
 
 
 def make_study(sweep: Sweep) -> optuna.Study:

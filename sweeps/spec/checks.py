@@ -20,7 +20,7 @@ from linearizer_core.experiment.families import family_of
 from sweeps.spec.model import ConfigurationModel, Sweep
 from sweeps.spec.notes import recorded_in_words
 from sweeps.spec.points import corners, tried
-from sweeps.spec.space import space_problems
+from sweeps.spec.space import completed, ordered, space_problems
 from sweeps.spec.validation import Problem, nearest, problems_of, suggestion
 
 LONGEST_LABEL = 60
@@ -33,7 +33,7 @@ def check(sweep: Sweep) -> list[Problem]:
     base = _config_problems(sweep, {})
     found = [Problem(key, message) for key, message in base.items()]
     found += _space_checks(sweep, base)
-    found += _control_problems(sweep, base)
+    found += _first_problems(sweep, base) + _control_problems(sweep, base)
     found += _search_problems(sweep)
     found += _resource_problems(sweep) + _label_problems(sweep)
     found += _storage_problems(sweep.model.storage) + _name_problems(sweep)
@@ -124,6 +124,39 @@ def _blamed(sweep: Sweep, point: Mapping[str, Any], key: str) -> dict[str, Any]:
     return left
 
 
+def _first_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
+    """What is wrong with the points that are to be tried first, and with the values that axes are to have had."""
+    space, found = sweep.search.space, []
+    for name, dimension in space.items():
+        if dimension.default is not None and not dimension.holds(dimension.default):
+            message = f"{dimension.default} is none of its values ({dimension.describe()}): add it to them"
+            found.append(Problem(f"search.space.{name}.default", message))
+    try:
+        ordered(space)
+        points = [completed(space, sweep.base_leaves, given) for given in sweep.search.first]
+    except (KeyError, ValueError):
+        return found  # what is wrong with the space is told already
+    for i, (given, point) in enumerate(zip(sweep.search.first, points, strict=True)):
+        key = f"search.first[{i}]"
+        unknown = [name for name in given if name not in space]
+        found += [Problem(f"{key}.{name}", f"is not searched; {suggestion(name, space)}") for name in unknown]
+        idle = [name for name in given if name in space and name not in point]
+        found += [Problem(f"{key}.{name}", "has no part in this point: its when does not hold") for name in idle]
+        outside = [name for name, value in point.items() if not space[name].holds(value)]
+        for name in outside:
+            where = "" if name in given else " (the base's, as the point does not name it)"
+            message = f"{point[name]}{where} is not in {space[name].describe()}"
+            found.append(Problem(f"{key}.{name}", message))
+        if not unknown and not outside:
+            wrong = _config_problems(sweep, point)
+            found += [Problem(key, f"{k}: {message}") for k, message in wrong.items() if base.get(k) != message]
+    if not found and sweep.search.first:
+        count, most = len(sweep.first_points()), sweep.configurations
+        if count > most:
+            found.append(Problem("search.first", f"has {count} points, and the search {most} configurations"))
+    return found
+
+
 def _unmeasured(sweep: Sweep, overrides: Mapping[str, Any]) -> list[Problem]:
     """The objectives that the search has of its base but not of a family that it reaches."""
     base, config = sweep.trial_config({}, 0), sweep.trial_config(overrides, 0)
@@ -198,6 +231,8 @@ def _search_problems(sweep: Sweep) -> list[Problem]:
         found.append(Problem("search.sampler", "gp takes constraints with one objective only; use tpe or nsga2"))
     if search.trials is None and search.sampler != "grid" and sweep.model.budget.trials is None:
         found.append(Problem("search.trials", f"is required with sampler: {search.sampler}"))
+    if search.sampler == "grid" and search.learn_from:
+        found.append(Problem("search.learn_from", "goes with a sampler that learns: a grid visits every point"))
     fresh = search.confirm.seeds if search.confirm else ()
     for key, seeds in (("search.seeds", search.seeds), ("search.confirm.seeds", fresh)):
         if len(set(seeds)) < len(seeds):

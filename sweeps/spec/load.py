@@ -110,14 +110,16 @@ def _typed(sweep: Sweep) -> Sweep:
             for kind, listed in (("choice", dimension.choice), ("grid", dimension.grid))
             if listed is not None
         }
-        return dimension.model_copy(update={"when": when, **lists})
+        default = None if dimension.default is None else typed(name, dimension.default)
+        return dimension.model_copy(update={"when": when, "default": default, **lists})
 
     space = {name: typed_dimension(name, dimension) for name, dimension in sweep.search.space.items()}
     controls = tuple(
         control.model_copy(update={"set": {name: typed(name, value) for name, value in control.set.items()}})
         for control in sweep.model.controls
     )
-    search = sweep.search.model_copy(update={"space": space})
+    first = tuple({name: typed(name, value) for name, value in point.items()} for point in sweep.search.first)
+    search = sweep.search.model_copy(update={"space": space, "first": first})
     return Sweep(sweep.model.model_copy(update={"search": search, "controls": controls}), sweep.source)
 
 

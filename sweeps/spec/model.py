@@ -15,7 +15,7 @@ from analysis.record.uri import absolute, at_home
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.nested import flatten, with_leaves
 from linearizer_core.experiment.recipes import brought
-from sweeps.spec.space import Dimension, enumerate_points
+from sweeps.spec.space import Dimension, Leaf, completed, enumerate_points
 from sweeps.spec.validation import Strict, model_of
 
 if TYPE_CHECKING:
@@ -65,6 +65,14 @@ class Search(Strict):
         min_length=1,
         description="metric key → min or max; several make the search multi-objective",
     )
+    first: tuple[dict[str, Leaf], ...] = Field(
+        (), description="points that are tried before the sampler draws any; what one does not name is as in the base"
+    )
+    learn_from: tuple[str, ...] = Field(
+        (),
+        description="sweeps of the storage folder whose finished trials the sampler knows from the start; they are no "
+        "trials of this sweep",
+    )
     constraints: dict[str, str] = Field(default_factory=dict, description='metric key → "<= number" or ">= number"')
     stop_early: StopEarly | None = Field(None, description="null: every trial runs to its end")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="every configuration runs at each; the mean counts")
@@ -105,6 +113,9 @@ class Resources(Strict):
     retries: int = Field(2, ge=0, description="how often a trial that died or raised goes on from its saved state")
     checkpoint_seconds: float = Field(30, ge=0, description="training between two saved states: what a crash may cost")
     collective_timeout: float = Field(600, gt=0, description="seconds a worker waits for the others before it gives up")
+    price_per_gpu_hour: float | None = Field(
+        None, ge=0, description="what an hour of a GPU costs, in any currency: plan then says what a sweep costs"
+    )
 
 
 class Budget(Strict):
@@ -182,8 +193,9 @@ class Sweep:
         """The whole spec as JSON values, every default filled in."""
         values: dict[str, Any] = self.model.model_dump(mode="json", by_alias=True)
         for dimension in values["search"]["space"].values():
-            for name in [name for name, value in dimension.items() if value in (None, False, {})]:
-                del dimension[name]
+            for name, value in list(dimension.items()):
+                if value is None or (name != "default" and value in (False, {})):
+                    del dimension[name]
         return values
 
     @cached_property
@@ -215,6 +227,15 @@ class Sweep:
         confirm = self.search.confirm
         confirmed = min(confirm.top, self.configurations) * len(confirm.seeds) if confirm else 0
         return (self.configurations + len(self.model.controls)) * len(self.search.seeds) + confirmed
+
+    def first_points(self) -> list[dict[str, Any]]:
+        """The points of ``search.first``, whole, each once."""
+        found: list[dict[str, Any]] = []
+        for given in self.search.first:
+            point = completed(self.search.space, self.base_leaves, given)
+            if point not in found:
+                found.append(point)
+        return found
 
     def grid(self) -> list[dict[str, Any]]:
         """Every point of a space that can be listed."""

@@ -33,6 +33,10 @@ class Dimension(Strict):
     when: dict[str, Leaf | tuple[Leaf, ...]] = Field(
         default_factory=dict, description="searched only where these leaves have these values (or one of a list)"
     )
+    default: Leaf | None = Field(
+        None,
+        description="of an axis that a recorded sweep grows by: what its trials have there; null: what they recorded",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Dimension:
@@ -105,6 +109,28 @@ class Dimension(Strict):
         value = self.float_[0] + place * self.step
         return min(value if as_sums else self._written(value), self.float_[1])
 
+    def holds(self, value: Leaf) -> bool:
+        """Whether a value is one that a search can draw."""
+        if self.choice or self.grid:
+            return value in (self.choice or self.grid or ())
+        if isinstance(value, bool | str):
+            return False
+        low, high = (float(edge) for edge in self.edges())
+        if not low <= value <= high or (self.int_ and value != int(value)):
+            return False
+        places = (value - low) / self.step if self.step else 0.0
+        return abs(places - round(places)) < 1e-6
+
+    def distribution(self) -> optuna.distributions.BaseDistribution:
+        """What ``suggest`` draws from, as a study knows it."""
+        if self.int_:
+            low, high = (int(edge) for edge in self.edges())
+            return optuna.distributions.IntDistribution(low, high, log=self.log, step=int(self.step or 1))
+        if self.float_:
+            lowest, highest = (float(edge) for edge in self.edges())
+            return optuna.distributions.FloatDistribution(lowest, highest, log=self.log, step=self.step)
+        return optuna.distributions.CategoricalDistribution(self.edges())
+
     def suggest(self, trial: optuna.Trial, name: str, as_sums: bool = False) -> Leaf:
         """A value drawn by the study's sampler; ``as_sums`` as for ``values``."""
         if self.int_:
@@ -171,6 +197,27 @@ def suggest(space: Space, trial: optuna.Trial, base: Mapping[str, Leaf], as_sums
     for name in ordered(space):
         if space[name].active({**base, **point}):
             point[name] = space[name].suggest(trial, name, as_sums)
+    return {name: point[name] for name in space if name in point}
+
+
+def point_of(space: Space, leaves: Mapping[str, Any]) -> dict[str, Leaf] | None:
+    """The point of a space that a configuration is, by its leaves; None where one of its values is not of the space.
+
+    >>> space = {"train.lr": Dimension(choice=(0.1, 0.2)), "model.flow.kernel": Dimension(choice=(3, 5), when={"a": 1})}
+    >>> point_of(space, {"train.lr": 0.2, "model.flow.kernel": 7, "a": 0})
+    {'train.lr': 0.2}
+    >>> point_of(space, {"train.lr": 0.3, "model.flow.kernel": 3, "a": 1})
+    """
+    point = {name: leaves[name] for name, dimension in space.items() if dimension.active(leaves)}
+    return point if all(space[name].holds(value) for name, value in point.items()) else None
+
+
+def completed(space: Space, base: Mapping[str, Leaf], given: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    """The whole point that some of its values stand for: what is not given is as in the base."""
+    point: dict[str, Leaf] = {}
+    for name in ordered(space):
+        if space[name].active({**base, **point}):
+            point[name] = given.get(name, base[name])
     return {name: point[name] for name in space if name in point}
 
 

@@ -15,7 +15,7 @@ from analysis.record.mlflow_errors import explain
 from analysis.record.mlflow_settings import WRITING, held
 from analysis.record.uri import TRACKING_SCHEMES, absolute, sqlite_uri, without_password
 from linearizer_core.errors import LinsweepError
-from linearizer_core.experiment.journal import TrialState, committed, fold, warn
+from linearizer_core.experiment.journal import TrialState, committed, fold, lines, warn
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.spec.validation import InputError, Problem
@@ -176,11 +176,19 @@ class Sync:
         from sweeps.tracking.run import update_of, worked_tag
 
         cursor = connection.cursors.get(trial)
+        if cursor is not None and self._is_another(connection, trial, cursor):
+            # A run's parameters stay as they were first: what is trained for more epochs gets a run of its own.
+            connection.client.delete_run(connection.cursors.pop(trial).run)
+            connection.places.pop(cursor.run, None)
+            self._unsaved, cursor = True, None
         sent = 0
         for piece in committed(self.paths.journal(trial), cursor.offset if cursor else 0):
             begins = cursor is None or not cursor.offset
             state = fold(piece.events, TrialState(begun=not begins))
             warn(state.damage)
+            if begins and state.first is not None:
+                # Made anew, it is what it is now.
+                state.attempts[0].event = self._as_it_is(trial, state.first)
             update = update_of(state, cursor.epoch if cursor else 0, begins)
             if update.end is not None:
                 update.tags |= worked_tag(self.paths.journal(trial))
@@ -196,6 +204,27 @@ class Sync:
             if time.monotonic() - self._noted > NOTED_EVERY:
                 self._save(connection)
         return sent
+
+    def _as_it_is(self, trial: str, first: TrialEvent) -> TrialEvent:
+        """A trial's first line, with the configuration that its last attempt has."""
+        path = self.paths.journal(trial)
+        head = fold(lines(path, path.read_bytes())).head
+        if head is None or head["config_hash"] == first["config_hash"]:
+            return first
+        return {**first, "config": head["config"], "config_hash": head["config_hash"]}
+
+    def _is_another(self, connection: Connection, trial: str, cursor: Cursor) -> bool:
+        """Whether a trial that goes on is another configuration than its run was made of."""
+        path = self.paths.journal(trial)
+        with path.open("rb") as file:
+            file.seek(cursor.offset)
+            if b'"event": "trial"' not in file.read():
+                return False
+        head = fold(lines(path, path.read_bytes())).head
+        if head is None:
+            return False
+        known = connection.client.get_run(cursor.run).data.tags.get("sweep.config_hash")
+        return known is not None and known != head["config_hash"]
 
     def _create_run(self, connection: Connection, trial: str, event: TrialEvent, update: Update) -> str:
         """The run of a trial that begins with an event, made with the tags of its first update: they cost nothing here.

@@ -101,7 +101,7 @@ def test_values_of_a_status(runs: Path, document: Callable[..., Any]) -> None:
     assert (cut["sweep"], cut["state"], cut["reason"]) == ("cut", "interrupted", "its launch died")
     assert cut["trials"] == {
         "total": 13, "ended": 5, "finished": 5, "stopped": 0, "failed": 0,
-        "running": 0, "waiting": 0, "interrupted": 1, "reused": 0,
+        "running": 0, "waiting": 0, "interrupted": 1, "reused": 0, "set_aside": 0,
     }  # fmt: skip
     assert cut["best"]["configuration"] == "t000"
     assert cut["best"]["trials"] == ["t000-s0", "t000-s1"]

@@ -323,6 +323,15 @@ def test_learning_rate_rises_and_falls(warmup: float, shape: list[float], digits
     assert rates == pytest.approx(shape)
 
 
+def test_a_constant_rate_rises_in_the_first_epoch_and_does_not_depend_on_how_many_follow(digits: ImageData) -> None:
+    options = {"batch_size": 128, "lr": 0.01, "warmup": 0.5, "schedule": "constant"}
+    short, long = (Trainer(trial(epochs=epochs, **options), digits) for epochs in (2, 50))
+    steps = short.steps_per_epoch
+    rates = [short._learning_rate(step) for step in range(2 * steps)]
+    assert rates == [long._learning_rate(step) for step in range(2 * steps)]
+    assert rates == pytest.approx([0.01 * min(1, (step + 1) / round(0.5 * steps)) for step in range(2 * steps)])
+
+
 def test_average_by_hand(digits: ImageData) -> None:
     """The average starts at the first step's weights: a1 = w1, a2 = ½ w1 + ½ w2, a3 = ½ a2 + ½ w3."""
     trainer = Trainer(trial(epochs=3, batch_size=1079, ema=0.5, flow={"kind": "identity"}), digits)

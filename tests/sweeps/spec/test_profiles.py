@@ -11,7 +11,7 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from sweeps.record.changes import check_folder
+from sweeps.search.growth import growth_of
 from sweeps.spec.load import load
 from sweeps.spec.model import Sweep, json_schema
 from sweeps.spec.validation import InputError
@@ -132,7 +132,7 @@ def test_a_profile_that_is_added_later_does_not_make_another_sweep(sweep: ToSwee
     before.folder.mkdir(parents=True)
     (before.folder / "sweep.json").write_text(record_of(before))
     assert "profiles" not in before.resolved
-    check_folder(sweep({"storage": str(tmp_path / "runs"), "profiles": {"small": SMALL}}))
+    assert growth_of(sweep({"storage": str(tmp_path / "runs"), "profiles": {"small": SMALL}})).changes == ()
 
 
 def test_data_may_move_between_two_launches(sweep: ToSweep, tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_data_may_move_between_two_launches(sweep: ToSweep, tmp_path: Path) -> N
     moved = sweep({"storage": str(tmp_path / "runs")}, ["data.root=/elsewhere", "data.download=true"])
     assert moved.base_leaves["data.root"] == "/elsewhere"
     assert moved.base_leaves["data.download"] is True
-    check_folder(moved)
+    assert growth_of(moved).changes == ()
     with pytest.raises(InputError, match=r"data\.images: 0 → 500"):
-        check_folder(sweep({"storage": str(tmp_path / "runs")}, ["data.images=500"]))
+        growth_of(sweep({"storage": str(tmp_path / "runs")}, ["data.images=500"]))
 
 
 def test_a_plan_under_a_profile_names_it_in_the_next_command(

@@ -264,7 +264,8 @@ def test_an_unknown_name_that_is_near_none_is_told_with_all(refusal: Callable[..
     (said,) = refusal({"resources/zzz": 1})
     assert said == (
         "resources.zzz: unknown key; known: resources.workers, resources.gpus_per_worker, resources.device, "
-        "resources.cpus_per_worker, resources.retries, resources.checkpoint_seconds, resources.collective_timeout"
+        "resources.cpus_per_worker, resources.retries, resources.checkpoint_seconds, resources.collective_timeout, "
+        "resources.price_per_gpu_hour"
     )
 
 

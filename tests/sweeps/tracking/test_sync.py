@@ -651,6 +651,23 @@ def test_an_attempt_in_another_folder_goes_on_in_its_run(record: Record, store: 
     assert store.runs()["t000-s0"].data.tags["sweep.attempt"] == "2"
 
 
+def test_a_trial_that_is_trained_for_more_epochs_has_a_run_of_that_length(record: Record, store: Store) -> None:
+    first, more = (TrialIdentity("demo", "t000-s0", "search", None, 0, str(n) * 12, 0) for n in (0, 1))
+    journal = Journal(record.paths.journal("t000-s0"))
+    for identity, epochs in ((first, 1), (more, 2)):
+        journal.trial(identity, {"train": {"epochs": epochs}}, {})
+        journal.epoch(epochs, {FD: 1.0 / epochs})
+        journal.summary({FD: 1.0 / epochs})
+        journal.end("finished", epochs)
+        for _ in range(2):  # the second finds nothing to do
+            record.sync(store.uri).send()
+        run = store.runs()["t000-s0"]
+        assert run.data.params == {"train.epochs": str(epochs)}
+        assert run.data.tags["sweep.config_hash"] == identity.config_hash
+        assert run.data.metrics[FD] == 1.0 / epochs
+        assert run.info.status == "FINISHED"
+
+
 def test_a_run_that_was_deleted_is_made_again(record: Record, store: Store) -> None:
     write_all(record)
     record.sync(store.uri).send()

@@ -1,0 +1,85 @@
+"""What a sweep's missing trials would cost: in hours of trials, of GPUs and, where a rate is given, in money."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from analysis.record.journal_files import journal_files
+from linearizer_core.experiment.journal import state_of
+from linearizer_core.experiment.nested import flatten
+from sweeps.record.paths import SweepPaths
+from sweeps.spec.model import Sweep
+from sweeps.words import duration
+
+ALIKE = ("family", "data.name", "data.size", "data.images", "train.steps")
+"""Leaves in which trials of another sweep have to agree, for an epoch of theirs to say how long one takes here."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What trials are expected to take: seconds summed over them, summed over their GPUs, and by the clock.
+
+    ``measured`` counts the finished trials that it is taken from, and ``of`` says whose they are. ``money`` is None
+    without ``resources.price_per_gpu_hour``.
+    """
+
+    trials: int
+    seconds: float
+    gpu_seconds: float
+    wall_seconds: float
+    money: float | None
+    measured: int
+    of: str
+
+    def __str__(self) -> str:
+        gpu = f", {self.gpu_seconds / 3600:.3g} GPU-hours" if self.gpu_seconds else ""
+        money = f", {self.money:,.2f} at the price per GPU-hour" if self.money is not None else ""
+        many = "trials" if self.trials != 1 else "trial"
+        return (
+            f"about {duration(self.wall_seconds)} for {self.trials} {many}{gpu}{money} "
+            f"(by the epochs of {self.measured} finished trials of {self.of})"
+        )
+
+
+def price_of(sweep: Sweep, trials: int, concurrency: int) -> Price | None:
+    """The price of so many trials of a sweep, so many at a time; None where no finished trial says how long one takes.
+
+    Trials of the sweep itself are asked first, then those of the storage folder's other sweeps of the same family and
+    images. Early stopping makes it less.
+    """
+    paths = SweepPaths(sweep.folder)
+    own = list(_epoch_seconds(sweep, paths))
+    others = [] if own else [
+        seconds
+        for file in sorted(Path(sweep.model.storage).glob("*/sweep.json"))
+        for seconds in _epoch_seconds(sweep, SweepPaths(file.parent))
+    ]  # fmt: skip
+    found = own or others
+    if not found or not trials:
+        return None
+    resources = sweep.model.resources
+    seconds = trials * fmean(found) * sweep.base_leaves["train.epochs"]
+    gpu_seconds = seconds * resources.workers * resources.gpus_per_worker
+    rate = resources.price_per_gpu_hour
+    return Price(
+        trials, seconds, gpu_seconds, seconds / max(1, min(concurrency, trials)),
+        None if rate is None else rate * gpu_seconds / 3600,
+        len(found), "this sweep" if own else "other sweeps",
+    )  # fmt: skip
+
+
+def _epoch_seconds(sweep: Sweep, paths: SweepPaths) -> Iterator[float]:
+    """Seconds an epoch, evaluation included, of each finished trial that was made as those of the sweep are."""
+    base = sweep.base_leaves
+    for path in journal_files(paths.journals):
+        if path.stem.startswith("r"):
+            continue
+        state = state_of(path)
+        if state.state != "finished" or state.head is None or state.reused_from is not None or not state.epoch:
+            continue
+        leaves = flatten(state.head["config"])
+        if all(leaves.get(name, base[name]) == base[name] for name in ALIKE):
+            yield state.worked / state.epoch

@@ -1,0 +1,37 @@
+"""Trials of a sweep that is to train longer than it did: which of them go on, and which begin anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from linearizer_core.experiment.configuration import EXTENSIBLE, config_hash
+from linearizer_core.experiment.journal import ENDED, Journal, TrialState, state_of
+from linearizer_core.experiment.nested import flatten, with_leaves
+from sweeps.record.paths import SweepPaths
+
+EPOCHS = "train.epochs"
+
+
+def is_longer(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a nested configuration is another one with more epochs, and differs in nothing else."""
+    epochs, more = (flatten(config).get(EPOCHS, 0) for config in (before, now))
+    return epochs < more and config_hash(with_leaves(before, {EPOCHS: more})) == config_hash(now)
+
+
+def goes_on(config: Mapping[str, Any]) -> bool:
+    """Whether a longer training begins as this one went: its learning rate does not depend on the end."""
+    return flatten(config).get("train.schedule") in EXTENSIBLE
+
+
+def comes_to_the_same(state: TrialState) -> bool:
+    """Whether a longer training would have ended where a shorter one did: it was stopped early, or diverged."""
+    return state.head is not None and goes_on(state.head["config"]) and (state.state == "stopped" or state.diverged)
+
+
+def reopen(paths: SweepPaths, trial: str, epochs: int) -> None:
+    """Have a trial that has ended go on to more epochs when the sweep is carried out; its journal says so."""
+    path = paths.journal(trial)
+    state = state_of(path)
+    if state.state in ENDED:
+        Journal(path).end("interrupted", state.epoch, f"to be trained up to epoch {epochs}")
