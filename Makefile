@@ -9,7 +9,7 @@ PEERS := $(VENV)/.peers
 # A process a core. All that starts Ray goes to the same one, since two Rays would starve each other, and is not left for last.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
-.PHONY: help setup sweep test test-fast test-all coverage lint figures chaos bench ui lock
+.PHONY: help setup sweep test test-fast test-all coverage lint docs figures chaos bench ui lock
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make test-all   the long ones too: clusters, killed servers, sweeps of hundreds of trials"
 	@echo "make coverage   the test suite, and which lines it runs"
 	@echo "make lint       ruff, mypy and who may import whom"
+	@echo "make docs       build the documentation as a site in build/site; it works offline"
 	@echo "make figures    draw the pictures of docs/ from their sources (graphviz)"
 	@echo "make chaos      faults done to running sweeps, measured into docs/reliability.md"
 	@echo "make bench      benchmarks against their peers"
@@ -58,6 +59,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo --no-cache
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 figures:
 	dot -Tsvg docs/images/trial.dot -o docs/images/trial.svg
 
@@ -82,7 +86,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3
 lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(COMPILE) --extra dev --output-file requirements.lock
+	$(COMPILE) --extra dev --extra docs --output-file requirements.lock
 	$(COMPILE) --extra bench --constraint requirements.lock --output-file requirements-bench.lock \
 		$$(sed -n 's/^\([^=]*\)==.*/--no-emit-package \1/p' requirements.lock)
 	$(subst pyproject.toml,deploy/requirements-head.in,$(COMPILE)) --override requirements.lock \

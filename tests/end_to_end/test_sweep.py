@@ -348,13 +348,13 @@ def test_a_trial_that_raises_says_why_and_the_sweep_goes_on(linsweep: Any, swept
     assert "Failed and left out: 1 of 6 trials: t000-s0 (FileExistsError" in linsweep.run("table", name, "--markdown")
 
 
-def test_what_the_readme_says_of_the_library_runs(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (code,) = (code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "checkpoint.load" in code)
+def test_what_the_documentation_says_of_a_checkpoint_runs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reading.md").read_text()
+    (code,) = (code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "checkpoint.load" in code)
     config: TrialConfig = from_mapping(TrialConfig, expand({"model": {"flow": {"depth": 1, "width": 8}}}))
     here = str(tmp_path / "checkpoint")
     checkpoint.save(here, family_of(config).build(config, (1, 8, 8), 10), config)
-    code, shown = re.subn(r"runs/quickstart/artifacts/[^/]+/checkpoint", here, code)
+    code, shown = re.subn(r"runs/first/artifacts/[^/]+/checkpoint", here, code)
     assert shown == 1
     names: dict[str, Any] = {}
     exec(code, names)
