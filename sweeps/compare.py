@@ -1,50 +1,89 @@
-"""Trials and sweeps side by side: where their configurations differ, and their metrics."""
+"""Configurations, trials and sweeps side by side: where they differ, and what can be told of their metrics."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from statistics import fmean
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from analysis.record.journal_files import journal_files
-from linearizer_core.experiment.journal import state_of
-from linearizer_core.experiment.nested import flatten
+from analysis.statistics.intervals import LEVEL, Estimate, estimate
+from analysis.statistics.superiority import superiority
+from analysis.statistics.tests import compare, holm
+from linearizer_core.experiment.directions import direction_of
 from sweeps.notebook import html
-from sweeps.record.paths import SweepPaths
-from sweeps.record.sweep_json import read_record
-from sweeps.record.writers import running
-from sweeps.spec.validation import InputError, Problem, suggestion
-from sweeps.words import trial_state
+from sweeps.sides import Side
+
+COLOURS = {"better": "green", "worse": "red", "undecided": "dim", "(better)": "dim", "(worse)": "dim", "": ""}
+"""Of verdicts: in brackets where it could not be tested; none where neither way is better, or nothing differs."""
 
 
 @dataclass(frozen=True)
-class Side:
-    """A trial, or a sweep with the metrics of its best configuration (means over its seeds)."""
+class Contrast:
+    """A side against the first one, by a metric: how far its mean is above, and how probable it is to be better.
 
-    name: str
-    state: str
-    leaves: Mapping[str, Any]
-    metrics: Mapping[str, float]
+    ``half_width`` is of the difference's 95 % Student t interval, ``p`` two-sided and corrected, ``better`` P(better)
+    with its interval; None where seeds are too few. ``n`` counts pairs, or the seeds of the side that has fewer.
+    """
+
+    difference: float
+    n: int
+    paired: bool
+    half_width: float | None = None
+    p: float | None = None
+    better: Estimate | None = None
+    verdict: str = ""
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Trials or sweeps side by side, in the order in which they were named."""
+    """Configurations, trials or sweeps side by side, in the order in which they were named; the first is the base."""
 
     sides: Sequence[Side]
 
     @property
+    def leaves(self) -> list[str]:
+        """The leaves of the configurations that a side has."""
+        return list(dict.fromkeys(name for side in self.sides for name in side.leaves))
+
+    @property
     def differing(self) -> list[str]:
         """The leaves of the configurations that are not the same in all."""
-        leaves = dict.fromkeys(name for side in self.sides for name in side.leaves)
-        return [name for name in leaves if len({_shown(side.leaves.get(name, "–")) for side in self.sides}) > 1]
+        return [name for name in self.leaves if len({_shown(side.leaves.get(name, "–")) for side in self.sides}) > 1]
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """The metrics that a side has, the objective first."""
+        found = list(dict.fromkeys(key for side in self.sides for key in side.metrics))
+        return sorted(found, key=lambda key: key != self.sides[0].objective)
+
+    @property
+    def differing_metrics(self) -> list[str]:
+        """Those that are not the same to the last digit in all."""
+        return [key for key in self.metrics if len({side.metrics.get(key) for side in self.sides}) > 1]
+
+    @cached_property
+    def contrasts(self) -> dict[str, list[Contrast | None]]:
+        """By metric, each further side against the first; None where one of the two has no value.
+
+        The objective is tested by itself, the other metrics that are better one way with Holm's correction for all.
+        """
+        raw = {key: [_contrast(key, self.sides[0], side) for side in self.sides[1:]] for key in self.metrics}
+        first = self.sides[0].objective
+        corrected: dict[int, float] = {}
+        for family in ([first] if first in raw else [], [key for key in raw if key != first and direction_of(key)]):
+            tested = [each for key in family for each in raw[key] if each is not None and each.p is not None]
+            ps = holm([math.nan if each.p is None else each.p for each in tested]).tolist()
+            corrected |= {id(each): p for each, p in zip(tested, ps, strict=True)}
+        return {
+            key: [each and _judged(key, each, corrected.get(id(each))) for each in found] for key, found in raw.items()
+        }
 
     def __repr__(self) -> str:
         return f"Comparison({', '.join(side.name for side in self.sides)})"
@@ -53,64 +92,104 @@ class Comparison:
         return html(render(self))
 
 
-def side_of(text: str, find: Callable[[str], Path]) -> Side:
-    """The sweep, or the trial ``SWEEP/TRIAL``, that a text names; ``find`` gives the folder of a sweep by its name.
+def _contrast(key: str, base: Side, side: Side) -> Contrast | None:
+    """A side against the base by a metric, seed by seed where they have two in common."""
+    a, b = side.values(key), base.values(key)
+    if not a or not b:
+        return None
+    common = [seed for seed in a if seed in b and seed is not None]
+    paired = len(common) > 1
+    x, y = ([found[seed] for seed in common] if paired else list(found.values()) for found in (a, b))
+    found = compare(x, y, paired=paired)
+    if found.n < 2 or found.p is None:
+        return Contrast(found.difference, found.n, paired)
+    more, less = (x, y) if direction_of(key) == "max" else (y, x)
+    probable = superiority(np.array(more), np.array(less), paired=paired) if direction_of(key) else None
+    return Contrast(found.difference, found.n, paired, found.half_width, found.p, probable)
 
-    Raises ``InputError`` where there is none.
+
+def _judged(key: str, found: Contrast, p: float | None) -> Contrast:
+    """The contrast with its p after correction, and what that comes to."""
+    way, verdict = direction_of(key), ""
+    if way is not None and found.difference and math.isfinite(found.difference):
+        verdict = "better" if (found.difference > 0) == (way == "max") else "worse"
+        verdict = f"({verdict})" if p is None else verdict if p < LEVEL else "undecided"
+    return replace(found, p=p, verdict=verdict)
+
+
+def render(comparison: Comparison, whole: bool = False) -> RenderableType:
+    """Two tables, of what is not the same in all: the leaves, and the metrics; ``whole``: of everything.
+
+    Further sides are told against the first one.
     """
-    try:
-        return _sweep(find(text))
-    except InputError:
-        name, _, trial = text.rstrip("/").rpartition("/")
-        if not name:
-            raise
-        return _trial(text, find(name), trial)
-
-
-def _sweep(folder: Path) -> Side:
-    paths = SweepPaths(folder)
-    record = read_record(paths)
-    assert record is not None, f"{folder} holds no sweep"
-    best = [state_of(paths.journal(trial)).metrics for trial in record.get("best") or ()]
-    common = [key for key in best[0] if all(key in metrics for metrics in best)] if best else []
-    means = {key: fmean(metrics[key] for metrics in best) for key in common}
-    died = record["state"] == "running" and not running(paths)
-    return Side(record["name"], "interrupted" if died else record["state"], flatten(record["spec"]), means)
-
-
-def _trial(text: str, folder: Path, trial: str) -> Side:
-    path = SweepPaths(folder).journal(trial)
-    state = state_of(path)
-    if state.head is None:
-        known = [other.stem for other in journal_files(path.parent)]
-        hint = suggestion(trial, known) if known else "it has none yet"
-        raise InputError(text, [Problem("", f"no trial {trial} in {folder}; {hint}")])
-    told = trial_state(state.state, running(SweepPaths(folder)))
-    return Side(text, told, flatten(state.head["config"]), state.metrics)
-
-
-def render(comparison: Comparison) -> RenderableType:
-    """Two tables: the leaves that are not the same in all, and all metrics; of two sides with their difference."""
-    sides, differing = comparison.sides, comparison.differing
+    sides = comparison.sides
     configurations = _table("configuration", sides)
     configurations.add_row("state", *(side.state for side in sides))
-    for name in differing:
+    leaves = comparison.leaves if whole else comparison.differing
+    for name in leaves:
         configurations.add_row(name, *(_shown(side.leaves.get(name, "–")) for side in sides))
-    same = len({name for side in sides for name in side.leaves}) - len(differing)
-    parts: list[RenderableType] = [configurations, Text(f"{same} other leaves are the same", style="dim")]
-    keys = list(dict.fromkeys(key for side in sides for key in side.metrics))
-    if not keys:
+    same = len(comparison.leaves) - len(comparison.differing)
+    parts: list[RenderableType] = [configurations]
+    if not whole:
+        parts.append(Text(f"{same} other leaves are the same", style="dim"))
+    keys = comparison.metrics if whole else comparison.differing_metrics
+    if not comparison.metrics:
         return Group(*parts, Text("no metrics yet", style="dim"))
-    metrics = _table("metric", sides)
-    if len(sides) == 2:
-        metrics.add_column("difference", justify="right")
+    parts += [Text(), _metrics(comparison, keys)]
+    return Group(*parts, *(Text(note, style="dim") for note in _notes(comparison, keys, whole)))
+
+
+def _metrics(comparison: Comparison, keys: Sequence[str]) -> Table:
+    sides = comparison.sides
+    metrics = _table("metric", sides[:1])
+    several = len(sides) > 2
+    tested = any(each and each.better for key in keys for each in comparison.contrasts[key])
+    for side in sides[1:]:
+        metrics.add_column(side.name, justify="right", overflow="fold")
+        if not several:
+            metrics.add_column("difference", justify="right")
+        if tested:
+            metrics.add_column("P(better)", justify="right")
+        metrics.add_column("verdict")
     for key in keys:
-        values = [side.metrics.get(key) for side in sides]
-        cells = ["–" if value is None else f"{value:,.4g}" for value in values]
-        if len(sides) == 2:
-            cells.append(_difference(*values))
+        cells: list[str | Text] = [_value(sides[0], key)]
+        for side, found in zip(sides[1:], comparison.contrasts[key], strict=True):
+            cells.append(_value(side, key))
+            if not several:
+                cells.append(_difference(found, sides[0].metrics.get(key)))
+            if tested:
+                cells.append(_probability(found))
+            verdict = found.verdict if found else ""
+            cells.append(Text(verdict, style=COLOURS[verdict]))
         metrics.add_row(key, *cells)
-    return Group(*parts, Text(), metrics)
+    return metrics
+
+
+def _notes(comparison: Comparison, keys: Sequence[str], whole: bool) -> list[str]:
+    """What the columns say, and what is not shown."""
+    found = [each for key in keys for each in comparison.contrasts[key] if each is not None]
+    notes = []
+    left = len(comparison.metrics) - len(keys)
+    if left and not whole:
+        notes.append(
+            f"{left} other metric{' is' if left == 1 else 's are'} the same to the last digit; --all shows them"
+        )
+    tested = [each for each in found if each.p is not None]
+    if tested:
+        pairs = {each.n for each in tested if each.paired}
+        how = (
+            f"paired t over {'/'.join(map(str, sorted(pairs)))} common seeds" if pairs else "Welch's t: no common seeds"
+        )
+        notes += [
+            f"better, worse: than {comparison.sides[0].name}, p < {LEVEL:g} ({how}); the objective by itself, the "
+            "others after Holm's correction; undecided: neither",
+            "±: 95 % intervals (Student t). P(better): the share of seeds in which it is better, with its own",
+        ]
+    if any(each.verdict.startswith("(") for each in found):
+        notes.append("(better), (worse): of too few seeds to test")
+    if tested and any(side.chosen for side in comparison.sides):
+        notes.append("the best of a sweep was chosen by its value, which flatters it: compare at fresh seeds")
+    return notes
 
 
 def _table(what: str, sides: Sequence[Side]) -> Table:
@@ -125,8 +204,27 @@ def _shown(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _difference(first: float | None, second: float | None) -> str:
-    if first is None or second is None or not (math.isfinite(first) and math.isfinite(second)):
+def _value(side: Side, key: str) -> str:
+    """The mean over seeds, with its interval and how many they are where there are several."""
+    values = list(side.values(key).values())
+    if not values:
+        return "–"
+    found = estimate(values)
+    if found.low is None or found.high is None or found.low == found.high:
+        return f"{found.mean:,.4g}"
+    return f"{found.mean:,.4g} ± {(found.high - found.low) / 2:.2g} ({found.n})"
+
+
+def _difference(found: Contrast | None, base: float | None) -> str:
+    if found is None or base is None or not math.isfinite(found.difference):
         return ""
-    share = f" ({(second - first) / abs(first):+.1%})" if first else ""
-    return f"{second - first:+,.3g}{share}"
+    if found.half_width:
+        return f"{found.difference:+,.3g} ± {found.half_width:.2g}"
+    return f"{found.difference:+,.3g}" + (f" ({found.difference / abs(base):+.1%})" if base else "")
+
+
+def _probability(found: Contrast | None) -> str:
+    # What is the same at every seed, as a size is, is no matter of chance.
+    if found is None or found.better is None or found.half_width == 0:
+        return ""
+    return f"{found.better.mean:.2f} [{found.better.low:.2f}, {found.better.high:.2f}]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from linearizer_core.experiment.journal import ENDED
@@ -91,6 +92,9 @@ def of_comparison(comparison: Comparison) -> Document:
             for side in comparison.sides
         ],
         "differing": comparison.differing,
+        "contrasts": {
+            key: [found and asdict(found) for found in contrasts] for key, contrasts in comparison.contrasts.items()
+        },
     }
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from analysis.record.runs import load
-from sweeps.compare import Comparison, side_of
+from sweeps.compare import Comparison
 from sweeps.record.lookup import find_sweep
+from sweeps.sides import side_of
 from sweeps.spec.validation import InputError, Problem
 
 if TYPE_CHECKING:
@@ -127,7 +128,10 @@ def export(
 
 
 def compare(*names: Name, storage: str | os.PathLike[str] = "runs") -> Comparison:
-    """Where the configurations of trials (``"SWEEP/TRIAL"``) or sweeps differ, and their metrics side by side.
+    """Where configurations (``"SWEEP/t001"``), trials (``"SWEEP/t001-s0"``) or sweeps differ, and their metrics.
+
+    Configurations are compared over their finished seeds, sweeps by their best configuration; ``contrasts`` of what is
+    returned has each against the first: the difference with its interval, the probability of being better, a verdict.
 
     Raises ``LinsweepError`` for fewer than two names, and for a sweep or trial that is not there.
 

@@ -29,8 +29,13 @@ def trials(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def sides(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Sweeps, and once one is named its trials."""
-    return trials(ctx, incomplete) if "/" in incomplete else sweeps(ctx, incomplete)
+    """Sweeps, and once one is named its configurations and trials."""
+    if "/" not in incomplete:
+        return sweeps(ctx, incomplete)
+    from sweeps.sides import SEED
+
+    found = trials(ctx, incomplete)
+    return sorted({*found, *(SEED.sub("", trial) for trial in found)})
 
 
 def specs(incomplete: str) -> list[str]:

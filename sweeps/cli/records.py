@@ -85,19 +85,23 @@ def table(
 
 def compare(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME", help="Trials, as SWEEP/TRIAL, or sweeps.", autocompletion=sides)
+        list[str],
+        typer.Argument(
+            metavar="NAME", help="Configurations (SWEEP/t001), trials (SWEEP/t001-s0) or sweeps.", autocompletion=sides
+        ),
     ],
     storage: StorageOption = Path("runs"),
+    whole: Annotated[bool, typer.Option("--all", help="Also what is the same in all.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print where trials or sweeps differ, and their metrics side by side."""
+    """Print where configurations, trials or sweeps differ, and what can be told of their metrics."""
     from sweeps.api.records import compare
     from sweeps.compare import render
 
     made = compare(*names, storage=storage)
     if as_json:
         return print_json(of_comparison(made))
-    wide_console().print(render(made))
+    wide_console().print(render(made, whole))
     return None
 
 
