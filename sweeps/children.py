@@ -10,6 +10,9 @@ from pathlib import Path
 WINDOWLESS = {"MPLBACKEND": "agg"}
 """Figures go into files: what a notebook or a desktop asks for may not be there, and matplotlib refuses to load."""
 
+NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true"}
+"""MLflow would tell its makers of its use: not from the processes of a sweep, unless the environment asks for it."""
+
 PACKAGES = ("linsweep", "sweeps", "analysis", "linearizer_core")
 ROOT = Path(__file__).resolve().parents[1]
 """The folder that this package runs from: a checkout, or where it is installed."""
@@ -37,7 +40,7 @@ def environment() -> dict[str, str]:
     here = str(ROOT)
     if here not in named and here not in {str(Path(folder).resolve()) for folder in _installed()}:
         named.append(here)
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | WINDOWLESS
+    kept = NO_TELEMETRY | {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | WINDOWLESS
     return kept | ({"PYTHONPATH": os.pathsep.join(named)} if named else {})
 
 

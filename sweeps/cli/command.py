@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+from sweeps.children import NO_TELEMETRY
 from sweeps.cli import looking, making, records, running, tracking, trials
 from sweeps.cli.completion import keys
 from sweeps.cli.errors import ended_in_order
@@ -104,5 +106,7 @@ for _panel, _commands in COMMANDS.items():
 
 def main() -> None:
     """Run the command of ``sys.argv``, and exit: 0, 1 where it failed, 2 for wrong input, 130 where interrupted."""
+    for name, value in NO_TELEMETRY.items():
+        os.environ.setdefault(name, value)
     # By its name, however it was started: "python -m linsweep" could not be completed by a shell.
     raise SystemExit(ended_in_order(lambda: app(prog_name="linsweep")))

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.record.uri import SQLITE
-from sweeps.children import environment, module
+from sweeps.children import NO_TELEMETRY, environment, module
 from sweeps.cli.completion import trials
 from sweeps.cli.options import NamesArgument, StorageOption, ToOption
 from sweeps.spec.validation import InputError, Problem
@@ -89,7 +89,9 @@ def ui(
         raise InputError(str(paths.mlflow_database), [Problem("", explain(error, ""))]) from None
     # The database by a name that needs no quoting, and no setting of another server's: they would change its address.
     os.chdir(storage)
-    kept = {name: value for name, value in environment().items() if not name.startswith("MLFLOW_")}
+    kept = {
+        name: value for name, value in environment().items() if not name.startswith("MLFLOW_") or name in NO_TELEMETRY
+    }
     # Model serving jobs of MLflow's own would start seven more processes for nothing.
     kept["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]

@@ -16,7 +16,7 @@ from analysis.record.uri import sqlite_file, without_password
 from linearizer_core.errors import LinsweepError
 from sweeps.record.paths import SweepPaths
 from sweeps.tracking.cursors import Cursor, Cursors, load_cursors, read_note
-from sweeps.tracking.views import view_tag
+from sweeps.tracking.views import experiment_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -91,7 +91,10 @@ def connect(paths: SweepPaths, uri: str, name: str, sweep: Mapping[str, Any], no
             parent = _create_parent(client, experiment, paths, sweep)
         elif sweep["state"] == "running":
             client.update_run(parent, status="RUNNING")
-        client.set_experiment_tag(experiment, *view_tag(sweep))
+        before = found.tags if found is not None else {}
+        for name, value in experiment_tags(sweep, experiment, before).items():
+            if before.get(name) != value:
+                client.set_experiment_tag(experiment, name, value)
     cursors = load_cursors(note, parent, known)
     # A run that is there without a cursor is gone through from the beginning.
     lost = {trial: Cursor(run) for trial, run in known.items() if trial != "parent" and trial not in cursors}

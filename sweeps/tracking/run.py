@@ -15,6 +15,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
 from linearizer_core.experiment.journal import TrialState, fold, lines
 from linearizer_core.experiment.journal_lines import EndEvent, TrialEvent
 from linearizer_core.experiment.nested import flatten
+from sweeps.tracking.views import CONFIGURATION_TAG
 from sweeps.words import describe_point
 
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
@@ -95,6 +96,8 @@ def tags_of(event: TrialEvent) -> dict[str, str]:
         "sweep.overrides": json.dumps(event["overrides"]),
         **attempt_tags(event),
     }
+    if event["kind"] != "reference":
+        tags[CONFIGURATION_TAG] = run_name(event).replace(f"-s{event['seed']}", "", 1)
     for name, value in (("reused_from", event.get("reused_from")), ("label", event["label"])):
         if value:
             tags[f"sweep.{name}"] = value

@@ -26,7 +26,7 @@ from tests.end_to_end.lab import Linsweep, free_port, wait_until
 
 CHROMIUM = Path("/usr/bin/chromium")
 SECONDS = 60
-WIDE, HIGH = 1400, 800
+WIDE, HIGH = 1440, 900
 
 CHARTS = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => ({
   xtype: plot._fullLayout.xaxis ? plot._fullLayout.xaxis.type : null,

@@ -55,3 +55,18 @@ def test_a_folder_that_holds_a_package_of_our_name_is_left_out(decoys: Path, mon
     command = [sys.executable, "-P", "-c", "import sweeps; print(sweeps.__file__)"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == sweeps.__file__
+
+
+@pytest.mark.parametrize(("told", "sent"), [(None, False), ("false", True), ("true", False)])
+def test_mlflow_tells_nobody_of_its_use_unless_asked_to(
+    told: str | None, sent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # MLflow sends nothing from a test or from CI either.
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "PYTEST_CURRENT_TEST", "CI", "GITHUB_ACTIONS"):
+        monkeypatch.delenv(name, raising=False)
+    if told is not None:
+        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", told)
+    code = "from mlflow.telemetry.utils import is_telemetry_disabled; print(is_telemetry_disabled())"
+    command = [sys.executable, "-c", code]
+    told_off = subprocess.run(command, capture_output=True, text=True, env=environment(), check=True).stdout.strip()
+    assert told_off == str(not sent)

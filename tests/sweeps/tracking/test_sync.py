@@ -34,7 +34,7 @@ from sweeps.tracking.parent_run import finish
 from sweeps.tracking.process import BackgroundSync
 from sweeps.tracking.run import run_name
 from sweeps.tracking.sync import Sync, tracking_uri
-from sweeps.tracking.views import comparison_link, view_of
+from sweeps.tracking.views import comparison_link, experiment_tags, view_key, view_of
 
 FD = "quality/classifier_fd_collapsed"
 SECRET = "s3cret"
@@ -526,12 +526,25 @@ def test_the_link_opens_the_view_of_this_sweep(record: Record, new_store: Callab
     assert experiment is not None
     page = f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs"
     key = "linsweep-" + 12 * "f"
-    assert comparison_link(record.paths, "http://127.0.0.1:5000") == (
-        f"{page}?viewStateShareKey={key}&compareRunsMode=CHART"
-    )
+    link = f"{page}?viewStateShareKey={key}&compareRunsMode=CHART&workflowType=machine_learning"
+    assert comparison_link(record.paths, "http://127.0.0.1:5000") == link
     # Nobody is known to serve a storage folder's own database.
     assert comparison_link(record.paths) is None
     assert json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"]) == view_of(record.sweep)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    # MLflow shows this note above the runs.
+    assert f"]({link.removeprefix('http://127.0.0.1:5000/')})" in experiment.tags["mlflow.note.content"]
+
+
+def test_a_note_links_to_every_sweep_of_an_experiment_and_the_users_own_is_left(record: Record) -> None:
+    note = "mlflow.note.content"
+    other = {**record.sweep, "id": 32 * "e", "name": "other"}
+    first = experiment_tags(record.sweep, "7", {})
+    both = experiment_tags(other, "7", first)
+    assert both[note].split("\n\n")[0] == first[note]
+    assert view_key(other) in both[note]
+    assert note not in experiment_tags(record.sweep, "7", both)  # it is there already
+    assert note not in experiment_tags(record.sweep, "7", {note: "Runs of March. Ask Ada."})
 
 
 def test_the_link_to_a_team_server_is_known_without_one_of_our_own(record: Record) -> None:
@@ -579,6 +592,48 @@ def test_a_view_has_charts_against_rank_where_a_trial_has_such_curves(record: Re
     charts = [chart for chart in view["compareRunCharts"] if chart["metricSectionId"] == section]
     assert [chart["metricKey"] for chart in charts] == ["rank/swd", "rank/test_swd"]
     assert {(chart["xAxisKey"], chart["xAxisScaleType"]) for chart in charts} == {("step", "log")}
+
+
+@pytest.mark.parametrize(
+    ("search", "grouped"),
+    [
+        ({"seeds": [0]}, False),
+        ({"seeds": [0, 1]}, True),
+        ({"seeds": [0], "confirm": {"top": 1, "seeds": [1, 2]}}, True),
+        ({"seeds": [0], "confirm": None}, False),
+    ],
+)
+def test_a_view_has_one_line_for_the_seeds_of_a_configuration(
+    record: Record, search: dict[str, Any], grouped: bool
+) -> None:
+    record.sweep["spec"] |= {"search": search}
+    view = view_of(record.sweep)
+    assert view.get("useGroupedValuesInCharts", False) == grouped
+    if grouped:
+        by = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "sweep.configuration"}]}
+        assert view["groupBy"] == by
+
+
+def test_seeds_of_a_configuration_have_one_tag_in_common(record: Record, store: Store) -> None:
+    for seed in (0, 1):
+        point = {"model.flow.depth": 2}
+        identity = TrialIdentity("demo", f"t003-s{seed}", "search", None, 3, "0" * 12, seed, point)
+        Journal(record.paths.journal(f"t003-s{seed}")).trial(identity, {"seed": seed}, {})
+    identity = TrialIdentity("demo", "r000", "reference", "noise", 0, "0" * 12, None)
+    Journal(record.paths.journal("r000")).trial(identity, {}, {})
+    record.sync(store.uri).send()
+    tags = {trial: run.data.tags.get("sweep.configuration") for trial, run in store.runs().items()}
+    assert tags == {"parent": None, "t003-s0": "t003 depth=2", "t003-s1": "t003 depth=2", "r000": None}
+
+
+def test_a_view_has_a_contour_over_axes_of_numbers_alone(record: Record) -> None:
+    space = {"model.flow.depth": {"int": [1, 4]}, "model.flow.mixing": {"choice": ["lu", "p4"]}}
+    space |= {"train.lr": {"grid": [1e-3, 3e-3]}, "train.compile": {"grid": [True, False]}}
+    record.sweep["axes"] = list(space)
+    record.sweep["spec"] |= {"search": {"space": space}}
+    contours = [chart for chart in view_of(record.sweep)["compareRunCharts"] if chart["type"] == "CONTOUR"]
+    assert [(chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in contours] == [("model.flow.depth", "train.lr")]
+    assert {chart["zaxis"]["key"] for chart in contours} == {FD}
 
 
 def test_another_server_has_positions_of_its_own(record: Record, new_store: Callable[..., Store]) -> None:
