@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 import yaml
@@ -21,7 +23,7 @@ from linearizer_core.experiment.configuration import TrialConfig, config_hash, f
 from linearizer_core.experiment.journal import TrialIdentity, state_of
 from linearizer_core.experiment.nested import with_leaves
 from linearizer_core.experiment.recipes import expand
-from linearizer_core.experiment.trial import TrialFiles, run
+from linearizer_core.experiment.trial import Trial, TrialFiles, run, run_together
 from linearizer_core.experiment.workers import Workers, joined
 
 RENDEZVOUS_SECONDS = 1800.0
@@ -40,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--device", default=_default_device(), help="cpu, cuda, cuda:1 …; of several workers each its own"
     )
+    parser.add_argument(
+        "--seeds", type=_seeds, metavar="0,1,2", help="train the configuration at these seeds, all together"
+    )
     chosen = parser.parse_args(arguments)
     workers = _workers()
     said = sys.stderr if workers.leads else None
@@ -53,16 +58,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     held_out = min(len(data.validation), len(data.test))
     wrong = problems(config, data.event, len(data.train), data.classes, held_out)
     wrong |= worker_problems(config, workers.count)
+    seeds = chosen.seeds or [config.seed]
+    if len(seeds) > 1 and workers.count > 1:
+        wrong["--seeds"] = f"several seeds train together in one process, and there are {workers.count} workers"
     for name, message in wrong.items():
         _say(f"{chosen.config}: {name}: {message}", said)
     if wrong:
         return 2
     try:
         with joined(workers, None, device, RENDEZVOUS_SECONDS):
-            return _train(chosen.config, config, chosen.out, device, data.checksum, workers)
+            configs = [replace(config, seed=seed) for seed in seeds]
+            return _train(chosen.config, configs, chosen.out, device, data.checksum, workers)
     except (NotADirectoryError, PermissionError) as error:
         _say(str(error), said)
         return 2
+
+
+def _seeds(text: str) -> list[int]:
+    """Seeds of a list such as 0,1,2, each once."""
+    try:
+        seeds = [int(each) for each in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be seeds such as 0,1,2, got {text!r}") from None
+    if min(seeds) < 0 or max(seeds) >= 2**63 or len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"must be different seeds from 0 to 2^63 - 1, got {text!r}")
+    return seeds
 
 
 def _say(text: str, stream: TextIO | None) -> None:
@@ -88,34 +108,54 @@ def _device(name: str) -> str:
     return str(device)
 
 
-def _train(source: Path, config: TrialConfig, out: Path, device: str, checksum: str, workers: Workers) -> int:
-    values = to_mapping(config)
-    digest = config_hash(values)
+def _train(
+    source: Path, configs: Sequence[TrialConfig], out: Path, device: str, checksum: str, workers: Workers
+) -> int:
+    said, complaints = (sys.stdout, sys.stderr) if workers.leads else (None, None)
+    trials = []
+    for trial in (_trial(source, config, out) for config in configs):
+        journal = trial.files.journal
+        if workers.led(partial(_other_images, journal, checksum)):
+            _say(f"{journal}: is of a run on other images, by their checksum; give this one another --out", complaints)
+            return 2
+        if workers.led(partial(state_of, journal)).state == "finished":
+            _say(f"{journal}: has finished already", said)
+        else:
+            trials.append(trial)
+    origin = {"packages": {"torch": torch.__version__}, "data_checksum": checksum}
+    among = f", {workers.count} workers" if workers.count > 1 else ""
+    for trial in trials:
+        _say(f"{trial.identity.trial} on {device}{among}, journal {trial.files.journal}", said)
+    ended = set()
+    for identity, result in _results(trials, origin, device, workers):
+        if result.pop("state", None) == "finished":
+            ended.add(identity.trial)
+        shown = {key: value for key, value in result.items() if key.startswith("quality/")}
+        values_shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in list(shown.items())[:6])
+        told = f"epoch {result['epoch']}/{configs[0].train.epochs}  {values_shown or result.get('reason', '')}"
+        _say(f"{identity.trial}  {told}" if len(configs) > 1 else told, said)
+    return 0 if len(ended) == len(trials) else 1
+
+
+def _trial(source: Path, config: TrialConfig, out: Path) -> Trial:
+    digest = config_hash(to_mapping(config))
     name = f"{source.stem}-{digest[:6]}-s{config.seed}"
     files = TrialFiles(
         out / "journal" / f"{name}.jsonl", out / "artifacts" / name, out / "training" / f"{name}.pt", out / "cache"
     )
-    said = sys.stdout if workers.leads else None
-    if workers.led(lambda: _other_images(files.journal, checksum)):
-        _say(
-            f"{files.journal}: is of a run on other images, by their checksum; give this one another --out",
-            sys.stderr if workers.leads else None,
-        )
-        return 2
-    if workers.led(lambda: state_of(files.journal).state == "finished"):
-        _say(f"{files.journal}: has finished already", said)
-        return 0
-    identity = TrialIdentity(source.stem, name, "search", None, 0, digest, config.seed)
-    origin = {"packages": {"torch": torch.__version__}, "data_checksum": checksum}
-    among = f", {workers.count} workers" if workers.count > 1 else ""
-    _say(f"{name} on {device}{among}, journal {files.journal}", said)
-    state = "failed"
-    for result in run(config, identity, files, origin, device, workers=workers):
-        state = result.pop("state", state)
-        shown = {key: value for key, value in result.items() if key.startswith("quality/")}
-        values_shown = "  ".join(f"{key.partition('/')[2]} {value:.4g}" for key, value in list(shown.items())[:6])
-        _say(f"epoch {result['epoch']}/{config.train.epochs}  {values_shown or result.get('reason', '')}", said)
-    return 0 if state == "finished" else 1
+    return Trial(config, TrialIdentity(source.stem, name, "search", None, 0, digest, config.seed), files)
+
+
+def _results(
+    trials: Sequence[Trial], origin: Mapping[str, Any], device: str, workers: Workers
+) -> Iterator[tuple[TrialIdentity, dict[str, Any]]]:
+    """The results of one trial, which workers may share, or of several that train together."""
+    if len(trials) > 1:
+        together = {"together": [trial.identity.trial for trial in trials]}
+        yield from run_together(trials, {**origin, **together}, device)
+    for trial in trials if len(trials) == 1 else ():
+        for result in run(trial.config, trial.identity, trial.files, origin, device, workers=workers):
+            yield trial.identity, result
 
 
 def _other_images(journal: Path, checksum: str) -> bool:

@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor
 
 from linearizer_core.experiment.workers import ALONE, Workers
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is drawn: standard normal numbers, uniform ones on [0, 1), or a permutation of ``shape[0]`` indices."""
+
+    kind: Literal["normal", "uniform", "permutation"]
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    def fill(self, into: Tensor, generator: torch.Generator) -> Tensor:
+        """Draw into a tensor of this shape."""
+        if self.kind == "normal":
+            return into.normal_(generator=generator)
+        if self.kind == "uniform":
+            return into.uniform_(generator=generator)
+        return torch.randperm(len(into), generator=generator, out=into)
+
+    def empty(self, *several: int) -> Tensor:
+        """A tensor to draw into, with dimensions for several draws in front."""
+        return torch.empty(*several, *self.shape, dtype=self.dtype, device=self.device)
 
 
 class Draws:
@@ -16,7 +42,7 @@ class Draws:
     """
 
     def __init__(self, generator: torch.Generator, workers: Workers = ALONE) -> None:
-        self._generator = generator
+        self.generator = generator
         self.workers = workers
         self.waited = False
         """Whether the workers have waited for each other, as ``everyones`` does."""
@@ -25,17 +51,19 @@ class Draws:
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal numbers, shaped as ``like``, whose first dimension is this worker's rows."""
-        drawn = torch.randn(self._shape(like), generator=self._generator, device=like.device, dtype=like.dtype)
-        return self.workers.rows(drawn)
+        return self.workers.rows(self.draw(Request("normal", self._shape(like), like.dtype, like.device)))
 
     def uniform(self, like: Tensor) -> Tensor:
         """Numbers uniform on [0, 1), shaped as ``like``, whose first dimension is this worker's rows."""
-        drawn = torch.rand(self._shape(like), generator=self._generator, device=like.device, dtype=like.dtype)
-        return self.workers.rows(drawn)
+        return self.workers.rows(self.draw(Request("uniform", self._shape(like), like.dtype, like.device)))
 
     def permutation(self, rows: Tensor) -> Tensor:
         """A permutation of the whole batch, of which this worker has ``rows``: all its indices, ``(batch,)``."""
-        return torch.randperm(self.workers.count * len(rows), generator=self._generator, device=rows.device)
+        return self.draw(Request("permutation", self._shape(rows)[:1], torch.int64, rows.device))
+
+    def draw(self, request: Request) -> Tensor:
+        """What is asked for, of the whole batch."""
+        return request.fill(request.empty(), self.generator)
 
     def everyones(self, rows: Tensor) -> Tensor:
         """All rows of the batch, of which this worker's come first and alone have gradients; waits for the others."""
@@ -48,3 +76,35 @@ class Draws:
 
     def _shape(self, like: Tensor) -> tuple[int, ...]:
         return self.workers.count * len(like), *like.shape[1:]
+
+
+class Noted(Draws):
+    """Draws that keep in ``requests`` what they were asked for, in order: a step asks for the same each time."""
+
+    def __init__(self, generator: torch.Generator, workers: Workers = ALONE) -> None:
+        super().__init__(generator, workers)
+        self.requests: list[Request] = []
+
+    def draw(self, request: Request) -> Tensor:
+        self.requests.append(request)
+        return super().draw(request)
+
+
+class Given(Draws):
+    """Draws that were made beforehand, and are given out in their order.
+
+    Raises ``RuntimeError`` where something else is asked for than was drawn.
+    """
+
+    def __init__(
+        self, requests: Sequence[Request], drawn: Sequence[Tensor], groups: Tensor | None, workers: Workers = ALONE
+    ) -> None:
+        super().__init__(torch.Generator(), workers)
+        self.groups = groups
+        self._drawn = list(zip(requests, drawn, strict=True))
+
+    def draw(self, request: Request) -> Tensor:
+        expected, drawn = self._drawn.pop(0) if self._drawn else (None, None)
+        if drawn is None or expected != request:
+            raise RuntimeError(f"a step asked for {request}, and not for {expected} as the one before it")
+        return drawn

@@ -38,14 +38,13 @@ class FlatParameters:
         self.starts = [0]
         for parameter in parameters:
             self.starts.append(self.starts[-1] + -(-parameter.numel() // ALIGNED) * ALIGNED)
+        self._parts: list[tuple[slice, nn.Parameter]] = []
         first = parameters[0]
         self.values = torch.zeros(self.starts[-1], dtype=first.dtype, device=first.device)
         self.gradient = torch.zeros_like(self.values)
-        self._gradients = self._views(self.gradient)
-        for parameter, view, gradient in zip(parameters, self._views(self.values), self._gradients, strict=True):
+        for parameter, view in zip(parameters, self.views(self.values), strict=True):
             view.copy_(parameter.detach())
-            parameter.data = view
-            parameter.grad = gradient
+        self._point()
         self.whole = self.part(0, len(parameters))
 
     def part(self, start: int, stop: int) -> nn.Parameter:
@@ -53,7 +52,27 @@ class FlatParameters:
         own = slice(self.starts[start], self.starts[stop])
         part = nn.Parameter(self.values[own])
         part.grad = self.gradient[own]
+        self._parts.append((own, part))
         return part
+
+    def move(self, values: Tensor, gradient: Tensor) -> None:
+        """Keep values and gradient in other tensors ``(size,)``, where others may see them."""
+        self.values, self.gradient = values.copy_(self.values), gradient.copy_(self.gradient)
+        self._point()
+
+    def views(self, flat: Tensor) -> list[Tensor]:
+        """Each parameter's part of ``(…, size)``, in its shape: ``(…, *shape)``."""
+        return [
+            flat[..., start : start + parameter.numel()].view(*flat.shape[:-1], *parameter.shape)
+            for start, parameter in zip(self.starts, self.parameters, strict=False)
+        ]
+
+    def _point(self) -> None:
+        self._gradients = self.views(self.gradient)
+        for parameter, view, gradient in zip(self.parameters, self.views(self.values), self._gradients, strict=True):
+            parameter.data, parameter.grad = view, gradient
+        for own, part in self._parts:
+            part.data, part.grad = self.values[own], self.gradient[own]
 
     def take(self, gradients: Sequence[Tensor | None]) -> None:
         """Take the parameters' gradients; None, of one that has no part in a loss, is zero."""
@@ -63,9 +82,3 @@ class FlatParameters:
         for into, each in zip(self._gradients, gradients, strict=True):
             if each is None:
                 into.zero_()
-
-    def _views(self, flat: Tensor) -> list[Tensor]:
-        return [
-            flat[start : start + parameter.numel()].view(parameter.shape)
-            for start, parameter in zip(self.starts, self.parameters, strict=False)
-        ]

@@ -20,7 +20,7 @@ from linearizer_core.operators.rank_one import RankOneLayer
 
 
 class Losses:
-    """A family's loss of a model, compiled where that is configured.
+    """A family's loss of a model at images with the configured noise, compiled where that is configured.
 
     Of several workers, one whose numbers are lost does not raise while others wait for it: the error goes into
     ``lost``, and its loss and all gradients are NaN from then on.
@@ -36,7 +36,8 @@ class Losses:
         self._terms = torch.compile(family.losses, dynamic=False) if config.train.compile else family.losses
 
     def __call__(self, images: Tensor, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss, and its terms without gradients, for this worker's rows ``(batch, *event)``."""
+        """The loss, and its terms without gradients, for this worker's rows ``(batch, *event)`` of images."""
+        images = dequantised(images, self._config.train.dequantise, self.model.dtype, draws)
         if draws.workers.count == 1:
             return self._losses(images, draws)
         if not self.lost:
@@ -60,6 +61,12 @@ class Losses:
         for layer in self._perturbed:
             loss = loss + layer.penalty()
         return loss, {name: term.detach() for name, term in terms.items()}
+
+
+def dequantised(images: Tensor, deviation: float, dtype: torch.dtype, draws: Draws) -> Tensor:
+    """Images with noise of a deviation: without it a flow could put unbounded density on grey levels."""
+    images = images.to(dtype)
+    return images + deviation * draws.normal(images) if deviation else images
 
 
 def perturbed(model: nn.Module) -> list[RankOneLayer]:

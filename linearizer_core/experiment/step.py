@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -18,8 +20,8 @@ class Step:
     """The steps of a model's training, which wait for nothing that the device computes.
 
     ``averaged`` follows the model, unless it is the model itself. Both models' parameters become views of flat tensors.
-    ``optimiser`` moves them. ``names`` and ``sums`` ``(count,)`` are the loss, the norm of the gradient and the terms
-    of the loss, added up over the steps since ``forget``.
+    ``optimiser`` moves them. ``names`` and ``sums`` ``(count,)`` are the loss, its terms and the norm of the gradient,
+    added up over the steps since ``forget``.
     """
 
     def __init__(self, losses: Losses, averaged: Model, config: TrainConfig) -> None:
@@ -50,25 +52,27 @@ class Step:
         ``merging`` draws the perturbations that follow a merge. Raises what is in ``LOST`` where a number is lost that
         the loss cannot do without.
         """
+        self.follow(self.differentiate(images, draws), rate, merging)
+
+    def follow(self, found: Mapping[str, Tensor], rate: float, merging: torch.Generator) -> None:
+        """Move along the gradient that has been found, with the loss and its terms, as ``differentiate`` gives them."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        self.advance(images, draws)
+        self.advance(found)
         self.taken += 1
         if self.taken == 1:  # where the average starts
             self._averages.values.copy_(self.flat.values)
         if self._perturbed and self.taken % self._config.merge_every == 0:
             self._merge(merging)
 
-    def advance(self, images: Tensor, draws: Draws) -> None:
-        """Find gradients, move the weights and the average, and add to the sums."""
-        found = self.differentiate(images, draws)
-        norm = self.move()
+    def advance(self, found: Mapping[str, Tensor]) -> None:
+        """Move the weights and the average, and add to the sums."""
+        values = {**found, "gradient_norm": self.move()}
         if self.losses.lost:
             return  # there are no terms, and the epoch will say so
-        values = [found.pop("loss"), norm, *found.values()]
         if not self.names:
-            self.names, self.sums = ["loss", "gradient_norm", *found], norm.new_zeros(len(values))
-        self.sums += torch.stack(values)
+            self.names, self.sums = list(values), values["loss"].new_zeros(len(values))
+        self.sums += torch.stack(list(values.values()))
 
     def differentiate(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
         """Find the gradient of the loss, of several workers the mean of theirs; the loss and its terms."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.data import ImageData, epoch_order
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.families import family_of
-from linearizer_core.experiment.losses import Losses
+from linearizer_core.experiment.losses import Losses, dequantised
 from linearizer_core.experiment.step import Step
 from linearizer_core.experiment.workers import ALONE, LOST, Workers
 from linearizer_core.models.base import Model
@@ -33,10 +34,23 @@ class TrainingDiverged(LinsweepError, ArithmeticError):
 
 @dataclass(frozen=True)
 class EpochResult:
-    """``epoch`` is 1-based; ``metrics`` maps ``train/<term>`` to its mean over the epoch."""
+    """``epoch`` is 1-based; ``metrics`` maps ``train/<term>`` to its mean over the epoch, which took ``seconds``."""
 
     epoch: int
     metrics: dict[str, float]
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """``order`` ``(steps · rows,)`` are the images that an epoch visits, ``draws`` what its steps draw.
+
+    ``merging`` draws the perturbations that follow merges.
+    """
+
+    order: Tensor
+    draws: Draws
+    merging: torch.Generator
 
 
 class Trainer:
@@ -71,20 +85,22 @@ class Trainer:
         if not whole:
             raise ValueError(f"a batch of {config.train.batch_size} exceeds the {len(self.images)} training images")
         self.steps_per_epoch = min(config.train.steps or whole, whole)
-        self._rows = config.train.batch_size // workers.count
+        self.rows = config.train.batch_size // workers.count
         self.model = self.family.build(config, data.event, data.classes).to(self.device)
         groups = self.family.groups(config, data)
         self._groups = None if groups is None else groups.to(self.device)
         self._regrouped: Tensor | None = None
         generator = self._generator(config.init_seed, 0)
-        first = self._dequantised(self.images.head(STARTING_IMAGES), Draws(generator))
+        first = dequantised(
+            self.images.head(STARTING_IMAGES), config.train.dequantise, self.model.dtype, Draws(generator)
+        )
         self.family.initialise(self.model, first, generator, self._groups)
         for tensor in self.model.state_dict().values():
             tensor.copy_(workers.leading(tensor))
         self._losses = Losses(self.family, self.model, config)
         self._check_precision()
         if config.train.compile:
-            self._check_compiled(first[: self._rows])
+            self._check_compiled(first[: self.rows])
         self.averaged = copy.deepcopy(self.model) if config.train.ema else self.model
         self.step = Step(self._losses, self.averaged, config.train)
         self.optimiser = self.step.optimiser
@@ -119,12 +135,6 @@ class Trainer:
         """Whether it is so on any worker."""
         return bool(self.workers.total(torch.tensor(float(here))) > 0)
 
-    def _dequantised(self, images: Tensor, draws: Draws) -> Tensor:
-        """Images with the configured noise: without it a flow could put unbounded density on grey levels."""
-        deviation = self.config.train.dequantise
-        images = images.to(self.model.dtype)
-        return images + deviation * draws.normal(images) if deviation else images
-
     def _generator(self, seed: int, epoch: int) -> torch.Generator:
         # Neighbouring seeds and epochs must not share noise: spread them over the 64-bit range.
         mixed = (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) % 2**63
@@ -149,28 +159,42 @@ class Trainer:
         Raises ``TrainingDiverged``, on all workers, when a term of the loss or the gradient is not finite, or an
         inverse has no value.
         """
-        workers = self.workers
-        self._regroup()
-        draws = Draws(self._generator(self.config.order_seed, self.epoch + 1), workers)
-        merging = self._generator(self.config.order_seed, -(self.epoch + 1))
-        order = self._order()
-        self.step.forget()
-        self.model.train()
-        for i, batch in enumerate(self.images.batches(order, self._rows)):
-            draws.waited = False
-            if self._groups is not None:
-                draws.groups = self._groups[order[i * self._rows : (i + 1) * self._rows]]
-            rate = self._learning_rate(self.epoch * self.steps_per_epoch + i)
+        started = time.perf_counter()
+        epoch = self.begin_epoch()
+        for i, batch in enumerate(self.images.batches(epoch.order, self.rows)):
+            epoch.draws.waited = False
+            epoch.draws.groups = self.groups_of(epoch.order[i * self.rows : (i + 1) * self.rows])
             try:
-                self.step(self._dequantised(batch, draws), draws, rate, merging)
+                self.step(batch, epoch.draws, self.rate(i), epoch.merging)
             except LOST as error:  # an inverse that is lost to rounding
                 raise TrainingDiverged(f"in epoch {self.epoch + 1}: {error}") from error
+        return replace(self.end_epoch(), seconds=time.perf_counter() - started)
+
+    def begin_epoch(self) -> Epoch:
+        """What the steps of the next epoch take."""
+        self._regroup()
+        self.step.forget()
+        self.model.train()
+        seed, number = self.config.order_seed, self.epoch + 1
+        draws = Draws(self._generator(seed, number), self.workers)
+        return Epoch(self._order(), draws, self._generator(seed, -number))
+
+    def groups_of(self, index: Tensor) -> Tensor | None:
+        """The label or cluster of the training images at ``index`` ``(rows,)``, None where the model is told none."""
+        return None if self._groups is None else self._groups[index]
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step of the epoch, 0-based."""
+        return self._learning_rate(self.epoch * self.steps_per_epoch + step)
+
+    def end_epoch(self) -> EpochResult:
+        """The means of the epoch's steps; raises ``TrainingDiverged`` as ``train_epoch`` does."""
         self.epoch += 1
         self._check_lost()
         # Names are in the same order on all workers.
-        totals = workers.total(self.step.sums).tolist()
+        totals = self.workers.total(self.step.sums).tolist()
         means = {
-            f"train/{name}": total / workers.count / self.steps_per_epoch
+            f"train/{name}": total / self.workers.count / self.steps_per_epoch
             for name, total in zip(self.step.names, totals, strict=True)
         }
         broken = [name for name, value in means.items() if not math.isfinite(value)]
@@ -181,7 +205,7 @@ class Trainer:
     def _order(self) -> Tensor:
         """The images that this worker visits in the epoch, on the device."""
         order = epoch_order(len(self.images), self.config.order_seed, self.epoch, self.workers.rank, self.workers.count)
-        order = order[: self.steps_per_epoch * self._rows]
+        order = order[: self.steps_per_epoch * self.rows]
         if self.device.type == "cuda":
             order = order.pin_memory()  # which a copy need not wait for
         return order.to(self.device, non_blocking=True)
@@ -230,7 +254,7 @@ class Trainer:
             self._groups = self._regrouped = self._regrouped.to(self.device)
 
 
-def fit(trainer: Trainer) -> Iterator[EpochResult]:
+def fit(trainer: Trainer) -> Generator[EpochResult, None, None]:
     """Train to the configured number of epochs, yielding after each."""
     while trainer.epoch < trainer.config.train.epochs:
         yield trainer.train_epoch()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -25,7 +25,8 @@ from linearizer_core.experiment.nested import flatten
 from linearizer_core.experiment.precision import whole_float32
 from linearizer_core.experiment.state import Loaded, load_state, remove_state, save_state
 from linearizer_core.experiment.system import Usage
-from linearizer_core.experiment.training import Trainer, TrainingDiverged, fit
+from linearizer_core.experiment.together import Together
+from linearizer_core.experiment.training import EpochResult, Trainer, TrainingDiverged, fit
 from linearizer_core.experiment.workers import ALONE, LOST, Workers, present
 
 SAVE_SECONDS = 30.0
@@ -40,6 +41,15 @@ class TrialFiles:
     artifacts: Path
     state: Path
     cache: Path
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A configuration, who it is, and where its record goes."""
+
+    config: TrialConfig
+    identity: TrialIdentity
+    files: TrialFiles
 
 
 def run(
@@ -65,6 +75,63 @@ def run(
 
     Raises ``ValueError`` for workers that are not those that this process is joined with.
     """
+    trial = Trial(config, identity, files)
+    for result in _carried_out(trial, provenance, device, fit, workers, stop, save_seconds):
+        if result is not None:
+            yield result
+
+
+def run_together(
+    trials: Sequence[Trial],
+    provenance: Mapping[str, Any],
+    device: str,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    save_seconds: float = SAVE_SECONDS,
+) -> Iterator[tuple[TrialIdentity, dict[str, Any]]]:
+    """Carry out trials that train at once, as ``Together`` does: each result of each, as ``run`` gives them.
+
+    They take turns: an epoch of all, then what each measures and records. The records are those of trials alone, up to
+    rounding. One that fails, or raises, does not stop the others; what was raised first is raised after the last.
+    """
+    together = Together()
+    running = [
+        (trial.identity, _carried_out(trial, provenance, device, together.join, ALONE, stop, save_seconds))
+        for trial in trials
+    ]
+    errors: list[Exception] = []
+    try:
+        while running:
+            for each in list(running):
+                identity, results = each
+                try:
+                    result = next(results)
+                except StopIteration:
+                    running.remove(each)
+                except Exception as error:  # noqa: BLE001 - raised below, once the others have ended
+                    errors.append(error)
+                    running.remove(each)
+                else:
+                    if result is not None:
+                        yield identity, result
+    finally:
+        for _, results in running:
+            results.close()
+    if errors:
+        raise errors[0]
+
+
+def _carried_out(
+    trial: Trial,
+    provenance: Mapping[str, Any],
+    device: str,
+    epochs: Callable[[Trainer], Generator[EpochResult, None, None]],
+    workers: Workers,
+    stop: Callable[[], bool],
+    save_seconds: float,
+) -> Generator[dict[str, Any] | None, None, None]:
+    """The results of a trial whose trainer's ``epochs`` are given; None once it could train, and after other epochs."""
+    config, identity, files = trial.config, trial.identity, trial.files
     if workers != present():
         raise ValueError(f"{workers} are to run the trial, and this process is joined as {present()}")
     journal = workers.together(lambda: Journal(files.journal if workers.leads else None))
@@ -82,38 +149,44 @@ def run(
         if _on_gpu(device):
             torch.cuda.reset_peak_memory_stats(device)
         trainer = Trainer(config, data, device, workers)
-        for message in trainer.warnings:
-            saver.warn(message)
         usage = Usage(device)
-        started = time.perf_counter()
+        seconds = 0.0
         if saved:
             trainer.load_state_dict(saved["trainer"])
-            started -= saved["seconds"]
+            seconds = saved["seconds"]
         stopped = trainer.epoch == config.train.epochs and workers.led(stop)
-        for result in fit(trainer):
-            epoch = result.epoch
-            if epoch % config.evaluate.every == 0 and epoch < config.train.epochs:
-                with whole_float32():
-                    measured = workers.agreed(family.interim(trainer.averaged, config, data, quality))
-                _check_finite(measured, epoch)
-                journal.epoch(epoch, result.metrics | measured | usage.since_last())
-                yield {"epoch": epoch, **measured}
-            else:
-                journal.epoch(epoch, result.metrics | usage.since_last())
-            stopped = workers.led(stop)
-            if stopped or saver.due:
-                saver.save(trainer, time.perf_counter() - started)
-            if stopped:
-                break
+        with closing(epochs(trainer)) as results:
+            yield None
+            for result in results:
+                started = time.perf_counter() - result.seconds
+                epoch = result.epoch
+                for message in trainer.warnings:
+                    saver.warn(message)
+                if epoch % config.evaluate.every == 0 and epoch < config.train.epochs:
+                    with whole_float32():
+                        measured = workers.agreed(family.interim(trainer.averaged, config, data, quality))
+                    _check_finite(measured, epoch)
+                    journal.epoch(epoch, result.metrics | measured | usage.since_last())
+                    reported: dict[str, Any] | None = {"epoch": epoch, **measured}
+                else:
+                    journal.epoch(epoch, result.metrics | usage.since_last())
+                    reported = None
+                seconds += time.perf_counter() - started
+                yield reported
+                stopped = workers.led(stop)
+                if stopped or saver.due:
+                    saver.save(trainer, seconds)
+                if stopped:
+                    break
         if stopped:
             journal.end("interrupted", epoch, "stopped on request")
             yield {"epoch": epoch, "state": "interrupted"}
             return
-        seconds = time.perf_counter() - started
+        started = time.perf_counter()
         with whole_float32():
             family.settle(trainer.averaged, data)
             evaluation = family.evaluate(trainer.averaged, config, data, quality)
-        cost = _cost(seconds, time.perf_counter() - started - seconds, device, workers)
+        cost = _cost(seconds, time.perf_counter() - started, device, workers)
         summary = workers.agreed(evaluation.summary | cost)
         _check_finite({key: summary[key] for key in family.interim_keys(config)}, epoch)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from linearizer_core.flows.conditioners import Conditioner
 from linearizer_core.flows.principal_axes import LeadingAxes
@@ -91,7 +90,7 @@ class Transport(Model):
         inputs = x.flatten(1) if flat else x
         if self.groups:
             assert which is not None
-            told = LOUDNESS * one_hot(which, self.groups).to(x)
+            told = LOUDNESS * torch.eye(self.groups, dtype=x.dtype, device=x.device)[which]
             if not flat:
                 told = told[..., None, None].expand(-1, -1, *x.shape[2:])
             inputs = torch.cat([inputs, told], 1)
