@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sweeps.api.looking import list, logs
     from sweeps.api.making import delete, init
     from sweeps.api.records import check, compare, export, load, report, table
-    from sweeps.api.running import launch, plan, resume, schema, status, stop
+    from sweeps.api.running import launch, plan, resume, retry, schema, status, stop
     from sweeps.api.tracking import promote, sync
     from sweeps.api.trials import reproduce, sample
     from sweeps.api.version import __version__
@@ -43,7 +43,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "looking": ["list", "logs"],
         "making": ["delete", "init"],
         "records": ["check", "compare", "export", "load", "report", "table"],
-        "running": ["launch", "plan", "resume", "schema", "status", "stop"],
+        "running": ["launch", "plan", "resume", "retry", "schema", "status", "stop"],
         "tracking": ["promote", "sync"],
         "trials": ["reproduce", "sample"],
         "version": ["__version__"],
@@ -75,6 +75,7 @@ __all__ = [
     "report",
     "reproduce",
     "resume",
+    "retry",
     "sample",
     "schema",
     "status",

@@ -24,6 +24,7 @@ from sweeps.record.sweep_json import check_to_go_on, read_record, write_record
 from sweeps.record.writers import await_writers, only_launch
 from sweeps.result import LaunchResult
 from sweeps.search.growth import bring_back, growth_of, set_right
+from sweeps.search.retries import let_go_on, with_retries
 from sweeps.search.study_copy import StudyCopy
 from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError
@@ -44,7 +45,10 @@ def launch(sweep: Sweep, console: Console, executor: Executor, fresh: bool = Fal
         stack.enter_context(interrupted_by_sigterm())
         prepared = _prepare(stack, sweep, console, executor, fresh)
         try:
-            reason = _carry_out(stack, prepared, console, executor, clock)
+            reason = _carry_out(prepared, console, executor, clock)
+            while reason is None and (renewed := _renewed(stack, prepared)) is not None:
+                prepared = renewed
+                reason = _carry_out(prepared, console, executor, clock)
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             prepared.close("interrupted" if interrupted else type(error).__name__)
@@ -90,10 +94,14 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
         check_to_go_on(paths, before)
     growth = growth_of(sweep)  # once more: nobody writes now
     record = opened(sweep, plan.lookahead, before, fresh, console) | growth.fields()
+    record, again = with_retries(sweep, paths, record)
     keep_uncommitted(paths, record)
     await_writers(sweep.source, paths, console)
     remove_leftovers(paths)
     bring_back(growth, paths)
+    if again:
+        before = {**(before or {}), "drawn": record["drawn"]}
+        _try_again(paths, record, again)
     bridge = replayed(sweep, paths, record)
     missing = bridge.schedule.has_next()
     copy = _recorded_and_copied(bridge, paths, record, before)
@@ -107,19 +115,38 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
     return _Prepared(plan, paths, before, record, bridge, missing, copy, background)
 
 
-def _carry_out(
-    stack: ExitStack, prepared: _Prepared, console: Console, executor: Executor, clock: _Clock
-) -> str | None:
+def _try_again(paths: SweepPaths, record: Mapping[str, Any], trials: list[str]) -> None:
+    """Have trials go on that had ended; what the search has drawn is on the disk first, as it would draw otherwise."""
+    write_record(paths, record)
+    let_go_on(paths, trials)
+
+
+def _renewed(stack: ExitStack, prepared: _Prepared) -> _Prepared | None:
+    """The sweep with the trials that somebody has asked to be tried again while it ran; None where there are none."""
+    sweep, paths = prepared.plan.sweep, prepared.paths
+    record, again = with_retries(sweep, paths, prepared.record)
+    if not again:
+        return None
+    _try_again(paths, record, again)
+    bridge = replayed(sweep, paths, record)
+    prepared.copy.close()
+    copy = StudyCopy(bridge.schedule.study, sweep.search.storage, paths, record["id"])
+    stack.callback(copy.close)
+    return replace(prepared, record=record, bridge=bridge, missing=True, copy=copy)
+
+
+def _carry_out(prepared: _Prepared, console: Console, executor: Executor, clock: _Clock) -> str | None:
     """Measure the references and run the trials that are missing; why they were cut short, if they were."""
     plan, paths = prepared.plan, prepared.paths
     reference_trials(plan.sweep, paths, prepared.record["provenance"], console)
     clock.lap("references")
     reason = None
-    if prepared.missing:
-        with console.status("starting"):
-            stack.enter_context(executor.started())
-        clock.lap("start")
-        reason = run_trials(executor, prepared.bridge, plan, paths, console)
+    with ExitStack() as up:
+        if prepared.missing:
+            with console.status("starting"):
+                up.enter_context(executor.started())
+            clock.lap("start")
+            reason = run_trials(executor, prepared.bridge, plan, paths, console)
     clock.lap("trials")
     return reason
 
@@ -159,5 +186,5 @@ class _Clock:
 
     def lap(self, phase: str) -> None:
         now = time.perf_counter()
-        self.seconds[phase] = now - self._last
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
         self._last = now

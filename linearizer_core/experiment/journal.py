@@ -206,6 +206,9 @@ UNEVALUATED = ("train/", "system/")
 NO_SUMMARY = "its journal lacks the end scalars"
 """Why a trial counts as interrupted that has ended, but whose results were lost: another attempt gives them again."""
 
+BY_HAND = "stopped by hand"
+"""The reason of a stopped trial that somebody has stopped, and no rule of the search."""
+
 DIVERGED = "diverged: "
 """What the reason of a failed trial begins with whose numbers went astray: it would do so again."""
 
@@ -360,6 +363,11 @@ class TrialState:
         rungs = self.rungs
         summary = self.summary["metrics"] if self.summary else {}
         return {**(rungs[max(rungs)] if rungs else {}), **{key: float(value) for key, value in summary.items()}}
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether somebody has stopped it: its state is kept, and it can be tried again."""
+        return self.state == "stopped" and self.reason == BY_HAND
 
     @property
     def extensible(self) -> bool:

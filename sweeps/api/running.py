@@ -9,12 +9,14 @@ from typing import Any, overload
 
 from rich.console import Console
 
+from linearizer_core.experiment.journal import BY_HAND, ENDED, Journal, state_of
 from sweeps.execution.choice import executor_for
 from sweeps.execution.plan import Plan, make_plan
-from sweeps.record.lookup import find_sweep
+from sweeps.record.lookup import find_sweep, find_trial, names_trial
 from sweeps.record.paths import SweepPaths
+from sweeps.record.requests import ask_to_retry, ask_to_stop
 from sweeps.record.sweep_json import read_record
-from sweeps.record.writers import running
+from sweeps.record.writers import only_launch, running
 from sweeps.result import LaunchResult
 from sweeps.search.growth import growth_of
 from sweeps.spec.keys import Keys, keys_of
@@ -129,7 +131,10 @@ def status(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "
 def stop(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Status:
     """Ask a running sweep, wherever it runs, to save its trials' states and stop; returns once it has.
 
-    Raises ``LinsweepError`` where ``storage`` has no such sweep, or it is not running.
+    Of a trial, as ``"SWEEP/TRIAL"``, it is that trial alone: the sweep goes on, and its search is told of a trial that
+    was stopped. It can be tried again by ``retry``.
+
+    Raises ``LinsweepError`` where ``storage`` has no such sweep or trial, or it is not running or has ended.
 
     >>> import linsweep as ls
     >>> try:
@@ -140,6 +145,8 @@ def stop(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "ru
     """
     from sweeps.execution.stop import request_stop
 
+    if names_trial(sweep, Path(storage)):
+        return _stop_trial(*find_trial(sweep, Path(storage)), os.fspath(sweep))
     folder = find_sweep(sweep, Path(storage))
     paths = SweepPaths(folder)
     if not running(paths):
@@ -148,6 +155,46 @@ def stop(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "ru
     while running(paths):
         time.sleep(0.5)
     return status_of(folder)
+
+
+def _stop_trial(paths: SweepPaths, trial: str, source: str) -> Status:
+    state = state_of(paths.journal(trial))
+    if state.state in ENDED:
+        raise InputError(source, [Problem("", f"has ended already: {state.reason or state.state}")])
+    if running(paths):
+        ask_to_stop(paths, trial)
+        while running(paths) and state_of(paths.journal(trial)).state not in ENDED:
+            time.sleep(0.5)
+    else:
+        with only_launch(source, paths):
+            state = state_of(paths.journal(trial))
+            if state.state not in ENDED:
+                Journal(paths.journal(trial)).end("stopped", state.epoch, BY_HAND)
+    return status_of(paths.root)
+
+
+def retry(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Status:
+    """Have a trial that failed, or that was stopped by hand, go again: in the launch that runs, else in the next one.
+
+    It goes on from its saved state, where it has one. A launch that runs takes it up once its other trials have ended.
+
+    Raises ``LinsweepError`` where ``storage`` has no such trial, or it has ended in another way or not yet.
+
+    >>> import linsweep as ls
+    >>> try:
+    ...     ls.retry("before/t000-s0")
+    ... except ls.LinsweepError as error:
+    ...     print(error)
+    before/t000-s0: has finished; linsweep reproduce runs it again beside its record
+    """
+    from sweeps.search.retries import why_not
+
+    paths, name = find_trial(trial, Path(storage))
+    reason = why_not(state_of(paths.journal(name)))
+    if reason is not None:
+        raise InputError(os.fspath(trial), [Problem("", reason)])
+    ask_to_retry(paths, name)
+    return status_of(paths.root)
 
 
 @overload

@@ -85,7 +85,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = {
-    "Carry out": (making.init, running.plan, running.launch, running.resume, running.supervise, running.stop),
+    "Carry out": (
+        making.init,
+        running.plan,
+        running.launch,
+        running.resume,
+        running.supervise,
+        running.stop,
+        running.retry,
+    ),
     "Look": (running.status, looking.list, looking.logs, schema),
     "Results": (
         records.table,

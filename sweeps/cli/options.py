@@ -13,7 +13,7 @@ from rich.console import Console
 
 from analysis.record.uri import at_home
 from linearizer_core.experiment.journal import as_json
-from sweeps.cli.completion import leaves, profiles, specs, sweeps, trials
+from sweeps.cli.completion import leaves, profiles, sides, specs, sweeps, trials
 
 
 def path(text: str | Path) -> Path:
@@ -62,6 +62,10 @@ NameArgument = Annotated[
 ]
 TrialArgument = Annotated[
     str, typer.Argument(metavar="SWEEP/TRIAL", help="A trial, such as quickstart/t006-s0.", autocompletion=trials)
+]
+SideArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="A sweep, or a trial of one as quickstart/t006-s0.", autocompletion=sides),
 ]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Run every trial, also where another sweep has an identical finished one.")

@@ -23,14 +23,16 @@ from sweeps.cli.options import (
     NameArgument,
     ProfileOption,
     SetOption,
+    SideArgument,
     SpecArgument,
     StorageOption,
+    TrialArgument,
     print_json,
     wide_console,
 )
 from sweeps.cli.words import comparison, launch_words, resume_command
-from sweeps.documents import of_plan, of_statuses
-from sweeps.record.lookup import named
+from sweeps.documents import of_plan, of_status, of_statuses
+from sweeps.record.lookup import named, storage_option
 from sweeps.spec.validation import InputError, Problem
 
 if TYPE_CHECKING:
@@ -134,14 +136,36 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
     whole.print(Text.assemble("compare in MLflow: ", (comparison(sweep.folder), "bold")))
 
 
-def stop(name: NameArgument, storage: StorageOption = Path("runs")) -> None:
-    """Ask a running sweep to save its trials' states and stop, and wait until it has."""
+def stop(name: SideArgument, storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """Ask a running sweep, or one trial of it, to save its state and stop, and wait until it has."""
     from sweeps.api.running import stop
+    from sweeps.record.lookup import names_trial
 
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, stderr=as_json)
     with console.status(f"waiting for {name} to stop"):
-        folder = stop(name, storage=storage).sweep.folder
-    console.print(Text.assemble((folder.name, "bold"), " has stopped. To go on: ", resume_command(folder)))
+        status = stop(name, storage=storage)
+    if as_json:
+        return print_json(of_status(status))
+    folder = status.sweep.folder
+    if names_trial(name, storage):
+        again = f"linsweep retry {name}{storage_option(storage)}"
+        console.print(Text.assemble((name, "bold"), " has stopped. To go on with it: ", again))
+    else:
+        console.print(Text.assemble((folder.name, "bold"), " has stopped. To go on: ", resume_command(folder)))
+    return None
+
+
+def retry(trial: TrialArgument, storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> None:
+    """Have a trial that failed, or was stopped by hand, go again: in the launch that runs, else in the next one."""
+    from sweeps.api.running import retry
+
+    status = retry(trial, storage=storage)
+    if as_json:
+        return print_json(of_status(status))
+    goes_on = status.state in ("running", "stopping")
+    when = "once the other trials have ended" if goes_on else f"with {resume_command(status.sweep.folder)}"
+    Console(soft_wrap=True).print(Text.assemble((trial, "bold"), f" goes again {when}"))
+    return None
 
 
 def status(

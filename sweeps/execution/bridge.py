@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from linearizer_core.experiment.journal import ENDED, Journal, TrialIdentity, state_of
+from linearizer_core.experiment.journal import BY_HAND, ENDED, Journal, TrialIdentity, state_of
 from linearizer_core.experiment.state import remove_state
 from sweeps.execution.stop import INTERRUPTED, stop_reason
 from sweeps.execution.task import Task
@@ -42,11 +42,24 @@ class Bridge:
 
     def start(self, job: str) -> Task | None:
         """The next trial, or None while there is none to run, or none may start any more."""
-        planned = None if self.over else self.schedule.next()
-        if planned is None:
-            return None
-        self.running[job] = planned
-        return self.task(planned)
+        while (planned := None if self.over else self.schedule.next()) is not None:
+            if not self.paths.stop_of(planned.identity.trial).exists():
+                self.running[job] = planned
+                return self.task(planned)
+            self._stop_before_it_runs(planned)
+        return None
+
+    def _stop_before_it_runs(self, planned: PlannedTrial) -> None:
+        """End a trial that was asked to stop while it waited, or that a launch which died had not ended yet."""
+        trial = planned.identity.trial
+        path = self.paths.journal(trial)
+        before, journal = state_of(path), Journal(path)
+        if not before.begun:
+            task = self.task(planned)
+            journal.trial(task.identity, task.config, task.provenance)
+        journal.end("stopped", before.epoch, BY_HAND)
+        self.paths.stop_of(trial).unlink(missing_ok=True)
+        self.schedule.take_outcome(trial, state_of(path).outcome)
 
     def must_stop(self, job: str, result: Mapping[str, Any]) -> bool:
         """Whether successive halving ends the trial at this result, or another seed has decided its configuration."""
@@ -109,6 +122,10 @@ class Bridge:
             self.schedule.skip(planned)
             return
         result = state_of(path)
+        asked = self.paths.stop_of(planned.identity.trial)
+        if result.state not in ENDED and result.begun and asked.exists():
+            Journal(path).end("stopped", result.epoch, BY_HAND)
+            result = state_of(path)
         if result.state not in ENDED and job in self._errors:
             trouble = of_the_disk(result.reason or "") or of_the_disk(self._errors[job])
             if trouble is not None:
@@ -126,7 +143,8 @@ class Bridge:
             Journal(path).end("interrupted", result.epoch, stop_reason(self.paths) or INTERRUPTED)
         result = state_of(path)
         if result.state in ENDED:
-            if not result.extensible:
+            asked.unlink(missing_ok=True)
+            if not result.extensible and not result.by_hand:
                 with suppress(OSError):  # the next launch has another try
                     remove_state(self.paths.training_state(planned.identity.trial))
             self.schedule.take_outcome(planned.identity.trial, result.outcome)

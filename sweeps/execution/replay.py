@@ -42,7 +42,7 @@ def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> Brid
 
     outcomes = RecordedOutcomes(paths, halving, objective, finished, described)
     drawn = Drawn.of_json(record.get("drawn"))
-    schedule = Schedule(sweep, make_study(sweep), record["lookahead"], outcomes, record.get("rules", 1), drawn)
+    schedule = Schedule(sweep, make_study(sweep, drawn), record["lookahead"], outcomes, record.get("rules", 1), drawn)
     try:
         schedule.has_next()
     except ReplayError as error:

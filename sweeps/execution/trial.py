@@ -55,6 +55,6 @@ def execute(task: Task, workers: Workers = ALONE, store: Store | None = None) ->
             task.provenance,
             device,
             workers=workers,
-            stop=task.paths.stop.exists,
+            stop=lambda: task.paths.stop.exists() or task.paths.stop_of(task.identity.trial).exists(),
             save_seconds=task.checkpoint_seconds,
         )

@@ -18,6 +18,6 @@ def remove_leftovers(paths: SweepPaths) -> None:
     remove_all_unfinished(paths.root)
     for trial in {file.name.partition(".")[0] for file in paths.training_state("").parent.glob("*.pt")}:
         state = state_of(paths.journal(trial))
-        if state.state in ENDED and not state.extensible:
+        if state.state in ENDED and not state.extensible and not state.by_hand:
             with suppress(OSError):
                 remove_state(paths.training_state(trial))

@@ -7,7 +7,7 @@ import os
 import shlex
 from pathlib import Path
 
-from analysis.record.journal_files import journal_files
+from analysis.record.journal_files import TRIAL, journal_files
 from analysis.record.uri import at_home
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem, suggestion
@@ -30,6 +30,15 @@ def find_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
 def storage_folder(storage: str | os.PathLike[str]) -> Path:
     """A storage folder with a ``~`` spelt out; raises ``InputError`` where there is no such home."""
     return Path(_at_home(os.fspath(storage)))
+
+
+def names_trial(text: str | os.PathLike[str], storage: Path) -> bool:
+    """Whether a text means a trial, as ``SWEEP/TRIAL``, and no sweep."""
+    whole = os.fspath(text).rstrip("/")
+    folders = storage_folder(storage) / whole, Path(whole)
+    if "/" not in whole or any(map(_holds_sweep, folders)):
+        return False
+    return TRIAL.fullmatch(whole.rpartition("/")[2]) is not None
 
 
 def find_trial(text: str | os.PathLike[str], storage: Path) -> tuple[SweepPaths, str]:

@@ -54,6 +54,19 @@ class SweepPaths:
         """Is there, with the reason in it, while running trials are asked to save their state and stop."""
         return self.root / "stop"
 
+    @property
+    def requests(self) -> Path:
+        """What is asked of single trials: empty files, removed when it is done."""
+        return self.root / "requests"
+
+    def stop_of(self, trial: str) -> Path:
+        """Is there while a trial is asked to save its state and stop."""
+        return self.requests / f"{trial}.stop"
+
+    def retry_of(self, trial: str) -> Path:
+        """Is there while a trial that has ended is to be tried again."""
+        return self.requests / f"{trial}.retry"
+
     def patch(self, digest: str) -> Path:
         """Changes of the code that no commit had when a launch began."""
         return self.root / f"uncommitted-{digest}.patch"

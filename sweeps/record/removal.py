@@ -29,6 +29,7 @@ MEANINGS = {
     "tables": "tables and figures",
     "report": "the report",
     "tune": "Ray Tune's state",
+    "requests": "what is asked of single trials",
 }
 PATCH = "uncommitted-"
 NOTES = ("ledger.json", "study.log", "shipped", "error-", "stop", "cache.parquet")

@@ -105,11 +105,11 @@ def growth_of(sweep: Sweep) -> Growth:
     if sweep.configurations < earlier.configurations and not other_grid:
         message = f"{sweep.name} was launched with {earlier.configurations} already; the number can only grow"
         raise InputError(sweep.source, [Problem(LENGTH, message)])
-    trials = list(_trials(paths))
+    trials = recorded_trials(paths)
     if not changes:
         return _compared(sweep, earlier, record, (), known, trials)
     same = not any(key.startswith(("search.learn_from", "search.space.")) for key in changes)
-    drawn = _taken_up(sweep, trials, known.following, known.learnt if same else learnt_from(sweep))
+    drawn = taken_up(sweep, trials, known.following, known.learnt if same else learnt_from(sweep))
     if drawn.points and len(drawn.points) > sweep.configurations:
         message = f"{len(drawn.points)} configurations of this space are recorded; the number can only grow"
         raise InputError(sweep.source, [Problem(LENGTH, message)])
@@ -188,7 +188,7 @@ def _told(key: str, before: Any, now: Any) -> str:
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class RecordedTrial:
     """A trial of the search or a control, by its journal; ``aside`` where that is set aside."""
 
     name: str
@@ -203,19 +203,24 @@ class _Recorded:
     aside: bool
 
 
-def _trials(paths: SweepPaths) -> Iterator[_Recorded]:
+def recorded_trials(paths: SweepPaths) -> list[RecordedTrial]:
+    """The trials that have journals, those that are set aside included; references are none."""
+    return list(_trials(paths))
+
+
+def _trials(paths: SweepPaths) -> Iterator[RecordedTrial]:
     for folder, aside in ((paths.journals, False), (paths.superseded, True)):
         for path in journal_files(folder):
             state = state_of(path)
             head = state.head
             if head is not None and head["kind"] != "reference" and head["number"] is not None:
-                yield _Recorded(
+                yield RecordedTrial(
                     path.stem, head["kind"], head["number"], head["seed"], head["label"],
                     head["config_hash"], head["config"], head["overrides"], state, aside,
                 )  # fmt: skip
 
 
-def _taken_up(sweep: Sweep, trials: list[_Recorded], following: int, learnt: tuple[Learnt, ...]) -> Drawn:
+def taken_up(sweep: Sweep, trials: list[RecordedTrial], following: int, learnt: tuple[Learnt, ...]) -> Drawn:
     """Where the search of a sweep that has grown takes up: with every recorded configuration that it asks for.
 
     Raises ``InputError`` where one of them is at a point of the space, and would be another configuration there now.
@@ -245,7 +250,7 @@ def _taken_up(sweep: Sweep, trials: list[_Recorded], following: int, learnt: tup
     return Drawn(points, following, _control_numbers(sweep, trials), learnt)
 
 
-def _check_defaults(sweep: Sweep, trial: _Recorded) -> None:
+def _check_defaults(sweep: Sweep, trial: RecordedTrial) -> None:
     """Raise ``InputError`` for an axis whose default is not what a trial has that did not search it."""
     for name, default in _defaults(sweep).items():
         had = flatten(trial.config).get(name, default)
@@ -258,7 +263,7 @@ def _defaults(sweep: Sweep) -> dict[str, Any]:
     return {name: dimension.default for name, dimension in sweep.search.space.items() if dimension.default is not None}
 
 
-def _unlike(sweep: Sweep, overrides: Point, trial: _Recorded) -> dict[str, str]:
+def _unlike(sweep: Sweep, overrides: Point, trial: RecordedTrial) -> dict[str, str]:
     """In which leaves a recorded trial is not what the spec would make of its point: leaf → ``before → now``."""
     now = sweep.resolve(overrides)
     epochs = flatten(now)[EPOCHS]
@@ -272,7 +277,7 @@ def _unlike(sweep: Sweep, overrides: Point, trial: _Recorded) -> dict[str, str]:
     }
 
 
-def _control_numbers(sweep: Sweep, trials: list[_Recorded]) -> dict[str, int]:
+def _control_numbers(sweep: Sweep, trials: list[RecordedTrial]) -> dict[str, int]:
     """The number of each control: that which it is recorded under, or the next."""
     recorded_as = {(trial.label, trial.number): trial for trial in trials if trial.kind == "control"}
     following = 1 + max((number for _, number in recorded_as), default=-1)
@@ -296,7 +301,7 @@ def _compared(
     record: Mapping[str, Any],
     changes: tuple[str, ...],
     drawn: Drawn,
-    trials: list[_Recorded],
+    trials: list[RecordedTrial],
 ) -> Growth:
     """What is to become of each recorded trial."""
     found: dict[str, list[str]] = {
@@ -325,13 +330,13 @@ def _compared(
     return Growth(record, changes, drawn, ended=ended, new=new, not_begun=_not_begun(sweep, earlier, trials), **lists)
 
 
-def _epochs(sweep: Sweep, trial: _Recorded) -> Any:
+def _epochs(sweep: Sweep, trial: RecordedTrial) -> Any:
     """How long a trial is to be trained now; a control may set it itself."""
     control = next((each for each in sweep.model.controls if each.name == trial.label), None)
     return (control.set if control else {}).get(EPOCHS, sweep.base_leaves[EPOCHS])
 
 
-def _asked(sweep: Sweep, drawn: Drawn, trial: _Recorded) -> bool:
+def _asked(sweep: Sweep, drawn: Drawn, trial: RecordedTrial) -> bool:
     """Whether the sweep asks for a recorded trial; which confirmations it asks for is known once the search is over."""
     if trial.kind == "confirm":
         return True
@@ -343,7 +348,7 @@ def _asked(sweep: Sweep, drawn: Drawn, trial: _Recorded) -> bool:
     return trial.number >= drawn.following or trial.number in drawn.points
 
 
-def _not_begun(sweep: Sweep, earlier: Sweep, trials: list[_Recorded]) -> int:
+def _not_begun(sweep: Sweep, earlier: Sweep, trials: list[RecordedTrial]) -> int:
     """How many trials of the search had been asked for, have not begun, and are not asked for any more."""
     seeds, left = earlier.search.seeds, set(earlier.search.seeds) - set(sweep.search.seeds)
     begun = {(trial.number, trial.seed) for trial in trials if trial.kind == "search"}

@@ -488,20 +488,24 @@ def _excess(constraint: str, value: float | None) -> float:
     return value - bound if operator == "<=" else bound - value
 
 
-def make_study(sweep: Sweep) -> optuna.Study:
-    """The study of a sweep, in memory and empty, with its sampler seeded by ``search.seed``."""
+def make_study(sweep: Sweep, drawn: Drawn = NOTHING) -> optuna.Study:
+    """The study of a sweep, in memory and empty, with its sampler seeded by ``search.seed``.
+
+    One that takes up what was ``drawn`` has another seed: from the same one it would draw the first points again.
+    """
     search = sweep.search
+    seed = (search.seed + drawn.following) % 2**32
     samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "tpe": lambda: optuna.samplers.TPESampler(
-            seed=search.seed,
+            seed=seed,
             n_startup_trials=STARTUP_TRIALS,
             multivariate=True,
             group=any(dimension.when for dimension in search.space.values()),
         ),
-        "random": lambda: optuna.samplers.RandomSampler(seed=search.seed),
-        "grid": lambda: optuna.samplers.RandomSampler(seed=search.seed),
-        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=search.seed),
-        "gp": lambda: optuna.samplers.GPSampler(seed=search.seed),
+        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "grid": lambda: optuna.samplers.RandomSampler(seed=seed),
+        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
+        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
     }  # fmt: skip
     with warnings.catch_warnings():
         # ``group`` is how TPE models conditional spaces, and the only way; Optuna calls it experimental.

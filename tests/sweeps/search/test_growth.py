@@ -267,6 +267,15 @@ def test_a_search_learns_from_what_it_had_before_its_space_grew(spec: Callable[.
     assert [state for _, state, *_ in told(wider)] == ["COMPLETE"] * 10
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_what_is_drawn_after_growth_is_not_drawn_again(spec: Callable[..., Sweep], sampler: str) -> None:
+    edits = {"search/sampler": sampler, "search/trials": 3, "search/space": {LR: {"float": [1e-4, 1e-2]}}}
+    carried_out(spec(edits))
+    grown = spec({**edits, "search/trials": 6, "search/seeds": [1]})
+    carried_out(grown)
+    assert len({params[LR] for params, *_ in told(grown)}) == 6
+
+
 def test_a_longer_search_is_as_if_it_had_been_as_long(spec: Callable[..., Sweep]) -> None:
     carried_out(spec(SEARCHED))
     grown = spec({**SEARCHED, "search/trials": 10})
