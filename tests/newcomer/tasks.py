@@ -27,6 +27,8 @@ FOLLOWED = (
     ("docs/tutorial.md", "From a first sweep to a table"),
     ("docs/data.md", "Your own images"),
     ("docs/reading.md", "Read results elsewhere"),
+    ("docs/reliability.md", "Go on elsewhere"),
+    ("docs/tracking.md", "Send a sweep to the team's server"),
     ("docs/single.md", "Train one configuration alone"),
 )
 """Pages and headings whose blocks the tests of this folder run."""
@@ -38,7 +40,7 @@ SMALL = ("--debug", "--set", "train.epochs=1", "--set", "evaluate.every=1", "--s
 
 @dataclass
 class Newcomer:
-    """Somebody in a folder, with what they have typed into Python so far."""
+    """Somebody in a folder, with what they have typed into Python so far; ``small`` begins with ``--debug``."""
 
     folder: Path
     patch: pytest.MonkeyPatch
@@ -70,8 +72,7 @@ class Newcomer:
         """Type a command; it must end with the exit code."""
         program, *words = shlex.split(line)
         if program == "linsweep":
-            if words[0] in ("launch", "resume"):
-                words += self.small if words[0] == "launch" else ("--debug",)
+            words += {"launch": self.small, "plan": self.small[1:], "resume": self.small[:1]}.get(words[0], ())
             return self.say(lambda: self._linsweep(words, code))
         assert program == "python", line
         done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env=dict(os.environ))
