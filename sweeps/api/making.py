@@ -21,7 +21,7 @@ def init(
     """Write a first spec, with a comment for each part, to a file that is not there yet; its path.
 
     ``data`` is the name of a data set, a folder of images or an .npz file; ``family`` is ``diffusion``, ``idempotent``
-    or ``style``; ``question`` is ``depth-rank`` (how do both decide quality?), ``rank`` (which is enough?) or ``best``
+    or ``style``; ``question`` is ``depth-rank`` (how do both affect quality?), ``rank`` (which is enough?) or ``best``
     (a search). ``name`` is the sweep's, by default that of the file.
 
     Raises ``LinsweepError`` for a file that is there, an unknown family or question, and images that cannot be used.

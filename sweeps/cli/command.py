@@ -49,7 +49,7 @@ def _options(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Sweeps over Linearizers: how flow depth and the rank of A decide what a model can do."""
+    """Sweeps over Linearizers: which depth of flow and which rank of A a model needs, with error bars."""
 
 
 def _plain(command: TyperCommand | TyperGroup, ctx: Any) -> None:

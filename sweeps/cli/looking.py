@@ -37,12 +37,10 @@ def list(storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> 
 def logs(
     trial: TrialArgument,
     storage: StorageOption = Path("runs"),
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what comes, until the trial has ended.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the trial has ended.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what a trial did: epochs, metrics, warnings, and how it ended."""
+    """Show what a trial did: epochs, metrics, warnings, and how it ended."""
     from sweeps.api.looking import logs
 
     log = logs(trial, storage=storage)

@@ -18,7 +18,7 @@ from sweeps.spec.validation import InputError, Problem
 
 def init(
     spec: Annotated[
-        Path, typer.Argument(help="The file to write; it must not be there.", parser=path, metavar="FILE")
+        Path, typer.Argument(help="The file to write; it must not exist.", parser=path, metavar="FILE")
     ] = Path("spec.yaml"),
     data: Annotated[
         str | None,
@@ -30,13 +30,13 @@ def init(
         str | None, typer.Option(metavar="FAMILY", help="What is trained: diffusion, idempotent or style.")
     ] = None,
     question: Annotated[
-        str | None, typer.Option(metavar="QUESTION", help="What is asked: depth-rank, rank or best.")
+        str | None, typer.Option(metavar="QUESTION", help="The question: depth-rank, rank or best.")
     ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="The sweep's name, by default that of the file.")
     ] = None,
 ) -> None:
-    """Write a first spec, with comments; on a terminal it asks for what is not given."""
+    """Write a first spec with comments; on a terminal it asks for what you do not give."""
     from sweeps.api.making import init
     from sweeps.spec.first import FAMILIES, QUESTIONS
 

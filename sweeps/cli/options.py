@@ -33,7 +33,7 @@ SpecArgument = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Override a leaf of the spec; once for each leaf.", autocompletion=leaves
+        "--set", metavar="KEY=VALUE", help="Set a leaf of the spec; repeat it for more.", autocompletion=leaves
     ),
 ]
 AddressOption = Annotated[
@@ -43,14 +43,16 @@ AddressOption = Annotated[
 ClusterOption = Annotated[
     Path | None,
     typer.Option(
-        help="The cluster's file for `ray up` or KubeRay: what its autoscaler may add.", parser=path, metavar="PATH"
+        help="The cluster's file for `ray up` or KubeRay, to count what its autoscaler may add.",
+        parser=path,
+        metavar="PATH",
     ),
 ]
 ProfileOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="A profile of the spec, such as mnist: the leaves that it changes.",
+        help="A profile of the spec, such as mnist.",
         autocompletion=profiles,
     ),
 ]
@@ -68,7 +70,7 @@ SideArgument = Annotated[
     typer.Argument(metavar="NAME", help="A sweep, or a trial of one as quickstart/t006-s0.", autocompletion=sides),
 ]
 FreshOption = Annotated[
-    bool, typer.Option("--fresh", help="Run every trial, also where another sweep has an identical finished one.")
+    bool, typer.Option("--fresh", help="Train every trial, even if another sweep has an identical finished one.")
 ]
 DebugOption = Annotated[
     bool,
@@ -90,11 +92,11 @@ MarginOption = Annotated[
     float | None,
     typer.Option(
         metavar="NUMBER",
-        help="Means that differ by less are called equal where tested; by default what the metric's own error hides.",
+        help="Call means equal that differ by less, by a test; by default what the metric's own error hides.",
     ),
 ]
 UnequalOption = Annotated[
-    bool, typer.Option("--unequal", help="Compare trials that were trained unequally long as well.")
+    bool, typer.Option("--unequal", help="Also compare trials that were not trained equally long.")
 ]
 
 WIDE = 200

@@ -33,15 +33,15 @@ def table(
     storage: StorageOption = Path("runs"),
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="A metric as a column, in place of the default ones; once for each."),
+        typer.Option(metavar="KEY", help="A metric as a column, instead of the default ones; repeat it for more."),
     ] = None,
-    rows: Annotated[str | None, typer.Option(metavar="AXIS", help="An axis: with --cols, a grid of two axes.")] = None,
+    rows: Annotated[str | None, typer.Option(metavar="AXIS", help="An axis; with --cols, a grid of two axes.")] = None,
     cols: Annotated[str | None, typer.Option(metavar="AXIS", help="The other axis.")] = None,
     across: Annotated[
         str | None,
         typer.Option(
             metavar="LEAF",
-            help="What tells data sets apart, such as data.name, or sweep: what is best over all of them.",
+            help="Say what is best over several data sets; the leaf that tells them apart, such as data.name.",
         ),
     ] = None,
     ci: IntervalOption = "t",
@@ -91,10 +91,10 @@ def compare(
         ),
     ],
     storage: StorageOption = Path("runs"),
-    whole: Annotated[bool, typer.Option("--all", help="Also what is the same in all.")] = False,
+    whole: Annotated[bool, typer.Option("--all", help="Also show what is the same in all.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Print where configurations, trials or sweeps differ, and what can be told of their metrics."""
+    """Show where configurations, trials or sweeps differ, and whether their metrics do."""
     from sweeps.api.records import compare
     from sweeps.compare import render
 
@@ -109,7 +109,7 @@ def report(
     names: NamesArgument,
     storage: StorageOption = Path("runs"),
     metric: Annotated[
-        str | None, typer.Option(metavar="KEY", help="What it is about, instead of the first objective.")
+        str | None, typer.Option(metavar="KEY", help="The metric to report, instead of the first objective.")
     ] = None,
     ci: IntervalOption = "t",
     unequal: UnequalOption = False,
@@ -127,7 +127,7 @@ def report(
 
 
 def check(names: NamesArgument, storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """Print whether sweeps can be relied on, and what to do where they cannot."""
+    """Check whether you can rely on sweeps, and say what to do if not."""
     from sweeps.api.records import check
 
     made = check(names, storage=storage)
@@ -146,7 +146,7 @@ def export(
         typer.Option(help="The file, instead of NAME.parquet in the storage folder.", parser=path, metavar="PATH"),
     ] = None,
 ) -> None:
-    """Write sweeps to one Parquet file, which analysis.load reads as the sweeps themselves."""
+    """Write sweeps to one Parquet file, which pandas and analysis.load read."""
     from sweeps.api.records import export
 
     Console(soft_wrap=True).print(Text(f"written: {export(names, storage=storage, to=to)}"))

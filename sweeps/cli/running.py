@@ -76,7 +76,7 @@ def launch(
     fresh: FreshOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Carry a sweep out; one that was cut short goes on where it stopped."""
+    """Run a sweep; one that was cut short goes on where it stopped."""
     from sweeps.api.running import sweep_of
 
     _carry_out(sweep_of(spec, set_ or (), profile), address, cluster, fresh, debug)
@@ -90,7 +90,7 @@ def resume(
     cluster: ClusterOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Go on with a sweep from its record; --set can raise its budget."""
+    """Go on with a recorded sweep; --set can raise its budget."""
     from sweeps.api.running import recorded_sweep
 
     _carry_out(recorded_sweep(name, storage, set_ or ()), address, cluster, False, debug)
@@ -175,11 +175,11 @@ def status(
     ] = None,
     storage: StorageOption = Path("runs"),
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Draw it again every two seconds, until the sweeps have ended.")
+        bool, typer.Option("--watch", "-w", help="Redraw it every two seconds, until the sweeps have ended.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how sweeps stand: trials, time, the best so far, and what MLflow lacks."""
+    """Show how sweeps stand: trials, time, the best so far, and what is not in MLflow yet."""
     from sweeps.cli.statuses import read_all, shown
     from sweeps.cli.watch import Look
     from sweeps.cli.watch import watch as go_on
@@ -219,10 +219,10 @@ def supervise(
     cluster: ClusterOption = None,
     fresh: FreshOption = False,
     stall: Annotated[
-        float, typer.Option(min=30, metavar="SECONDS", help="How long without a sign of life until a launch is ended.")
+        float, typer.Option(min=30, metavar="SECONDS", help="End a launch that has shown no sign of life for so long.")
     ] = 300,
 ) -> None:
-    """Launch a sweep, and launch it again from its record whenever it dies."""
+    """Launch a sweep, and launch it again from its record whenever the launch dies."""
     from sweeps.api.running import sweep_of
     from sweeps.record.paths import SweepPaths
     from sweeps.supervise import supervise

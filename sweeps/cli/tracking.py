@@ -21,7 +21,7 @@ from sweeps.spec.validation import InputError, Problem
 
 
 def sync(names: NamesArgument, storage: StorageOption = Path("runs"), to: ToOption = None) -> None:
-    """Send to MLflow what it lacks of sweeps' journals, tables and reports."""
+    """Send to MLflow whatever is missing there: journals, tables, reports."""
     from sweeps.api.tracking import sync
 
     console = Console(soft_wrap=True, highlight=False)
@@ -55,7 +55,7 @@ def ui(
     storage: StorageOption = Path("runs"),
     port: Annotated[int, typer.Option(min=1, max=65535, metavar="PORT", help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
-    """Serve MLflow's UI for the sweeps of a storage folder on 127.0.0.1."""
+    """Serve MLflow on 127.0.0.1 with the sweeps of a storage folder."""
     from analysis.record.mlflow_errors import explain
     from analysis.record.mlflow_internals import follow_artifacts
     from sweeps.record.paths import SweepPaths

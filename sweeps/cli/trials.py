@@ -15,13 +15,11 @@ def sample(
     trial: TrialArgument,
     storage: StorageOption = Path("runs"),
     count: Annotated[int, typer.Option("--count", "-n", min=1, metavar="COUNT", help="How many images.")] = 64,
-    out: Annotated[
-        Path, typer.Option(help="The folder that they are written to.", parser=path, metavar="FOLDER")
-    ] = Path("samples"),
+    out: Annotated[Path, typer.Option(help="The folder for the images.", parser=path, metavar="FOLDER")] = Path(
+        "samples"
+    ),
     seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="The same seed gives the same images.")] = 0,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="Where they are computed: cpu, cuda, cuda:1 ….")
-    ] = "cpu",
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1 ….")] = "cpu",
 ) -> None:
     """Make images with a trial's model: one picture, and an .npz file."""
     from sweeps.api.trials import sample
@@ -34,14 +32,14 @@ def sample(
 def reproduce(
     trial: TrialArgument,
     storage: StorageOption = Path("runs"),
-    out: Annotated[
-        Path, typer.Option(help="The folder that takes the new record.", parser=path, metavar="FOLDER")
-    ] = Path("reproduced"),
+    out: Annotated[Path, typer.Option(help="The folder for the new record.", parser=path, metavar="FOLDER")] = Path(
+        "reproduced"
+    ),
     data_root: Annotated[
-        Path | None, typer.Option(help="Where the data are now, if elsewhere.", parser=path, metavar="PATH")
+        Path | None, typer.Option(help="Where the images are now, if elsewhere.", parser=path, metavar="PATH")
     ] = None,
 ) -> None:
-    """Run a trial again in this process, and say what differs from its record."""
+    """Train a trial again in this process, and say what differs from its record."""
     from sweeps.record.lookup import find_trial
     from sweeps.reproduction import render, reproduce
 

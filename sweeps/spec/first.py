@@ -22,7 +22,7 @@ FAMILIES: Mapping[str, str] = {
     "style": "image to image, an operator for each style over one shared network",
 }
 QUESTIONS: Mapping[str, str] = {
-    "depth-rank": "how do the depth of g and the rank of A decide quality? Every combination at three seeds",
+    "depth-rank": "how do the depth of g and the rank of A affect quality? Every combination at three seeds",
     "rank": "which rank of A is enough? Each rank at five seeds",
     "best": "which configuration is best? A search over depth, rank and learning rate, and the best at fresh seeds",
 }

@@ -64,7 +64,7 @@ def test_what_is_not_there_yet_is_fetched_when_it_is_planned() -> None:
 
 def test_every_part_has_a_comment() -> None:
     lines = ls.init("first.yaml").read_text().splitlines()
-    assert lines[0].startswith("# How do the depth of g and the rank of A decide quality?")
+    assert lines[0].startswith("# How do the depth of g and the rank of A affect quality?")
     for number, line in enumerate(lines):
         if line and line[0] not in "# ":
             assert (
