@@ -61,6 +61,7 @@ def of_status(status: Status) -> Document:
         "hours": {"spent": status.hours, "projected": status.projected, "cap": budget.hours},
         "gpu_hours": {"spent": status.gpu_hours, "projected": status.projected_gpu, "cap": budget.gpu_hours},
         "objective": dict(sweep.search.objective),
+        "race": status.race and vars(status.race),
         "best": best,
         "open": [vars(each) for each in status.open],
         "unsent_bytes": status.unsent,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ from rich.text import Text
 from analysis.record.journal_files import journal_files
 from analysis.record.launches import DIED
 from analysis.record.sweep_info import RecordError
+from analysis.statistics.racing import Standing, race
 from linearizer_core.experiment.journal import ENDED, TrialState, state_of
 from sweeps.execution.stop import stop_reason
 from sweeps.notebook import html
@@ -57,7 +60,8 @@ class Status:
     ``projected`` hours are None while nothing has ended. ``best`` is the best configuration so far, its trials and its
     first objective. ``unsent`` is what MLflow lacks, in bytes of the journals. ``started`` and ``seen`` (when its
     launch last wrote) are UNIX seconds. ``open`` are the trials that have begun and not ended, and ``set_aside`` counts
-    those that the sweep does not ask for any more.
+    those that the sweep does not ask for any more. ``race`` is how a race for the best stands, by numbers of
+    configurations; None without one, and before every configuration has its first seeds.
     """
 
     sweep: Sweep
@@ -76,6 +80,7 @@ class Status:
     unsent: int
     open: Sequence[OpenTrial] = ()
     set_aside: int = 0
+    race: Standing | None = None
 
     @property
     def ended(self) -> int:
@@ -105,6 +110,7 @@ def status_of(folder: Path) -> Status:
     trials: Counter[str] = Counter()
     reused = 0
     open_trials: list[OpenTrial] = []
+    raced = _Raced(sweep)
     for path in journal_files(paths.journals):
         result = state_of(path)
         # One that has not a line yet, or has lost its first one, tells of no trial.
@@ -115,20 +121,65 @@ def status_of(folder: Path) -> Status:
         if told not in ENDED:
             open_trials.append(_open(path.stem, told, result, next(iter(sweep.search.objective))))
         reused += result.reused_from is not None
+        raced.add(result)
     ledger = Ledger.read(paths)
     ended = sum(trials[state] for state in ENDED) - reused
-    share = (sweep.trials - reused) / ended if ended else None
+    share = (sweep.trials + raced.more - reused) / ended if ended else None
     state, reason = record["state"], record.get("reason")
     if alive:
         state, reason = ("stopping", stop_reason(paths)) if paths.stop.exists() else ("running", None)
     elif state == "running":
         state, reason = "interrupted", DIED
     return Status(
-        sweep, state, reason, trials, reused, sweep.trials, ledger.hours, ledger.gpu_hours,
+        sweep, state, reason, trials, reused, sweep.trials + raced.more, ledger.hours, ledger.gpu_hours,
         None if share is None else share * ledger.hours, None if share is None else share * ledger.gpu_hours,
         record["started"], ledger.seen, _best(folder, record, trials["finished"] > 0), unsent(paths),
-        open_trials, len(journal_files(paths.superseded)),
+        open_trials, len(journal_files(paths.superseded)), raced.standing(),
     )  # fmt: skip
+
+
+class _Raced:
+    """The values of a race for the best, as journals have them: by configuration and seed."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._rule = sweep.search.race
+        self._values: dict[int, dict[int, float]] = {}
+        self.more = 0
+        """Trials beyond those that every configuration has."""
+
+    def add(self, trial: TrialState) -> None:
+        head = trial.head
+        if self._rule is None or head is None or head["kind"] != "search" or None in (head["seed"], head["number"]):
+            return
+        number, seed = int(head["number"] or 0), int(head["seed"] or 0)
+        self.more += seed >= self._rule.at_least
+        value = trial.metrics.get(next(iter(self._sweep.search.objective)), math.nan)
+        if trial.state == "finished" and math.isfinite(value):
+            self._values.setdefault(number, {})[seed] = value
+
+    def standing(self) -> Standing | None:
+        """How the race stands; None before the configurations of the search have their first seeds."""
+        if self._rule is None or len(self._values) < self._sweep.configurations:
+            return None
+        rows = {
+            number: list(itertools.takewhile(math.isfinite, (row.get(seed, math.nan) for seed in range(len(row)))))
+            for number, row in self._values.items()
+        }
+        if any(len(row) < self._rule.at_least for row in rows.values()):
+            return None
+        mode = next(iter(self._sweep.search.objective.values()))
+        return race(rows, self._rule.at_least, self._rule.at_most, mode)
+
+
+def race_told(standing: Standing) -> str:
+    """``3 of 12 configurations may be the best at 5 seeds: t003, t007, t009``."""
+    names = ", ".join(f"t{number:03d}" for number in standing.left)
+    of = len(standing.left) + len(standing.out)
+    if standing.decided and len(standing.left) == 1:
+        return f"decided at {standing.seeds} seeds: {names} of {of} configurations"
+    what = "were left" if standing.decided else "may be the best"
+    return f"{len(standing.left)} of {of} configurations {what} at {standing.seeds} seeds: {names}"
 
 
 def _open(trial: str, told: str, result: TrialState, objective: str) -> OpenTrial:
@@ -163,6 +214,8 @@ def render(status: Status) -> RenderableType:
     facts.add_row("trials", trials_told(status))
     if status.set_aside:
         facts.add_row("", f"{status.set_aside} no longer asked for, kept in superseded/")
+    if status.race:
+        facts.add_row("race", race_told(status.race))
     facts.add_row("time", _spent(*(_hours(each) for each in (status.hours, status.projected, budget.hours))))
     if status.sweep.model.resources.gpus_per_worker:
         gpu = status.gpu_hours, status.projected_gpu, budget.gpu_hours

@@ -47,10 +47,23 @@ def in_order(record: Record, frame: pd.DataFrame) -> pd.DataFrame:
     value = frame[key] if direction == "min" else -frame[key]
     order = frame.assign(
         rank=rank.mask(beside, 0),
+        _left=_left_the_race(record, frame),
         _kind=frame["kind"].map(KINDS.index),
         _value=value.mask(beside, 0.0),
     )
-    return order.sort_values(["_kind", "rank", "_value", "number", "sweep"]).drop(columns=["_kind", "_value"])
+    return order.sort_values(["_kind", "rank", "_left", "_value", "number", "sweep"]).drop(
+        columns=["_kind", "_left", "_value"]
+    )
+
+
+def _left_the_race(record: Record, frame: pd.DataFrame) -> pd.Series[Any]:
+    """Which configurations of a race have fewer seeds than others: they are worse, whatever the mean of few says."""
+    found = pd.Series(False, index=frame.index)
+    for sweep in record.sweeps:
+        mine = (frame["sweep"] == sweep.name) & (frame["kind"] == "search") & (frame["state"] == "finished")
+        if sweep.races and mine.any():
+            found |= mine & (frame["finished"] < frame.loc[mine, "finished"].max())
+    return found
 
 
 def best_of(record: Record, order: pd.DataFrame) -> Best | None:

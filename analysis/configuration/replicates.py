@@ -89,6 +89,10 @@ class Replicates:
         }
         if not entitled:
             return None
+        if self.unit == "seeds":
+            # Who has left a race has fewer: a mean of few may be better by chance.
+            most = max(len(self.groups[key].values) for key in entitled)
+            entitled = {key: mean for key, mean in entitled.items() if len(self.groups[key].values) == most}
         return min(entitled, key=lambda key: entitled[key] if direction == "min" else -entitled[key])
 
     def against(self, reference: Hashable, keys: Sequence[Hashable], chosen_among: int | None = None) -> Compared:

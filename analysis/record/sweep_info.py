@@ -87,8 +87,14 @@ class SweepInfo:
 
     @property
     def seeds(self) -> int:
-        """How many seeds every configuration of the search has."""
-        return len(self.spec.get("search", {}).get("seeds") or ()) or 1
+        """How many seeds every configuration of the search has; in a race, at least."""
+        seeds = self.spec.get("search", {}).get("seeds") or ()
+        return int(seeds["at_least"]) if isinstance(seeds, Mapping) else len(seeds) or 1
+
+    @property
+    def races(self) -> bool:
+        """Whether configurations have more seeds the longer they may be the best."""
+        return isinstance(self.spec.get("search", {}).get("seeds"), Mapping)
 
     @property
     def confirm_seeds(self) -> int:
@@ -169,6 +175,12 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
+def _is_seeds(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(type(value.get(name)) is int for name in ("at_least", "at_most"))
+    return _is_list(value)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -201,7 +213,7 @@ _LABELS: Rule = (
     "a mapping of keys to texts",
 )
 _SEARCH: dict[str, Rule] = {
-    "seeds": (_is_list, "a list"),
+    "seeds": (_is_seeds, "a list, or a mapping with at_least and at_most"),
     "space": (
         lambda value: isinstance(value, Mapping) and all(isinstance(each, Mapping) for each in value.values()),
         "a mapping of names to dimensions",

@@ -153,6 +153,11 @@ def _notes(
         notes.append("† stopped early: values are of its last evaluation, not comparable with finished ones.")
     if "‡" in markers:
         notes.append("‡ not finished at every seed: values are of the seeds, or epochs, that there are.")
+    if any(sweep.races for sweep in record.sweeps):
+        notes.append(
+            "More seeds went only where they could decide which is best (a race): who has fewer was worse than the "
+            "leader by a paired t test, and comes behind who has more."
+        )
     if (frame["broken"] != "").any():
         notes.append(f"§ breaks a constraint: {', '.join(sorted(set(frame['broken']) - {''}))}.")
     odd = frame.loc[frame["rank"] == 2, "name"]

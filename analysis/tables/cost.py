@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -148,7 +148,7 @@ def _provenance(sweep: SweepInfo) -> dict[str, str]:
         "data checksum": _plain(sweep.provenance.get("data_checksum", "")),
         "sampler": _plain(search.get("sampler", "")),
         "early stopping": _plain(stopping.get("scheduler", "none" if search else "")),
-        "seeds": ", ".join(map(str, search.get("seeds") or ())),
+        "seeds": _seeds(search.get("seeds") or ()),
         "constraints": ", ".join(f"{key} {rule}" for key, rule in sweep.constraints.items()),
     }
     git = sweep.provenance.get("git") or {}
@@ -167,3 +167,10 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {each}" for key, each in value.items())
     return "" if value is None else str(value)
+
+
+def _seeds(seeds: Sequence[int] | Mapping[str, int]) -> str:
+    """The seeds of a search in words; of a race from how many to how many."""
+    if isinstance(seeds, Mapping):
+        return f"{seeds['at_least']} to {seeds['at_most']}, in a race"
+    return ", ".join(map(str, seeds))

@@ -41,9 +41,11 @@ def close(
 
 
 def _set_aside(schedule: Schedule, paths: SweepPaths) -> None:
-    """Move away the confirmations of configurations that are no longer among the best, since the search has grown."""
+    """Move away what the search no longer asks for, since it has grown: confirmations of what is no longer among the
+    best, and seeds of what leaves a race sooner now."""
+    kinds = ("k", "t") if schedule.sweep.search.race else ("k",)
     for path in journal_files(paths.journals):
-        if path.stem.startswith("k") and not schedule.has(path.stem):
+        if path.stem.startswith(kinds) and not schedule.has(path.stem):
             paths.superseded.mkdir(exist_ok=True)
             path.replace(paths.superseded / path.name)
 

@@ -68,8 +68,8 @@ def make_plan(sweep: Sweep, capacity: Capacity, growth: Growth | None = None) ->
         message += ", and can add no machine that would do" if capacity.potential else ""
         raise InputError(sweep.source, [Problem("resources", message)])
     # One and a half times what runs at once: a slow trial then seldom keeps a worker waiting.
-    lookahead = max(2, -(-3 * concurrency // (2 * len(sweep.search.seeds))))
-    at_once = min(concurrency, sweep.configurations * len(sweep.search.seeds))
+    lookahead = max(2, -(-3 * concurrency // (2 * len(sweep.search.first_seeds))))
+    at_once = min(concurrency, sweep.configurations * len(sweep.search.first_seeds))
     if growth is None:
         return Plan(sweep, capacity, at_once, lookahead)
     return Plan(sweep, capacity, at_once, lookahead, growth, price_of(sweep, growth.missing, at_once))
@@ -167,10 +167,11 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         *(("caveat", text) for text in caveats(sweep.trial_config({}, 0), data)),
         ("model", f"{smallest:,} … {largest:,} parameters"),
         ("objective", objective + "".join(f", subject to {k} {v}" for k, v in search.constraints.items())),
-        ("search", f"{search.sampler}, {sweep.configurations} configurations × {len(search.seeds)} seeds "
-         f"({', '.join(map(str, search.seeds))})"),
+        ("search", f"{search.sampler}, {sweep.configurations} configurations × {len(search.first_seeds)} seeds "
+         f"({', '.join(map(str, search.first_seeds))})"
+         + (f", up to {search.race.at_most} of those that may still be the best" if search.race else "")),
     ]  # fmt: skip
-    facts.append(("", what_seeds_tell(len(search.seeds))))
+    facts.append(("", what_seeds_tell(len(search.first_seeds))))
     if search.first:
         facts.append(("", f"the first {len(sweep.first_points())} are those of search.first"))
     if search.learn_from:

@@ -340,7 +340,7 @@ def _asked(sweep: Sweep, drawn: Drawn, trial: RecordedTrial) -> bool:
     """Whether the sweep asks for a recorded trial; which confirmations it asks for is known once the search is over."""
     if trial.kind == "confirm":
         return True
-    if trial.seed not in sweep.search.seeds:
+    if trial.seed not in sweep.search.all_seeds:
         return False
     if trial.kind == "control":
         numbers = drawn.controls
@@ -350,7 +350,8 @@ def _asked(sweep: Sweep, drawn: Drawn, trial: RecordedTrial) -> bool:
 
 def _not_begun(sweep: Sweep, earlier: Sweep, trials: list[RecordedTrial]) -> int:
     """How many trials of the search had been asked for, have not begun, and are not asked for any more."""
-    seeds, left = earlier.search.seeds, set(earlier.search.seeds) - set(sweep.search.seeds)
+    seeds = earlier.search.first_seeds
+    left = set(seeds) - set(sweep.search.all_seeds)
     begun = {(trial.number, trial.seed) for trial in trials if trial.kind == "search"}
     numbers = {number for number, _ in begun}
     half_begun = sum((number, seed) not in begun for number in numbers for seed in left)

@@ -22,6 +22,7 @@ import optuna
 from optuna.trial import TrialState
 
 from analysis.configuration.constraints import parse_constraint
+from analysis.statistics.racing import Standing, race
 from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.configuration import config_hash
 from linearizer_core.experiment.journal import ENDED, Outcome, TrialIdentity
@@ -144,6 +145,7 @@ class Schedule:
         self._duplicates: dict[str, list[PlannedTrial]] = {}
         self._told = 0
         self._confirming = False
+        self._raced = 0
         self._exhausted = False
         self.reused: list[str] = []
         self.not_begun: list[str] = []
@@ -167,8 +169,8 @@ class Schedule:
 
     @property
     def total(self) -> int:
-        """How many trials the sweep will have, if nothing cuts it short."""
-        return self.sweep.trials
+        """How many trials the sweep will have, if nothing cuts it short; in a race, as far as that is known."""
+        return self.sweep.trials + self._raced
 
     def has_next(self) -> bool:
         """Whether a trial can run now; takes what is recorded on the way to it."""
@@ -181,7 +183,7 @@ class Schedule:
                 self._waiting.pop(0)
                 self.reused.append(trial)
                 self.take_outcome(trial, outcome)
-            if not self._ask() and not self._confirm():
+            if not self._ask() and not self._go_on_racing() and not self._confirm():
                 return False
 
     def next(self) -> PlannedTrial | None:
@@ -279,6 +281,8 @@ class Schedule:
             complete,
             key=lambda configuration: (
                 any(excess > 0 for excess in self._excesses(configuration).values()),
+                # Who has left a race has fewer seeds: a mean of few may be better by chance.
+                -len(configuration.trials),
                 sign * configuration.mean(key),
                 configuration.number,
             ),
@@ -301,26 +305,29 @@ class Schedule:
     def _plan(
         self, kind: Kind, prefix: str, number: int, overrides: dict[str, Any], seeds: tuple[int, ...], label: str | None
     ) -> _Configuration:
-        config = self.sweep.resolve(overrides)
-        trials = []
-        for seed in seeds:
-            identity = TrialIdentity(
-                sweep=self.sweep.name,
-                trial=f"{prefix}{number:03d}-s{seed}",
-                kind=kind,
-                label=label,
-                number=number,
-                config_hash=config_hash(config),
-                seed=seed,
-                overrides=overrides,
-            )
-            trials.append(PlannedTrial(identity, with_leaves(config, {"seed": seed})))
+        trials = [self._planned(kind, prefix, number, overrides, seed, label) for seed in seeds]
         configuration = _Configuration(number, overrides, [planned.identity for planned in trials], self._told)
         self._by_trial |= {planned.identity.trial: configuration for planned in trials}
         for planned in trials:
             self._enqueue(planned)
         self._decide(configuration)
         return configuration
+
+    def _planned(
+        self, kind: Kind, prefix: str, number: int, overrides: dict[str, Any], seed: int, label: str | None
+    ) -> PlannedTrial:
+        config = self.sweep.resolve(overrides)
+        identity = TrialIdentity(
+            sweep=self.sweep.name,
+            trial=f"{prefix}{number:03d}-s{seed}",
+            kind=kind,
+            label=label,
+            number=number,
+            config_hash=config_hash(config),
+            seed=seed,
+            overrides=overrides,
+        )
+        return PlannedTrial(identity, with_leaves(config, {"seed": seed}))
 
     def _enqueue(self, planned: PlannedTrial) -> None:
         """Let a trial run when its turn comes, or have what a duplicate of it in the search comes to."""
@@ -343,7 +350,7 @@ class Schedule:
         numbers = self._drawn.controls
         for place, control in enumerate(self.sweep.model.controls):
             number = place if numbers is None else numbers[control.name]
-            seeds = self.sweep.search.seeds
+            seeds = self.sweep.search.first_seeds
             self._others[control.name] = self._plan("control", "c", number, dict(control.set), seeds, control.name)
 
     def _ask(self) -> bool:
@@ -361,16 +368,59 @@ class Schedule:
                 warnings.filterwarnings("ignore", "Clip non-finite", UserWarning)
                 asked = self.study.ask()
                 overrides = suggest(self.sweep.search.space, asked, self.sweep.base_leaves, self._as_sums)
-        configuration = self._plan("search", "t", number, overrides, self.sweep.search.seeds, None)
+        configuration = self._plan("search", "t", number, overrides, self.sweep.search.first_seeds, None)
         configuration.asked = asked
         self._searched.append(configuration)
         for identity in configuration.trials:
             self._of_seed.setdefault(identity.seed, []).append(identity.trial)
         return True
 
+    def _standing(self) -> Standing | None:
+        """How the race stands; None without one, and where nobody is in it."""
+        rule = self.sweep.search.race
+        if rule is None:
+            return None
+        key, mode = next(iter(self.sweep.search.objective.items()))
+        once = {each.trials[0].config_hash: each for each in reversed(self._searched)}  # a point that is drawn twice
+        runners = [
+            each
+            for each in self._searched
+            if each is once[each.trials[0].config_hash] and each.done and self._finished(each)
+        ]
+        # What breaks a constraint is only the best where all do.
+        kept = [each for each in runners if not any(excess > 0 for excess in self._excesses(each).values())]
+        values = {
+            each.number: [each.outcomes[identity.trial].metrics[key] for identity in each.trials]
+            for each in kept or runners
+        }
+        return race(values, rule.at_least, rule.at_most, mode) if values else None
+
+    def _race_is_over(self) -> bool:
+        standing = self._standing()
+        return all(each.done for each in self._searched) and (standing is None or standing.decided)
+
+    def _go_on_racing(self) -> bool:
+        """Plan one more seed of each configuration that may still be the best; False where that must wait, or no more.
+
+        The study knows nothing of it: what the search draws depends on the seeds that all configurations have.
+        """
+        if not self._tell_first(self.sweep.configurations) or not all(each.done for each in self._searched):
+            return False
+        standing = self._standing()
+        if standing is None or standing.decided:
+            return False
+        seed = standing.seeds
+        for each in [each for each in self._searched if each.number in standing.left and len(each.trials) == seed]:
+            planned = self._planned("search", "t", each.number, each.overrides, seed, None)
+            each.trials.append(planned.identity)
+            self._by_trial[planned.identity.trial] = each
+            self._raced += 1
+            self._enqueue(planned)
+        return True
+
     def _confirm(self) -> bool:
         """Plan the confirmation runs once the search is over; False when there is nothing to plan."""
-        if not self._tell_first(self.sweep.configurations):
+        if not self._tell_first(self.sweep.configurations) or not self._race_is_over():
             return False
         confirm = self.sweep.search.confirm
         if confirm is None or self._confirming:

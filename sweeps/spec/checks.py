@@ -231,15 +231,17 @@ def _search_problems(sweep: Sweep) -> list[Problem]:
         found.append(Problem("search.sampler", "gp takes constraints with one objective only; use tpe or nsga2"))
     if search.trials is None and search.sampler != "grid" and sweep.model.budget.trials is None:
         found.append(Problem("search.trials", f"is required with sampler: {search.sampler}"))
+    if search.race and len(search.objective) > 1:
+        found.append(Problem("search.seeds", "a race has one objective; with several list the seeds: [0, 1, 2]"))
     if search.sampler == "grid" and search.learn_from:
         found.append(Problem("search.learn_from", "goes with a sampler that learns: a grid visits every point"))
     fresh = search.confirm.seeds if search.confirm else ()
-    for key, seeds in (("search.seeds", search.seeds), ("search.confirm.seeds", fresh)):
+    for key, seeds in (("search.seeds", search.all_seeds), ("search.confirm.seeds", fresh)):
         if len(set(seeds)) < len(seeds):
             found.append(Problem(key, f"names a seed twice: {list(seeds)}"))
     found += _confirm_problems(sweep)
     if search.confirm:
-        shared = sorted(set(search.confirm.seeds) & set(search.seeds))
+        shared = sorted(set(search.confirm.seeds) & set(search.all_seeds))
         if shared:
             found.append(Problem("search.confirm.seeds", f"must be fresh: {shared} chose the configuration already"))
     return found

@@ -116,7 +116,8 @@ def _walk(
         meaning = given.get("description", inner.get("description", ""))
         required = short in node.get("required", ())
         below, suffix = _below(inner, defs)
-        if below is None or suffix:
+        plain = [each for each in inner.get("oneOf", ()) if _below(_resolved(each, defs), defs)[0] is None]
+        if below is None or suffix or plain:
             default = given.get("default", None if required else EMPTY.get(inner.get("type", "")))
             own = {label: value for label, value in recipes.get(name, {}).items() if value != default}
             yield Key(name, meaning, False, _type(inner, defs), _bounds(inner, defs), required, default, own)
@@ -134,7 +135,7 @@ def _below(node: Mapping[str, Any], defs: Mapping[str, Any]) -> tuple[Mapping[st
     """The model that a key leads to, if any, and what stands between the names: of a list, or of a mapping."""
     if "properties" in node:
         return node, ""
-    for option in node.get("anyOf", ()):
+    for option in (*node.get("anyOf", ()), *node.get("oneOf", ())):
         found = _below(_resolved(option, defs), defs)
         if found[0] is not None:
             return found
@@ -151,8 +152,9 @@ def _type(node: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
         return json.dumps(node["const"]).strip('"')
     if "enum" in node:
         return f"one of {', '.join(map(str, node['enum']))}"
-    if "anyOf" in node:
-        return " or ".join(dict.fromkeys(_type(option, defs) for option in node["anyOf"]))
+    options = node.get("anyOf") or node.get("oneOf")
+    if options:
+        return " or ".join(dict.fromkeys(_type(option, defs) for option in options))
     if node.get("type") == "array":
         if "prefixItems" in node:
             return f"[{', '.join(_type(item, defs) for item in node['prefixItems'])}]"
@@ -170,7 +172,7 @@ def _bounds(node: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
              for name, sign in BOUNDS.items() if name in node]  # fmt: skip
     if "prefixItems" not in node:  # whose length its type says
         found += [words.format(node[name]) for name, words in LENGTHS.items() if name in node]
-    for option in node.get("anyOf", ()):
+    for option in (*node.get("anyOf", ()), *node.get("oneOf", ())):
         found.append(_bounds(option, defs))
     return ", ".join(filter(None, found))
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from analysis.configuration.constraints import parse_constraint
 from analysis.record.uri import absolute, at_home
@@ -16,7 +16,7 @@ from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.nested import flatten, with_leaves
 from linearizer_core.experiment.recipes import brought
 from sweeps.spec.space import Dimension, Leaf, completed, enumerate_points
-from sweeps.spec.validation import Strict, model_of
+from sweeps.spec.validation import TAGS, Strict, model_of
 
 if TYPE_CHECKING:
     ConfigurationModel = Strict
@@ -53,6 +53,26 @@ class Confirm(Strict):
     seeds: tuple[Seed, ...] = Field((1, 2, 3, 4), min_length=1, description="seeds not in search.seeds")
 
 
+class Race(Strict):
+    """How many seeds configurations have: all of them some, and more only while they may be the best."""
+
+    at_least: int = Field(3, ge=2, description="seeds of every configuration: 0, 1, … one less than this")
+    at_most: int = Field(12, ge=3, description="seeds of those that may still be the best then")
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Race:
+        if self.at_most <= self.at_least:
+            raise ValueError(f"at_most must be above at_least, got {self.at_most} and {self.at_least}")
+        return self
+
+
+SeedList = Annotated[tuple[Seed, ...], Field(min_length=1), Tag(TAGS[0])]
+Seeds = Annotated[
+    SeedList | Annotated[Race, Tag(TAGS[1])],
+    Discriminator(lambda value: TAGS[1] if isinstance(value, Mapping | Race) else TAGS[0]),
+]
+
+
 class Search(Strict):
     """What is searched, how, and for what."""
 
@@ -75,12 +95,31 @@ class Search(Strict):
     )
     constraints: dict[str, str] = Field(default_factory=dict, description='metric key → "<= number" or ">= number"')
     stop_early: StopEarly | None = Field(None, description="null: every trial runs to its end")
-    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="every configuration runs at each; the mean counts")
+    seeds: Seeds = Field(
+        (0,),
+        description="every configuration runs at each, and the mean counts; or {at_least: 3, at_most: 12}: more seeds "
+        "go only to configurations that may be the best",
+    )
     confirm: Confirm | None = Field(None, description="null: the best configurations are not run again")
     storage: str | None = Field(
         None,
         description="database for optuna-dashboard, postgresql://… or sqlite:///…; null: study.log in the record",
     )
+
+    @property
+    def race(self) -> Race | None:
+        """Whether configurations have more seeds the longer they may be the best, and how many."""
+        return self.seeds if isinstance(self.seeds, Race) else None
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds that every configuration has."""
+        return tuple(range(self.seeds.at_least)) if isinstance(self.seeds, Race) else self.seeds
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The seeds that a configuration may have."""
+        return tuple(range(self.seeds.at_most)) if isinstance(self.seeds, Race) else self.seeds
 
     @field_validator("storage")
     @classmethod
@@ -223,10 +262,13 @@ class Sweep:
 
     @property
     def trials(self) -> int:
-        """How many trials there will be: searched configurations and controls at every seed, and confirmations."""
+        """How many trials there will be: searched configurations and controls at every seed, and confirmations.
+
+        In a race it is those that there will be at least.
+        """
         confirm = self.search.confirm
         confirmed = min(confirm.top, self.configurations) * len(confirm.seeds) if confirm else 0
-        return (self.configurations + len(self.model.controls)) * len(self.search.seeds) + confirmed
+        return (self.configurations + len(self.model.controls)) * len(self.search.first_seeds) + confirmed
 
     def first_points(self) -> list[dict[str, Any]]:
         """The points of ``search.first``, whole, each once."""

@@ -18,6 +18,9 @@ from linearizer_core.errors import LinsweepError
 TRIED = ("bool", "int", "float", "str")
 """What pydantic adds to the place of a value that may be of several types."""
 
+TAGS = ("<list>", "<mapping>")
+"""What pydantic adds to the place of a value that is a list or a mapping: by these names, which no key has."""
+
 BOUNDS = ("ge", "gt", "le", "lt")
 
 
@@ -62,11 +65,16 @@ def _numbers_only(annotation: Any) -> bool:
     """Whether a field takes numbers, or lists of them, and no truth values."""
     if annotation in (int, float):
         return True
-    inner = [part for part in get_args(annotation) if part not in (type(None), Ellipsis)]
+    inner = [part for part in get_args(annotation) if part not in (type(None), Ellipsis) and not _is_tagged(part)]
     if get_origin(annotation) in (tuple, list, Union, UnionType, Annotated):
         inner = inner[:1] if get_origin(annotation) is Annotated else inner
         return bool(inner) and all(map(_numbers_only, inner))
     return False
+
+
+def _is_tagged(part: Any) -> bool:
+    """Whether a value may be a mapping with keys of its own instead."""
+    return _is_model(part) or (get_origin(part) is Annotated and _is_model(get_args(part)[0]))
 
 
 def model_of(kind: type[Any], omit: Sequence[str] = ()) -> type[Strict]:
@@ -119,15 +127,19 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
 
 def _place(detail: ErrorDetails) -> tuple[int | str, ...]:
     """Where a value is, without the type that pydantic tried of several."""
-    location = detail["loc"]
+    location = _untagged(detail["loc"])
     # A dimension has keys that are called so themselves.
     of_dimension = location[:2] == ("search", "space") and len(location) == 4
     return location[:-1] if location and location[-1] in TRIED and not of_dimension else location
 
 
+def _untagged(location: Sequence[int | str]) -> tuple[int | str, ...]:
+    return tuple(part for part in location if part not in TAGS)
+
+
 def _problem(detail: ErrorDetails, location: tuple[int | str, ...], model: type[BaseModel]) -> Problem:
     key = dotted(location)
-    if location != detail["loc"]:
+    if location != _untagged(detail["loc"]):
         return Problem(key, f"must be a number, a text or true or false, got {detail['input']!r}")
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "invalid_key" or location[-1:] == ("[key]",):
