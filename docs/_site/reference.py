@@ -97,7 +97,7 @@ def keys_page(keys: Iterable[Key]) -> str:
     lines = [
         "# Keys of a spec", "",
         "Each key with its type, bounds, default and meaning, as `linsweep schema KEY` prints them. "
-        "[Write a spec](../spec.md) explains how they go together. Recipes with other defaults follow.",
+        "[Write a spec](../spec.md) explains how they go together. Recipes with other defaults are named below it.",
     ]  # fmt: skip
     for section, rows in by_section.items():
         lines += ["", f"## {SECTIONS.get(section, section.capitalize())}", ""]
