@@ -41,7 +41,7 @@ def whole(path: Path, previous: Path | None = None) -> Iterator[Path]:
     """A file of a temporary name to write into, which takes the place of ``path`` when the block ends well.
 
     By then its content is on the disk, and so is its name after that. What was at ``path`` is kept at ``previous``,
-    where that is given. Raises ``OSError`` naming ``path`` where anything of it fails; the temporary file is gone then.
+    where that is given. Raises ``OSError`` naming ``path`` if anything of it fails; the temporary file is gone then.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

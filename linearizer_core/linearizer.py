@@ -50,7 +50,7 @@ class Linearizer(Short):
     ``LinearOperator`` or ``AffineOperator``. Networks and a learned operator are parameters of this module, the tensors
     of a fixed operator buffers. ``pinv`` and the other methods give a Linearizer of the operator as it is now.
 
-    Raises ``TypeError`` for an operator that is neither, and ``ValueError`` where its dimensions are not those of the
+    Raises ``TypeError`` for an operator that is neither, and ``ValueError`` if its dimensions are not those of the
     networks' latents.
 
     >>> import torch, linearizer_core as lc
@@ -175,7 +175,7 @@ class Linearizer(Short):
     def eig(self, k: int | None = None) -> EigenElements:
         """The k leading eigenpairs, with the eigenvectors g⁻¹(x_i) as images; of an affine core, of ``linear()``.
 
-        Raises ``ValueError`` unless g_x and g_y are one, where A has not k independent eigenvectors, and where one of
+        Raises ``ValueError`` unless g_x and g_y are one, where A has not k independent eigenvectors, and if one of
         its k leading eigenvalues is complex: no image belongs to those.
         """
         self._check_endomorphism("has eigenvectors")

@@ -21,7 +21,7 @@ from sweeps.notebook import html
 from sweeps.sides import Side
 
 COLOURS = {"better": "green", "worse": "red", "undecided": "dim", "(better)": "dim", "(worse)": "dim", "": ""}
-"""Of verdicts: in brackets where it could not be tested; none where neither way is better, or nothing differs."""
+"""Of verdicts: in brackets where it could not be tested; none if neither way is better, or nothing differs."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Contrast:
     """A side against the first one, by a metric: how far its mean is above, and how probable it is to be better.
 
     ``half_width`` is of the difference's 95 % Student t interval, ``p`` two-sided and corrected, ``better`` P(better)
-    with its interval; None where seeds are too few. ``n`` counts pairs, or the seeds of the side that has fewer.
+    with its interval; None if seeds are too few. ``n`` counts pairs, or the seeds of the side that has fewer.
     """
 
     difference: float
@@ -70,7 +70,7 @@ class Comparison:
 
     @cached_property
     def contrasts(self) -> dict[str, list[Contrast | None]]:
-        """By metric, each further side against the first; None where one of the two has no value.
+        """By metric, each further side against the first; None if one of the two has no value.
 
         The objective is tested by itself, the other metrics that are better one way with Holm's correction for all.
         """

@@ -52,7 +52,7 @@ class Side:
 def side_of(text: str, find: Callable[[str], Path]) -> Side:
     """The sweep, the configuration ``SWEEP/CONFIGURATION`` or the trial ``SWEEP/TRIAL`` that a text names.
 
-    ``find`` gives the folder of a sweep by its name. Raises ``InputError`` where there is none.
+    ``find`` gives the folder of a sweep by its name. Raises ``InputError`` if there is none.
     """
     try:
         return _sweep(find(text))

@@ -189,7 +189,7 @@ def _methods(
 def _of_references(
     record: Record, frame: pd.DataFrame, across: str, names: tuple[str, ...], key: str, direction: Direction
 ) -> dict[str, tuple[float, float]] | None:
-    """The ends of a score on each data set, from its references; None where one of them has not got both in order."""
+    """The ends of a score on each data set, from its references; None if one of them has not got both in order."""
     if key not in frame or frame.empty:
         return None
     sets = words_of(_leaves_of(record, frame)[across]) if across != SWEEP else frame["sweep"].astype("str")

@@ -22,7 +22,7 @@ def budgets(record: Record, trials: pd.DataFrame) -> pd.Series[Any]:
 
 
 def _leaf(record: Record, trials: pd.DataFrame, name: str) -> list[Any]:
-    """A leaf of each trial's configuration; the spec's for one that was recorded without, None where nobody says."""
+    """A leaf of each trial's configuration; the spec's for one that was recorded without, None if nobody says."""
     section, _, leaf = name.partition(".")
     told = {sweep.name: (sweep.spec.get(section) or {}).get(leaf) for sweep in record.sweeps}
     values = plain(trials[name]) if name in trials else [None] * len(trials)

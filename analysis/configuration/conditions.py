@@ -37,7 +37,7 @@ def active_axes(record: Record, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _point(kind: str, overrides: Any) -> Mapping[str, Any]:
-    """What a trial of the search sets; empty where that is not recorded, and for what is no point of the space."""
+    """What a trial of the search sets; empty if that is not recorded, and for what is no point of the space."""
     if kind not in ("search", "confirm") or not isinstance(overrides, str):
         return {}
     found: Mapping[str, Any] = json.loads(overrides)

@@ -56,7 +56,7 @@ class Configurations:
 
         The search by rank (0 finished, 1 finished but breaking a constraint, 2 finished without a finite value,
         3 stopped, 4 not done) and there by the first objective; confirmed ones by the first objective; controls
-        and references by number. Raises ``RecordError`` where nobody has the first objective.
+        and references by number. Raises ``RecordError`` if nobody has the first objective.
         """
         return in_order(self.record, self.frame)
 
@@ -65,7 +65,7 @@ class Configurations:
         """The best configuration by the first objective, among those of the search that finished at every seed.
 
         Those that keep to the constraints come first; None while no configuration has finished. Raises
-        ``RecordError`` where nobody has the first objective.
+        ``RecordError`` if nobody has the first objective.
         """
         return best_of(self.record, self.ranked)
 
@@ -107,7 +107,7 @@ def by_configuration(record: Recorded, kinds: Sequence[str] = KINDS) -> pd.DataF
     finished, else of those stopped, else of all, those that came furthest) and ``finished`` (how many did), then
     one column an axis, missing where it takes no part, and for each metric its mean, and in ``"<metric> ci95"``
     half the width of the mean's 95 % confidence interval (Student t), NaN for one seed. Raises ``RecordError`` for a
-    kind that there is not.
+    kind that does not exist.
 
     >>> import analysis
     >>> frame = analysis.by_configuration(analysis.example(), ["search"])
@@ -126,7 +126,7 @@ def best(record: Recorded) -> Best | None:
     """The best configuration by the first objective, among those of the search that finished at every seed.
 
     Those that keep to the constraints come first; None while no configuration has finished. Raises ``RecordError``
-    where nobody has the first objective.
+    if nobody has the first objective.
 
     >>> import analysis
     >>> top = analysis.best(analysis.example())

@@ -99,7 +99,7 @@ def how_words(how: str) -> str:
 
 
 def given_label(record: Record, key: str) -> str:
-    """What the first sweep that names a key in its ``labels`` calls it; empty where none does."""
+    """What the first sweep that names a key in its ``labels`` calls it; empty if none does."""
     return next((sweep.labels[key] for sweep in record.sweeps if key in sweep.labels), "")
 
 

@@ -17,7 +17,7 @@ def margin_of(record: Record, metric: str, asked: float | None = None) -> float 
     """The margin within which two values of a metric are the same, as asked for or from the metric's own error.
 
     The metric's own error is what chance in the samples and in the held-out images moves it by, where trials have
-    recorded it (``<split>/<metric>_error``): its 95 % interval, the median over the trials. None where there is none.
+    recorded it (``<split>/<metric>_error``): its 95 % interval, the median over the trials. None if there is none.
     Raises ``RecordError`` for a margin that is no positive number.
 
     >>> import analysis

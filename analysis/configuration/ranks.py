@@ -17,7 +17,7 @@ TEMPERATURE = ("sampling/temperature", "operators/temperature")
 
 
 def chosen(record: Record, row: Mapping[Any, Any]) -> pd.DataFrame:
-    """The ``rank`` and ``temperature`` that each seed of a configuration chose, a row a trial; none where none did."""
+    """The ``rank`` and ``temperature`` that each seed of a configuration chose, a row a trial; none if none did."""
     runs = record.runs
     mine = runs[(runs["sweep"] == row["sweep"]) & runs["trial"].isin(list(row["used"]))]
     columns = {}

@@ -41,7 +41,7 @@ def spectrum(record: Recorded) -> Chart:
     Where there is B, that of every configuration stands below.
 
     Above is the best configuration, by its first seed; where nothing is best, the first one that has spectra. Raises
-    ``RecordError`` where no finished trial of the search has a ``spectra.csv``.
+    ``RecordError`` if no finished trial of the search has a ``spectra.csv``.
 
     >>> import analysis
     >>> try:
@@ -92,7 +92,7 @@ def samples(record: Recorded, name: str | None = None, most: int = MOST_GRIDS) -
 
     Of the search's configurations in the order of a table, ``most`` at most, of the first seed that left pictures. By
     default these are of the collapsed operator or, of a family without one, the first that there are. Raises
-    ``RecordError`` where nobody left the picture.
+    ``RecordError`` if nobody left the picture.
 
     >>> import analysis
     >>> try:

@@ -20,7 +20,7 @@ def ranks_versus_quality(record: Recorded, metric: str | None = None) -> Chart:
     dashed on the test split; the star is what it is sampled with in the end, at the rank and the temperature that were
     chosen (the median of its seeds' ranks). ``metric`` is a curve (``rank/<quality metric>``, or what is behind the
     slash), by default that of the first objective. The rank of training, a configuration each, is what
-    ``rank_curves`` draws. Raises ``RecordError`` where nobody has such a curve.
+    ``rank_curves`` draws. Raises ``RecordError`` if nobody has such a curve.
 
     >>> import analysis
     >>> record = analysis.load("affine/operators")

@@ -45,7 +45,7 @@ def trial_figures(folder: Path) -> dict[str, bytes]:
 
 
 def _lines(path: Path, columns: Sequence[str]) -> dict[str, Line]:
-    """The lines of a table by its first column, against the second; none where there is no such table."""
+    """The lines of a table by its first column, against the second; none if there is no such table."""
     lines: dict[str, Line] = {}
     if not path.exists():
         return lines

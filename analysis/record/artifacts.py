@@ -16,7 +16,7 @@ FIRST = ("collapsed", "k", "samples")
 
 
 def folder_of(record: Record, sweep: str, trial: str) -> Path | None:
-    """The artifacts of a trial; None where it has none, or the record was not read from the sweep's folder."""
+    """The artifacts of a trial; None if it has none, or the record was not read from the sweep's folder."""
     source = Path(record.sweep(sweep).source)
     folder = source.parent / "artifacts" / trial
     return folder if source.name == "sweep.json" and folder.is_dir() else None
@@ -37,7 +37,7 @@ def sample_grids(record: Record, sweep: str, trial: str) -> dict[str, Path]:
 
 
 def spectra(record: Record, sweep: str, trial: str) -> dict[str, pd.Series[float]]:
-    """Singular values by operator, in descending order, of a trial; empty where it has none.
+    """Singular values by operator, in descending order, of a trial; empty if it has none.
 
     Raises ``RecordError`` naming a file that is not a table of them.
     """

@@ -40,7 +40,7 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Cache:
-    """Trials by the names of their journals, None where a journal has none; ``metrics`` are keys by number.
+    """Trials by the names of their journals, None if a journal has none; ``metrics`` are keys by number.
 
     ``damage`` has the lines that cannot be read, of the journals that have any: their numbers, and what is wrong.
     """
@@ -52,7 +52,7 @@ class Cache:
 
     @classmethod
     def of(cls, folder: Path) -> Cache:
-        """The cache of a sweep's folder; empty where there is none, it cannot be read, or is of another version."""
+        """The cache of a sweep's folder; empty if there is none, it cannot be read, or is of another version."""
         try:
             table = pq.read_table(folder / FILE)
             about = json.loads((table.schema.metadata or {})[KEY])

@@ -76,8 +76,8 @@ class Points:
 class Trial:
     """A trial as its record adds up; ``started`` and ``ended`` in milliseconds, which is what MLflow keeps of a time.
 
-    ``worked`` is how many milliseconds its attempts took, None where that is from ``started`` to ``ended``, and
-    ``attempts`` when each began and for how long it was worked on, empty where the source does not tell.
+    ``worked`` is how many milliseconds its attempts took, None if that is from ``started`` to ``ended``, and
+    ``attempts`` when each began and for how long it was worked on, empty if the source does not tell.
     ``leaves`` is the configuration by dotted names, ``scalars`` the end scalars or what the study saw in their
     place, ``state`` None without an end.
     """

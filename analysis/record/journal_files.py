@@ -14,7 +14,7 @@ TRIAL = re.compile(r"[a-z]\d+(-s-?\d+)?")
 
 
 def journal_files(folder: Path) -> list[Path]:
-    """The journals in a folder, by name; none where there is no such folder.
+    """The journals in a folder, by name; none if there is no such folder.
 
     What only ends like one counts nowhere: hidden files, which systems leave behind, and, with a ``JournalWarning``,
     copies under other names, folders, and links to nothing.

@@ -85,7 +85,7 @@ def read_frames(folder: Path, sweep: SweepInfo) -> Frames:
 
 
 def read_journal(path: Path, numbers: dict[str, int]) -> tuple[Trial | None, list[tuple[int, str]]]:
-    """The trial of a journal, None where no attempt at it can be read; and the lines that cannot be, with the problem.
+    """The trial of a journal, None if no attempt at it can be read; and the lines that cannot be, with the problem.
 
     ``numbers`` gives each metric key its number in the trial's points; new keys are added. Raises ``RecordError``.
     """

@@ -1,6 +1,6 @@
 """All that is used of MLflow beyond its public interface, with the reason, and what is done where an upgrade took it.
 
-Everything here but ``client_of`` and ``follow_artifacts`` answers None where MLflow no longer has it; who asks then
+Everything here but ``client_of`` and ``follow_artifacts`` answers None if MLflow no longer has it; who asks then
 goes the public way, which gives the same and takes longer. ``tests/analysis/record/test_mlflow_internals.py`` names
 what is gone.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def client_of(uri: str) -> MlflowClient:
     """A client of a server or store, with the registry there as well: MLflow would take that from the environment.
 
-    Of a database in a file MLflow makes the folder whose name the URI has by the letter, also where letters are quoted
+    Of a database in a file MLflow makes the folder whose name the URI has by the letter, even if letters are quoted
     in it and the file is elsewhere: what it has made for nothing is removed. An error of the server comes out as it is.
     """
     _knock(uri)
@@ -77,7 +77,7 @@ class Tables(NamedTuple):
 
 
 def engine(client: MlflowClient) -> Any:
-    """SQLAlchemy's engine of the database that a client has opened; None where that is a server or a folder.
+    """SQLAlchemy's engine of the database that a client has opened; None if that is a server or a folder.
 
     The public client makes an object of each parameter, tag and point, several times: reading 1,000 runs takes minutes.
     """
@@ -99,7 +99,7 @@ def histories_at_once(
 ) -> list[tuple[str, int, int, float]] | None:
     """Run id, time, step and value of up to ``most`` points of a metric of several runs of a server.
 
-    The public client asks for one metric of one run at a time. Raises ``MlflowException`` where the server refuses.
+    The public client asks for one metric of one run at a time. Raises ``MlflowException`` if the server refuses.
     """
     store = _store(client)
     if not hasattr(store, "get_host_creds"):
@@ -144,7 +144,7 @@ def follow_artifacts(database: Path, place: Path) -> None:
     """Have a database in a file look for artifacts in the folder ``place`` that are there, and no longer where it says.
 
     MLflow notes whole paths, and has no command for a folder that was moved. What its tables no longer have is left
-    as it is. Raises ``sqlite3.Error`` where something has moved and the database cannot be written.
+    as it is. Raises ``sqlite3.Error`` if something has moved and the database cannot be written.
     """
     if not database.is_file() or not place.is_dir():
         return
@@ -166,7 +166,7 @@ def follow_artifacts(database: Path, place: Path) -> None:
 
 
 def _left(connection: sqlite3.Connection, place: Path) -> list[str]:
-    """Folders called as ``place`` is that are not there any more, and of which the runs' artifacts are in ``place``."""
+    """Folders called as ``place`` is that do not exist any more, and of which the runs' artifacts are in ``place``."""
     found = []
     for (before,) in connection.execute("SELECT DISTINCT artifact_location FROM experiments"):
         parts = urlsplit(str(before))

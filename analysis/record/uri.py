@@ -42,7 +42,7 @@ def sqlite_uri(file: Path) -> str:
 
 
 def sqlite_file(uri: str | None) -> Path | None:
-    """The file of a database; None where the URI is of none, as that of a server, or of a database in memory.
+    """The file of a database; None if the URI is of none, as that of a server, or of a database in memory.
 
     >>> sqlite_file("sqlite:///runs/what%3F.db?timeout=5")
     PosixPath('runs/what?.db')
@@ -54,7 +54,7 @@ def sqlite_file(uri: str | None) -> Path | None:
 def at_home(path: str) -> str:
     """A path with a ``~`` or ``~user`` in front spelt out, as a shell does: it does so only at the start of a word.
 
-    Raises ``ValueError`` where no home folder of that user is known.
+    Raises ``ValueError`` if no home folder of that user is known.
 
     >>> at_home("./~/runs")
     './~/runs'

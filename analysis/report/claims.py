@@ -35,7 +35,7 @@ DEPTH, RANK = "model.flow.depth", "model.operator.rank"
 
 
 def claim(configurations: Configurations) -> str:
-    """A sentence on what rank and depth decide, or which control forbids it; empty where no trial measured any.
+    """A sentence on what rank and depth decide, or which control forbids it; empty if no trial measured any.
 
     Of the rank of A something is claimed where every control of A is beaten, of the depth of g where every control of
     g among the spec's is.
@@ -75,7 +75,7 @@ def times(control: Control) -> str:
 
 
 def lost(controls: Sequence[Control]) -> str:
-    """Which controls are not beaten, and what cannot be said for that; empty where all are."""
+    """Which controls are not beaten, and what cannot be said for that; empty if all are."""
     told = [each for each in controls if each.told and not each.beaten]
     if told:
         *before, last = map(_lost, told)

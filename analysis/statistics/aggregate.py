@@ -47,7 +47,7 @@ def iqm(tasks: Sequence[Array]) -> Estimate:
 def performance_profile(tasks: Sequence[Array], thresholds: Array) -> tuple[Array, Array | None, Array | None]:
     """The share of runs whose score is above each of ``thresholds`` ``(t,)``, the mean over tasks, and its interval.
 
-    Returns the profile and the ends of its pointwise 95 % interval, None where a task has fewer than three runs.
+    Returns the profile and the ends of its pointwise 95 % interval, None if a task has fewer than three runs.
 
     >>> import numpy as np
     >>> profile, _, _ = performance_profile([np.array([0.1, 0.3]), np.array([0.5, 0.7])], np.array([0.2, 0.6]))

@@ -47,7 +47,7 @@ def two_way_anova(
 
     ``categorical`` compares the levels of the factors, ``linear`` fits a slope for each and one for their product.
     Unbalanced designs are taken as they are: sums of squares are of type II, by the least squares of statsmodels.
-    Raises ``ValueError`` for values that are not finite, a factor with one level, and where no observation is left to
+    Raises ``ValueError`` for values that are not finite, a factor with one level, and if no observation is left to
     estimate the error from.
     """
     y = np.asarray(values, dtype=np.float64)

@@ -26,7 +26,7 @@ TOO_FEW = f"No interval of fewer than {BOOTSTRAP_FROM} values: the bootstrap of 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean of ``n`` replicates with the ends of its 95 % confidence interval, None where it has none."""
+    """A mean of ``n`` replicates with the ends of its 95 % confidence interval, None if it has none."""
 
     mean: float
     n: int

@@ -90,7 +90,7 @@ def anytime(record: Recorded, metric: str | None = None, unit: Unit = "seconds",
     shares of the spending that every sweep reached, the mean of the best so far from the first value that all have
     to there, and, without an interval, the spending until the value is reached that every sweep reaches. With two
     replicates or more of each the best method is tested against the others (Welch's t, Holm for all pairs). Raises
-    ``RecordError`` as ``best_so_far`` does, and where a sweep has found nothing.
+    ``RecordError`` as ``best_so_far`` does, and if a sweep has found nothing.
 
     >>> import analysis
     >>> analysis.anytime(analysis.example())

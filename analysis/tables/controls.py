@@ -39,7 +39,7 @@ def controls(record: Recorded, metric: str | None = None) -> Table:
     A control is beaten where it is worse by more than the interval and by 1.5 times at least. The spec's controls are
     rows of their own, against the best configuration (at fresh seeds, where it was confirmed). Ratios are means over
     seeds of each seed's, with 95 % Student t intervals; precision and recall stand beside where they were recorded.
-    ``metric`` is a quality metric, by default the first objective's. Raises ``RecordError`` where no control has been
+    ``metric`` is a quality metric, by default the first objective's. Raises ``RecordError`` if no control has been
     measured.
 
     >>> import analysis

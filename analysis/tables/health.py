@@ -61,7 +61,7 @@ def health(record: Recorded) -> Table:
     Whether the best configuration lies inside the ranges that were searched, beats the references and its controls;
     whether the axes predict the objective and each has an effect; whether seeds differ less than configurations, early
     stopping ranks as the end does, and the metric tells the best from the next; how many trials failed. What a record
-    cannot tell is in the notes. Raises ``RecordError`` where nobody has the first objective.
+    cannot tell is in the notes. Raises ``RecordError`` if nobody has the first objective.
 
     >>> import analysis
     >>> table = analysis.health(analysis.example())

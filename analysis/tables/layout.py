@@ -60,7 +60,7 @@ def python_value(value: Any) -> Value:
 
 
 def failure_notes(record: Record) -> list[str]:
-    """Which trials failed and why, as a note; none where none did."""
+    """Which trials failed and why, as a note; none if none did."""
     failed = record.runs[record.runs["state"] == "failed"]
     if failed.empty:
         return []
@@ -72,7 +72,7 @@ def failure_notes(record: Record) -> list[str]:
 
 
 def check_method(record: Record, ci: str) -> None:
-    """Raise ``RecordError`` for a way to make intervals that there is not."""
+    """Raise ``RecordError`` for a way to make intervals that does not exist."""
     record.checked(ci, list(METHODS), "way to make intervals")
 
 
@@ -128,7 +128,7 @@ def population_notes(configurations: Configurations, frame: pd.DataFrame, metric
 
 
 def control_notes(configurations: Configurations) -> list[str]:
-    """By how much the controls that trials measure are worse than the best configuration; none where none did."""
+    """By how much the controls that trials measure are worse than the best configuration; none if none did."""
     record = configurations.record
     row = judged(configurations) if recorded_controls(record) else None
     if row is None:
@@ -157,7 +157,7 @@ def caveat_notes(record: Record, metrics: Sequence[str]) -> list[str]:
 
 
 def repeat_notes(record: Record) -> list[str]:
-    """How many trials are of points that a sampler drew again, as a note; none where none is."""
+    """How many trials are of points that a sampler drew again, as a note; none if none is."""
     repeated = int(((record.runs["kind"] == "search") & record.runs["duplicate_of"].notna()).sum())
     if not repeated:
         return []

@@ -34,7 +34,7 @@ def marginal(
     Over finished configurations of the search: how many, the best, and the mean with its 95 % confidence interval;
     then how many were stopped early or failed there, which have no part in the mean (with ``unequal``, stopped ones
     have). ``metric`` is the first objective by default, ``margin`` that of ``pivot``. Raises ``RecordError`` for an
-    unknown axis or metric, and where finished configurations were not trained alike, unless ``unequal``.
+    unknown axis or metric, and if finished configurations were not trained alike, unless ``unequal``.
 
     >>> import analysis
     >>> table = analysis.marginal(analysis.example(), "model.flow.depth")

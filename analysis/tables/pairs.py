@@ -48,7 +48,7 @@ def pivot(
     to it within ``margin`` (by default what the metric's own error hides), what is undecided and what could not be
     tested is marked. Controls and references stand below, in a column of their own. ``metric`` is the first objective
     by default. What was stopped early has no part in means, and a pair where some were is told so, unless ``unequal``
-    takes its last evaluations. Raises ``RecordError`` for an unknown axis or metric, and where finished configurations
+    takes its last evaluations. Raises ``RecordError`` for an unknown axis or metric, and if finished configurations
     were not trained alike, unless ``unequal``.
 
     >>> import analysis
@@ -104,7 +104,7 @@ def comparisons(
     Difference of means with its interval, p after Holm's correction for all pairs and before, by flipping signs,
     and Wilcoxon's where there are six pairs or more, effect sizes, the difference that would be seen, and what it comes
     to: different, equal within ``margin``, or undecided, with how many replicates would decide. Raises ``RecordError``
-    as ``pivot`` does, and where nothing is the best.
+    as ``pivot`` does, and if nothing is the best.
 
     >>> import analysis
     >>> analysis.comparisons(analysis.example(), "model.flow.depth")

@@ -32,7 +32,7 @@ def quality_by_rank(record: Recorded, metric: str | None = None) -> Table:
     that is best on the validation split; the last column counts the seeds whose trial has chosen a rank, with the
     temperature. Precision and recall are those of the test split, where they were recorded. ``metric`` is a curve
     (``rank/<metric>`` or what is behind the slash), by default that of the first objective. Raises ``RecordError``
-    where nobody has the curve.
+    if nobody has the curve.
 
     >>> import analysis
     >>> analysis.quality_by_rank(analysis.load("affine/operators"))

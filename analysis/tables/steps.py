@@ -33,7 +33,7 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
     ``metric`` is a curve (``nfe/<metric>`` or what is behind the slash), by default that of the first objective;
     ``target`` the quality to be reached, by default 5 % worse than the best curve's last value. Means over seeds with
     95 % Student t intervals; steps only over the seeds that reach it, with how many do, and an interval where all do.
-    Raises ``RecordError`` where nobody has the curve.
+    Raises ``RecordError`` if nobody has the curve.
 
     >>> import analysis
     >>> analysis.steps_to_quality(analysis.example(), "classifier_fd", target=60.0)

@@ -28,7 +28,7 @@ def variance(record: Recorded, metric: str | None = None, *, unequal: bool = Fal
     Sources are the seeds of a trial that vary: those of initial weights (``seeds.init``), order of data
     (``seeds.order``), split (``data.split``) and sampling (``seeds.sampling``), where two vary together under both
     names. Configurations that differ in anything else have means of their own. ``metric`` is the first objective by
-    default. Raises ``RecordError`` for an unknown metric, unequal training, unless ``unequal``, where no seed varies,
+    default. Raises ``RecordError`` for an unknown metric, unequal training, unless ``unequal``, if no seed varies,
     and for too few trials to tell the sources apart.
 
     >>> import analysis

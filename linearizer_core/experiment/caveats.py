@@ -13,7 +13,7 @@ FEW_NEIGHBOURS = 20 * NEIGHBOURS
 
 
 def caveats(config: TrialConfig, data: ImageData) -> list[str]:
-    """One sentence for each metric that the held-out images are too few for, with the numbers; none where they do.
+    """One sentence for each metric that the held-out images are too few for, with the numbers; none if they do.
 
     The smaller of both held-out splits is what counts, and the samples where these are fewer.
     """

@@ -53,7 +53,7 @@ def cached_classifier(data: ImageData, cache: Path) -> Classifier:
 def _stored(path: Path, data: ImageData) -> Classifier | None:
     """The classifier in a file; ``None`` where there is none, or none of this architecture.
 
-    Raises ``FeaturesError`` where its weights are not those that were written: scores in other features would stand
+    Raises ``FeaturesError`` if its weights are not those that were written: scores in other features would stand
     beside those of earlier trials.
     """
     model = Classifier(data.event, data.classes)

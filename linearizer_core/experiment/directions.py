@@ -16,7 +16,7 @@ HIGHER = re.compile(r"^controls/|psnr|ssim|precision|recall|density|coverage|acc
 
 
 def direction_of(metric: str) -> Direction | None:
-    """Which way a metric is better by its key, ``min`` where less is; None where neither is.
+    """Which way a metric is better by its key, ``min`` where less is; None if neither is.
 
     >>> direction_of("quality/ssim_collapsed"), direction_of("cost/params"), direction_of("spectrum/condition")
     ('max', 'min', None)

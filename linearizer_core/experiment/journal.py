@@ -186,7 +186,7 @@ def as_json(value: Any) -> Any:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole events of a journal as they are written, none where there is no file."""
+    """The whole events of a journal as they are written, none if there is no file."""
     for event in lines(path, _content(path)):
         if not isinstance(event, BadLine):
             yield cast(dict[str, Any], event)
@@ -280,7 +280,7 @@ class TrialState:
     end: EndEvent | None = None
     """The last attempt's end."""
     last_end: EndEvent | None = None
-    """The end that came last, also where another attempt has begun since."""
+    """The end that came last, even if another attempt has begun since."""
     warnings: dict[str, float] = field(default_factory=dict)
     """What did not go as configured, each in one line, and when it was said first, UNIX seconds."""
     damage: list[BadLine] = field(default_factory=list)
@@ -299,22 +299,22 @@ class TrialState:
 
     @property
     def curves(self) -> dict[str, CurveEvent]:
-        """The last attempt's curves by metric, none where it was stopped."""
+        """The last attempt's curves by metric, none if it was stopped."""
         return {} if self.state == "stopped" else self.given.curves
 
     @property
     def artifacts(self) -> dict[str, ArtifactEvent]:
-        """The last attempt's artifacts by path, none where it was stopped."""
+        """The last attempt's artifacts by path, none if it was stopped."""
         return {} if self.state == "stopped" else self.given.artifacts
 
     @property
     def summary(self) -> SummaryEvent | None:
-        """The last attempt's end scalars, None where it was stopped."""
+        """The last attempt's end scalars, None if it was stopped."""
         return None if self.state == "stopped" else self.given.summary
 
     @property
     def first(self) -> TrialEvent | None:
-        """The ``trial`` line of the first attempt, None where there is none."""
+        """The ``trial`` line of the first attempt, None if there is none."""
         return self.attempts[0].event if self.attempts else None
 
     @property
@@ -478,7 +478,7 @@ def state_of(path: Path) -> TrialState:
 
 
 def head_of(path: Path) -> TrialEvent | None:
-    """The line that a journal begins with, without reading on; None where it cannot be read or is no ``trial`` line."""
+    """The line that a journal begins with, without reading on; None if it cannot be read or is no ``trial`` line."""
     with path.open("rb") as file:
         for event in LineReader(path).read(file.readline()):
             if not isinstance(event, BadLine) and event["event"] == "trial":

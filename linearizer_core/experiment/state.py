@@ -21,7 +21,7 @@ DIGEST = 64
 
 @dataclass(frozen=True)
 class Loaded:
-    """``state`` is the newest that is whole, None where there is none; ``damaged`` says what could not be read."""
+    """``state`` is the newest that is whole, None if there is none; ``damaged`` says what could not be read."""
 
     state: dict[str, Any] | None
     damaged: list[str]
@@ -31,7 +31,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a state, and keep the one that was there as the one before.
 
     At every moment, a crash's included, there is a whole file of the newest state or of the one before. Raises
-    ``OSError`` where it cannot be written; the older states are then as they were.
+    ``OSError`` if it cannot be written; the older states are then as they were.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)

@@ -53,11 +53,11 @@ class Invertible(Short, ABC):
 
     @property
     def in_shape(self) -> Shape | None:
-        """The shape of one input, None where the map does not know it."""
+        """The shape of one input, None if the map does not know it."""
         return None
 
     def out_shape(self, shape: Shape | None) -> Shape | None:
-        """The shape that an input of the given one is mapped to, None where that is not known."""
+        """The shape that an input of the given one is mapped to, None if that is not known."""
         return shape if self.keeps_shape else None
 
     def extra_repr(self) -> str:

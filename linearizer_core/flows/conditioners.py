@@ -68,7 +68,7 @@ def run(layers: Iterable[nn.Module], x: Tensor, embedding: Tensor | None) -> Ten
 class Conditioner(nn.Module, ABC):
     """A network θ(x, label), whose hidden layers a label ``(batch,)`` modulates if it is ``labelled``.
 
-    Without, a label is ignored. Several ``labels`` are ``(batch, labels)``. Raises ``ValueError`` where a labelled
+    Without, a label is ignored. Several ``labels`` are ``(batch, labels)``. Raises ``ValueError`` if a labelled
     network is not given as many labels a row as it has.
     """
 

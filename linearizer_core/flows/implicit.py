@@ -22,7 +22,7 @@ def monotone_root(
     gradients are ∂x/∂y = 1/f′ and ∂x/∂θ = -f_θ/f′, to any order; they keep x alone, whatever the iterations (Köhler,
     Krämer & Noé, Smooth Normalizing Flows, 2021). Entries that are not finite give NaN.
 
-    Raises ``ArithmeticError`` where f stays away from y: the bracket holds no root, or the iterations ran out.
+    Raises ``ArithmeticError`` if f stays away from y: the bracket holds no root, or the iterations ran out.
     """
     root: Tensor = _Root.apply(f, iterations, y, lower, upper, *parameters)
     return root

@@ -69,8 +69,8 @@ def recompute(steps: Sequence[Step], x: Tensor, label: Tensor | None) -> tuple[T
     wrongly. Labels are data: they get no gradient.
 
     Raises ``ValueError`` for less than single precision, under autocast and for a label that requires a gradient; in
-    the backward pass, where a parameter or buffer was changed since and where the graph is to be differentiated again,
-    and ``ArithmeticError`` where the recovered value is off by more than ``TOLERANCE``.
+    the backward pass, where a parameter or buffer was changed since and if the graph is to be differentiated again,
+    and ``ArithmeticError`` if the recovered value is off by more than ``TOLERANCE``.
     """
     if not torch.is_grad_enabled():
         return run(steps, x, label)

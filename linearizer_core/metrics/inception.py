@@ -26,7 +26,7 @@ def checkpoints() -> Path:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The tensors of a file whose name ends, as torch hub's do, in the first digits of its SHA-256.
 
-    Raises ``ValueError`` where the digits differ, and what ``torch.load`` raises where it is more than tensors.
+    Raises ``ValueError`` if the digits differ, and what ``torch.load`` raises where it is more than tensors.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -38,7 +38,7 @@ def neighbourhood(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Neighbourh
     """The four scores of ``fake`` against ``real``, both feature sets ``(count, features)``, in float64.
 
     Raises ``ValueError`` for ``k`` below 1, for a set of ``k`` or fewer, for sets of different dimensions or of none,
-    and where an entry is not finite.
+    and if an entry is not finite.
 
     >>> import torch, linearizer_core as lc
     >>> a, b = torch.randn(2, 200, 8, generator=torch.Generator().manual_seed(0))

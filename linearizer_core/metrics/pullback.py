@@ -24,7 +24,7 @@ def pullback_metric(
     images most (Arvanitidis et al., Latent Space Oddity, 2018, take the same metric point by point). It is estimated
     without bias by ``passes`` vector-Jacobian products a latent, of standard normal vectors v: E[(Jᵀv)(Jᵀv)ᵀ] = JᵀJ.
 
-    Raises ``InputValueError`` where there are no latents or no passes.
+    Raises ``InputValueError`` if there are no latents or no passes.
 
     >>> import torch, linearizer_core as lc
     >>> w = torch.diag(torch.tensor([3.0, 1.0]))

@@ -58,7 +58,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     covariances. tr (Σa Σb)^½ is the sum of the root eigenvalues of Σa^½ Σb Σa^½, which is symmetric.
 
     Raises ``ValueError`` for a set of less than two, which has no covariance, for sets of different dimensions or of
-    none, and where an entry is not finite.
+    none, and if an entry is not finite.
 
     >>> import torch, linearizer_core as lc
     >>> a, b = torch.randn(2, 200, 8, generator=torch.Generator().manual_seed(0))
@@ -82,7 +82,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 def psnr(a: Tensor, b: Tensor, peak: float = 2.0) -> float:
     """Peak signal-to-noise ratio in dB of images with values over a range of ``peak`` (2 for [-1, 1]).
 
-    Raises ``ValueError`` for images of different shapes and where there are none.
+    Raises ``ValueError`` for images of different shapes and if there are none.
 
     >>> import torch, linearizer_core as lc
     >>> round(lc.metrics.psnr(torch.zeros(4), torch.full((4,), 0.2)), 3)

@@ -50,7 +50,7 @@ class AffineOperators:
         return self.scales.shape[1]
 
     def one(self, k: int) -> AffineOperator:
-        """The operator of k with the algebra of operators; raises ``InputValueError`` for one that there is not."""
+        """The operator of k with the algebra of operators; raises ``InputValueError`` for one that does not exist."""
         if not 0 <= k < len(self.scales):
             raise InputValueError(f"there are the operators 0 … {len(self.scales) - 1}, got {k}")
         factors = Factors(self.frames[k], self.frames[k])

@@ -155,7 +155,7 @@ class LinearDiffusion(Model):
         log p(x) = log N(x0; 0, I) + log|det g_x'(x)| - log|det B| + log|det (g_y⁻¹)'(z0)|, with z0 = B⁻¹ g_x(x) and
         x0 = g_y⁻¹(z0): exact, by the change of variables of the one-step generator.
 
-        Raises ``ValueError`` where B is singular: there is no density then.
+        Raises ``ValueError`` if B is singular: there is no density then.
         """
         z1, image_log_det = self.g_x(images)
         x0, noise_log_det = self.g_y.inverse(operator.solve(z1))

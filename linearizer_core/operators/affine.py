@@ -24,7 +24,7 @@ class AffineOperator:
     …) are of the affine map; those of a matrix (``svd``, ``eig``, ``rank``, ``condition``, ``trace``, ``logdet``) are
     of A, which is ``linear``. A keeps whatever structure its own algebra keeps.
 
-    Raises ``TypeError`` where ``linear`` is no ``LinearOperator``, and ``InputValueError`` for an offset of another
+    Raises ``TypeError`` if ``linear`` is no ``LinearOperator``, and ``InputValueError`` for an offset of another
     shape.
 
     >>> import torch, linearizer_core as lc
@@ -138,7 +138,7 @@ class AffineOperator:
         """The z ``(dim,)`` of least norm with f(z) = z, for a square A.
 
         Singular values of A - I up to ``rcond`` times the largest count as zero, as in ``pinv``. Raises
-        ``InputValueError`` where f has no fixed point.
+        ``InputValueError`` if f has no fixed point.
         """
         self.linear._square("asked for a fixed point")
         away = self.linear.shift(-1.0)
@@ -182,7 +182,7 @@ class AffineOperator:
     def solve(self, y: Tensor) -> Tensor:
         """The z with f(z) = y, A⁻¹(y - b), for each row of ``(batch, dim)``, A square.
 
-        Raises ``ValueError`` where A is singular to working precision: ``lstsq`` is for those.
+        Raises ``ValueError`` if A is singular to working precision: ``lstsq`` is for those.
         """
         return self.linear.solve(y - self.offset)
 

@@ -24,7 +24,7 @@ Repeated = TypeVar("Repeated", "LinearOperator", "AffineOperator")
 class SVD:
     """k singular triples, A v_i = s_i u_i: u ``(out_dim, k)``, s ``(k,)`` descending and v ``(in_dim, k)``.
 
-    u and v have orthonormal columns, also where singular values are zero or repeated.
+    u and v have orthonormal columns, even if singular values are zero or repeated.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.DiagonalOperator(torch.tensor([3.0, 1.0]))
@@ -120,7 +120,7 @@ class LinearOperator(ABC):
     def compose(self, other: LinearOperator | AffineOperator) -> LinearOperator | AffineOperator:
         """A ∘ other, in the narrowest structure that holds it, affine where other is.
 
-        Raises ``ValueError`` where dimensions differ.
+        Raises ``ValueError`` if dimensions differ.
         """
         if self.shape[1] != other.shape[0]:
             shapes = f"{self.shape} and {other.shape}"
@@ -149,7 +149,7 @@ class LinearOperator(ABC):
     def add(self, other: LinearOperator | AffineOperator) -> LinearOperator | AffineOperator:
         """A + other, in the narrowest structure that holds it, affine where other is.
 
-        Raises ``ValueError`` where shapes differ.
+        Raises ``ValueError`` if shapes differ.
         """
         if self.shape != other.shape:
             raise InputValueError(f"cannot add operators of shapes {self.shape} and {other.shape}")
@@ -222,7 +222,7 @@ class LinearOperator(ABC):
     def eig(self, k: int | None = None) -> Eigen:
         """The k eigenpairs of largest magnitude, all ``dim`` when k is None; orthonormal where A is symmetric.
 
-        Raises ``ValueError`` where A has not that many independent eigenvectors to working precision.
+        Raises ``ValueError`` if A has not that many independent eigenvectors to working precision.
         """
         k = self._count(k, self._square("decomposed into eigenvectors"))
         found = eigenpairs(finite(self.to_dense()))
@@ -254,7 +254,7 @@ class LinearOperator(ABC):
     def solve(self, y: Tensor) -> Tensor:
         """A⁻¹ y for each row of ``(batch, dim)``, A square.
 
-        Raises ``ValueError`` where A is singular to working precision: ``lstsq`` is for those.
+        Raises ``ValueError`` if A is singular to working precision: ``lstsq`` is for those.
         """
         dim = self._square("solved with")
         if self.rank() < dim:
@@ -347,7 +347,7 @@ def repeated(operator: Repeated, n: int) -> Repeated:
 
 
 def phi(matrix: Tensor, b: Tensor) -> Tensor:
-    """φ₁(X) b, φ₁(X) = Σ Xⁿ/(n+1)!, of matrices X ``(…, n, n)`` and b ``(…, n)``, also where X is singular.
+    """φ₁(X) b, φ₁(X) = Σ Xⁿ/(n+1)!, of matrices X ``(…, n, n)`` and b ``(…, n)``, even if X is singular.
 
     It is the last column of the exponential of [[X, b], [0, 0]] (Al-Mohy & Higham, 2011, theorem 2.1).
     """
@@ -440,7 +440,7 @@ def is_symmetric(matrix: Tensor) -> bool:
 def leading(values: Tensor, vectors: Tensor, k: int) -> Eigen:
     """The k eigenpairs of largest magnitude out of ``(count,)`` and ``(dim, count)``, real where their values are.
 
-    Raises ``ValueError`` where there are not k of them that are independent to working precision.
+    Raises ``ValueError`` if there are not k of them that are independent to working precision.
     """
     order = values.abs().argsort(descending=True, stable=True)[:k]
     values, vectors = values[order], vectors[:, order]
@@ -456,7 +456,7 @@ def leading(values: Tensor, vectors: Tensor, k: int) -> Eigen:
 class DenseOperator(LinearOperator):
     """An operator held as its matrix ``(out_dim, in_dim)``.
 
-    ``terms`` is the ``size`` of what it was added up from, None where it is no sum: what is left of terms that cancel
+    ``terms`` is the ``size`` of what it was added up from, None if it is no sum: what is left of terms that cancel
     is their rounding, and counts as zero.
 
     >>> import torch, linearizer_core as lc

@@ -52,7 +52,7 @@ class ConvolutionalOperator(LinearOperator):
 
     ``terms`` is the size of what the spectrum was added up from, as a dense operator has it.
 
-    It is of float32 or float64, which have complex numbers. Raises ``ValueError`` where the spectrum is not that of
+    It is of float32 or float64, which have complex numbers. Raises ``ValueError`` if the spectrum is not that of
     images of this width, and for kernels and rows in half precision.
 
     >>> import torch, linearizer_core as lc
@@ -254,7 +254,7 @@ class ConvolutionalOperator(LinearOperator):
         Real and orthonormal where A is symmetric but for rounding. Otherwise λ and its conjugate belong to a wave and
         its conjugate; a λ that is real but for rounding has the real and the imaginary part of the wave.
 
-        Raises ``ValueError`` where A has not that many independent eigenvectors to working precision.
+        Raises ``ValueError`` if A has not that many independent eigenvectors to working precision.
         """
         k = self._count(k, self._square("decomposed into eigenvectors"))
         # A transform back and forth leaves no matrix exactly Hermitian and no eigenvalue exactly real.

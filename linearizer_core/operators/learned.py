@@ -139,7 +139,7 @@ class LearnedKernels(OperatorModule):
 class LearnedAffine(OperatorModule):
     """z ↦ A z + b with b ``(out_dim,)`` learned, at first 0 or a given ``offset``, and A learned or fixed.
 
-    Raises ``TypeError`` where ``linear`` is neither a ``LinearOperator`` nor a module that learns one, and
+    Raises ``TypeError`` if ``linear`` is neither a ``LinearOperator`` nor a module that learns one, and
     ``InputValueError`` for an offset of another shape.
 
     >>> import torch, linearizer_core as lc

@@ -104,7 +104,7 @@ class RankOnePerturbed(LinearOperator):
     def solve(self, y: Tensor) -> Tensor:
         """W⁻¹ y for each row of ``(batch, dim)``.
 
-        Raises ``ValueError`` where δ, and with it W, is singular to working precision.
+        Raises ``ValueError`` if δ, and with it W, is singular to working precision.
         """
         if self._singular():
             raise InputValueError(f"the operator is singular (1 + vᵀA⁻¹u = {float(self.delta.detach())}): use lstsq")

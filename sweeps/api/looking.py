@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def list(storage: str | os.PathLike[str] = "runs") -> Listing:
     """The sweeps of a storage folder: their states, trials, best configurations and ages.
 
-    Raises ``LinsweepError`` where there is no such folder. A sweep that cannot be read is in ``unreadable``.
+    Raises ``LinsweepError`` if there is no such folder. A sweep that cannot be read is in ``unreadable``.
 
     >>> import linsweep as ls
     >>> [each.sweep.name for each in ls.list().sweeps]
@@ -31,9 +31,9 @@ def list(storage: str | os.PathLike[str] = "runs") -> Listing:
 
 
 def logs(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Logs:
-    """The log of a trial (``"SWEEP/TRIAL"``): a loop over it gives its lines, and ``follow()`` waits for further ones.
+    """The log of a trial (``"SWEEP/TRIAL"``): iterate over it for its lines; ``follow()`` waits for more.
 
-    Raises ``LinsweepError`` where there is no such sweep or trial.
+    Raises ``LinsweepError`` if there is no such sweep or trial.
 
     >>> import linsweep as ls
     >>> [line.text for line in ls.logs("before/t002-s0") if line.event == "end"]

@@ -18,13 +18,13 @@ def init(
     question: str = "depth-rank",
     name: str | None = None,
 ) -> Path:
-    """Write a first spec, with a comment for each part, to a file that is not there yet; its path.
+    """Write a first spec, with a comment for each part, to a new file; returns its path.
 
     ``data`` is the name of a data set, a folder of images or an .npz file; ``family`` is ``diffusion``, ``idempotent``
     or ``style``; ``question`` is ``depth-rank`` (how do both affect quality?), ``rank`` (which is enough?) or ``best``
     (a search). ``name`` is the sweep's, by default that of the file.
 
-    Raises ``LinsweepError`` for a file that is there, an unknown family or question, and images that cannot be used.
+    Raises ``LinsweepError`` for a file that exists, an unknown family or question, and images that cannot be used.
 
     >>> import linsweep as ls
     >>> ls.plan(ls.init("first.yaml", question="rank")).sweep.search.space["model.operator.rank"].grid
@@ -36,11 +36,11 @@ def init(
 def delete(
     sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs", dry_run: bool = False
 ) -> Removal:
-    """Remove a sweep's record, whole, without asking; with ``dry_run`` only say what would go.
+    """Remove all of a sweep's record without asking; with ``dry_run`` only say what would go.
 
-    MLflow keeps its runs, and other sweeps what they have reused.
+    MLflow keeps its runs, and other sweeps keep what they reused.
 
-    Raises ``LinsweepError`` where there is no such sweep, or a launch holds its record.
+    Raises ``LinsweepError`` if there is no such sweep, or a launch holds its record.
 
     >>> import linsweep as ls
     >>> [entry.name for entry in ls.delete("cut", dry_run=True).entries][:3]

@@ -43,12 +43,12 @@ def table(
 
     ``sweeps`` are names in ``storage`` or folders. ``metrics`` replace the default columns, ``rows`` and ``cols`` ask
     for a grid of two axes, and ``across`` for what is best over the values of a leaf, such as ``data.name``, by
-    configuration or by the values of ``rows``. ``ci`` says how 95 % intervals are made, and ``unequal`` compares trials
-    that were trained unequally long as well. Two means are called equal within a ``margin``, by default what the
+    configuration or by the values of ``rows``. ``ci`` says how 95 % intervals are made, and ``unequal`` also compares
+    trials that were not trained equally long. Two means are called equal within a ``margin``, by default what the
     metric's own error hides, where it was recorded. The files go to ``tables/`` of the sweep, or beside the sweeps
     where there are several.
 
-    Raises ``LinsweepError`` for a sweep that is not there or cannot be read, for an unknown metric or axis, and for a
+    Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, for an unknown metric or axis, and for a
     comparison of unequal training that was asked for by name without ``unequal``.
 
     >>> import linsweep as ls
@@ -73,10 +73,10 @@ def report(
 ) -> Written:
     """Write the report: one HTML page that works offline, and an appendix for a paper in LaTeX and Markdown.
 
-    ``metric`` is what it is about, instead of the first objective; the other arguments are those of ``table``. The page
+    ``metric`` is reported instead of the first objective; the other arguments are those of ``table``. The page
     is the first of the files that are returned.
 
-    Raises ``LinsweepError`` for a sweep that is not there or cannot be read, and for an unknown metric.
+    Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, and for an unknown metric.
 
     >>> import linsweep as ls
     >>> ls.report("before").files[0].name
@@ -88,12 +88,12 @@ def report(
 
 
 def check(sweeps: Names, *, storage: str | os.PathLike[str] = "runs") -> Table:
-    """Check whether sweeps can be relied on: PASS, WARN or FAIL, what was found, and what to do.
+    """Check whether you can rely on sweeps: PASS, WARN or FAIL, what was found, and what to do.
 
     ``sweeps`` are names in ``storage`` or folders. The checks are those of ``analysis.health``: the edge of the space,
     references and controls, what the axes predict, seeds, early stopping, the metric's own noise, failures.
 
-    Raises ``LinsweepError`` for a sweep that is not there or cannot be read, and where nobody has the objective.
+    Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, and if nobody has the objective.
 
     >>> import linsweep as ls
     >>> ls.check("before").name
@@ -107,11 +107,11 @@ def check(sweeps: Names, *, storage: str | os.PathLike[str] = "runs") -> Table:
 def export(
     sweeps: Names, *, storage: str | os.PathLike[str] = "runs", to: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Write sweeps to one Parquet file, which any program reads and ``load`` takes for the sweeps themselves.
+    """Write sweeps to one Parquet file, which any program reads; ``load`` gives the sweeps back.
 
     ``to`` is the file, instead of ``NAME.parquet`` in the storage folder.
 
-    Raises ``LinsweepError`` for a sweep that is not there or cannot be read, and where the file cannot be written.
+    Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, and if the file cannot be written.
 
     >>> import linsweep as ls
     >>> ls.load(ls.export("before", to="before.parquet")).names
@@ -133,7 +133,7 @@ def compare(*names: Name, storage: str | os.PathLike[str] = "runs") -> Compariso
     Configurations are compared over their finished seeds, sweeps by their best configuration; ``contrasts`` of what is
     returned has each against the first: the difference with its interval, the probability of being better, a verdict.
 
-    Raises ``LinsweepError`` for fewer than two names, and for a sweep or trial that is not there.
+    Raises ``LinsweepError`` for fewer than two names, and for a sweep or trial that does not exist.
 
     >>> import linsweep as ls
     >>> both = ls.compare("before/t000-s0", "before/t001-s0")

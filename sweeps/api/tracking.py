@@ -25,7 +25,7 @@ from sweeps.tracking.sync import Sync, sync_of
 
 @dataclass(frozen=True)
 class Synced:
-    """What MLflow was sent: of which sweep, how many events, and the server (its password left out)."""
+    """What was sent to MLflow: the sweep, how many events, and the server (without its password)."""
 
     sweep: str
     events: int
@@ -34,7 +34,7 @@ class Synced:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A registered model: the name of its sweep, its version there, the trial that it is of, and the server."""
+    """A registered model: the name of its sweep, its version, its trial, and the server."""
 
     name: str
     version: str
@@ -43,12 +43,12 @@ class ModelVersion:
 
 
 def sync(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs", to: str | None = None) -> Synced:
-    """Send to MLflow what it lacks of a sweep's journals, with the tables and the report that have been made.
+    """Send to MLflow what is missing there of a sweep: journals, tables, and the report if there is one.
 
     ``to`` is a tracking URI other than the sweep's own.
 
-    Raises ``LinsweepError`` for a sweep that is not there, that is running (it is sent as it goes), or that the server
-    does not take.
+    Raises ``LinsweepError`` for a sweep that does not exist or is running (it is sent as it goes), or if the server
+    refuses it.
 
     >>> import linsweep as ls
     >>> ls.sync("cut", to="sqlite:///mlflow.db").events > 0
@@ -68,7 +68,7 @@ def promote(
 ) -> ModelVersion:
     """Register the model of a finished trial, ``"SWEEP/TRIAL"``, in MLflow under the name of its sweep.
 
-    Raises ``LinsweepError`` for a trial that is not there, keeps no model or has not been sent, and for a server that
+    Raises ``LinsweepError`` for a trial that does not exist, keeps no model or has not been sent, and for a server that
     cannot be reached.
 
     >>> import linsweep as ls

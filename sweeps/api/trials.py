@@ -24,7 +24,7 @@ def sample(
 
     The same seed gives the same images. ``device`` is where they are computed, as PyTorch names it.
 
-    Raises ``LinsweepError`` for a trial that is not there or keeps no model, and for a model that cannot be read.
+    Raises ``LinsweepError`` for a trial that does not exist or keeps no model, and for a model that cannot be read.
 
     >>> import linsweep as ls
     >>> made = ls.sample("before/t000-s0", count=16, seed=3)
@@ -41,11 +41,11 @@ def reproduce(
     out: str | os.PathLike[str] = "reproduced",
     data_root: str | os.PathLike[str] | None = None,
 ) -> Reproduction:
-    """Run a trial (``"SWEEP/TRIAL"``) again in this process, with its configuration and seed, and compare each metric.
+    """Train a trial (``"SWEEP/TRIAL"``) again in this process, with its configuration and seed, and compare metrics.
 
-    ``out`` is the folder that takes the new record, ``data_root`` where the data are now, if that is elsewhere.
+    ``out`` is the folder for the new record, ``data_root`` where the images are now, if elsewhere.
 
-    Raises ``LinsweepError`` for a trial that is not there or has no result, and for data that are not there.
+    Raises ``LinsweepError`` for a trial that does not exist or has no result, and if the images are missing.
 
     >>> import linsweep as ls
     >>> again = ls.reproduce("before/t003-s1")

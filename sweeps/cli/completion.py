@@ -77,7 +77,7 @@ def _words() -> list[str]:
 
 
 def _profiles_of(path: Path) -> list[str]:
-    """The names of a spec's profiles; none where it is no spec, or has none."""
+    """The names of a spec's profiles; none if it is no spec, or has none."""
     import yaml
 
     try:

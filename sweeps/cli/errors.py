@@ -138,7 +138,7 @@ def _unforeseen(error: Exception, folder: Path | None) -> int:
 
 
 def _write_log(error: Exception, folder: Path | None) -> Path | None:
-    """Write the traceback, the versions and the command into a file; None where no folder takes it."""
+    """Write the traceback, the versions and the command into a file; None if no folder takes it."""
     name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     lines = [
         f"command: {shlex.join(['linsweep', *sys.argv[1:]])}",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def executor_for(address: str | None, cluster: str | os.PathLike[str] | None, debug: bool = False) -> Executor:
     """Ray on this machine, Ray on the cluster at ``address``, or with ``debug`` this process.
 
-    ``cluster`` is the file that says what the cluster's autoscaler may add. Raises ``InputError`` where it cannot be
-    read, and where ``debug`` comes with either of the two.
+    ``cluster`` is the file that says what the cluster's autoscaler may add. Raises ``InputError`` if it cannot be
+    read, and if ``debug`` comes with either of the two.
     """
     if debug:
         if address or cluster:

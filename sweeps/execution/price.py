@@ -45,7 +45,7 @@ class Price:
 
 
 def price_of(sweep: Sweep, trials: int, concurrency: int) -> Price | None:
-    """The price of so many trials of a sweep, so many at a time; None where no finished trial says how long one takes.
+    """The price of so many trials of a sweep, so many at a time; None if no finished trial says how long one takes.
 
     Trials of the sweep itself are asked first, then those of the storage folder's other sweeps of the same family and
     images. Early stopping makes it less.

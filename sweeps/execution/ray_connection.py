@@ -59,7 +59,7 @@ def connected(address: str | None, potential: tuple[Node, ...] = ()) -> Iterator
 
 
 def check_not_running() -> None:
-    """Raises ``InputError`` where this process has a Ray, which is its user's and would end with the sweep."""
+    """Raises ``InputError`` if this process has a Ray, which is its user's and would end with the sweep."""
     if ray.is_initialized():
         message = "is running in this process: call ray.shutdown() first, or launch with debug=True"
         raise InputError("Ray", [Problem("", message)])
@@ -99,9 +99,9 @@ def _probe(address: str) -> None:
 
 def ray_folder() -> Path:
     """Where a private Ray keeps its files: in the folder for temporary files, if a socket's path below it is not too
-    long, as it often is in a SLURM job. A folder that ``TMPDIR`` names and that is not there does not count.
+    long, as it often is in a SLURM job. A folder that ``TMPDIR`` names and that does not exist does not count.
 
-    Raises ``InputError`` where no folder is short enough.
+    Raises ``InputError`` if no folder is short enough.
     """
     candidates = [os.environ.get("RAY_TMPDIR", ""), tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"]
     for folder in [Path(name) for name in candidates if name]:

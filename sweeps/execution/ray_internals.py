@@ -74,7 +74,7 @@ def given_up(trial: Trial) -> bool:
 
 
 def error_of(trial: Trial) -> Exception | None:
-    """What ended a trial's last attempt, None where that cannot be known; its journal says it as well, if it began.
+    """What ended a trial's last attempt, None if that cannot be known; its journal says it as well, if it began.
 
     ``get_error`` looks into the storage, where the error is not yet when a scheduler hears of it: Tune has just written
     it into the trial's local folder, and this process reads what it wrote. Without that file a trial whose journal is

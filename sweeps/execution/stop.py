@@ -27,7 +27,7 @@ def request_stop(paths: SweepPaths, reason: str) -> None:
 
 
 def stop_reason(paths: SweepPaths) -> str | None:
-    """Why the sweep was asked to stop; None where it was not."""
+    """Why the sweep was asked to stop; None if it was not."""
     try:
         return paths.stop.read_text().strip() or INTERRUPTED
     except FileNotFoundError:

@@ -41,7 +41,7 @@ class Ledger:
 
     @classmethod
     def read(cls, paths: SweepPaths) -> Ledger:
-        """The ledger of a sweep, empty where there is none; fields that later versions have added are left out.
+        """The ledger of a sweep, empty if there is none; fields that later versions have added are left out.
 
         Raises ``InputError`` naming the file where it cannot be read: what is spent must not start again at nothing.
         """

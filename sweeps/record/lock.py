@@ -14,7 +14,7 @@ PERIOD = 0.1
 def take(file: IO[str], seconds: float) -> None:
     """Lock an open file for this process alone.
 
-    Raises ``TimeoutError`` when another keeps it for so long, ``OSError`` where the file system has no locks.
+    Raises ``TimeoutError`` when another keeps it for so long, ``OSError`` if the file system has no locks.
     """
     deadline = time.monotonic() + seconds
     while True:

@@ -44,7 +44,7 @@ def names_trial(text: str | os.PathLike[str], storage: Path) -> bool:
 def find_trial(text: str | os.PathLike[str], storage: Path) -> tuple[SweepPaths, str]:
     """The files of the sweep and the name of the trial that ``SWEEP/TRIAL`` means.
 
-    Raises ``InputError`` where there is none, which names those there are.
+    Raises ``InputError`` if there is none, which names those there are.
     """
     whole, storage = os.fspath(text).rstrip("/"), storage_folder(storage)
     name, _, trial = whole.rpartition("/")

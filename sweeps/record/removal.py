@@ -86,7 +86,7 @@ def remove(source: str, folder: Path) -> Removal:
     """Remove the record in a folder, whole, while no launch holds it; what has gone.
 
     ``sweep.json`` goes last, so that what is cut short can be done again. Of a folder that is a link, the link goes as
-    well. Raises ``InputError`` where a launch, or whatever sends it to MLflow, holds the record, and ``OSError`` where
+    well. Raises ``InputError`` if a launch, or whatever sends it to MLflow, holds the record, and ``OSError`` if
     something cannot be removed.
     """
     paths = SweepPaths(folder)

@@ -20,7 +20,7 @@ range are sums (0.30000000000000004). 2: as ``sweeps.search.schedule`` says.
 
 
 def read_record(paths: SweepPaths) -> dict[str, Any] | None:
-    """A sweep's record, None where there is none; raises ``InputError`` for a file that is not one."""
+    """A sweep's record, None if there is none; raises ``InputError`` for a file that is not one."""
     if not paths.sweep_json.exists():
         return None
     try:

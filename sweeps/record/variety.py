@@ -11,7 +11,7 @@ from sweeps.record.paths import SweepPaths
 
 
 def variety(paths: SweepPaths, trials: Sequence[str], objective: str) -> str:
-    """``, precision 0.95, recall 0.79``, means over trials; empty where the objective has neither beside it."""
+    """``, precision 0.95, recall 0.79``, means over trials; empty if the objective has neither beside it."""
     metrics = [state_of(paths.journal(trial)).metrics for trial in trials if paths.journal(trial).exists()]
     common = [key for key in metrics[0] if all(key in each for each in metrics)] if metrics else []
     words = [

@@ -25,7 +25,7 @@ class Learnt:
 class Drawn:
     """Where a search takes up: ``points`` by the numbers of their configurations, which stay, and the next number.
 
-    ``controls`` are the numbers of the controls by name; None where these are numbered as the spec lists them.
+    ``controls`` are the numbers of the controls by name; None if these are numbered as the spec lists them.
     """
 
     points: Mapping[int, Point] = field(default_factory=dict)

@@ -26,7 +26,7 @@ def learnt_from(sweep: Sweep) -> tuple[Learnt, ...]:
     That is every configuration of their searches whose trials have all finished, with finite values of all of this
     sweep's objectives. What this space does not search may be otherwise there: it is knowledge, and no result.
 
-    Raises ``InputError`` for a sweep that is not there, or that is this one.
+    Raises ``InputError`` for a sweep that does not exist, or that is this one.
     """
     found: list[Learnt] = []
     problems: list[Problem] = []
@@ -66,6 +66,6 @@ def _of_sweep(sweep: Sweep, paths: SweepPaths) -> Iterator[Learnt]:
 
 
 def _point(sweep: Sweep, state: TrialState) -> dict[str, bool | int | float | str] | None:
-    """The point of this sweep's space that a trial is at; None where it is outside of it."""
+    """The point of this sweep's space that a trial is at; None if it is outside of it."""
     assert state.head is not None
     return point_of(sweep.search.space, {**sweep.base_leaves, **flatten(state.head["config"])})

@@ -35,7 +35,7 @@ class RecordedOutcomes:
     described: Callable[[PlannedTrial], tuple[Mapping[str, Any], Mapping[str, Any]]] = as_planned
 
     def look_up(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
-        """What a trial came to, None where nothing of it is recorded.
+        """What a trial came to, None if nothing of it is recorded.
 
         Raises ``ReplayError`` when the record is that of another configuration.
         """

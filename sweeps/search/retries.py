@@ -14,7 +14,7 @@ from sweeps.spec.model import Sweep
 
 
 def why_not(state: TrialState) -> str | None:
-    """Why a trial cannot be tried again, None where it can: it has failed, or was stopped by hand."""
+    """Why a trial cannot be tried again, None if it can: it has failed, or was stopped by hand."""
     if state.state == "failed" or state.by_hand:
         return None
     if state.state == "stopped":

@@ -58,7 +58,7 @@ class FinishedTrials:
 
 
 def _comparable(origin: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """What decides whether two trials were made alike; None where code that no commit has may have made one."""
+    """What decides whether two trials were made alike; None if code that no commit has may have made one."""
     packages, git = origin.get("packages", {}), origin.get("git", {})
     if git.get("dirty"):
         return None

@@ -51,7 +51,7 @@ class StudyCopy:
     """
 
     def __init__(self, study: optuna.Study, uri: str | None, paths: SweepPaths, sweep_id: str) -> None:
-        """Raises ``InputError`` where the storage cannot be reached, or has another sweep's study of this name."""
+        """Raises ``InputError`` if the storage cannot be reached, or has another sweep's study of this name."""
         self.error: str | None = None
         self._study = study
         self._uri = uri

@@ -55,7 +55,7 @@ class First:
 
 
 def write_first(path: Path, data: str, family: str, question: str, name: str | None = None) -> Path:
-    """Write a first spec to a file that is not there yet; ``data`` is the name of a data set, a folder or an archive.
+    """Write a first spec to a file that does not exist yet; ``data`` is the name of a data set, a folder or an archive.
 
     Raises ``InputError`` for a file that is there, an unknown family or question, and images that cannot be used.
     """

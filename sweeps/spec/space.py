@@ -201,7 +201,7 @@ def suggest(space: Space, trial: optuna.Trial, base: Mapping[str, Leaf], as_sums
 
 
 def point_of(space: Space, leaves: Mapping[str, Any]) -> dict[str, Leaf] | None:
-    """The point of a space that a configuration is, by its leaves; None where one of its values is not of the space.
+    """The point of a space that a configuration is, by its leaves; None if one of its values is not of the space.
 
     >>> space = {"train.lr": Dimension(choice=(0.1, 0.2)), "model.flow.kernel": Dimension(choice=(3, 5), when={"a": 1})}
     >>> point_of(space, {"train.lr": 0.2, "model.flow.kernel": 7, "a": 0})
@@ -224,7 +224,7 @@ def completed(space: Space, base: Mapping[str, Leaf], given: Mapping[str, Leaf])
 def enumerate_points(space: Space, base: Mapping[str, Leaf], as_sums: bool = False) -> Iterator[dict[str, Leaf]]:
     """Every point of a space whose dimensions can all be listed, each once, in the order of the file.
 
-    Raises ``ValueError`` where there are too many.
+    Raises ``ValueError`` if there are too many.
     """
     if math.prod(dimension.count() or 1 for dimension in space.values()) > MOST_LISTED:
         raise ValueError(f"a grid of more than {MOST_LISTED} points")

@@ -44,7 +44,7 @@ def parsed(text: str) -> Any:
 def document(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
     """A file's values, and the keys that it gives twice (YAML would keep the last one silently).
 
-    Raises ``InputError`` where the text is no YAML, or no mapping.
+    Raises ``InputError`` if the text is no YAML, or no mapping.
     """
     try:
         values, repeated = _parsed(text)

@@ -112,7 +112,7 @@ def identity_tags(sweep: Mapping[str, Any], trial: str, kind: str) -> dict[str, 
 
 
 def _experiment(client: MlflowClient, uri: str, name: str, note: Path) -> Experiment | None:
-    """The experiment of a name, also where it has another one by now; None where there is none."""
+    """The experiment of a name, even if it has another one by now; None if there is none."""
     found = _noted(client, uri, name, note) or client.get_experiment_by_name(name)
     if found is not None and not found.experiment_id:
         raise ExperimentError(

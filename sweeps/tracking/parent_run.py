@@ -105,7 +105,7 @@ def _kept(record: Record, paths: SweepPaths, sweep: Mapping[str, Any]) -> list[s
 
 
 def _importance(record: Record) -> Table | None:
-    """What each axis matters to the objective; None where too little has been tried to tell."""
+    """What each axis matters to the objective; None if too little has been tried to tell."""
     from analysis.record.runs import RecordError
     from analysis.tables.importance import importance
 

@@ -138,7 +138,7 @@ class Sync:
     def connect(self) -> Connection:
         """The server, with the sweep's experiment and run made where they are missing.
 
-        Raises ``ExperimentError`` where the experiment cannot be used; any error of the server comes out as it is.
+        Raises ``ExperimentError`` if the experiment cannot be used; any error of the server comes out as it is.
         """
         if self._connection is None:
             self._sizes.clear()

@@ -178,7 +178,7 @@ def _uuid(record: Mapping[str, Any], *words: str) -> str:
 def comparison_link(paths: SweepPaths, local: str | None = None) -> str | None:
     """The page of MLflow that shows a sweep's trials side by side, with their charts.
 
-    ``local`` is where a server for the storage folder's own database listens, if one does. None where the sweep has
+    ``local`` is where a server for the storage folder's own database listens, if one does. None if the sweep has
     not been sent anywhere, or nowhere that a browser reaches.
     """
     note, record = read_note(paths.cursors), read_record(paths)

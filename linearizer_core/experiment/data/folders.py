@@ -117,7 +117,7 @@ def folder(root: Path, which: int = 0) -> Listing:
     The folders directly in it are the classes, by name, where every image is in one of several; a folder that alone
     holds everything, in folders, is the way to them. Folders ``train`` and ``val`` or ``test`` are splits instead,
     around the classes or in each of them, which are kept; a split that is missing is a tenth of ``train``. Grey if all
-    of the files are, else red, green, blue. Raises ``DataError`` where there are fewer than 10 images, where splits and
+    of the files are, else red, green, blue. Raises ``DataError`` if there are fewer than 10 images, where splits and
     other folders of images lie side by side, and for files that are no images.
     """
     found = scan(find_folder(root))
@@ -143,7 +143,7 @@ def folder(root: Path, which: int = 0) -> Listing:
 
 
 def _classes(names: list[str], parts: list[list[str]]) -> tuple[list[str], list[str]]:
-    """The classes in their order, none where not every image is in one of several, and the reason for that."""
+    """The classes in their order, none if not every image is in one of several, and the reason for that."""
     kinds = sorted({part[0] for part in parts if len(part) > 1})
     loose = [name for name, part in zip(names, parts, strict=True) if len(part) == 1]
     if len(kinds) > 1 and loose:

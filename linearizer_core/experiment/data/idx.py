@@ -70,7 +70,7 @@ def read(root: Path, name: str) -> tuple[Tensor, Tensor]:
 def read_idx(path: Path, sha256: str = "") -> np.ndarray:
     """The array of unsigned bytes in an idx file, which may be gzipped.
 
-    Raises ``DataError`` where the file is not whole, or its contents' SHA-256 is not the one given.
+    Raises ``DataError`` if the file is not whole, or its contents' SHA-256 is not the one given.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()

@@ -19,7 +19,7 @@ Parts = list[list[str]]
 
 @dataclass(frozen=True)
 class Layout:
-    """``parts`` as what remains below the splits, ``splits`` the split of each image, None where the folders keep none.
+    """``parts`` as what remains below the splits, ``splits`` the split of each image, None if the folders keep none.
 
     ``named`` are the folders that name the splits, ``beside`` the places of images in none of them.
     """
