@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     from analysis.render.cells import Cell, Column, Row
     from analysis.render.table import Table
     from analysis.report.write import export, write_report, write_tables
+    from analysis.tables.ablation_path import ablation_path
     from analysis.tables.across import across_sets
     from analysis.tables.anytime import anytime, best_so_far
+    from analysis.tables.best_levels import best_levels
     from analysis.tables.configurations import configurations
     from analysis.tables.controls import controls
     from analysis.tables.cost import cost, failures, provenance
+    from analysis.tables.early_stopping import early_stopping
+    from analysis.tables.expected_best import expected_best
     from analysis.tables.health import health
     from analysis.tables.importance import importance
     from analysis.tables.interaction import interaction
@@ -60,11 +64,15 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "render.cells": ["Cell", "Column", "Row"],
         "render.table": ["Table"],
         "report.write": ["export", "write_report", "write_tables"],
+        "tables.ablation_path": ["ablation_path"],
         "tables.across": ["across_sets"],
         "tables.anytime": ["anytime", "best_so_far"],
+        "tables.best_levels": ["best_levels"],
         "tables.configurations": ["configurations"],
         "tables.controls": ["controls"],
         "tables.cost": ["cost", "failures", "provenance"],
+        "tables.early_stopping": ["early_stopping"],
+        "tables.expected_best": ["expected_best"],
         "tables.health": ["health"],
         "tables.importance": ["importance"],
         "tables.interaction": ["interaction"],
@@ -90,10 +98,12 @@ __all__ = [
     "Row",
     "SweepInfo",
     "Table",
+    "ablation_path",
     "across_sets",
     "anytime",
     "axes_versus_objective",
     "best",
+    "best_levels",
     "best_so_far",
     "by_configuration",
     "comparisons",
@@ -101,7 +111,9 @@ __all__ = [
     "controls",
     "cost",
     "critical_difference",
+    "early_stopping",
     "example",
+    "expected_best",
     "export",
     "failures",
     "front",

@@ -17,10 +17,14 @@ from analysis.record.frames import RANKS, STEPS
 from analysis.record.runs import RecordError
 from analysis.render.table import Table
 from analysis.statistics.intervals import Method
+from analysis.tables.ablation_path import ablation_path
 from analysis.tables.across import across_sets
 from analysis.tables.anytime import anytime
+from analysis.tables.best_levels import best_levels
 from analysis.tables.configurations import configurations
 from analysis.tables.controls import controls
+from analysis.tables.early_stopping import early_stopping
+from analysis.tables.expected_best import expected_best
 from analysis.tables.health import health
 from analysis.tables.importance import importance
 from analysis.tables.interaction import interaction
@@ -101,7 +105,8 @@ def statistics_tables(
 ) -> Tables:
     """Everything else that the record supports.
 
-    Changes one at a time, importances, laws, the interaction of the first two axes of numbers, the Pareto front,
+    Changes one at a time and from base to best, importances, laws, the expected best of fewer trials, early stopping,
+    the first two axes of numbers each at its best and by their interaction, the Pareto front,
     solver steps and, of several sweeps, what each had found by when, and what is best over several data sets.
     ``metric`` is the first objective by default.
     """
@@ -111,8 +116,14 @@ def statistics_tables(
         lambda: one_factor(found, metric, ci=ci, unequal=unequal, margin=margin),
         lambda: importance(found, metric, unequal=unequal),
         lambda: scaling(found, metric, unequal=unequal),
+        lambda: expected_best(found, metric, unequal=unequal),
+        lambda: ablation_path(found, metric, unequal=unequal),
     ]
     numeric = [axis for axis in record.axes if is_number(record.runs[axis])]
+    if (record.curves["metric"] == next(iter(record.objective), "")).any():
+        wanted.append(lambda: early_stopping(found))
+    for axis in numeric[:2] if len(record.axes) > 1 else ():
+        wanted.append(_at_its_best(found, axis, metric, unequal, margin))
     if len(numeric) > 1:
         wanted.append(lambda: interaction(found, numeric[0], numeric[1], metric, unequal=unequal))
     wanted.append(lambda: front(found, unequal=unequal))
@@ -134,6 +145,12 @@ def _marginal(
     record: Recorded, axis: str, metric: str | None, ci: Method, unequal: bool, margin: float | None
 ) -> Callable[[], Table]:
     return lambda: marginal(record, axis, metric, ci=ci, unequal=unequal, margin=margin)
+
+
+def _at_its_best(
+    record: Recorded, axis: str, metric: str | None, unequal: bool, margin: float | None
+) -> Callable[[], Table]:
+    return lambda: best_levels(record, axis, metric, unequal=unequal, margin=margin)
 
 
 def _tried(wanted: Sequence[Callable[[], Table]]) -> Tables:
