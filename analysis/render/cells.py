@@ -116,7 +116,7 @@ class Column:
         last = int(f"{error:.1e}".partition("e")[2]) - 1
         if not self.spec.endswith("e"):
             return Digits(_digits(value, last), tuple(_digits(other, last) for other in others))
-        power = max(int(f"{number:e}".partition("e")[2]) for number in (value, error))
+        power = max(int(f"{number:e}".partition("e")[2]) for number in (value, error) if number)
         digits = [_digits(number / 10.0**power, last - power) for number in (value, *others)]
         return Digits(digits[0], tuple(digits[1:]), power)
 

@@ -61,13 +61,14 @@ def ablation_path(
         record.checked(base, list(frame["name"]), "finished configuration")
     if frame.empty:
         raise RecordError(f"{record.names}: no configuration has finished with {key}")
-    same = frame["sweep"] == frame["sweep"][losses.idxmin() if base is None else frame.index[frame["name"] == base][0]]
+    started: Any = losses.idxmin() if base is None else frame.index[frame["name"] == base][0]
+    sweep = record.sweep(str(frame.at[started, "sweep"]))
+    same = frame["sweep"] == sweep.name
     frame, losses = frame[same], losses[same]
-    sweep = record.sweep(frame["sweep"].iloc[0])
     axes = list(sweep.axes)
     words = pd.DataFrame({axis: words_of(frame[axis]) for axis in axes})
     places = {tuple(row): index for index, row in zip(words.index, words.to_numpy().tolist(), strict=True)}
-    end = losses.idxmin()
+    end: Any = losses.idxmin()
     if base is None:
         start = {axis: word(value) if (value := _leaf(sweep.spec, axis)) is not None else MISSING for axis in axes}
     else:

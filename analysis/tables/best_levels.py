@@ -60,6 +60,8 @@ def best_levels(
     if frame.empty:
         raise RecordError(f"{record.names}: no configuration has finished with {key} and {told}")
     levels = categories(record, axis, frame[axis]).astype("object")
+    if levels.nunique() < 2:
+        raise RecordError(f"{record.names}: {axis} is {levels.iloc[0]} wherever {key} was measured: nothing to compare")
     losses = frame[key].astype("float64") * (1 if direction == "min" else -1)
     best = losses.groupby(levels, sort=False).idxmin().tolist()
     chosen = frame.loc[best]
