@@ -231,6 +231,11 @@ class TrainConfig:
         "all else, and evaluation, is in float32",
     )
     compile: bool = _field(False, "compile the losses with torch.compile: slower to start, then faster on a GPU")
+    graph: Literal["auto", "off"] = _field(
+        "auto",
+        "auto: on a GPU a step is recorded as a CUDA graph and replayed by one launch; off: Python launches each "
+        "kernel. The numbers are the same",
+    )
     loss: LossConfig = _field(LossConfig, "weights of the loss terms")
 
 
@@ -437,6 +442,7 @@ ADDED = {
     "evaluate.ranks": [],
     "evaluate.order": "pullback",
     "evaluate.denoise": False,
+    "train.graph": "auto",
     "data.split": 0,
     "seeds.init": -1,
     "seeds.order": -1,

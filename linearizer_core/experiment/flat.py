@@ -76,9 +76,14 @@ class FlatParameters:
 
     def take(self, gradients: Sequence[Tensor | None]) -> None:
         """Take the parameters' gradients; None, of one that has no part in a loss, is zero."""
-        found = [(into, each) for into, each in zip(self._gradients, gradients, strict=True) if each is not None]
-        if found:
-            torch._foreach_copy_([into for into, _ in found], [each for _, each in found])
-        for into, each in zip(self._gradients, gradients, strict=True):
-            if each is None:
-                into.zero_()
+        take(self._gradients, gradients)
+
+
+def take(places: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """Copy gradients to their places, zeros for None: many small ones at once on a GPU."""
+    found = [(place, each) for place, each in zip(places, gradients, strict=True) if each is not None]
+    missing = [place for place, each in zip(places, gradients, strict=True) if each is None]
+    if found:
+        torch._foreach_copy_([place for place, _ in found], [each for _, each in found])
+    if missing:
+        torch._foreach_zero_(missing)

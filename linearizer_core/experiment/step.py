@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,9 +10,11 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from linearizer_core.experiment.configuration import TrainConfig
-from linearizer_core.experiment.draws import Draws
+from linearizer_core.experiment.draws import Draws, Given, Noted, Request
 from linearizer_core.experiment.flat import FlatParameters
+from linearizer_core.experiment.graph import Recorded, Recorder
 from linearizer_core.experiment.losses import Losses, perturbed
+from linearizer_core.experiment.workers import ALONE
 from linearizer_core.models.base import Model
 
 
@@ -24,12 +26,11 @@ class Step:
     added up over the steps since ``forget``.
     """
 
-    def __init__(self, losses: Losses, averaged: Model, config: TrainConfig) -> None:
+    def __init__(self, losses: Losses, averaged: Model, config: TrainConfig, recorder: Recorder | None = None) -> None:
         self.losses = losses
         self.averaged = averaged
         self.names: list[str] = []
         self.sums = torch.zeros(0)
-        self.taken = 0
         self._config = config
         model = losses.model
         self._perturbed = list(zip(perturbed(model), perturbed(averaged), strict=True))
@@ -44,7 +45,16 @@ class Step:
         own = len(places) - len(apart)
         moved = [self.flat.part(0, own)] if own else []
         moved += [learned for learned, _ in places[own:]]
-        self.optimiser = torch.optim.Adam(moved, lr=config.lr, betas=(0.9, 0.99), fused=True)
+        # What is recorded reads the rate where it was: it has to be a tensor then.
+        self._rate = None if recorder is None else torch.tensor(config.lr, device=self.flat.values.device)
+        on_gpu = self.flat.values.device.type == "cuda"
+        self.optimiser = torch.optim.Adam(
+            moved, lr=config.lr, betas=(0.9, 0.99), fused=True, capturable=recorder is not None and on_gpu
+        )
+        self._requests: list[Request] | None = None
+        self._workers = ALONE
+        self.recorder = recorder
+        self.go_on(0)
 
     def __call__(self, images: Tensor, draws: Draws, rate: float, merging: torch.Generator) -> None:
         """Take a step for this worker's rows ``(batch, *event)`` at a learning rate.
@@ -52,18 +62,44 @@ class Step:
         ``merging`` draws the perturbations that follow a merge. Raises what is in ``LOST`` where a number is lost that
         the loss cannot do without.
         """
-        self.follow(self.differentiate(images, draws), rate, merging)
+        self.prepare(rate)
+        if self.recorded is None:
+            self.advance(self.differentiate(images, draws))
+        elif self._requests is None:
+            noted = Noted(draws.generator, draws.workers)
+            noted.groups = draws.groups
+            self.advance(self.differentiate(images, noted))
+            self._requests, self._workers = noted.requests, draws.workers
+        else:
+            groups = [] if draws.groups is None else [draws.groups]
+            self.recorded([images, *groups, *(draws.draw(request) for request in self._requests)])
+        self.finish(merging)
 
-    def follow(self, found: Mapping[str, Tensor], rate: float, merging: torch.Generator) -> None:
-        """Move along the gradient that has been found, with the loss and its terms, as ``differentiate`` gives them."""
+    def go_on(self, taken: int) -> None:
+        """Go on after so many steps, with whatever state the optimiser has been given."""
+        self.taken = taken
+        self.recorded = None if self.recorder is None else Recorded(self._run, self.recorder)
+
+    def prepare(self, rate: float) -> None:
+        """Set the learning rate of the step."""
+        if self._rate is not None:
+            self._rate.fill_(rate)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.advance(found)
+            group["lr"] = rate if self._rate is None else self._rate
+
+    def finish(self, merging: torch.Generator) -> None:
+        """Do what is done besides after some of the steps."""
         self.taken += 1
         if self.taken == 1:  # where the average starts
             self._averages.values.copy_(self.flat.values)
         if self._perturbed and self.taken % self._config.merge_every == 0:
             self._merge(merging)
+
+    def _run(self, inputs: Sequence[Tensor]) -> None:
+        requests = self._requests or []
+        groups = inputs[1] if len(inputs) > 1 + len(requests) else None
+        drawn = inputs[len(inputs) - len(requests) :]
+        self.advance(self.differentiate(inputs[0], Given(requests, drawn, groups, self._workers)))
 
     def advance(self, found: Mapping[str, Tensor]) -> None:
         """Move the weights and the average, and add to the sums."""

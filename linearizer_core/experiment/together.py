@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -13,6 +12,8 @@ from torch.func import functional_call, vmap
 
 from linearizer_core.experiment.configuration import SeedsConfig, TrialConfig
 from linearizer_core.experiment.draws import Given, Noted, Request
+from linearizer_core.experiment.flat import take
+from linearizer_core.experiment.graph import Recorded
 from linearizer_core.experiment.losses import Losses, perturbed
 from linearizer_core.experiment.training import EpochResult, Trainer, TrainingDiverged
 from linearizer_core.experiment.workers import LOST
@@ -101,6 +102,9 @@ class _Batch:
         names = {id(parameter): name for name, parameter in self._loss.named_parameters()}
         self._names = [names[id(parameter)] for parameter in flats[0].parameters]
         self._requests: list[Request] | None = None
+        self._buffers = self._stacked()
+        recorder = trainers[0].step.recorder
+        self._recorded = None if recorder is None else Recorded(self._advance, recorder)
 
     def train_epoch(self) -> dict[int, EpochResult | TrainingDiverged]:
         """Train an epoch of each; what it came to by the trainer's ``id``.
@@ -110,7 +114,8 @@ class _Batch:
         first = self.trainers[0]
         rows, steps = first.rows, first.steps_per_epoch
         epochs = [trainer.begin_epoch() for trainer in self.trainers]
-        buffers = self._buffers()
+        for name, buffer in self._stacked().items():
+            self._buffers[name].copy_(buffer)
         orders = torch.stack([epoch.order for epoch in epochs]).view(len(epochs), steps, rows)
         joint = orders.transpose(0, 1).flatten()
         lost: dict[int, TrainingDiverged] = {}
@@ -118,40 +123,52 @@ class _Batch:
             images = images.view(len(epochs), rows, *images.shape[1:])
             groups = self._groups(orders[:, i])
             if self._requests is None:
-                self._requests = self._rehearse(images, groups, buffers)
+                self._requests = self._rehearse(images, groups)
             drawn = [_rows(request, [epoch.draws.generator for epoch in epochs]) for request in self._requests]
-            found = None
-            if not lost:
-                with suppress(*LOST):  # of one: the others go on alone to the end of the epoch
-                    found = self._differentiate(images, groups, drawn, buffers)
-            for j, (trainer, epoch) in enumerate(zip(self.trainers, epochs, strict=True)):
-                if found is not None:
-                    own = {name: each[j] for name, each in found.items()}
-                    trainer.step.follow(own, trainer.rate(i), epoch.merging)
-                elif id(trainer) not in lost:
-                    draws = Given(self._requests, [each[j] for each in drawn], None if groups is None else groups[j])
-                    try:
-                        trainer.step(images[j], draws, trainer.rate(i), epoch.merging)
-                    except LOST as error:
-                        lost[id(trainer)] = TrainingDiverged(f"in epoch {trainer.epoch + 1}: {error}")
+            for trainer in self.trainers:
+                trainer.step.prepare(trainer.rate(i))
+            inputs = [images, *([] if groups is None else [groups]), *drawn]
+            if lost or not self._advanced(inputs):  # of one: the others go on alone to the end of the epoch
+                for j, trainer in enumerate(self.trainers):
+                    if id(trainer) not in lost:
+                        own = Given(self._requests, [each[j] for each in drawn], None if groups is None else groups[j])
+                        try:
+                            trainer.step.advance(trainer.step.differentiate(images[j], own))
+                        except LOST as error:
+                            lost[id(trainer)] = TrainingDiverged(f"in epoch {trainer.epoch + 1}: {error}")
+            for trainer, epoch in zip(self.trainers, epochs, strict=True):
+                trainer.step.finish(epoch.merging)
+        if self._recorded is not None and self._recorded.failure:
+            for trainer in self.trainers:
+                trainer.warn_of_graph(self._recorded.failure)
         return {id(trainer): lost.get(id(trainer)) or _ended(trainer) for trainer in self.trainers}
 
-    def _differentiate(
-        self, images: Tensor, groups: Tensor | None, drawn: Sequence[Tensor], buffers: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Put the gradients in their place; the loss and its terms, ``(trainers,)`` each."""
-        found = self._losses(images, groups, drawn, buffers)
-        gradients = torch.autograd.grad(found["loss"].sum(), self._values, allow_unused=True)
-        for into, gradient in zip(self._gradients, gradients, strict=True):
-            if gradient is None:
-                into.zero_()
+    def _advanced(self, inputs: Sequence[Tensor]) -> bool:
+        """Take a step of all at once; False, with nothing done, where the numbers of one are lost."""
+        try:
+            if self._recorded is None:
+                self._advance(inputs)
             else:
-                into.copy_(gradient)
+                self._recorded(inputs)
+        except LOST:
+            return False
+        return True
+
+    def _advance(self, inputs: Sequence[Tensor]) -> None:
+        requests = self._requests or []
+        groups = inputs[1] if len(inputs) > 1 + len(requests) else None
+        found = self._differentiate(inputs[0], groups, inputs[len(inputs) - len(requests) :])
+        for j, trainer in enumerate(self.trainers):
+            trainer.step.advance({name: each[j] for name, each in found.items()})
+
+    def _differentiate(self, images: Tensor, groups: Tensor | None, drawn: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Put the gradients in their place; the loss and its terms, ``(trainers,)`` each."""
+        found = self._losses(images, groups, drawn)
+        gradients = torch.autograd.grad(found["loss"].sum(), self._values, allow_unused=True)
+        take(self._gradients, gradients)
         return {name: each.detach() for name, each in found.items()}
 
-    def _losses(
-        self, images: Tensor, groups: Tensor | None, drawn: Sequence[Tensor], buffers: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def _losses(self, images: Tensor, groups: Tensor | None, drawn: Sequence[Tensor]) -> dict[str, Tensor]:
         requests, several = self._requests or [], 0 if groups is not None else None
 
         def one(
@@ -168,11 +185,11 @@ class _Batch:
             return found
 
         found: dict[str, Tensor] = vmap(one, (0, 0, 0, several, 0))(
-            self._values, dict(buffers), images, groups, list(drawn)
+            self._values, self._buffers, images, groups, list(drawn)
         )
         return found
 
-    def _rehearse(self, images: Tensor, groups: Tensor | None, buffers: Mapping[str, Tensor]) -> list[Request]:
+    def _rehearse(self, images: Tensor, groups: Tensor | None) -> list[Request]:
         """What a step draws, as one alone asks for it; that the losses are those of each alone is checked as well.
 
         Raises ``NotTogether``.
@@ -194,7 +211,7 @@ class _Batch:
                     self._requests = draws.requests
             drawn = [_rows(request, generators) for request in self._requests or []]
             try:
-                together = self._losses(images, groups, drawn, buffers)["loss"]
+                together = self._losses(images, groups, drawn)["loss"]
             except LOST:
                 sound = False
             except Exception as error:
@@ -204,7 +221,7 @@ class _Batch:
             raise NotTogether("the batched loss is another than that of each alone")
         return self._requests or []
 
-    def _buffers(self) -> dict[str, Tensor]:
+    def _stacked(self) -> dict[str, Tensor]:
         """All models' buffers, by name."""
         each = [dict(_Loss(trainer.step.losses).named_buffers()) for trainer in self.trainers]
         return {name: torch.stack([buffers[name] for buffers in each]) for name in each[0]}

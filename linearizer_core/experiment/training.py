@@ -19,6 +19,7 @@ from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.data import ImageData, epoch_order
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.graph import CudaGraphs
 from linearizer_core.experiment.losses import Losses, dequantised
 from linearizer_core.experiment.step import Step
 from linearizer_core.experiment.workers import ALONE, LOST, Workers
@@ -102,7 +103,8 @@ class Trainer:
         if config.train.compile:
             self._check_compiled(first[: self.rows])
         self.averaged = copy.deepcopy(self.model) if config.train.ema else self.model
-        self.step = Step(self._losses, self.averaged, config.train)
+        recorder = CudaGraphs() if self.device.type == "cuda" and config.train.graph == "auto" else None
+        self.step = Step(self._losses, self.averaged, config.train, recorder)
         self.optimiser = self.step.optimiser
 
     def _check_precision(self) -> None:
@@ -168,6 +170,8 @@ class Trainer:
                 self.step(batch, epoch.draws, self.rate(i), epoch.merging)
             except LOST as error:  # an inverse that is lost to rounding
                 raise TrainingDiverged(f"in epoch {self.epoch + 1}: {error}") from error
+        if self.step.recorded is not None and self.step.recorded.failure:
+            self.warn_of_graph(self.step.recorded.failure)
         return replace(self.end_epoch(), seconds=time.perf_counter() - started)
 
     def begin_epoch(self) -> Epoch:
@@ -201,6 +205,12 @@ class Trainer:
         if broken:
             raise TrainingDiverged(f"not finite in epoch {self.epoch}: {', '.join(sorted(broken))}")
         return EpochResult(self.epoch, means)
+
+    def warn_of_graph(self, failure: str) -> None:
+        """Say, once, that steps cannot be recorded."""
+        message = f"train.graph: steps cannot be recorded, and Python launches each kernel ({failure})"
+        if message not in self.warnings:
+            self.warnings.append(message)
 
     def _order(self) -> Tensor:
         """The images that this worker visits in the epoch, on the device."""
@@ -238,17 +248,17 @@ class Trainer:
             "epoch": self.epoch,
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.optimiser.state_dict()["state"],
             "groups": self._regrouped,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state that ``state_dict`` of the same configuration gave."""
         self.epoch = state["epoch"]
-        self.step.taken = self.epoch * self.steps_per_epoch
+        self.step.go_on(self.epoch * self.steps_per_epoch)
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state["optimiser"]})
         self._regrouped = state.get("groups")  # states were kept that have none
         if self._regrouped is not None:
             self._groups = self._regrouped = self._regrouped.to(self.device)

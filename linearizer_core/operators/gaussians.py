@@ -158,6 +158,8 @@ class AffineGaussians(Short):
         """
         weighted = self.factors.mT * inverse[:, None]
         eye = torch.eye(self.rank, dtype=weighted.dtype, device=weighted.device)
-        lower = torch.linalg.cholesky(eye + weighted @ self.factors)
+        # Without asking whether there is one: in training that would wait for the device. Where there is none, NaN.
+        lower, failed = torch.linalg.cholesky_ex(eye + weighted @ self.factors)
+        lower = torch.where(failed[:, None, None] == 0, lower, math.nan)
         whitening = torch.linalg.solve_triangular(lower, weighted, upper=False)
         return whitening, 2 * lower.diagonal(dim1=-2, dim2=-1).log().sum(-1)

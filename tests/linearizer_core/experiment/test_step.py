@@ -23,6 +23,7 @@ from linearizer_core.experiment.configuration import (
 )
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.draws import Draws
+from linearizer_core.experiment.graph import Recorder
 from linearizer_core.experiment.losses import Losses
 from linearizer_core.experiment.recipes import expand
 from linearizer_core.experiment.step import Step
@@ -144,3 +145,66 @@ def test_what_follows_the_gradients_takes_as_many_operators_for_any_model(digits
             trainer.step.move()
         found.append(sum(event.name.startswith("aten::") for event in profiled.events()))
     assert found[0] == found[1] < 60
+
+
+class Calls:
+    """A recorder without a GPU: what is replayed is the call itself, with the inputs where they were put."""
+
+    def __init__(self) -> None:
+        self.warmed, self.replayed = 0, 0
+
+    def warm(self, run: Callable[[], None]) -> None:
+        self.warmed += 1
+        run()
+
+    def record(self, run: Callable[[], None]) -> Callable[[], None]:
+        def replay() -> None:
+            self.replayed += 1
+            run()
+
+        return replay
+
+
+def recorded(trainer: Trainer, recorder: Recorder) -> Trainer:
+    trainer.step = Step(trainer.step.losses, trainer.averaged, trainer.config.train, recorder)
+    trainer.optimiser = trainer.step.optimiser
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("family", "recipe"),
+    [("diffusion", "default"), ("diffusion", "learned"), ("style", "default"), ("mean_flow", "default")],
+)
+def test_recorded_steps_have_the_numbers_of_others(family: str, recipe: str, digits: ImageData) -> None:
+    """Up to the rounding of the rate to float32: of every step the noise, order and groups.
+
+    Going on from a saved state is as if there had been no break, to the bit.
+    """
+    config = trial(family, recipe, epochs=3, batch_size=64, steps=4)
+    plain, calls = Trainer(config, digits), Calls()
+    other = recorded(Trainer(config, digits), calls)
+    for _ in range(2):
+        assert other.train_epoch().metrics == pytest.approx(plain.train_epoch().metrics, rel=1e-4)
+    assert (calls.warmed, calls.replayed) == (3, 4)  # after a first step that tells what is drawn
+    again = recorded(Trainer(config, digits), Calls())
+    again.load_state_dict(copy.deepcopy(other.state_dict()))
+    found = other.train_epoch().metrics
+    assert again.train_epoch().metrics == found == pytest.approx(plain.train_epoch().metrics, rel=1e-4)
+    for name, value in other.averaged.state_dict().items():
+        assert torch.equal(value, again.averaged.state_dict()[name]), name
+        torch.testing.assert_close(value, plain.averaged.state_dict()[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_step_that_cannot_be_recorded_is_taken_as_before(digits: ImageData) -> None:
+    class Fails(Calls):
+        def record(self, run: Callable[[], None]) -> Callable[[], None]:
+            raise RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    config = trial(epochs=2, batch_size=64, steps=4)
+    plain, other = Trainer(config, digits), recorded(Trainer(config, digits), Fails())
+    for _ in range(2):
+        assert other.train_epoch().metrics == pytest.approx(plain.train_epoch().metrics, rel=1e-4)
+    assert other.warnings == [
+        "train.graph: steps cannot be recorded, and Python launches each kernel (RuntimeError: operation not permitted "
+        "when stream is capturing)"
+    ]

@@ -17,6 +17,7 @@ from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.journal import TrialState, read, state_of
 from linearizer_core.experiment.recipes import expand
+from linearizer_core.experiment.step import Step
 from linearizer_core.experiment.together import Together
 from linearizer_core.experiment.training import Trainer, TrainingDiverged, fit
 
@@ -210,3 +211,28 @@ def test_wrong_seeds_are_refused(seeds: str, message: str, tmp_path: Path, capsy
         main([str(tmp_path / "config.yaml"), f"--seeds={seeds}"])
     assert refused.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_steps_of_several_are_recorded_as_those_of_one(digits: ImageData) -> None:
+    """Inputs are put where the recorded work reads them: the numbers are those of each alone, over two epochs."""
+    replayed = []
+
+    class Calls:
+        def warm(self, run: Callable[[], None]) -> None:
+            run()
+
+        def record(self, run: Callable[[], None]) -> Callable[[], None]:
+            return lambda: (replayed.append(1), run())[1]
+
+    config = configuration({"recipe": "learned"})
+    alone, several = trainers(config, digits), trainers(config, digits)
+    for trainer in several:
+        trainer.step = Step(trainer.step.losses, trainer.averaged, trainer.config.train, Calls())
+    together = Together()
+    ways = [together.join(trainer) for trainer in several]
+    for _ in range(2):
+        for way, trainer in zip(ways, alone, strict=True):
+            assert next(way).metrics == pytest.approx(trainer.train_epoch().metrics, rel=1e-4)
+    assert len(replayed) == 5  # of eight steps, after three that warm up
+    for trainer, other in zip(alone, several, strict=True):
+        assert_equal(trainer, other, tolerance=1e-4)
