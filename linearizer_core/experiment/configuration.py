@@ -54,7 +54,8 @@ class DataConfig:
     )
     size: int = _field(
         0,
-        "side of the square images, pixels; another than the data set's own: resized. 0: its own (digits 8; mnist, "
+        "side of the square images in pixels; images of another size are resized. 0: the data set's own (digits 8; "
+        "mnist, "
         "fashion-mnist 32, padded from 28, and 28 is without the border; cifar10 32; celeba, from its central "
         "148 pixels, and folder 64; npz as it is)",
         ge=0,
@@ -63,12 +64,12 @@ class DataConfig:
     images: int = _field(0, "training images used, the first of the fixed shuffle; 0: all", ge=0)
     split: int = _field(
         0,
-        "which of the random splits: another shuffle for each number. 0: that of every sweep that does not ask. Test "
-        "images that are published as such, and splits that a folder keeps, stay what they are",
+        "which random split: another shuffle for each number. Published test images and the splits of a folder stay "
+        "as they are",
         ge=0,
         lt=2**31,
     )
-    download: bool = _field(False, "fetch the files of mnist, fashion-mnist, cifar10 or celeba where they are missing")
+    download: bool = _field(False, "download the files of mnist, fashion-mnist, cifar10 or celeba if they are missing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ class FlowConfig:
     )
     coordinates: int = _field(
         128,
-        "leading coordinates of the principal frame, at most, that couplings act on, no more than the rank of "
+        "couplings act on at most so many leading coordinates of the principal frame, and no more than the rank of "
         "time_diagonal; the others are scaled",
         ge=2,
     )
@@ -107,7 +108,7 @@ class FlowConfig:
         1, "scales of a conv or unet flow: after each but the last, half the channels are done", ge=1, le=8
     )
     memory: Literal["store", "recompute"] = _field(
-        "store", "of activations in training. recompute: recovered through the inverse, constant in depth, slower"
+        "store", "of activations in training. recompute: recovered through the inverse; constant in depth, slower"
     )
 
 
@@ -135,8 +136,8 @@ class OperatorConfig:
     )
     rank: int = _field(
         32,
-        "rank of the operator, up to the data's dimension, for the kinds that have one; 0, of affine alone: the spread "
-        "and the means",
+        "rank of the operator, up to the data's dimension, for kinds that have one; 0 (affine only): the spread and "
+        "the means alone",
         ge=0,
     )
     spread: Literal["scale", "diagonal"] = _field(
@@ -153,9 +154,7 @@ class OperatorsConfig:
         "one", "affine: one operator for all images, one for each label, or one for each cluster of training images"
     )
     count: int = _field(30, "clusters, of k-means along the images' leading principal axes", ge=2, le=1000)
-    refine: int = _field(
-        0, "epochs after which each training image joins the cluster that is likeliest, again and again; 0: never", ge=0
-    )
+    refine: int = _field(0, "every so many epochs each training image joins its most likely cluster; 0: never", ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +162,11 @@ class ModelConfig:
     flow: FlowConfig = _field(FlowConfig, "the invertible networks g_x and g_y")
     noise_flow: Literal["same", "shared", "identity"] = _field(
         "identity",
-        "g_y, at the noise end. same: built as g_x is; shared: the very network of g_x, told by a label which of the "
-        "two it is; identity: noise is its own latent",
+        "g_y, at the noise end. same: a network built like g_x; shared: the network of g_x itself, with a label for "
+        "which of the two it is; identity: noise is its own latent",
     )
     operator: OperatorConfig = _field(OperatorConfig, "the linear core A")
-    operators: OperatorsConfig = _field(OperatorsConfig, "how many linear cores there are over one g, and of what")
+    operators: OperatorsConfig = _field(OperatorsConfig, "how many operators share one g, and what each is for")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,8 +194,8 @@ class LossConfig:
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     epochs: int = _field(30, "passes over the training split, or the first train.steps steps of each", ge=1)
-    steps: int = _field(0, "steps an epoch, of fresh shuffles of a large training split; 0: a whole pass", ge=0)
-    batch_size: int = _field(128, "images a step, of all workers of a trial together", ge=1)
+    steps: int = _field(0, "steps in an epoch, for large training splits; 0: a whole pass", ge=0)
+    batch_size: int = _field(128, "images in a step, over all workers of a trial", ge=1)
     lr: float = _field(1.0e-3, "peak learning rate of Adam", gt=0, le=1)
     schedule: Literal["cosine", "constant"] = _field(
         "cosine",
@@ -248,21 +247,21 @@ class EvaluateConfig:
     )
     quality: tuple[Metric, ...] = _field(("swd", "classifier_fd"), "sample quality metrics, on held-out images")
     samples: int = _field(1024, "images generated for each quality value", ge=16)
-    held_out: int = _field(2048, "held-out images, at most, of each linearity and reconstruction metric", ge=16)
+    held_out: int = _field(2048, "at most so many held-out images for each linearity and reconstruction metric", ge=16)
     temperature: float = _field(1.1, "scale of the latents of the noise that sampling starts from", gt=0, le=2)
     tempered: bool = _field(
         False,
-        "diffusion with a learned A(t): what is measured of B is measured of B times the temperature, as it was once",
+        "diffusion with a learned A(t): measure B times the temperature instead of B, as early versions did",
     )
     temperatures: tuple[float, ...] = _field(
         (),
-        "affine operators, flow_matching and mean_flow: temperatures of which the best on the validation split is "
-        "taken; 1 is always recorded beside. Empty: 1 alone",
+        "affine operators, flow_matching and mean_flow: temperatures to try; the best on the validation split is "
+        "used, and 1 is always recorded beside it. Empty: 1 alone",
     )
     ranks: tuple[int, ...] = _field(
         (),
-        "affine operators: ranks of the curve rank/*, of which the best on the validation split is sampled with. "
-        "Empty: powers of two and the whole",
+        "affine operators: ranks of the curve rank/*; the best on the validation split is used for sampling. Empty: "
+        "powers of two and the full rank",
     )
     order: Literal["pullback", "covariance"] = _field(
         "pullback",
@@ -274,7 +273,7 @@ class EvaluateConfig:
     )
     every: int = _field(1, "epochs between evaluations of the collapsed sampler during training", ge=1)
     end: float = _field(
-        0.99, "diffusion time at which sampling ends; 1 - end of the noise is kept where A is silent", gt=0, lt=1
+        0.99, "diffusion time at which sampling ends; where A is 0, 1 - end of the noise remains", gt=0, lt=1
     )
 
 
@@ -304,21 +303,20 @@ class TrialConfig:
     family: Family = _field(
         "diffusion",
         "what is trained. diffusion: noise to images; idempotent: a projector on images; style: image to image; "
-        "flow_matching: the baseline, an ordinary network as large as the same configuration's diffusion Linearizer, "
-        "in its frame and told its labels; mean_flow: the same network trained to sample in one step (MeanFlow, arXiv "
-        "2505.13447)",
+        "flow_matching: the baseline, an ordinary network of the same size, frame and labels as the diffusion "
+        "Linearizer; mean_flow: the same network trained to sample in one step (MeanFlow, arXiv 2505.13447)",
     )
     recipe: Literal["default", "learned", "paper"] = _field(
         "default",
-        "values of what the configuration does not set itself. default: of diffusion, affine operators by label, by "
-        "cluster where a data set need not have labels; learned: of diffusion, one A(t) that is learned beside the "
-        "likelihood; paper: as published",
+        "defaults for what the spec does not set. default: for diffusion, affine operators by label, or by cluster "
+        "if the data set may lack labels; learned: for diffusion, one A(t) learned beside the likelihood; paper: as "
+        "published",
     )
     data: DataConfig = _field(DataConfig, "the images")
     model: ModelConfig = _field(ModelConfig, "networks and operator")
     train: TrainConfig = _field(TrainConfig, "optimisation")
     evaluate: EvaluateConfig = _field(EvaluateConfig, "what is measured")
-    seeds: SeedsConfig = _field(SeedsConfig, "seeds of single sources of chance, to tell apart what each varies")
+    seeds: SeedsConfig = _field(SeedsConfig, "seeds of single sources of chance, to separate their effects")
     seed: int = _field(0, "fixes initial weights, order of data and noise", ge=0, lt=2**63)
 
     @property

@@ -34,7 +34,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 class Control(Strict):
     """A configuration trained beside the search, for comparison: not seen by the study, never stopped early."""
 
-    name: str = Field(min_length=1, max_length=80, description="how tables call it")
+    name: str = Field(min_length=1, max_length=80, description="its name in tables")
     set: dict[str, Any] = Field(default_factory=dict, description="leaves that differ from the base configuration")
 
 
@@ -103,7 +103,7 @@ class Search(Strict):
     confirm: Confirm | None = Field(None, description="null: the best configurations are not run again")
     storage: str | None = Field(
         None,
-        description="database for optuna-dashboard, postgresql://… or sqlite:///…; null: study.log in the record",
+        description="database for optuna-dashboard: postgresql://… or sqlite:///…; null: study.log in the record",
     )
 
     @property
@@ -181,7 +181,9 @@ class Tracking(Strict):
 class SweepModel(ConfigurationModel):
     """A sweep, as in its file: a base configuration, a space over its leaves, and how to carry it out."""
 
-    name: str = Field(pattern=NAME, description="names the sweep's folder: letters, digits, '.', '_' and '-'")
+    name: str = Field(
+        pattern=NAME, description="the name of the sweep and its folder: letters, digits, '.', '_' and '-'"
+    )
     controls: tuple[Control, ...] = Field((), description="configurations trained beside the search")
     search: Search = Field(description="the space and how it is searched")
     resources: Resources = Field(Resources(), description="what one trial takes")

@@ -27,7 +27,7 @@ class Dimension(Strict):
     int_: tuple[int, int] | None = Field(None, alias="int", description="lowest and highest integer, both included")
     float_: tuple[float, float] | None = Field(None, alias="float", description="lowest and highest number")
     choice: tuple[Leaf, ...] | None = Field(None, min_length=1, description="unordered values")
-    grid: tuple[Leaf, ...] | None = Field(None, min_length=1, description="values that sampler: grid visits each of")
+    grid: tuple[Leaf, ...] | None = Field(None, min_length=1, description="values; sampler: grid visits each")
     log: bool = Field(False, description="draw uniformly in the logarithm")
     step: float | None = Field(None, gt=0, description="distance between neighbouring values")
     when: dict[str, Leaf | tuple[Leaf, ...]] = Field(
