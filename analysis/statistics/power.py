@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from scipy import optimize, special, stats
 
-from analysis.statistics.intervals import LEVEL, Array, student
+from analysis.statistics.intervals import LEVEL, Array
 
 POWER = 0.8
 """The share of repetitions in which a difference is to be seen."""
@@ -70,17 +70,6 @@ def pairs_needed(effect: float, level: float = LEVEL, share: float = POWER) -> i
         middle = (low + high) // 2
         low, high = (low, middle) if power(effect, middle, level) >= share else (middle, high)
     return high
-
-
-def pairs_for_width(half_width: float, level: float = LEVEL) -> int | None:
-    """How many values have an interval of the mean of ± ``half_width`` standard deviations; None: over 10,000.
-
-    >>> pairs_for_width(1.0), pairs_for_width(0.5)
-    (7, 18)
-    """
-    counts = np.arange(2, MOST_PAIRS + 1)
-    enough = np.flatnonzero(student(counts, level) <= half_width)
-    return int(counts[enough[0]]) if len(enough) else None
 
 
 def equivalence(differences: Array, margin: float) -> float:
