@@ -17,6 +17,7 @@ from sweeps.execution.plan import Plan, make_plan
 from sweeps.execution.references import reference_trials
 from sweeps.execution.replay import replayed
 from sweeps.execution.stop import interrupted_by_sigterm
+from sweeps.notify import notify
 from sweeps.record.leftovers import remove_leftovers
 from sweeps.record.opening import keep_uncommitted, opened
 from sweeps.record.paths import SweepPaths
@@ -51,8 +52,10 @@ def launch(sweep: Sweep, console: Console, executor: Executor, fresh: bool = Fal
                 reason = _carry_out(prepared, console, executor, clock)
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
-            prepared.close("interrupted" if interrupted else type(error).__name__)
+            result = prepared.close("interrupted" if interrupted else type(error).__name__)
             _send_the_rest(prepared.background)
+            if not interrupted:
+                _tell(replace(result, state="failed"), console)
             raise
         # Where nothing ran the sweep ended when it did, and not now.
         before = None if prepared.missing else prepared.before
@@ -60,7 +63,17 @@ def launch(sweep: Sweep, console: Console, executor: Executor, fresh: bool = Fal
         with console.status("sending the rest to MLflow"):
             not_sent = _send_the_rest(prepared.background)
         clock.lap("sync")
-    return replace(result, seconds=clock.seconds, not_sent=not_sent, not_copied=prepared.copy.error)
+    result = replace(result, seconds=clock.seconds, not_sent=not_sent, not_copied=prepared.copy.error)
+    _tell(result, console)
+    return result
+
+
+def _tell(result: LaunchResult, console: Console) -> None:
+    """Tell whom the spec names how the sweep has ended; what cannot be told is a line on the console."""
+    with console.status("telling how it ended"):
+        warnings = notify(result)
+    for line in warnings:
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ MAY_CHANGE = (
     "data.root",
     "data.download",
     "labels.",
+    "notify.",
 )
 """Leaves that say where a sweep runs, what it may take and how it is shown: they change none of its trials."""
 

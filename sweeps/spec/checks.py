@@ -19,6 +19,7 @@ from linearizer_core.experiment.directions import direction_of
 from linearizer_core.experiment.families import family_of
 from sweeps.spec.model import ConfigurationModel, Sweep
 from sweeps.spec.notes import recorded_in_words
+from sweeps.spec.notifying import notify_problems
 from sweeps.spec.points import corners, tried
 from sweeps.spec.space import completed, ordered, space_problems
 from sweeps.spec.validation import Problem, nearest, problems_of, suggestion
@@ -36,6 +37,7 @@ def check(sweep: Sweep) -> list[Problem]:
     found += _first_problems(sweep, base) + _control_problems(sweep, base)
     found += _search_problems(sweep)
     found += _resource_problems(sweep) + _label_problems(sweep)
+    found += notify_problems(sweep.model.notify)
     found += _storage_problems(sweep.model.storage) + _name_problems(sweep)
     for key, uri, schemes in (
         ("tracking.uri", sweep.model.tracking.uri, TRACKING_SCHEMES),

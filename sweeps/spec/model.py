@@ -178,6 +178,48 @@ class Tracking(Strict):
         return None if uri is None else absolute(uri)
 
 
+Event = Literal["end", "failure", "budget"]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""Name of an environment variable: what it holds is never recorded."""
+
+
+class Webhook(Strict):
+    """An address that JSON is posted to."""
+
+    url: str | None = Field(None, description="where, https://…; recorded with the spec")
+    url_variable: Variable | None = Field(
+        None, description="environment variable with the address, if that is a secret"
+    )
+    token_variable: Variable | None = Field(None, description="environment variable with a token, sent as Bearer")
+
+
+class Email(Strict):
+    """An SMTP server, and who gets a letter."""
+
+    to: tuple[str, ...] = Field(min_length=1, description="addresses")
+    sender: str = Field(description="the address that it is from")
+    host: str = Field(min_length=1, description="the SMTP server")
+    port: int = Field(587, ge=1, le=65535, description="its port")
+    security: Literal["starttls", "tls", "none"] = Field("starttls", description="none: without a password only")
+    user_variable: Variable | None = Field(None, description="environment variable with the user's name")
+    password_variable: Variable | None = Field(None, description="environment variable with the password")
+
+
+class Notify(Strict):
+    """Who is told when a launch ends; one that fails to be told is a warning."""
+
+    at: tuple[Event, ...] = Field(
+        ("end", "failure", "budget"),
+        description="end: the sweep has finished; failure: no configuration has, or the launch broke off; budget: it "
+        "is spent",
+    )
+    command: tuple[str, ...] | None = Field(
+        None, min_length=1, description="program and arguments; it gets JSON on its standard input, and no shell"
+    )
+    webhook: Webhook | None = Field(None, description="JSON is posted there")
+    email: Email | None = Field(None, description="a letter is sent")
+
+
 class SweepModel(ConfigurationModel):
     """A sweep, as in its file: a base configuration, a space over its leaves, and how to carry it out."""
 
@@ -189,6 +231,7 @@ class SweepModel(ConfigurationModel):
     resources: Resources = Field(Resources(), description="what one trial takes")
     budget: Budget = Field(Budget(), description="hard caps")
     tracking: Tracking = Field(Tracking(), description="MLflow")
+    notify: Notify = Field(Notify(), description="who is told of the end")
     labels: dict[str, str] = Field(
         default_factory=dict,
         description="leaf, metric key or metric → what tables, figures and reports call it; may change at any time",
