@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -29,7 +30,7 @@ class Standing:
 
 
 def race(
-    values: Mapping[Hashable, Sequence[float]],
+    values: Mapping[Any, Sequence[float]],
     at_least: int,
     at_most: int,
     direction: Direction = "min",
