@@ -46,7 +46,7 @@ def of_status(status: Status) -> Document:
     return {
         "sweep": sweep.folder.name,
         "folder": str(sweep.folder),
-        "family": sweep.base["family"],
+        "family": sweep.family,
         "state": status.state,
         "reason": status.reason,
         "started": status.started,
@@ -124,6 +124,7 @@ def of_logs(logs: Logs) -> Document:
 def of_plan(plan: Plan) -> Document:
     """What a sweep would do; ``spec`` is the whole of it, every default filled in, without passwords."""
     from linearizer_core.experiment import data as datasets
+    from linearizer_core.experiment.callbacks import keys_of
     from linearizer_core.experiment.caveats import caveats
     from linearizer_core.experiment.families import family_of
     from sweeps.execution.plan import parameters
@@ -131,10 +132,7 @@ def of_plan(plan: Plan) -> Document:
     from sweeps.spec.notes import notes
 
     sweep = plan.sweep
-    config = sweep.trial_config({}, 0)
-    data = datasets.load(config.data)
-    smallest, largest = parameters(sweep)
-    return {
+    common = {
         "sweep": sweep.name,
         "source": sweep.source,
         "folder": str(sweep.folder),
@@ -143,6 +141,15 @@ def of_plan(plan: Plan) -> Document:
         "at_a_time": plan.concurrency,
         "recorded": plan.growth.document(),
         "price": plan.price and vars(plan.price),
+    }
+    rest = {"notes": notes(sweep), "spec": shown(sweep.resolved)}
+    if sweep.function is not None:
+        return {**common, "function": sweep.function, **rest}
+    config = sweep.trial_config({}, 0)
+    data = datasets.load(config.data)
+    smallest, largest = parameters(sweep)
+    return {
+        **common,
         "data": {
             "name": data.name,
             "event": list(data.event),
@@ -152,8 +159,7 @@ def of_plan(plan: Plan) -> Document:
             "notes": list(data.notes),
         },
         "parameters": {"least": smallest, "most": largest},
-        "metrics": family_of(config).summary_keys(config),
-        "notes": notes(sweep),
+        "metrics": family_of(config).summary_keys(config) + keys_of(config),
         "caveats": caveats(config, data),
-        "spec": shown(sweep.resolved),
+        **rest,
     }

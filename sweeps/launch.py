@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from linearizer_core.plugins.loading import keep
 from sweeps.execution.bridge import Bridge
 from sweeps.execution.close import close
 from sweeps.execution.executor import Executor, run_trials
@@ -109,6 +110,7 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
     record = opened(sweep, plan.lookahead, before, fresh, console) | growth.fields()
     record, again = with_retries(sweep, paths, record)
     keep_uncommitted(paths, record)
+    keep(sweep.plugins, paths.plugins)
     await_writers(sweep.source, paths, console)
     remove_leftovers(paths)
     bring_back(growth, paths)

@@ -17,11 +17,15 @@ from rich.table import Table
 from rich.text import Text
 
 from linearizer_core.experiment import data as datasets
-from linearizer_core.experiment.configuration import TrialConfig, from_mapping, to_mapping
+from linearizer_core.experiment.configuration import TrialConfig, to_mapping
+from linearizer_core.experiment.function import FunctionConfig, function_config, refs_of
 from linearizer_core.experiment.journal import TrialState, state_of
 from linearizer_core.experiment.nested import flatten, with_leaves
+from linearizer_core.experiment.plugged import trial_config
 from linearizer_core.experiment.recipes import of_then
 from linearizer_core.experiment.state import remove_state
+from linearizer_core.plugins.errors import PluginError
+from linearizer_core.plugins.loading import ensure, keep
 from sweeps.execution.task import Task
 from sweeps.execution.trial import execute
 from sweeps.notebook import html
@@ -115,17 +119,20 @@ def reproduce(
     target = SweepPaths(out / paths.root.absolute().name)
     if target.sweep_json.exists():
         raise InputError("--out", [Problem("", f"{target.root} is the record of a sweep; give another folder")])
-    config = _config(name, before, data_root)
+    config = _config(name, before, data_root, paths)
+    checksum = ""
     try:
-        data = datasets.load(config.data)
+        if isinstance(config, TrialConfig):
+            checksum = datasets.load(config.data).checksum
     except datasets.DataError as error:
         raise InputError(name, [Problem("data", f"{error}; --data-root says where they are now")]) from None
     assert before.head is not None
     assert before.identity is not None
     then = before.head["provenance"]
     processes = _processes(then)
-    now = {**provenance(data.checksum), "processes": processes}
+    now = {**provenance(checksum), "processes": processes}
     _clear(target, trial)
+    keep(refs_of(to_mapping(config)), target.plugins)
     if paths.cache.is_dir():  # a classifier that is trained anew would be another ruler
         shutil.copytree(paths.cache, target.cache, dirs_exist_ok=True)
     task = Task(
@@ -160,16 +167,18 @@ def _check(name: str, before: TrialState) -> None:
         raise InputError(name, [Problem("", f"has no result to compare with: it is {how}")])
 
 
-def _config(name: str, before: TrialState, data_root: Path | None) -> TrialConfig:
+def _config(name: str, before: TrialState, data_root: Path | None, paths: SweepPaths) -> TrialConfig | FunctionConfig:
     assert before.head is not None
     values = of_then(before.head["config"])
-    if data_root is not None:
+    if data_root is not None and "data" in values:
         values = with_leaves(values, {"data.root": str(data_root.absolute())})
     try:
-        config: TrialConfig = from_mapping(TrialConfig, values)
+        ensure(refs_of(values), paths.plugins)
+        return function_config(values) if "function" in values else trial_config(values)
+    except PluginError as error:
+        raise InputError(name, [Problem("plugins", str(error))]) from None
     except ValueError as error:
         raise InputError(name, [Problem("", f"this version does not know its configuration: {error}")]) from None
-    return config
 
 
 def _processes(then: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def write_samples(paths: SweepPaths, trial: str, count: int, seed: int, out: Pat
     if not 0 <= seed <= LARGEST_SEED:
         raise InputError("--seed", [Problem("", f"must be between 0 and {LARGEST_SEED}, got {seed}")])
     try:
-        model, config = load(checkpoint, device)
+        model, config = load(checkpoint, device, plugins=sorted(paths.plugins.glob("*/*.py")))
     except RuntimeError as error:  # of torch, for a device that it has not
         raise InputError("--device", [Problem("", f"{device}: {' '.join(str(error).split())[:200]}")]) from None
     images = sample(model, config, count, seed)

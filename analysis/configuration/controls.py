@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.configurations import Configurations
-from analysis.configuration.objective import first_objective
+from analysis.configuration.objective import first_objective, own_direction
 from analysis.configuration.sampled import sampled_key, stem
 from analysis.record.runs import Record, RecordError
 from analysis.statistics.intervals import Estimate, estimate
-from linearizer_core.experiment.directions import direction_of
+from linearizer_core.experiment.directions import Direction
 
 PREFIX = "controls/"
 TIMES = 1.5
@@ -100,7 +100,7 @@ def metric_of_controls(record: Record, metric: str | None = None) -> str:
     if not known:
         raise RecordError(f"{record.names}: no control has been measured on the test split")
     wanted = stem(first_objective(record)[0])
-    distances = [name for name in known if direction_of(f"test/{name}") == "min"]
+    distances = [name for name in known if own_direction(record, f"test/{name}_collapsed") == "min"]
     return wanted if wanted in known else (distances or list(known))[0]
 
 
@@ -108,10 +108,11 @@ def controls_of(record: Record, row: Mapping[Any, Any], metric: str) -> list[Con
     """The controls that the trials of a configuration (a row of ``by_configuration``) have measured, on test."""
     found = []
     own = _by_seed(record, row, f"test/{metric}_collapsed")
+    way = own_direction(record, f"test/{metric}_collapsed")
     for name in recorded_controls(record):
         theirs = _by_seed(record, row, f"test/{metric}_{name}")
         if len(theirs):
-            found.append(_control(name, "A", metric, own, theirs))
+            found.append(_control(name, "A", way, own, theirs))
     return found
 
 
@@ -122,12 +123,12 @@ def spec_controls(configurations: Configurations, row: Mapping[Any, Any], metric
     """
     record = configurations.record
     key = sampled_key(record, "test", metric)
-    own = _by_seed(record, row, key)
+    own, way = _by_seed(record, row, key), own_direction(record, key)
     found = []
     for other in configurations.of_kinds(["control"]).to_dict("records"):
         theirs = _by_seed(record, other, key)
         if other["sweep"] == row["sweep"] and len(theirs) and len(own):
-            found.append(_control(str(other["name"]), subject_of(other), metric, own, theirs))
+            found.append(_control(str(other["name"]), subject_of(other), way, own, theirs))
     return found
 
 
@@ -155,19 +156,21 @@ def subject_of(row: Mapping[Any, Any]) -> Subject:
     return "A" if all(leaf.startswith("model.operator") for leaf in leaves) else ""
 
 
-def _control(name: str, subject: Subject, metric: str, own: pd.Series[Any], theirs: pd.Series[Any]) -> Control:
+def _control(
+    name: str, subject: Subject, way: Direction | None, own: pd.Series[Any], theirs: pd.Series[Any]
+) -> Control:
     value = estimate(theirs.to_numpy())
     common = own.index.intersection(theirs.index, sort=False)
     if len(common):
-        ratios = _worse(metric, own.loc[common].to_numpy(), theirs.loc[common].to_numpy())
+        ratios = _worse(way, own.loc[common].to_numpy(), theirs.loc[common].to_numpy())
         return Control(name, subject, value, estimate(ratios))
-    ratio = _worse(metric, np.array([own.mean()]), np.array([theirs.mean()]))
+    ratio = _worse(way, np.array([own.mean()]), np.array([theirs.mean()]))
     return Control(name, subject, value, estimate(ratio))
 
 
-def _worse(metric: str, own: Any, theirs: Any) -> Any:
+def _worse(way: Direction | None, own: Any, theirs: Any) -> Any:
     """How many times worse than its own each value is; NaN where there is no ratio of them."""
-    worse, better = (own, theirs) if direction_of(f"test/{metric}") == "max" else (theirs, own)
+    worse, better = (own, theirs) if way == "max" else (theirs, own)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((worse >= 0) & (better > 0), worse / better, math.nan)
 

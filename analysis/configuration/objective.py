@@ -16,7 +16,16 @@ def first_objective(record: Record) -> tuple[str, Direction]:
 
 def better(record: Record, metric: str) -> Direction | None:
     """Which way a metric is better, an objective as its spec says; None where neither is."""
-    return record.objective.get(metric) or direction_of(metric)
+    return record.objective.get(metric) or own_direction(record, metric)
+
+
+def own_direction(record: Record, metric: str) -> Direction | None:
+    """Which way a metric is better whatever is asked of it: a plugin's as that says, all others by their keys."""
+    split, _, rest = metric.partition("/")
+    for name, way in record.directions.items():
+        if split in ("quality", "test") and rest.startswith(f"{name}_"):
+            return way
+    return direction_of(metric)
 
 
 def against_its_direction(record: Record) -> list[str]:
@@ -26,5 +35,5 @@ def against_its_direction(record: Record) -> list[str]:
         f"{key} was {words[direction]}, but is better the {'larger' if direction == 'min' else 'smaller'} it is: the "
         "order is that of the search, the worst first."
         for key, direction in record.objective.items()
-        if direction_of(key) not in (None, direction)
+        if own_direction(record, key) not in (None, direction)
     ]

@@ -132,6 +132,11 @@ class Record:
         return merged
 
     @property
+    def directions(self) -> dict[str, Direction]:
+        """Which way the metrics of plugins are better, by their names."""
+        return {name: way for sweep in self.sweeps for name, way in sweep.directions.items()}
+
+    @property
     def leaves(self) -> list[str]:
         """The dotted names of the configuration that ``runs`` has a column for; the seed is in ``seed``."""
         return [column for column in self.runs.columns if column not in FIXED and "/" not in column]

@@ -113,6 +113,11 @@ class SweepInfo:
         return dict(drawn.get("points") or ())
 
     @property
+    def directions(self) -> Mapping[str, Direction]:
+        """Which way the metrics of plugins are better, by their names: those that are built in are known."""
+        return dict(self.document.get("directions") or {})
+
+    @property
     def caveats(self) -> tuple[str, ...]:
         """What its numbers cannot tell on so few held-out images, a sentence each; none where it was not recorded."""
         return tuple(map(str, self.document.get("caveats") or ()))

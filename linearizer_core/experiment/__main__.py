@@ -19,12 +19,15 @@ import yaml
 
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.checks import problems, worker_problems
-from linearizer_core.experiment.configuration import TrialConfig, config_hash, from_mapping, to_mapping
+from linearizer_core.experiment.configuration import TrialConfig, config_hash, to_mapping
 from linearizer_core.experiment.journal import TrialIdentity, state_of
 from linearizer_core.experiment.nested import with_leaves
+from linearizer_core.experiment.plugged import trial_config
 from linearizer_core.experiment.recipes import expand
+from linearizer_core.experiment.rehearsal import rehearsed
 from linearizer_core.experiment.trial import Trial, TrialFiles, run, run_together
 from linearizer_core.experiment.workers import Workers, joined
+from linearizer_core.plugins.loading import of_text
 
 RENDEZVOUS_SECONDS = 1800.0
 """How long workers wait for each other: while one of them trains a classifier or writes a large state."""
@@ -61,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seeds = chosen.seeds or [config.seed]
     if len(seeds) > 1 and workers.count > 1:
         wrong["--seeds"] = f"several seeds train together in one process, and there are {workers.count} workers"
+    wrong = wrong or rehearsed(config)
     for name, message in wrong.items():
         _say(f"{chosen.config}: {name}: {message}", said)
     if wrong:
@@ -183,8 +187,12 @@ def read(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
             values = with_leaves(values, {key: yaml.safe_load(value)})
         except yaml.YAMLError:
             raise ValueError(f"--set {key}: {value!r} is not a YAML value") from None
-    config: TrialConfig = from_mapping(TrialConfig, expand(values))
-    return config
+    values = dict(values)
+    plugins = values.get("plugins", [])
+    if not isinstance(plugins, list):
+        raise ValueError(f"plugins must be a list of files or names, got {plugins!r}")
+    values["plugins"] = [of_text(str(text), (path.parent, Path())).ref for text in plugins]
+    return trial_config(expand(values))
 
 
 if __name__ == "__main__":

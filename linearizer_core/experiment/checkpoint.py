@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import torch
 
 from linearizer_core.checkpoint import CONFIG, WEIGHTS, CheckpointError, read, write
 from linearizer_core.experiment.checks import model_problems
-from linearizer_core.experiment.configuration import TrialConfig, from_mapping, to_mapping
+from linearizer_core.experiment.configuration import TrialConfig, to_mapping
 from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.plugged import trial_config
 from linearizer_core.models.base import Model
+from linearizer_core.plugins.loading import of_file
 
 FORMAT = 3
 
@@ -31,15 +34,20 @@ def save(folder: Path | str, model: Model, config: TrialConfig) -> None:
     )
 
 
-def load(folder: Path | str, device: torch.device | str = "cpu") -> tuple[Model, TrialConfig]:
+def load(
+    folder: Path | str, device: torch.device | str = "cpu", *, plugins: Iterable[Path | str] = ()
+) -> tuple[Model, TrialConfig]:
     """The model and configuration that ``save`` wrote.
 
-    Raises ``CheckpointError`` naming the file and what is wrong with it.
+    What the model needs of plugins is taken from the files ``plugins``: a checkpoint cannot run code of its own. Raises
+    ``CheckpointError`` naming the file and what is wrong with it, such as a plugin that is missing or was changed.
     """
+    for path in plugins:
+        of_file(Path(path))
     configs: list[TrialConfig] = []
 
     def build(record: dict[str, Any]) -> Model:
-        config = from_mapping(TrialConfig, record["config"])
+        config = trial_config(record["config"])
         channels, height, width = (int(side) for side in record["event"])
         if min(channels, height, width) < 1:
             raise ValueError(f"event {record['event']} is not the shape of an image")

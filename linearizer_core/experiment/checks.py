@@ -4,42 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 
-from linearizer_core.experiment.configuration import DataConfig, FlowConfig, TrialConfig
+from linearizer_core.experiment.configuration import DataConfig, FlowConfig, OperatorConfig, TrialConfig
+from linearizer_core.experiment.cores import BUILT_IN, known
 from linearizer_core.experiment.data.stylise import STYLES
-from linearizer_core.experiment.evaluation import CLASSIFIER_METRICS, INCEPTION_METRICS, LARGEST_FRAME
+from linearizer_core.experiment.evaluation import LARGEST_FRAME
+from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.networks import on_vectors
 from linearizer_core.experiment.recipes import recipe
+from linearizer_core.experiment.sample_metrics import of_features
 from linearizer_core.metrics import inception, perceptual
 from linearizer_core.metrics.neighbours import NEIGHBOURS
 from linearizer_core.models.base import Event
 
-OPERATORS = {
-    "diffusion": ("affine", "time_lowrank", "time_diagonal", "time_factors", "time_dense"),
-    "idempotent": ("projection", "learned_projection"),
-    "style": ("diagonal", "lowrank", "dense", "conv"),
-}
-for _baseline in ("flow_matching", "mean_flow"):
-    OPERATORS[_baseline] = OPERATORS["diffusion"]  # of the Linearizer whose size the baseline takes
-
-RANKED = ("affine", "time_lowrank", "time_diagonal", "time_factors", "projection", "lowrank")
+RANKED = ("affine", *(name for name, each in BUILT_IN.items() if each.options["ranked"]))
 
 SQUARE = ("time_dense", "learned_projection", "dense", "affine")
-
-TERMS = {
-    "diffusion": ("flow", "noise", "data", "endpoint", "likelihood", "whitening"),
-    "flow_matching": ("flow",),
-    "mean_flow": ("flow",),
-    "idempotent": ("reconstruction", "sparsity", "isometry", "likelihood"),
-    "style": ("transfer",),
-}
-
-AFFINE_TERMS = ("likelihood",)
-"""The terms of diffusion where its operators are affine: A(t) is in closed form and needs none of its own."""
-
-
-def terms_of(config: TrialConfig) -> tuple[str, ...]:
-    """The terms of the loss of a configuration's family and operator."""
-    affine = config.family == "diffusion" and config.model.operator.kind == "affine"
-    return AFFINE_TERMS if affine else TERMS[config.family]
 
 
 def problems(
@@ -53,6 +32,7 @@ def problems(
     found = model_problems(config, event) | _loss(config) | recomputation_problems(config)
     found |= _operators(config, train_images, classes)
     found |= _ranks(config, event)
+    found |= _callbacks(config)
     return found | _optimisation(config, train_images) | _evaluation(config, classes, held_out)
 
 
@@ -88,6 +68,9 @@ def model_problems(config: TrialConfig, event: Event) -> dict[str, str]:
 
 
 def _family(config: TrialConfig) -> dict[str, str]:
+    if config.family in config.plugged.get("family", {}):
+        message = f"{config.family} has no recipe {config.recipe!r}; leave it out"
+        return {} if config.recipe == "default" else {"recipe": message}
     try:
         recipe(config.family, config.recipe, config.data.name)
     except ValueError as error:
@@ -96,28 +79,35 @@ def _family(config: TrialConfig) -> dict[str, str]:
 
 
 def _operator(config: TrialConfig, event: Event) -> dict[str, str]:
-    core, allowed = config.model.operator, OPERATORS[config.family]
-    if core.kind not in allowed:
+    core = config.model.operator
+    allowed = (*family_of(config).operators, *(name for name in known(config.family, core) if name not in BUILT_IN))
+    if allowed and core.kind not in allowed:
         return {"model.operator.kind": f"{config.family} has no operator {core.kind}; use {', '.join(allowed)}"}
     channels, height, width = event
     dim = channels * height * width
     if core.kind in SQUARE and dim > LARGEST_FRAME:
         message = f"{core.kind} has dim×dim entries and is for up to {LARGEST_FRAME} values an image, got {dim}"
         return {"model.operator.kind": message}
-    if core.kind in RANKED and core.kind != "affine" and not core.rank:
+    if ranked(core) and core.kind != "affine" and not core.rank:
         return {"model.operator.rank": f"{core.kind} has a rank of at least 1; 0 is for affine alone"}
-    if core.kind in RANKED and core.rank > dim:
+    if ranked(core) and core.rank > dim:
         return {
             "model.operator.rank": f"rank {core.rank} exceeds the data's dimension {dim} "
             f"({config.data.name}: {channels}×{height}×{width}); use 1 … {dim}"
         }
     flow = config.model.flow
-    if core.kind == "conv" and (flow.kind == "identity" or flow.conditioner == "mlp" or flow.levels > 1):
+    if core.kind == "conv" and (flow.kind == "identity" or on_vectors(flow) or flow.levels > 1):
         return {
             "model.operator.kind": "conv needs latents that are images: "
             "a coupling flow with a conv or unet conditioner and levels: 1"
         }
     return {}
+
+
+def ranked(core: OperatorConfig) -> bool:
+    """Whether an operator has a rank that is set."""
+    plugged = core.plugged.get("operator", {}).get(core.kind)
+    return core.kind in RANKED if plugged is None else bool(plugged.options["ranked"])
 
 
 def _ranks(config: TrialConfig, event: Event) -> dict[str, str]:
@@ -142,10 +132,12 @@ def _flow(config: TrialConfig, event: Event) -> dict[str, str]:
     flow, name = config.model.flow, config.data.name
     channels, height, width = event
     dim = channels * height * width
-    frame = _frame(config, dim) if flow.conditioner == "mlp" or flow.kind == "linear" else {}
+    if flow.kind in flow.plugged.get("flow", {}):
+        return {}
+    frame = _frame(config, dim) if on_vectors(flow) or flow.kind == "linear" else {}
     if flow.kind == "linear" or frame:
         return frame
-    if flow.conditioner == "mlp":
+    if on_vectors(flow):
         if dim < 2:
             return {"model.flow.kind": f"a coupling needs at least 2 values an image, {name} has 1; use identity"}
         if flow.levels > 1:
@@ -181,9 +173,9 @@ def _convolutional(flow: FlowConfig, name: str, height: int, width: int) -> dict
 
 def _loss(config: TrialConfig) -> dict[str, str]:
     weights = dataclasses.asdict(config.train.loss)
-    own = {name: weights[name] for name in terms_of(config)}
+    own = {name: weights[name] for name in family_of(config).terms}
     found: dict[str, str] = {}
-    if not any(own.values()):
+    if own and not any(own.values()):
         found["train.loss"] = f"every weight of {config.family} is zero: weight at least one of {', '.join(own)}"
     elif not _trains(config):
         trains = {"diffusion": "flow or endpoint", "idempotent": "reconstruction"}[config.family]
@@ -227,15 +219,26 @@ def _optimisation(config: TrialConfig, train_images: int) -> dict[str, str]:
     return found
 
 
+def _callbacks(config: TrialConfig) -> dict[str, str]:
+    registered = list(config.plugged.get("callback", {}))
+    for name in config.callbacks:
+        if name not in registered:
+            there = f"they register {', '.join(registered)}" if registered else "none of them registers any"
+            return {"callbacks": f"there is no callback {name}; callbacks come from plugins, and {there}"}
+    if len(set(config.callbacks)) < len(config.callbacks):
+        return {"callbacks": f"names a callback twice: {list(config.callbacks)}"}
+    return {}
+
+
 def _evaluation(config: TrialConfig, classes: int, held_out: int) -> dict[str, str]:
     found: dict[str, str] = {}
     steps = config.evaluate.steps
     # Stylised images are not scored against real ones: the metrics of that family are its own.
-    quality = () if config.family == "style" else config.evaluate.quality
+    quality = family_of(config).metrics(config)
     if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1:
         found["evaluate.steps"] = f"must be ascending positive step counts such as [1, 10, 100], got {list(steps)}"
-    in_classifier = [name for name in quality if name in CLASSIFIER_METRICS]
-    lacking = inception.missing() if set(quality) & set(INCEPTION_METRICS) else None
+    in_classifier = of_features(config.evaluate, "classifier") if quality else []
+    lacking = inception.missing() if quality and of_features(config.evaluate, "inception") else None
     least = NEIGHBOURS + 1 if set(quality) & {"precision", "recall", "density", "coverage"} else 2
     if held_out < least:
         found["data"] = f"{_named(config.data)} leaves {held_out} held-out images to measure on, which needs {least}"

@@ -14,17 +14,11 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from linearizer_core.experiment.nested import flatten
-
-
-def _field(default: Any, doc: str, **bounds: float) -> Any:
-    metadata = {"doc": doc, **bounds}
-    if isinstance(default, type):
-        return dataclasses.field(default_factory=default, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
-
+from linearizer_core.plugins.marks import Kind, Names
+from linearizer_core.plugins.settings import setting as _field
 
 Family = Literal["diffusion", "flow_matching", "idempotent", "mean_flow", "style"]
 Metric = Literal[
@@ -41,8 +35,14 @@ Metric = Literal[
 Activation = Literal["gelu", "relu", "silu", "glu", "swiglu", "bilinear", "polynorm", "star", "aptx"]
 
 
+class Section:
+    """A part of a configuration that names things: ``plugged`` has those by kind that its plugins register."""
+
+    plugged: ClassVar[Mapping[Kind, Names]] = {}
+
+
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Section):
     name: Literal["digits", "mnist", "fashion-mnist", "cifar10", "celeba", "folder", "npz"] = _field(
         "digits",
         "the data set. folder: a folder of image files; npz: a NumPy archive with `images` and, if any, `labels`",
@@ -73,7 +73,7 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowConfig:
+class FlowConfig(Section):
     kind: Literal["coupling", "linear", "identity"] = _field(
         "coupling", "coupling: a learned invertible network; linear, identity: the controls, affine or g(x) = x"
     )
@@ -113,7 +113,7 @@ class FlowConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OperatorConfig:
+class OperatorConfig(Section):
     kind: Literal[
         "time_lowrank",
         "time_diagonal",
@@ -239,7 +239,7 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
+class EvaluateConfig(Section):
     steps: tuple[int, ...] = _field((1, 2, 4, 8, 16, 32, 64, 100), "step counts of the curve, ascending")
     solver: Literal["euler", "heun", "rk4", "dopri5"] = _field("euler", "the solver that is stepped and collapsed")
     grid: Literal["uniform", "quadratic", "geometric"] = _field(
@@ -297,7 +297,7 @@ class SeedsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialConfig:
+class TrialConfig(Section):
     """Everything that, with the machine, fixes one trial."""
 
     family: Family = _field(
@@ -317,6 +317,10 @@ class TrialConfig:
     train: TrainConfig = _field(TrainConfig, "optimisation")
     evaluate: EvaluateConfig = _field(EvaluateConfig, "what is measured")
     seeds: SeedsConfig = _field(SeedsConfig, "seeds of single sources of chance, to separate their effects")
+    plugins: tuple[str, ...] = _field(
+        (), "code of one's own: Python files, or names of installed plugins; kept by the digest of the code"
+    )
+    callbacks: tuple[str, ...] = _field((), "what is done beside the training, of those that plugins register")
     seed: int = _field(0, "fixes initial weights, order of data and noise", ge=0, lt=2**63)
 
     @property
@@ -445,6 +449,8 @@ ADDED = {
     "seeds.init": -1,
     "seeds.order": -1,
     "seeds.sampling": 0,
+    "plugins": [],
+    "callbacks": [],
 }
 """Leaves that were added since records are kept, at what was done before: they are not hashed then, so that what is in
 old records keeps its name."""

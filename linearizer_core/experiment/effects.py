@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args, get_type_hints
 
-from linearizer_core.experiment.checks import AFFINE_TERMS, RANKED, TERMS
+from linearizer_core.experiment.checks import RANKED
 from linearizer_core.experiment.configuration import Family, OperatorConfig
+from linearizer_core.experiment.families import (
+    AffineDiffusionFamily,
+    Diffusion,
+    FlowMatchingBaseline,
+    Idempotent,
+    MeanFlowBaseline,
+    Style,
+)
 
 
 class Condition(NamedTuple):
@@ -17,13 +25,23 @@ class Condition(NamedTuple):
     values: tuple[Any, ...]
 
 
+TERMS: Mapping[str, tuple[str, ...]] = {
+    "diffusion": Diffusion.terms,
+    "flow_matching": FlowMatchingBaseline.terms,
+    "idempotent": Idempotent.terms,
+    "mean_flow": MeanFlowBaseline.terms,
+    "style": Style.terms,
+}
+"""The terms of the loss of each family that needs no plugin; a plugin's is left to say what has an effect on it."""
+
 FETCHED = ("mnist", "fashion-mnist", "cifar10", "celeba")
 COUPLING = ("depth", "coupling", "bins", "components", "mixing", "conditioner", "width", "activation", "kernel",
             "attention", "levels", "memory", "coordinates")  # fmt: skip
 BASELINES = ("flow_matching", "mean_flow")
 SAMPLED = ("diffusion", *BASELINES)
 AFFINE = ("affine",)
-LEARNT = tuple(kind for kind in get_args(get_type_hints(OperatorConfig)["kind"]) if kind not in AFFINE)
+KINDS = get_type_hints(OperatorConfig)["kind"]
+LEARNT = tuple(kind for kind in get_args(KINDS) if kind not in AFFINE)
 """All kinds of operators but the affine ones, whose diffusion is in closed form."""
 
 CONDITIONS: tuple[Condition, ...] = (
@@ -48,7 +66,7 @@ CONDITIONS: tuple[Condition, ...] = (
     *(
         Condition(f"train.loss.{term}", "model.operator.kind", LEARNT)
         for term in TERMS["diffusion"]
-        if term not in AFFINE_TERMS
+        if term not in AffineDiffusionFamily.terms
     ),
     *(Condition(f"evaluate.{name}", "model.operator.kind", AFFINE) for name in ("ranks", "order", "denoise")),
     *(Condition(f"evaluate.{name}", "family", ("diffusion",)) for name in ("ranks", "order", "denoise", "tempered")),
@@ -96,10 +114,14 @@ def _holds(leaf: str, leaves: Mapping[str, Any], other: str, values: tuple[Any, 
     """Whether a condition holds.
 
     A linear flow has a frame whatever its conditioner, which it has not; a baseline has one term of the loss, whatever
-    the operators of the Linearizer whose size it takes.
+    the operators of the Linearizer whose size it takes. What a plugin registers is taken to heed what it is given.
     """
     if leaf == "train.loss.flow" and other == "model.operator.kind" and leaves["family"] in BASELINES:
         return True
     if leaf == "model.flow.frame" and other == "model.flow.conditioner" and leaves["model.flow.kind"] == "linear":
         return True
+    if leaves["family"] not in TERMS and (other in ("family", "model.operator.kind") or leaf.startswith("train.loss.")):
+        return True
+    if other == "model.operator.kind" and leaves[other] not in get_args(KINDS):  # a plugin's
+        return values is not AFFINE
     return leaves[other] in values

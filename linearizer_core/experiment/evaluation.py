@@ -15,19 +15,17 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from linearizer_core.experiment.classifier import cached_classifier
-from linearizer_core.experiment.configuration import EvaluateConfig, Metric, TrialConfig
+from linearizer_core.experiment.configuration import EvaluateConfig, TrialConfig
 from linearizer_core.experiment.data import ImageData
+from linearizer_core.experiment.sample_metrics import BUILT_IN, Measure, Of
 from linearizer_core.experiment.workers import present
 from linearizer_core.metrics.features import Classifier
 from linearizer_core.metrics.inception import InceptionFeatures
-from linearizer_core.metrics.neighbours import neighbourhood
 from linearizer_core.metrics.quality import (
     bits_per_dimension,
     dequantise,
     frechet_distance,
-    kernel_distance,
     psnr,
-    sliced_wasserstein,
 )
 from linearizer_core.metrics.uncertainty import FEWEST, bootstrap_deviation, extrapolated
 
@@ -42,10 +40,8 @@ COUNTED = 64
 LARGEST_PSNR = 200.0
 """dB: what equal images are given, whose PSNR has no bound."""
 
-CLASSIFIER_METRICS = ("classifier_fd", "classifier_kid", "precision", "recall", "density", "coverage")
 FRECHET = ("classifier_fd",)
 """Distances whose own error is told; of Inception's 2,048 features one takes seconds, and this takes dozens."""
-INCEPTION_METRICS = ("inception_fid", "inception_kid")
 
 
 def sampling_noise(config: TrialConfig) -> torch.Generator:
@@ -100,28 +96,41 @@ class _Held:
         assert self.inception is not None
         return in_batches(self.inception.features, self.images)
 
+    def of(self, what: Of) -> Tensor:
+        """What a metric compares."""
+        if what == "images":
+            return self.images
+        return self.features if what == "classifier" else self.inception_features
+
 
 class Quality:
-    """The configured sample quality metrics against the held-out splits of a data set.
+    """Sample quality metrics, those of names without a plugin or ``Measure``s, against a data set's held-out splits.
 
     Samples are clamped to [-1, 1] first: what is scored is the image that a file would hold. ``classifier`` may be None
     where no metric is in its features.
     """
 
     def __init__(
-        self, metrics: tuple[Metric, ...], data: ImageData, classifier: Classifier | None, device: torch.device | str
+        self,
+        metrics: Sequence[str | Measure],
+        data: ImageData,
+        classifier: Classifier | None,
+        device: torch.device | str,
     ) -> None:
-        self.metrics = metrics
+        self._measures = [Measure(BUILT_IN[each]) if isinstance(each, str) else each for each in metrics]
+        self.metrics = tuple(each.name for each in self._measures)
         self.device = torch.device(device)
         self.classifier = classifier.to(self.device) if classifier else None
-        inception = InceptionFeatures(self.device) if set(metrics) & set(INCEPTION_METRICS) else None
+        inception = InceptionFeatures(self.device) if any(each.of == "inception" for each in self._measures) else None
         self._splits = {
             name: _Held(images.to(self.device), self.classifier, inception)
             for name, images in (("quality", data.validation), ("test", data.test))
         }
 
     @classmethod
-    def cached(cls, metrics: tuple[Metric, ...], data: ImageData, cache: Path, device: torch.device | str) -> Quality:
+    def cached(
+        cls, metrics: Sequence[str | Measure], data: ImageData, cache: Path, device: torch.device | str
+    ) -> Quality:
         """With the data set's classifier from ``cache``, trained first if it is needed and not there."""
         return cls(metrics, data, needed_classifier(metrics, data, cache), device)
 
@@ -132,9 +141,9 @@ class Quality:
         held = self._splits[split]
         clamped = _Held(samples.to(self.device).clamp(-1, 1), held.classifier, held.inception)
         found: dict[str, float] = {}
-        for metric in self.metrics:
-            if metric not in found:
-                found |= _measure(metric, clamped, held)
+        for measure in self._measures:
+            if measure.name not in found:
+                found |= measure(clamped.of(measure.of), held.of(measure.of))
         return {metric: found[metric] for metric in self.metrics}
 
     def sureness(self, samples: Tensor) -> dict[str, float]:
@@ -158,25 +167,10 @@ class Quality:
         return found
 
 
-def needed_classifier(metrics: tuple[Metric, ...], data: ImageData, cache: Path) -> Classifier | None:
+def needed_classifier(metrics: Sequence[str | Measure], data: ImageData, cache: Path) -> Classifier | None:
     """The data set's classifier from ``cache``, trained first if it is not there; None where no metric needs it."""
-    return cached_classifier(data, cache) if set(metrics) & set(CLASSIFIER_METRICS) else None
-
-
-def _measure(metric: Metric, samples: _Held, held: _Held) -> dict[str, float]:
-    """The metric, and those that come with it."""
-    if metric == "swd":
-        return {metric: sliced_wasserstein(samples.images, held.images)}
-    if metric == "classifier_fd":
-        return {metric: frechet_distance(samples.features, held.features)}
-    if metric == "classifier_kid":
-        return {metric: kernel_distance(samples.features, held.features)}
-    if metric == "inception_fid":
-        return {metric: frechet_distance(samples.inception_features, held.inception_features)}
-    if metric == "inception_kid":
-        return {metric: kernel_distance(samples.inception_features, held.inception_features)}
-    near = neighbourhood(held.features, samples.features)
-    return {"precision": near.precision, "recall": near.recall, "density": near.density, "coverage": near.coverage}
+    wanted = [Measure(BUILT_IN[each]) if isinstance(each, str) else each for each in metrics]
+    return cached_classifier(data, cache) if any(each.of == "classifier" for each in wanted) else None
 
 
 def in_batches(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:

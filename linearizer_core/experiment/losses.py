@@ -75,8 +75,11 @@ def perturbed(model: nn.Module) -> list[RankOneLayer]:
 
 
 def total_loss(terms: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
-    """The weighted sum of the terms; raises ``ValueError`` where there are none."""
+    """The weighted sum of the terms; raises ``ValueError`` where there are none.
+
+    Those that no configuration has a weight of, a plugin's own, count as they are.
+    """
     if not terms:
         raise ValueError("every weight of train.loss is zero: there is nothing to train")
-    weighted = [getattr(weights, name) * term for name, term in terms.items()]
+    weighted = [getattr(weights, name, 1.0) * term for name, term in terms.items()]
     return reduce(torch.add, weighted)

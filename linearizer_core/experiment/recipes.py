@@ -141,11 +141,14 @@ def expand(values: Mapping[str, Any]) -> dict[str, Any]:
 def of_then(values: Mapping[str, Any]) -> dict[str, Any]:
     """The nested values of a record from before there were affine operators, with what they leave unsaid now.
 
-    Values that say it are returned as they are.
+    Values that say it are returned as they are, with what came later still: plugins, of which there were none.
     """
+    if "function" in values:
+        return dict(values)
+    values = {"plugins": [], "callbacks": [], **values}
     operator = values.get("model", {}).get("operator", {})
     if "spread" in operator:
-        return dict(values)
+        return values
     added = with_leaves({}, ADDED)
     if values.get("family", "diffusion") in ("diffusion", "flow_matching") and values.get("recipe") == "default":
         added["recipe"] = "learned"

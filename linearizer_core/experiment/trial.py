@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,22 @@ import torch
 from linearizer_core.experiment import checkpoint
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.artifacts import write_curves, write_grids, write_spectra
-from linearizer_core.experiment.configuration import EXTENSIBLE, DataConfig, Metric, TrialConfig, to_mapping
+from linearizer_core.experiment.callbacks import Callbacks
+from linearizer_core.experiment.configuration import EXTENSIBLE, DataConfig, TrialConfig, to_mapping
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.evaluation import Evaluation, Quality, needed_classifier
 from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.journal import DIVERGED, Journal, TrialIdentity, fold, lines
 from linearizer_core.experiment.nested import flatten
 from linearizer_core.experiment.precision import whole_float32
+from linearizer_core.experiment.sample_metrics import Measure, measures
 from linearizer_core.experiment.state import Loaded, load_state, remove_state, save_state
 from linearizer_core.experiment.system import Usage
 from linearizer_core.experiment.together import Together
 from linearizer_core.experiment.training import EpochResult, Trainer, TrainingDiverged, fit
 from linearizer_core.experiment.workers import ALONE, LOST, Workers, present
+from linearizer_core.plugins.errors import reason
+from linearizer_core.plugins.loading import files_of
 
 SAVE_SECONDS = 30.0
 """How much training a crash may cost: the state to go on from is saved this often."""
@@ -145,10 +149,11 @@ def _carried_out(
             saver.warn(f"a saved state could not be read, and training goes on from epoch {epoch}: {damage}")
         data = _data(config.data, workers)
         family = family_of(config)
-        quality = _quality(family.metrics(config), config.data, files.cache, device, workers)
+        quality = _quality(measures(family.metrics(config), config.evaluate), config.data, files.cache, device, workers)
         if _on_gpu(device):
             torch.cuda.reset_peak_memory_stats(device)
         trainer = Trainer(config, data, device, workers)
+        callbacks = Callbacks(config)
         usage = Usage(device)
         seconds = 0.0
         if saved:
@@ -166,11 +171,12 @@ def _carried_out(
                     with whole_float32():
                         measured = workers.agreed(family.interim(trainer.averaged, config, data, quality))
                     _check_finite(measured, epoch)
-                    journal.epoch(epoch, result.metrics | measured | usage.since_last())
                     reported: dict[str, Any] | None = {"epoch": epoch, **measured}
                 else:
-                    journal.epoch(epoch, result.metrics | usage.since_last())
-                    reported = None
+                    measured, reported = {}, None
+                told = result.metrics | measured
+                told |= workers.led(partial(callbacks.epoch, epoch, told, trainer.averaged))
+                journal.epoch(epoch, told | usage.since_last())
                 seconds += time.perf_counter() - started
                 yield reported
                 stopped = workers.led(stop)
@@ -193,8 +199,16 @@ def _carried_out(
         if config.train.schedule in EXTENSIBLE:
             saver.save(trainer, seconds)
 
+        def written() -> tuple[dict[str, float], list[str]]:
+            names = write_artifacts(files.artifacts, trainer, evaluation)
+            more, folders = callbacks.end(summary, trainer.averaged, files.artifacts)
+            return more, names + folders
+
+        added, artifacts = workers.led(written)
+        summary |= added
+
         def record() -> None:
-            for name in write_artifacts(files.artifacts, trainer, evaluation):
+            for name in artifacts:
                 journal.artifact(name)
             for metric, curve in evaluation.curves.items():
                 journal.curve(metric, curve)
@@ -211,7 +225,7 @@ def _carried_out(
         yield {"epoch": epoch, "state": "failed", "reason": str(error)}
     except Exception as error:
         # Not its end yet: whoever called decides on another attempt, maybe hours later, or calls it failed.
-        journal.end("interrupted", epoch, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
+        journal.end("interrupted", epoch, reason(error, files_of(config.plugins)))
         raise
 
 
@@ -268,12 +282,12 @@ class _Saver:
 
 
 @lru_cache(maxsize=2)
-def _cached_quality(metrics: tuple[Metric, ...], data: DataConfig, cache: Path, device: str) -> Quality:
+def _cached_quality(metrics: tuple[Measure, ...], data: DataConfig, cache: Path, device: str) -> Quality:
     """Held-out features and the classifier, kept while the process lives: every trial of a sweep uses the same."""
     return Quality.cached(metrics, datasets.load(data), cache, device)
 
 
-def _quality(metrics: tuple[Metric, ...], data: DataConfig, cache: Path, device: str, workers: Workers) -> Quality:
+def _quality(metrics: tuple[Measure, ...], data: DataConfig, cache: Path, device: str, workers: Workers) -> Quality:
     """The metrics, in the features of the classifier that the worker which leads has trained or read."""
     if workers.count == 1:
         return _cached_quality(metrics, data, cache, device)

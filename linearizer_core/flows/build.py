@@ -29,6 +29,8 @@ Mixing = Literal["lu", "householder", "p4", "p4_orthogonal", "permutation"]
 Network = Literal["mlp", "conv", "unet"]
 Memory = Literal["store", "recompute"]
 Conditioner = Callable[[int, int], nn.Module]
+Builder = Callable[..., nn.Module]
+"""Builds a network of one's own: called with inputs and outputs, and ``width``, ``activation`` and ``labelled``."""
 Choice = TypeVar("Choice")
 
 
@@ -74,7 +76,8 @@ def coupling(
     width: int = 128,
     transform: Transform = "affine",
     mixing: Mixing = "lu",
-    network: Network = "mlp",
+    network: Network | Builder = "mlp",
+    on: Literal["vectors", "images"] = "vectors",
     activation: str = "gelu",
     bins: int = 8,
     components: int = 4,
@@ -91,8 +94,8 @@ def coupling(
     al., Flow++, 2019). ``mixing`` stands between them. ``network`` computes τ's parameters with ``width`` hidden units
     or channels and the named ``activation``: with ``"mlp"`` the blocks act on the flat vector; with ``"conv"``, of
     ``kernel``, and ``"unet"``, with ``attention`` or without, on squeezed images ``(channels, height, width)``,
-    ``depth`` of them at each of ``levels`` scales. ``memory`` is that of ``Chain``. A ``labelled`` network wants a
-    label ``(batch,)`` with every call.
+    ``depth`` of them at each of ``levels`` scales. A network of one's own is a ``Builder``, and ``on`` says what it
+    acts on. ``memory`` is that of ``Chain``. A ``labelled`` network wants a label ``(batch,)`` with every call.
 
     Raises ``ValueError`` for an ``event`` that is not a shape, a name that is not known, a depth, width or number of
     levels below 1, and images that cannot be squeezed ``levels`` times.
@@ -109,10 +112,11 @@ def coupling(
     blocks = _Blocks(
         depth, width, transform, mixing, network, activation, bins, components, kernel, attention, labelled
     )
-    if network == "mlp":
+    if network == "mlp" if isinstance(network, str) else on == "vectors":
         return Chain([Flatten(event), *blocks(math.prod(event))], memory)
     if len(event) != 3:
-        raise InputValueError(f"a {network} flow takes images (channels, height, width), got the event {event}")
+        named = network if isinstance(network, str) else "convolutional"
+        raise InputValueError(f"a {named} flow takes images (channels, height, width), got the event {event}")
     channels, height, across = event
     if height % 2**levels or across % 2**levels:
         raise InputValueError(
@@ -136,6 +140,7 @@ def principal(
     width: int = 128,
     transform: Transform = "affine",
     mixing: Mixing = "lu",
+    network: Literal["mlp"] | Builder = "mlp",
     activation: str = "gelu",
     bins: int = 8,
     components: int = 4,
@@ -157,7 +162,7 @@ def principal(
     """
     event = _shape(event)
     _at_least_one(depth=depth, width=width)
-    blocks = _Blocks(depth, width, transform, mixing, "mlp", activation, bins, components, 1, False, labelled)
+    blocks = _Blocks(depth, width, transform, mixing, network, activation, bins, components, 1, False, labelled)
     dim = math.prod(event)
     count = min(coordinates, dim)
     inner = Chain(blocks(count), memory)
@@ -172,7 +177,7 @@ class _Blocks:
     width: int
     transform: str
     mixing: str
-    network: str
+    network: str | Builder
     activation: str
     bins: int
     components: int
@@ -201,7 +206,7 @@ class _Blocks:
             "conv": partial(ConvNet, kernel=self.kernel),
             "unet": partial(UNet, attention=self.attention),
         }
-        kind = _one_of("network", self.network, kinds)
+        kind = self.network if callable(self.network) else _one_of("network", self.network, kinds)
         return partial(kind, width=self.width, activation=self.activation, labelled=self.labelled)
 
     def _mixing(self, channels: int) -> Invertible:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, overload
 
@@ -21,7 +23,7 @@ from sweeps.result import LaunchResult
 from sweeps.search.growth import growth_of
 from sweeps.spec.keys import Keys, keys_of
 from sweeps.spec.load import Overrides, load, recorded
-from sweeps.spec.model import Sweep, json_schema
+from sweeps.spec.model import Sweep, SweepModel, json_schema
 from sweeps.spec.validation import InputError, Problem
 from sweeps.status import Status, status_of
 
@@ -65,12 +67,14 @@ def launch(
     cluster: str | os.PathLike[str] | None = None,
     fresh: bool = False,
     debug: bool = False,
+    function: Callable[..., Any] | None = None,
     progress: bool | Console = False,
 ) -> LaunchResult:
     """Carry a sweep out; one that was cut short goes on where it stopped. Returns when it has ended.
 
     The arguments are those of ``plan``. Finished identical trials of other sweeps are reused unless ``fresh``. With
     ``debug`` the trials run in this process, one after the other, without Ray, and a breakpoint stops there.
+    ``function`` is one of your own, in a file, that is swept in place of a model (docs/plugins.md).
     ``progress`` prints how the sweep goes, to a console of your own where one is given.
 
     Raises ``LinsweepError`` as ``plan`` does, and where the sweep is running already. A trial that fails raises
@@ -87,7 +91,7 @@ def launch(
     """
     from sweeps.launch import launch as run
 
-    sweep = sweep_of(spec, set, profile)
+    sweep = sweep_of(spec, set if function is None else with_function(set, function), profile)
     console = progress if isinstance(progress, Console) else Console(quiet=not progress)
     return run(sweep, console, executor_for(address, cluster, debug), fresh)
 
@@ -198,13 +202,14 @@ def retry(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "r
 
 
 @overload
-def schema(key: None = None) -> dict[str, Any]: ...
+def schema(key: None = None, *, spec: Spec | None = None) -> dict[str, Any]: ...
 @overload
-def schema(key: str) -> Keys: ...
-def schema(key: str | None = None) -> dict[str, Any] | Keys:
+def schema(key: str, *, spec: Spec | None = None) -> Keys: ...
+def schema(key: str | None = None, *, spec: Spec | None = None) -> dict[str, Any] | Keys:
     """A key of a spec, or a section's keys, with type, default, bounds and meaning; without one, the JSON schema.
 
-    Raises ``LinsweepError`` for a key that a spec does not have.
+    With a ``spec`` the settings of its plugins are keys too. Raises ``LinsweepError`` for a key that a spec does not
+    have.
 
     >>> import linsweep as ls
     >>> ls.schema()["properties"]["name"]["type"]
@@ -212,7 +217,8 @@ def schema(key: str | None = None) -> dict[str, Any] | Keys:
     >>> [(key.name, key.default) for key in ls.schema("search.stop_early").keys if not key.section]
     [('search.stop_early.scheduler', 'asha'), ('search.stop_early.grace_epochs', 1), ('search.stop_early.reduction', 3)]
     """
-    return json_schema() if key is None else keys_of(key)
+    model = SweepModel if spec is None else type(sweep_of(spec).model)
+    return json_schema(model) if key is None else keys_of(key, model)
 
 
 def sweep_of(spec: Spec, set: Overrides = (), profile: str | None = None) -> Sweep:
@@ -222,6 +228,21 @@ def sweep_of(spec: Spec, set: Overrides = (), profile: str | None = None) -> Swe
     if set or profile:
         raise InputError(spec.source, [Problem("", "set and profile go with the file of a spec, not with a Sweep")])
     return spec
+
+
+def with_function(overrides: Overrides, function: Callable[..., Any]) -> Overrides:
+    """Overrides with a function's file and name; raises ``InputError`` for one that is in no file."""
+    name = getattr(function, "__qualname__", repr(function))
+    try:
+        file = Path(inspect.getsourcefile(function) or "").resolve()
+    except TypeError:
+        file = Path()
+    if not file.is_file() or not name.isidentifier():
+        message = f"{name} must be a function at the top of a Python file, which workers can be sent"
+        raise InputError("function", [Problem("", message)])
+    if isinstance(overrides, Mapping):
+        return {**overrides, "function": f"{file}:{name}"}
+    return [*([overrides] if isinstance(overrides, str) else overrides), f'function="{file}:{name}"']
 
 
 def recorded_sweep(sweep: str | os.PathLike[str], storage: str | os.PathLike[str], set: Overrides = ()) -> Sweep:

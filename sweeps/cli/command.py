@@ -21,6 +21,9 @@ def schema(
         str | None,
         typer.Argument(metavar="KEY", help="A key such as train.lr, or a section such as train.", autocompletion=keys),
     ] = None,
+    spec: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="A spec file, whose plugins' settings are keys too.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Explain a key of a spec; without a key, print the JSON schema."""
@@ -28,8 +31,8 @@ def schema(
     from sweeps.spec.keys import render
 
     if key is None:
-        return print_json(schema())
-    keys = schema(key)
+        return print_json(schema(spec=spec))
+    keys = schema(key, spec=spec)
     if as_json:
         return print_json(keys.document())
     wide_console().print(render(keys))

@@ -69,6 +69,8 @@ class Bridge:
         if self.schedule.decided(planned.identity.trial):
             return True
         key = next(iter(self.schedule.sweep.search.objective))
+        if key not in result:
+            return False  # a function need not report all at each of its steps
         rivals = self.schedule.competitors(planned.identity.trial)
         rung = self.halving.decide(planned.identity.trial, result["epoch"], float(result[key]), rivals)
         if rung is not None:

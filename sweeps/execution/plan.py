@@ -12,12 +12,14 @@ from analysis.record.uri import without_password
 from analysis.statistics.intervals import student
 from analysis.statistics.power import detectable
 from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.callbacks import keys_of
 from linearizer_core.experiment.caveats import caveats
 from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.evaluation import step_keys
 from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.families.affine import ranks_of
 from linearizer_core.flows.conditioners import fitted_values
+from linearizer_core.plugins.loading import loaded
 from sweeps.execution.cluster import Capacity
 from sweeps.execution.price import Price, price_of
 from sweeps.notebook import html
@@ -114,8 +116,10 @@ def render(plan: Plan) -> RenderableType:
     space.add_column("base", justify="right", overflow="fold")
     for leaf, dimension in search.space.items():
         space.add_row(leaf, dimension.describe(), str(sweep.base_leaves[leaf]))
+    if sweep.function is not None:
+        return Group(facts, Text(), space)
     config = sweep.trial_config({}, 0)
-    keys = family_of(config).summary_keys(config)
+    keys = family_of(config).summary_keys(config) + keys_of(config)
     stepped = set(step_keys(config.evaluate)) <= set(keys)
     families: dict[str, list[str]] = {}
     for key in keys:
@@ -153,19 +157,13 @@ def what_seeds_tell(seeds: int) -> str:
 
 def _facts(plan: Plan) -> list[tuple[str, str]]:
     sweep, search = plan.sweep, plan.sweep.search
-    data = datasets.load(sweep.trial_config({}, 0).data)
-    channels, height, width = data.event
-    smallest, largest = parameters(sweep)
-    longest = max(config.train.epochs for config in _corner_configs(sweep))
     objective = ", ".join(f"{mode} {key}" for key, mode in search.objective.items())
     facts = [
         ("sweep", f"{sweep.name} ({sweep.source})"),
-        ("data", f"{data.name}: {len(data.train)} / {len(data.validation)} / {len(data.test)} images of "
-         f"{channels}×{height}×{width} to train / validate / test"),
-        *(("", note) for note in data.notes),
+        *(_data_facts(sweep) if sweep.function is None else [("function", sweep.function)]),
+        *(("plugin", text) for text in plugins_in_words(sweep)),
         *(("note", text) for text in notes(sweep)),
-        *(("caveat", text) for text in caveats(sweep.trial_config({}, 0), data)),
-        ("model", f"{smallest:,} … {largest:,} parameters"),
+        *(_model_facts(sweep) if sweep.function is None else []),
         ("objective", objective + "".join(f", subject to {k} {v}" for k, v in search.constraints.items())),
         ("search", f"{search.sampler}, {sweep.configurations} configurations × {len(search.first_seeds)} seeds "
          f"({', '.join(map(str, search.first_seeds))})"
@@ -179,7 +177,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         facts.append(("learns from", f"{count} finished configurations of {', '.join(search.learn_from)}"))
     if search.stop_early:
         leaves = sweep.base_leaves
-        epochs = decision_epochs(search.stop_early, leaves["train.epochs"], leaves["evaluate.every"])
+        epochs = decision_epochs(search.stop_early, leaves["train.epochs"], sweep.every)
         rungs = ", ".join(map(str, epochs))
         facts.append(("early stopping", f"{search.stop_early.scheduler} at epochs {rungs}: one in "
                       f"{search.stop_early.reduction} goes on"))  # fmt: skip
@@ -189,7 +187,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     if search.confirm:
         facts.append(("confirm", f"the best {search.confirm.top} at seeds {', '.join(map(str, search.confirm.seeds))}"))
     facts += [
-        ("trials", f"{plan.trials} of up to {longest} epochs"),
+        ("trials", f"{plan.trials} of up to {_longest(sweep)} {'epochs' if sweep.function is None else 'steps'}"),
         *_difference(plan.growth),
         ("price", str(plan.price) if plan.price else "not known before a trial has finished"),
         ("resources", _placement(plan)),
@@ -215,6 +213,35 @@ def _difference(growth: Growth) -> list[tuple[str, str]]:
     if growth.set_aside:
         counts.append(f"{len(growth.set_aside)} no longer asked for, which stay in the record (superseded/)")
     return [*facts, ("recorded", ", ".join(counts))]
+
+
+def _data_facts(sweep: Sweep) -> list[tuple[str, str]]:
+    data = datasets.load(sweep.trial_config({}, 0).data)
+    channels, height, width = data.event
+    images = f"{len(data.train)} / {len(data.validation)} / {len(data.test)} images of {channels}×{height}×{width}"
+    return [("data", f"{data.name}: {images} to train / validate / test"), *(("", note) for note in data.notes)]
+
+
+def _model_facts(sweep: Sweep) -> list[tuple[str, str]]:
+    config = sweep.trial_config({}, 0)
+    smallest, largest = parameters(sweep)
+    said = caveats(config, datasets.load(config.data))
+    return [*(("caveat", text) for text in said), ("model", f"{smallest:,} … {largest:,} parameters")]
+
+
+def _longest(sweep: Sweep) -> int:
+    """Epochs, or steps of a function, of the trials that have most."""
+    dimension = sweep.search.space.get("train.epochs")
+    most = [] if dimension is None else [int(edge) for edge in dimension.edges()]
+    return max(most, default=0) or int(sweep.base_leaves["train.epochs"])
+
+
+def plugins_in_words(sweep: Sweep) -> list[str]:
+    """Each plugin with its digest and what it registers."""
+    return [
+        f"{plugin.ref}: {', '.join(f'{each.kind} {each.name}' for each in plugin.registrations) or 'registers nothing'}"
+        for plugin in loaded(sweep.model.plugins)
+    ]
 
 
 def parameters(sweep: Sweep) -> tuple[int, int]:

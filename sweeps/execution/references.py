@@ -12,18 +12,24 @@ from linearizer_core.experiment.artifacts import write_curves, write_grids
 from linearizer_core.experiment.evaluation import Quality
 from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.journal import Journal, TrialIdentity, state_of
+from linearizer_core.experiment.sample_metrics import measures
 from linearizer_core.metrics.features import checksum
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.model import Sweep
 
 
 def reference_trials(sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any], console: Console) -> None:
-    """Journals of the references, and the classifier that all trials need, made before the first of them."""
+    """Journals of the references, and the classifier that all trials need, made before the first of them.
+
+    A function of one's own has neither.
+    """
+    if sweep.function is not None:
+        return
     config = sweep.trial_config({}, 0)
     data = datasets.load(config.data)
     with console.status("training the feature classifier, measuring the references"):
         family = family_of(config)
-        quality = Quality.cached(family.metrics(config), data, paths.cache, "cpu")
+        quality = Quality.cached(measures(family.metrics(config), config.evaluate), data, paths.cache, "cpu")
         if state_of(paths.journal("r000")).state == "finished":
             return
         features = {}

@@ -8,6 +8,7 @@ from typing import Any
 import optuna
 
 from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.nested import with_leaves
 from sweeps.execution.bridge import Bridge
 from sweeps.execution.task import Task
 from sweeps.record.paths import SweepPaths
@@ -32,7 +33,7 @@ def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> Brid
     halving = Halving(sweep.search.stop_early, mode, epochs) if sweep.search.stop_early else None
     origin = {**record["provenance"], "processes": processes(sweep.model.resources)}
     finished = None if record["fresh"] else FinishedTrials(paths, origin)
-    data_root = str(datasets.root_of(sweep.trial_config({}, 0).data))
+    data_root = None if sweep.function else str(datasets.root_of(sweep.trial_config({}, 0).data))
 
     def task(planned: PlannedTrial) -> Task:
         return _task(planned, sweep, paths, origin, data_root)
@@ -50,13 +51,15 @@ def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> Brid
     return Bridge(schedule, halving, paths, task)
 
 
-def _task(planned: PlannedTrial, sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any], data_root: str) -> Task:
+def _task(
+    planned: PlannedTrial, sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any], data_root: str | None
+) -> Task:
     resources = sweep.model.resources
     # A worker has another working directory, and maybe another environment, than this process.
-    data = {**planned.config["data"], "root": data_root}
+    config = planned.config if data_root is None else with_leaves(planned.config, {"data.root": data_root})
     return Task(
         identity=planned.identity,
-        config={**planned.config, "data": data},
+        config=config,
         root=str(paths.root.resolve()),
         provenance=origin,
         workers=resources.workers,

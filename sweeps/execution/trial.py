@@ -10,9 +10,10 @@ import torch
 from torch.distributed import Store  # type: ignore[attr-defined]
 
 from linearizer_core.errors import LinsweepError
-from linearizer_core.experiment import trial
-from linearizer_core.experiment.configuration import TrialConfig, from_mapping
+from linearizer_core.experiment import function, trial
+from linearizer_core.experiment.plugged import trial_config
 from linearizer_core.experiment.workers import ALONE, Workers, joined
+from linearizer_core.plugins.loading import ensure
 from sweeps.execution.task import Task
 from sweeps.record.writers import only_writer
 
@@ -39,11 +40,18 @@ def execute(task: Task, workers: Workers = ALONE, store: Store | None = None) ->
     """Carry out a trial, on a GPU where the task has one: the results of ``linearizer_core.experiment.trial.run``.
 
     ``store`` is the rendezvous of several workers. Raises ``TimeoutError`` when another process keeps
-    writing the trial's journal, and ``DeviceError`` where the GPU that it is to compute on is not there.
+    writing the trial's journal, ``DeviceError`` where the GPU that it is to compute on is not there, and
+    ``PluginError`` where the code of a plugin is not.
     """
     torch.set_num_threads(task.threads)
-    config: TrialConfig = from_mapping(TrialConfig, task.config)
+    ensure(function.refs_of(task.config), task.paths.plugins)
     device = device_of(task)
+    if "function" in task.config:
+        with only_writer(task.files.journal):
+            called, stop = function.function_config(task.config), task.paths.stop.exists
+            yield from function.run(called, task.identity, task.files, task.provenance, device, stop=stop)
+        return
+    config = trial_config(task.config)
     with ExitStack() as stack:
         if workers.leads:
             stack.enter_context(only_writer(task.files.journal))

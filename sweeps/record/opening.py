@@ -14,12 +14,16 @@ from analysis.record.uri import without_password
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.caveats import caveats
 from linearizer_core.experiment.nested import with_leaves
+from linearizer_core.experiment.sample_metrics import better
 from linearizer_core.files import write_whole
 from sweeps.record.paths import SweepPaths
 from sweeps.record.provenance import digest, provenance, uncommitted
 from sweeps.record.sweep_json import RULES
 from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
+
+NO_DATA = ""
+"""The checksum of what a function of one's own reads, which nobody knows."""
 
 
 def opened(
@@ -29,9 +33,14 @@ def opened(
 
     Raises ``InputError`` when that had other data.
     """
-    data = datasets.load(sweep.trial_config({}, 0).data)
-    origin = provenance(data.checksum)
-    if before and before["provenance"]["data_checksum"] != data.checksum:
+    checksum, said, ways = NO_DATA, list[str](), dict[str, str]()
+    if sweep.function is None:
+        config = sweep.trial_config({}, 0)
+        data = datasets.load(config.data)
+        checksum, said = data.checksum, caveats(config, data)
+        ways = {name: better(config.evaluate, name) for name in config.evaluate.plugged.get("metric", {})}
+    origin = provenance(checksum)
+    if before and before["provenance"]["data_checksum"] != checksum:
         message = f"the images are not those that {sweep.name} began with; give it those, or another name"
         raise InputError(sweep.source, [Problem("data", message)])
     if before and before["provenance"]["git"] != origin["git"]:
@@ -39,9 +48,10 @@ def opened(
     record: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "name": sweep.name,
-        "family": sweep.base["family"],
+        "family": sweep.family,
         "axes": list(sweep.search.space),
         "objective": dict(sweep.search.objective),
+        "directions": ways,
         "lookahead": lookahead,
         "rules": RULES,
         "spec": shown(sweep.resolved),
@@ -53,7 +63,7 @@ def opened(
         "best": None,
         "best_value": None,
         "provenance": origin,
-        "caveats": caveats(sweep.trial_config({}, 0), data),
+        "caveats": said,
     }
     # What a search asks for depends on the look-ahead and on its rules: a sweep keeps those that it began with.
     kept = {key: before[key] for key in ("id", "started", "lookahead")} if before else {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.record.launches import LOCK
+from linearizer_core.plugins.loading import FOLDER
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ class SweepPaths:
     def patch(self, digest: str) -> Path:
         """Changes of the code that no commit had when a launch began."""
         return self.root / f"uncommitted-{digest}.patch"
+
+    @property
+    def plugins(self) -> Path:
+        """The code of the sweep's plugins, a folder for each digest: every process that runs a trial takes it there."""
+        return self.root / FOLDER
 
     @property
     def superseded(self) -> Path:

@@ -38,6 +38,9 @@ MAY_CHANGE = (
 LENGTH = "search.trials"
 """The one leaf that can grow without a trace: the search goes on as if it had been as long from the start."""
 
+CODE = ("plugins", "function", "callbacks")
+"""Leaves that name code, and are no axes."""
+
 GROWS = (
     "search.seeds", "search.space.", "search.first", "search.learn_from", "search.confirm", "controls", EPOCHS,
 )  # fmt: skip
@@ -156,7 +159,7 @@ def _check_changes(earlier: Sweep, sweep: Sweep, changes: Mapping[str, tuple[Any
     wrong = {key: change for key, change in changes.items() if not key.startswith(GROWS) and key not in axes}
     if wrong:
         told = "; ".join(_told(key, *change) for key, change in wrong.items())
-        leaf = next((key for key in wrong if key in sweep.base_leaves), None)
+        leaf = next((key for key in wrong if key in sweep.base_leaves and key not in CODE), None)
         both = ", ".join(map(str, wrong[leaf])) if leaf else ""
         axis = f"search both values (search.space.{leaf}: {{choice: [{both}]}}), " if leaf else ""
         message = (

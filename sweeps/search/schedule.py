@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,10 +32,8 @@ from sweeps.record.sweep_json import RULES
 from sweeps.search.drawn import Drawn, Learnt, Point
 from sweeps.search.halving import why_decided
 from sweeps.spec.model import Sweep
+from sweeps.spec.samplers import sampler_of
 from sweeps.spec.space import enumerate_points, suggest
-
-STARTUP_TRIALS = 5
-"""Random points before TPE models anything. Not a function of the number of trials, so that a sweep can be extended."""
 
 NOTHING = Drawn()
 """What a search begins with that is its spec's first."""
@@ -545,24 +543,8 @@ def make_study(sweep: Sweep, drawn: Drawn = NOTHING) -> optuna.Study:
     """
     search = sweep.search
     seed = (search.seed + drawn.following) % 2**32
-    samplers: dict[str, Callable[[], optuna.samplers.BaseSampler]] = {
-        "tpe": lambda: optuna.samplers.TPESampler(
-            seed=seed,
-            n_startup_trials=STARTUP_TRIALS,
-            multivariate=True,
-            group=any(dimension.when for dimension in search.space.values()),
-        ),
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "grid": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "nsga2": lambda: optuna.samplers.NSGAIISampler(seed=seed),
-        "gp": lambda: optuna.samplers.GPSampler(seed=seed),
-    }  # fmt: skip
-    with warnings.catch_warnings():
-        # ``group`` is how TPE models conditional spaces, and the only way; Optuna calls it experimental.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = samplers[search.sampler]()
     return optuna.create_study(
         study_name=sweep.name,
-        sampler=sampler,
+        sampler=sampler_of(sweep, seed),
         directions=["minimize" if mode == "min" else "maximize" for mode in search.objective.values()],
     )

@@ -14,13 +14,18 @@ from analysis.configuration.words import short_names
 from analysis.record.mlflow_internals import longest_experiment_name
 from analysis.record.uri import TRACKING_SCHEMES
 from linearizer_core.experiment import data as datasets
+from linearizer_core.experiment.callbacks import keys_of
 from linearizer_core.experiment.checks import problems, worker_problems
-from linearizer_core.experiment.directions import direction_of
 from linearizer_core.experiment.families import family_of
-from sweeps.spec.model import ConfigurationModel, Sweep
+from linearizer_core.experiment.function import GROUP
+from linearizer_core.experiment.rehearsal import rehearsed
+from linearizer_core.experiment.sample_metrics import direction_in
+from linearizer_core.plugins.errors import PluginError
+from sweeps.spec.model import Sweep
 from sweeps.spec.notes import recorded_in_words
 from sweeps.spec.notifying import notify_problems
 from sweeps.spec.points import corners, tried
+from sweeps.spec.samplers import sampler_of
 from sweeps.spec.space import completed, ordered, space_problems
 from sweeps.spec.validation import Problem, nearest, problems_of, suggestion
 
@@ -59,16 +64,27 @@ def check(sweep: Sweep) -> list[Problem]:
 
 def _config_problems(sweep: Sweep, overrides: Mapping[str, Any]) -> dict[str, str]:
     """Dotted leaf → what is wrong with the base configuration under overrides whose names all exist."""
+    if sweep.function is not None:
+        return _function_problems(sweep, overrides)
     try:
         config = sweep.trial_config(overrides, 0)
     except ValidationError as error:
-        return {problem.key: problem.message for problem in problems_of(error, ConfigurationModel)}
+        return {problem.key: problem.message for problem in problems_of(error, sweep.configuration)}
     try:
         data = datasets.load(config.data)
     except datasets.DataError as error:
         return {"data": str(error)}
     held_out = min(len(data.validation), len(data.test))
-    return problems(config, data.event, len(data.train), data.classes, held_out)
+    return problems(config, data.event, len(data.train), data.classes, held_out) or rehearsed(config)
+
+
+def _function_problems(sweep: Sweep, overrides: Mapping[str, Any]) -> dict[str, str]:
+    """Of a function only its settings can be judged: it says itself what it takes of them."""
+    try:
+        sweep.function_config(overrides, 0)
+    except ValidationError as error:
+        return {problem.key: problem.message for problem in problems_of(error, sweep.configuration)}
+    return {}
 
 
 def _space_checks(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
@@ -191,20 +207,39 @@ def _control_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
     return found
 
 
+def _recorded(sweep: Sweep) -> list[str] | None:
+    """The keys of the end scalars; None where they cannot be known: a function says itself what it reports."""
+    if sweep.function is not None:
+        return None
+    config = sweep.trial_config({}, 0)
+    # Keys name step counts: that there are none is told elsewhere.
+    return family_of(config).summary_keys(config) + keys_of(config) if config.evaluate.steps else None
+
+
 def _key_problems(sweep: Sweep) -> list[Problem]:
     """What is wrong with the metrics that the search names: nothing records them, or only at the end."""
     search, found = sweep.search, []
+    if sweep.function is not None:
+        for field, keys in (("objective", search.objective), ("constraints", search.constraints)):
+            for key in keys:
+                if "/" not in key:
+                    message = f"is recorded as {GROUP}/{key}, where a function reports it as {key}; write that"
+                    found.append(Problem(f"search.{field}.{key}", message))
+        if search.stop_early is not None and sweep.base_leaves["train.epochs"] == 1:
+            message = "stops between steps, and there is one: set train.epochs to the steps that the function reports"
+            found.append(Problem("search.stop_early", message))
+        return found
+    recorded = _recorded(sweep)
+    if recorded is None:
+        return []
     config = sweep.trial_config({}, 0)
-    if not config.evaluate.steps:
-        return []  # which is told already; keys name step counts
-    family = family_of(config)
-    recorded, interim = family.summary_keys(config), family.interim_keys(config)
+    interim = family_of(config).interim_keys(config)
     for field, keys in (("objective", search.objective), ("constraints", search.constraints)):
         for key in keys:
             if key not in recorded:
                 found.append(Problem(f"search.{field}.{key}", f"nothing records it; {suggestion(key, recorded)}"))
     for key, direction in search.objective.items():
-        better = direction_of(key)
+        better = direction_in(config.evaluate, key)
         if key in recorded and better not in (None, direction):
             size = "larger" if better == "max" else "smaller"
             message = f"is better the {size} it is: write {better}, not {direction}"
@@ -219,9 +254,13 @@ def _key_problems(sweep: Sweep) -> list[Problem]:
 
 def _search_problems(sweep: Sweep) -> list[Problem]:
     search, found = sweep.search, _key_problems(sweep)
+    try:
+        sampler_of(sweep, search.seed)
+    except PluginError as error:
+        found.append(Problem("search.sampler", str(error)))
     if search.stop_early and len(search.objective) > 1:
         found.append(Problem("search.stop_early", "goes with one objective; with several use null"))
-    epochs, every = sweep.base_leaves["train.epochs"], sweep.base_leaves["evaluate.every"]
+    epochs, every = sweep.base_leaves["train.epochs"], sweep.every
     if search.stop_early and search.stop_early.grace_epochs >= epochs:
         found.append(Problem("search.stop_early.grace_epochs", f"must be below train.epochs = {epochs}"))
     elif search.stop_early and every <= epochs <= -(-search.stop_early.grace_epochs // every) * every:
@@ -264,14 +303,11 @@ def _confirm_problems(sweep: Sweep) -> list[Problem]:
 
 def _label_problems(sweep: Sweep) -> list[Problem]:
     """Labels of what there is not, that no table could show, or that two axes would share."""
-    config, labels = sweep.trial_config({}, 0), sweep.model.labels
-    if not config.evaluate.steps:
-        return []  # which is told already; keys name step counts
-    recorded = family_of(config).summary_keys(config)
-    known = [*sweep.base_leaves, *dict.fromkeys(map(stem, recorded)), *recorded]
+    labels, recorded = sweep.model.labels, _recorded(sweep)
+    known = None if recorded is None else [*sweep.base_leaves, *dict.fromkeys(map(stem, recorded)), *recorded]
     found = []
     for key, text in labels.items():
-        if key not in known:
+        if known is not None and key not in known:
             found.append(Problem(f"labels.{key}", f"is no leaf and no metric of this sweep; {suggestion(key, known)}"))
         if not (text.strip() and text.isprintable() and len(text) <= LONGEST_LABEL):
             message = f"must be one line of 1 to {LONGEST_LABEL} printable letters, got {text!r:.80}"
@@ -295,6 +331,8 @@ def _resource_problems(sweep: Sweep) -> list[Problem]:
     if resources.device == "cuda" and not gpus:
         message = "cuda needs gpus_per_worker > 0: Ray hides the GPUs of a machine from trials that reserve none"
         found.append(Problem("resources.device", message))
+    if workers > 1 and sweep.function is not None:
+        return [*found, Problem("resources.workers", f"a function runs in one process, got {workers}; use 1")]
     if workers > 1:
         dimension = sweep.search.space.get("train.batch_size")
         points = [{}, *({"train.batch_size": value} for value in (tried(dimension) if dimension else ()))]

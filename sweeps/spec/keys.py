@@ -16,7 +16,7 @@ from rich.text import Text
 from linearizer_core.experiment.nested import flatten
 from linearizer_core.experiment.recipes import RECIPES, recipe
 from sweeps.notebook import html
-from sweeps.spec.model import json_schema
+from sweeps.spec.model import SweepKeys, SweepModel, json_schema
 from sweeps.spec.space import Dimension
 from sweeps.spec.validation import InputError, Problem, nearest
 
@@ -64,23 +64,25 @@ class Keys:
         return {"keys": [asdict(key) for key in self.keys]}
 
 
-def keys_of(name: str) -> Keys:
+def keys_of(name: str, model: type[SweepKeys] = SweepModel) -> Keys:
     """The key of a dotted name, with those below it; raises ``InputError`` for a name that a spec does not have.
+
+    ``model`` is that of specs with plugins, whose settings are keys too.
 
     >>> key, = keys_of("model.flow.depth").keys
     >>> key.type, key.bounds, key.default
     ('whole number', '≥ 1, ≤ 128', 4)
     """
     wanted = _general(name.strip("."))
-    found = [key for key in all_keys() if key.name == wanted or key.name.startswith((f"{wanted}.", f"{wanted}[]."))]
+    known = all_keys(model)
+    found = [key for key in known if key.name == wanted or key.name.startswith((f"{wanted}.", f"{wanted}[]."))]
     if not found:
-        raise InputError(name, [Problem("", f"is no key of a spec; {_hint(wanted)}")])
+        raise InputError(name, [Problem("", f"is no key of a spec; {_hint(wanted, known)}")])
     return Keys(wanted, found)
 
 
-def _hint(wanted: str) -> str:
+def _hint(wanted: str, keys: Sequence[Key]) -> str:
     """What a name that is no key may have meant: one of the same last part, or the nearest of all."""
-    keys = all_keys()
     parent = next((key.name for key in keys if not key.section and wanted.startswith(f"{key.name}.")), None)
     if parent:
         return f"{parent} has no keys of its own"
@@ -102,9 +104,9 @@ def _general(name: str) -> str:
 
 
 @cache
-def all_keys() -> tuple[Key, ...]:
+def all_keys(model: type[SweepKeys] = SweepModel) -> tuple[Key, ...]:
     """Every key of a spec, sections before what is in them, in the order of the schema."""
-    schema = json_schema()
+    schema = json_schema(model)
     return tuple(_walk(schema, schema["$defs"], "", _of_recipes()))
 
 

@@ -10,10 +10,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from linearizer_core.experiment.function import refs_of
 from linearizer_core.experiment.nested import flatten, with_leaves
 from linearizer_core.experiment.recipes import expand, of_then
+from linearizer_core.plugins.errors import PluginError, told
+from linearizer_core.plugins.loading import FOLDER, ensure, files_of
 from sweeps.spec.checks import check
-from sweeps.spec.model import Sweep, SweepModel
+from sweeps.spec.model import Sweep
+from sweeps.spec.plugins import model_for, with_plugins
 from sweeps.spec.space import Dimension
 from sweeps.spec.validation import InputError, Problem, problems_of, suggestion, without
 from sweeps.spec.yaml_text import document, parsed
@@ -44,8 +48,9 @@ def load(spec: str, overrides: Overrides = (), profile: str | None = None) -> Sw
         raise InputError(source, [Problem("", f"is not UTF-8 text: {error.reason} at byte {error.start}")]) from None
     values, found = document(text, source)
     under, of_profile = _under(values, profile)
-    sweep = _sweep(under, source, overrides, found, of_profile)
-    wrong = _profile_problems(values, sweep, overrides) if profile is None else []
+    folders = (path.parent, Path())
+    sweep = _sweep(under, source, overrides, found, of_profile, folders)
+    wrong = _profile_problems(values, sweep, overrides, folders) if profile is None else []
     if wrong:
         raise InputError(source, wrong)
     return sweep
@@ -61,7 +66,12 @@ def recorded(record: Mapping[str, Any], folder: Path, overrides: Overrides = (),
     storage = str(folder.parent)
     # A folder that is called so, and nobody's home.
     values = {**of_then(record["spec"]), "storage": f"./{storage}" if storage.startswith("~") else storage}
-    sweep = _sweep(values, str(folder / "sweep.json"), overrides, [], [], to_run=to_run)
+    source = str(folder / "sweep.json")
+    try:
+        ensure(refs_of(values), folder / FOLDER)
+    except PluginError as error:
+        raise InputError(source, [Problem("plugins", str(error))]) from None
+    sweep = _sweep(values, source, overrides, [], [], (Path(),), to_run=to_run)
     elsewhere = any(text.partition("=")[0] in ("storage", "name") for text in overrides)
     return sweep if elsewhere else replace(sweep, place=folder)
 
@@ -72,26 +82,49 @@ def _sweep(
     overrides: Overrides,
     found: list[Problem],
     of_profile: list[Problem],
+    folders: Sequence[Path],
     *,
     to_run: bool = True,
 ) -> Sweep:
-    """The validated sweep of a spec's values; ``found`` is what is wrong with its text, ``of_profile`` beyond that."""
+    """The validated sweep of a spec's values; ``found`` is what is wrong with its text, ``of_profile`` beyond that.
+
+    ``folders`` are where its plugins are looked for. What is wrong with these is told alone: without the names that
+    they register nothing else can be judged.
+    """
     values, more = _apply(values, overrides)
+    values, wrong = with_plugins(values, folders)
+    if wrong:
+        raise InputError(source, wrong)
     more = of_profile + more
     if "seed" in values:
         more.append(Problem("seed", "is not a key of a sweep: its seeds are search.seeds"))
         values = without(values, ["seed"])
-    values = expand(values)
+    values = _expanded(values)
+    kind = model_for(values)
     try:
-        model = SweepModel.model_validate(values)
+        model = kind.model_validate(values)
     except ValidationError as error:
-        found += more + problems_of(error, SweepModel)
+        found += more + problems_of(error, kind)
         raise InputError(source, found + _beyond(values, error, found)) from None
     sweep = Sweep(model, source)
-    found += more + (check(sweep) if to_run else [])
+    found += more + (_checked(sweep) if to_run else [])
     if found:
         raise InputError(source, found)
     return _typed(sweep)
+
+
+def _expanded(values: dict[str, Any]) -> dict[str, Any]:
+    """A spec's values over those of its recipe; a function has none."""
+    return values if "function" in values else expand(values)
+
+
+def _checked(sweep: Sweep) -> list[Problem]:
+    """What ``check`` finds, and what a plugin raises there."""
+    try:
+        with told(files_of(sweep.plugins)):
+            return check(sweep)
+    except PluginError as error:
+        return [Problem("plugins", str(error))]
 
 
 def _typed(sweep: Sweep) -> Sweep:
@@ -179,19 +212,23 @@ def _under(values: dict[str, Any], profile: str | None) -> tuple[dict[str, Any],
     return values, []
 
 
-def _profile_problems(values: dict[str, Any], sweep: Sweep, overrides: Overrides) -> list[Problem]:
+def _profile_problems(
+    values: dict[str, Any], sweep: Sweep, overrides: Overrides, folders: Sequence[Path]
+) -> list[Problem]:
     """What is wrong with the profiles that were not chosen.
 
     Where a profile has other images than the spec itself, only what can be told without them: they may be elsewhere.
     """
     found = []
     for name in map(str, sweep.model.profiles):
-        under = expand(_apply(_under(values, name)[0], overrides)[0])
-        try:
-            other = Sweep(SweepModel.model_validate(under), sweep.source)
-            problems = check(other) if other.base["data"] == sweep.base["data"] else []
-        except ValidationError as error:
-            problems = problems_of(error, SweepModel)
+        under, problems = with_plugins(_apply(_under(values, name)[0], overrides)[0], folders)
+        if not problems:
+            under, kind = _expanded(under), model_for(under)
+            try:
+                other = Sweep(kind.model_validate(under), sweep.source)
+                problems = _checked(other) if other.base.get("data") == sweep.base.get("data") else []
+            except ValidationError as error:
+                problems = problems_of(error, kind)
         found += [Problem(f"profiles.{name}.{problem.key}", problem.message) for problem in problems]
     return found
 
@@ -208,14 +245,14 @@ def _beyond(values: dict[str, Any], error: ValidationError, reported: Sequence[P
         search = values.get("search")
         values["search"] = search = dict(search) if isinstance(search, dict) else {"trials": 1}
         if not search.get("space"):
-            search["space"] = {"train.lr": {"float": [1e-4, 1e-3]}}
+            search["space"] = {"train.epochs": {"int": [1, 2]}}
         try:
-            model = SweepModel.model_validate(values)
+            model = model_for(values).model_validate(values)
         except ValidationError as next_error:
             error = next_error
             continue
         keys = {problem.key for problem in reported}
-        beyond = [problem for problem in check(Sweep(model, "")) if problem.key not in keys]
+        beyond = [problem for problem in _checked(Sweep(model, "")) if problem.key not in keys]
         # Of a search that was made up nothing is wrong.
         return beyond if given else [problem for problem in beyond if not problem.key.startswith("search")]
     return []

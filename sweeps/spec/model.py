@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,17 +12,34 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from analysis.configuration.constraints import parse_constraint
 from analysis.record.uri import absolute, at_home
-from linearizer_core.experiment.configuration import TrialConfig, from_mapping
+from linearizer_core.experiment.configuration import TrialConfig
+from linearizer_core.experiment.function import FunctionConfig, function_config, function_configuration
 from linearizer_core.experiment.nested import flatten, with_leaves
+from linearizer_core.experiment.plugged import configuration_of, trial_config
 from linearizer_core.experiment.recipes import brought
 from sweeps.spec.space import Dimension, Leaf, completed, enumerate_points
 from sweeps.spec.validation import TAGS, Strict, model_of
 
+
+@lru_cache
+def configuration_model(refs: tuple[str, ...] = ()) -> type[Strict]:
+    """The model of a configuration with some loaded plugins.
+
+    It is a trial without its seed: seeds are replicates, which search.seeds lists.
+    """
+    return model_of(configuration_of(refs), omit=("seed",))
+
+
+@lru_cache
+def function_model(function: str) -> type[Strict]:
+    """The model of a configuration of a function of one's own, whose file is loaded."""
+    return model_of(function_configuration(function), omit=("seed",))
+
+
 if TYPE_CHECKING:
     ConfigurationModel = Strict
 else:
-    # A configuration is a trial without its seed: seeds are replicates, which search.seeds lists.
-    ConfigurationModel = model_of(TrialConfig, omit=("seed",))
+    ConfigurationModel = configuration_model()
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """Names become folders: nothing in them may lead out of the storage."""
@@ -220,8 +237,11 @@ class Notify(Strict):
     email: Email | None = Field(None, description="a letter is sent")
 
 
-class SweepModel(ConfigurationModel):
-    """A sweep, as in its file: a base configuration, a space over its leaves, and how to carry it out."""
+class SweepKeys(Strict):
+    """What a spec says beside the configuration: a space over its leaves, and how to carry it out."""
+
+    if TYPE_CHECKING:
+        plugins: tuple[str, ...]
 
     name: str = Field(
         pattern=NAME, description="the name of the sweep and its folder: letters, digits, '.', '_' and '-'"
@@ -250,6 +270,10 @@ class SweepModel(ConfigurationModel):
         return at_home(storage)
 
 
+class SweepModel(SweepKeys, ConfigurationModel):
+    """A sweep, as in its file: a base configuration, a space over its leaves, and how to carry it out."""
+
+
 @dataclass(frozen=True, repr=False)
 class Sweep:
     """A valid spec: ``model`` as read, ``source`` the name of its file.
@@ -257,7 +281,7 @@ class Sweep:
     ``place`` is the folder that its record is in, where that is not the one of its name: it may have been renamed.
     """
 
-    model: SweepModel
+    model: SweepKeys
     source: str
     place: Path | None = None
 
@@ -283,14 +307,42 @@ class Sweep:
         return values
 
     @cached_property
+    def configuration(self) -> type[Strict]:
+        """The model of its trials' configurations, with what its plugins add."""
+        if self.function is not None:
+            return function_model(self.function)
+        return configuration_model(tuple(self.model.plugins))
+
+    @property
+    def function(self) -> str | None:
+        """The function of one's own that its trials call; None where they train a model."""
+        return getattr(self.model, "function", None)
+
+    @property
+    def family(self) -> str:
+        """What is trained: the family of its base configuration, or the name of its function."""
+        return str(self.base["family"]) if self.function is None else self.function.rpartition(":")[2]
+
+    @property
+    def plugins(self) -> tuple[str, ...]:
+        """The code that its trials need, by its digest."""
+        function = () if self.function is None else (self.function.rpartition(":")[0],)
+        return (*function, *self.model.plugins)
+
+    @cached_property
     def base(self) -> dict[str, Any]:
         """The base configuration of a trial, nested, without a seed."""
-        return {name: self.resolved[name] for name in ConfigurationModel.model_fields}
+        return {name: self.resolved[name] for name in self.configuration.model_fields}
 
     @cached_property
     def base_leaves(self) -> dict[str, Any]:
         """The base configuration by dotted names."""
         return flatten(self.base)
+
+    @property
+    def every(self) -> int:
+        """Epochs between two evaluations; each step of a function is one."""
+        return int(self.base_leaves.get("evaluate.every", 1))
 
     @property
     def folder(self) -> Path:
@@ -339,17 +391,22 @@ class Sweep:
         base's; the other overrides win over them.
         """
         base = self.base
+        if self.function is not None:
+            return self.configuration.model_validate(with_leaves(base, overrides)).model_dump(mode="json")
         family, recipe = (overrides.get(key, base[key]) for key in ("family", "recipe"))
         if (family, recipe) != (base["family"], base["recipe"]):
             base = with_leaves(base, flatten(brought(base, family, recipe)))
-        return ConfigurationModel.model_validate(with_leaves(base, overrides)).model_dump(mode="json")
+        return self.configuration.model_validate(with_leaves(base, overrides)).model_dump(mode="json")
 
     def trial_config(self, overrides: Mapping[str, Any], seed: int) -> TrialConfig:
-        """The validated configuration of one trial."""
-        config: TrialConfig = from_mapping(TrialConfig, self.resolve(overrides) | {"seed": seed})
-        return config
+        """The validated configuration of one trial of a model."""
+        return trial_config(self.resolve(overrides) | {"seed": seed})
+
+    def function_config(self, overrides: Mapping[str, Any], seed: int) -> FunctionConfig:
+        """The validated configuration of one trial of a function."""
+        return function_config(self.resolve(overrides) | {"seed": seed})
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON schema of a spec."""
-    return SweepModel.model_json_schema(by_alias=True)
+def json_schema(model: type[SweepKeys] = SweepModel) -> dict[str, Any]:
+    """The JSON schema of a spec, of those with plugins by the model that these make."""
+    return model.model_json_schema(by_alias=True)

@@ -7,11 +7,12 @@ from typing import Any
 
 from analysis.configuration.constraints import parse_constraint
 from linearizer_core.experiment.configuration import TrialConfig, to_mapping
-from linearizer_core.experiment.directions import direction_of
 from linearizer_core.experiment.effects import without_effect
 from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.nested import flatten
+from linearizer_core.experiment.plugged import configuration_of
 from linearizer_core.experiment.recipes import expand
+from linearizer_core.experiment.sample_metrics import direction_in
 from sweeps.spec.model import Sweep
 from sweeps.spec.points import corners
 
@@ -27,7 +28,8 @@ FIRST_AT_RANDOM = {"tpe": 5, "gp": 10, "nsga2": 50}
 
 def notes(sweep: Sweep) -> list[str]:
     """One sentence for each thing that has no effect, or another one than its name promises."""
-    kinds = (_sampler, _values, _budget, _constraints, _families, _effects)
+    of_models = (_constraints, _families, _effects) if sweep.function is None else ()
+    kinds = (_sampler, _values, _budget, *of_models)
     found = list(dict.fromkeys(note for kind in kinds for note in kind(sweep)))
     more = len(found) - MOST
     return found if more <= 0 else [*found[:MOST], f"… and {more} more keys of this kind"]
@@ -36,7 +38,7 @@ def notes(sweep: Sweep) -> list[str]:
 def recorded_in_words(config: TrialConfig) -> str:
     """What a family measures in training, which is what a search asks for most, with the way that each is better."""
     keys = family_of(config).interim_keys(config)
-    return f"{config.family} records {', '.join(f'{key} ({direction_of(key)})' for key in keys)}"
+    return f"{config.family} records {', '.join(f'{key} ({direction_in(config.evaluate, key)})' for key in keys)}"
 
 
 def _sampler(sweep: Sweep) -> Iterator[str]:
@@ -87,8 +89,9 @@ def _budget(sweep: Sweep) -> Iterator[str]:
 
 
 def _constraints(sweep: Sweep) -> Iterator[str]:
+    evaluate = sweep.trial_config({}, 0).evaluate
     for key, text in sweep.search.constraints.items():
-        better, (operator, _) = direction_of(key), parse_constraint(text)
+        better, (operator, _) = direction_in(evaluate, key), parse_constraint(text)
         if better is not None and (better == "min") != (operator == "<="):
             way = "smaller" if better == "min" else "larger"
             yield f"search.constraints.{key}: {text} asks for worse values: it is better the {way} it is"
@@ -127,5 +130,5 @@ def _effects(sweep: Sweep) -> Iterator[str]:
 def _recipe(base: Mapping[str, Any]) -> dict[str, Any]:
     """What a configuration is where nothing but its family, recipe and data set is said."""
     named = {"family": base["family"], "recipe": base["recipe"], "data": {"name": base["data.name"]}}
-    values: dict[str, Any] = flatten(to_mapping(TrialConfig()))
+    values: dict[str, Any] = flatten(to_mapping(configuration_of(base["plugins"])()))
     return values | flatten(expand(named))

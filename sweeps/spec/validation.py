@@ -92,9 +92,9 @@ def model_of(kind: type[Any], omit: Sequence[str] = ()) -> type[Strict]:
             annotation = model_of(annotation)  # type: ignore[arg-type]
         bounds = {name: field.metadata[name] for name in BOUNDS if name in field.metadata}
         if field.default is not dataclasses.MISSING:
-            default: Any = Field(field.default, description=field.metadata["doc"], **bounds)
+            default: Any = Field(field.default, description=field.metadata.get("doc", ""), **bounds)
         else:
-            default = Field(default_factory=annotation, description=field.metadata["doc"], **bounds)
+            default = Field(default_factory=annotation, description=field.metadata.get("doc", ""), **bounds)
         definitions[field.name] = (annotation, default)
     return create_model(kind.__name__, __base__=Strict, __doc__=kind.__doc__, **definitions)
 

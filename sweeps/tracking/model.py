@@ -19,6 +19,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from analysis.record.mlflow_settings import WRITING, held
 from linearizer_core.experiment.checkpoint import CONFIG
 from linearizer_core.experiment.journal import state_of
+from linearizer_core.plugins.loading import FOLDER
 from sweeps.record.lookup import named
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem
@@ -43,10 +44,14 @@ def signature_of(checkpoint: Path) -> ModelSignature:
     return ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.float32), (-1, *event))]))
 
 
-def write_model(folder: Path, checkpoint: Path, packages: dict[str, str], model: LoggedModel) -> None:
-    """A model's folder as MLflow reads it: the checkpoint, and which module loads it."""
+def write_model(
+    folder: Path, checkpoint: Path, packages: dict[str, str], model: LoggedModel, plugins: Path | None = None
+) -> None:
+    """A model's folder as MLflow reads it: the checkpoint, which module loads it, and the code that this needs."""
     described = Model(run_id=model.source_run_id, model_id=model.model_id, signature=signature_of(checkpoint))
     shutil.copytree(checkpoint, folder / CHECKPOINT)
+    if plugins is not None and plugins.is_dir():
+        shutil.copytree(plugins, folder / CHECKPOINT / FOLDER)
     # What mlflow.pyfunc would add; importing it warns of types that are not ours.
     described.add_flavor("python_function", loader_module=LOADER, data=CHECKPOINT, python_version=python_version())
     described.save(str(folder / "MLmodel"))
@@ -69,7 +74,7 @@ def log_model(connection: Connection, paths: SweepPaths, trial: str) -> str:
     head = state_of(paths.journal(trial)).head
     packages = head["provenance"].get("packages", {}) if head else {}
     with tempfile.TemporaryDirectory() as place:
-        write_model(Path(place), paths.artifacts(trial) / "checkpoint", packages, model)
+        write_model(Path(place), paths.artifacts(trial) / "checkpoint", packages, model, paths.plugins)
         client.log_model_artifacts(model.model_id, place)
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])

@@ -1,7 +1,8 @@
-"""Trained models as MLflow's pyfunc flavour loads them: numbers and text are read, and nothing is unpickled."""
+"""Trained models as MLflow's pyfunc flavour loads them: nothing is unpickled, and no code runs but that of plugins."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from linearizer_core.experiment.checkpoint import load
 from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.samples import sample
 from linearizer_core.models.base import Model
+from linearizer_core.plugins.loading import FOLDER
 
 
 class Sampler:
@@ -33,4 +35,4 @@ class Sampler:
 
 def _load_pyfunc(path: str) -> Sampler:
     """What MLflow calls with the folder of the checkpoint."""
-    return Sampler(*load(path))
+    return Sampler(*load(path, plugins=sorted(Path(path, FOLDER).glob("*/*.py"))))

@@ -34,8 +34,9 @@ RUN_ELSEWHERE = {
     ("docs/security.md", "bash"): "tests/sweeps/test_deployment.py",
     ("docs/tracking.md", "bash"): "tests/end_to_end/test_mlflow.py",
     ("docs/tracking.md", "python"): "tests/end_to_end/test_mlflow.py",
-    ("docs/plugins.md", "python"): "tests/plugins",
-    ("docs/plugins.md", "yaml"): "tests/plugins",
+    ("docs/plugins.md", "python"): "tests/sweeps/test_plugins.py",
+    ("docs/plugins.md", "toml"): "tests/sweeps/test_plugins.py",
+    ("docs/plugins.md", "yaml"): "tests/sweeps/test_plugins.py",
 }
 """Blocks of a page and language that other tests run."""
 

@@ -45,11 +45,20 @@ def digits(which: int = 0) -> Arrays:
     return Arrays(quanta, labels, 10, 17, split(len(quanta), len(quanta) // 5, which))
 
 
-def mnist(root: Path, name: str, size: int, which: int = 0) -> Arrays:
-    """MNIST (LeCun et al., 1998) or Fashion-MNIST (Xiao et al., 2017): 55,000 / 5,000, and the official 10,000.
+def mnist(root: Path, size: int, which: int = 0) -> Arrays:
+    """MNIST (LeCun et al., 1998): 55,000 / 5,000, and the official 10,000.
 
     Padded with black from 28×28 to 32×32, unless ``size`` is 28.
     """
+    return _padded(root, "mnist", size, which)
+
+
+def fashion_mnist(root: Path, size: int, which: int = 0) -> Arrays:
+    """Fashion-MNIST (Xiao et al., 2017), as ``mnist``."""
+    return _padded(root, "fashion-mnist", size, which)
+
+
+def _padded(root: Path, name: str, size: int, which: int) -> Arrays:
     quanta, labels = idx.read(root, name)
     if size != 28:
         quanta = pad(quanta, (2, 2, 2, 2))
@@ -120,22 +129,29 @@ def archive(path: Path, which: int = 0) -> Arrays:
     with file:
         if "images" not in file:
             raise DataError(f"npz: {path} has no key images: it has {', '.join(file) or 'none'}")
-        quanta = _channels_first(_array(file, "images", path), path)
+        images = _array(file, "images", path)
         labels = _array(file, "labels", path) if "labels" in file else None
         others = [key for key in file if key not in ("images", "labels")]
-    notes: tuple[str, ...] = (
-        (f"left out: the arrays {', '.join(others)}: only images and labels are read",) if others else ()
-    )
-    splits = split_tenths(len(quanta), f"npz: images of {path}", which)
+    notes = [f"left out: the arrays {', '.join(others)}: only images and labels are read"] if others else []
+    return of_images(images, labels, "npz", str(path), tuple(notes), which)
+
+
+def of_images(
+    images: np.ndarray, labels: np.ndarray | None, name: str, source: str, notes: tuple[str, ...] = (), which: int = 0
+) -> Arrays:
+    """Images and labels as ``archive`` takes them; raises ``DataError`` naming the data set, source and array."""
+    quanta = _channels_first(images, name, source)
+    splits = split_tenths(len(quanta), f"{name}: images of {source}", which)
     if labels is None:
         return Arrays(quanta, torch.zeros(len(quanta), dtype=torch.int64), 0, 256, splits, notes)
     if labels.shape != (len(quanta),) or labels.dtype.kind not in "iu":
         raise DataError(
-            f"npz: labels of {path} must be {len(quanta)} whole numbers, are {labels.dtype} of shape {labels.shape}"
+            f"{name}: labels of {source} must be {len(quanta)} whole numbers, "
+            f"are {labels.dtype} of shape {labels.shape}"
         )
     if labels.min() < 0 or labels.max() >= len(quanta):
         raise DataError(
-            f"npz: labels of {path} must count classes from 0, fewer than images, "
+            f"{name}: labels of {source} must count classes from 0, fewer than images, "
             f"and go from {labels.min()} to {labels.max()}"
         )
     if labels.min() == labels.max():
@@ -162,7 +178,7 @@ def _array(file: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
     return array
 
 
-def _channels_first(images: np.ndarray, path: Path) -> Tensor:
+def _channels_first(images: np.ndarray, name: str, source: str) -> Tensor:
     if images.dtype == np.uint8 and images.size:
         if images.ndim == 3:
             return torch.from_numpy(images)[:, None]
@@ -171,6 +187,6 @@ def _channels_first(images: np.ndarray, path: Path) -> Tensor:
         if images.ndim == 4 and images.shape[1] in (1, 3):
             return torch.from_numpy(images)
     raise DataError(
-        f"npz: images of {path} must be uint8 of shape (n, h, w), (n, h, w, c) or (n, c, h, w) with c = 1 or 3, "
+        f"{name}: images of {source} must be uint8 of shape (n, h, w), (n, h, w, c) or (n, c, h, w) with c = 1 or 3, "
         f"are {images.dtype} of shape {images.shape}"
     )

@@ -8,24 +8,49 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from linearizer_core.experiment.configuration import DataConfig
 from linearizer_core.experiment.data import idx
-from linearizer_core.experiment.data.arrays import Arrays, archive, cifar10, digits, find_archive, find_cifar10, mnist
+from linearizer_core.experiment.data.arrays import (
+    Arrays,
+    archive,
+    cifar10,
+    digits,
+    fashion_mnist,
+    find_archive,
+    find_cifar10,
+    mnist,
+    of_images,
+)
 from linearizer_core.experiment.data.errors import DataError
 from linearizer_core.experiment.data.folders import Listing, celeba, find_celeba, find_folder, folder
 from linearizer_core.experiment.data.images import Images, StreamedImages, TensorImages, scaled
 from linearizer_core.experiment.data.order import Splits
 from linearizer_core.experiment.data.pictures import decode_all, resized
+from linearizer_core.plugins.errors import told
+from linearizer_core.plugins.marks import Registration, data_set, table
 
 IN_MEMORY = 2 * 2**30
 """Bytes of decoded training images up to which a set of files is held as one tensor."""
 
 PUBLISHED = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "celeba": "CelebA"}
 """What torchvision downloads, by its names there."""
+
+BUILT_IN = table(
+    data_set("digits")(digits),
+    data_set("mnist", find=lambda root: idx.find(root, "mnist"))(mnist),
+    data_set("fashion-mnist", find=lambda root: idx.find(root, "fashion-mnist"))(fashion_mnist),
+    data_set("cifar10", find=find_cifar10)(cifar10),
+    data_set("npz", find=lambda root: [find_archive(root)])(lambda root, which: archive(root, which)),
+    data_set("celeba", find=find_celeba)(celeba),
+    data_set("folder", find=lambda root: [find_folder(root)])(folder),
+)
+"""The data sets that need no plugin."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +101,16 @@ def locate(config: DataConfig) -> list[Path]:
 
     Raises ``DataError`` naming what is missing, whether or not it may be downloaded.
     """
-    root = root_of(config)
-    match config.name:
-        case "mnist" | "fashion-mnist":
-            return idx.find(root, config.name)
-        case "cifar10":
-            return find_cifar10(root)
-        case "celeba":
-            return find_celeba(root)
-        case "folder":
-            return [find_folder(root)]
-        case "npz":
-            return [find_archive(root)]
-    return []
+    find = _registered(config).options["find"]
+    return list(find(root_of(config))) if find is not None else []
+
+
+def _registered(config: DataConfig) -> Registration:
+    """What the data set's name stands for; raises ``DataError`` for a name that nothing has."""
+    known = {**BUILT_IN, **config.plugged.get("data set", {})}
+    if config.name not in known:
+        raise DataError(f"unknown data set {config.name!r}")
+    return known[config.name]
 
 
 def root_of(config: DataConfig) -> Path:
@@ -131,21 +153,25 @@ def _stamp(root: Path) -> tuple[int, int] | None:
 
 @lru_cache(maxsize=2)
 def _load(config: DataConfig, in_memory: int, _stamp: tuple[int, int] | None) -> ImageData:
-    root = Path(config.root)
-    match config.name:
-        case "digits":
-            return _of_arrays(config, digits(config.split))
-        case "mnist" | "fashion-mnist":
-            return _of_arrays(config, mnist(root, config.name, config.size, config.split))
-        case "cifar10":
-            return _of_arrays(config, cifar10(root, config.split))
-        case "npz":
-            return _of_arrays(config, archive(root, config.split))
-        case "celeba":
-            return _of_files(config, celeba(root, config.split), in_memory)
-        case "folder":
-            return _of_files(config, folder(root, config.split), in_memory)
-    raise DataError(f"unknown data set {config.name!r}")
+    registered = _registered(config)
+    with told(frozenset({registered.file})):
+        found = registered.call(config, root=Path(config.root), size=config.size, which=config.split)
+        if not isinstance(found, Arrays | Listing):
+            found = _of_plugin(found, registered, config.split)
+    return _of_files(config, found, in_memory) if isinstance(found, Listing) else _of_arrays(config, found)
+
+
+def _of_plugin(found: object, registered: Registration, which: int) -> Arrays:
+    """What a plugin gave as a data set; raises ``DataError`` where that is no images."""
+    images, labels = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
+    arrays: list[Any] = [each.numpy() if isinstance(each, Tensor) else each for each in (images, labels)]
+    for what, array in zip(("images", "labels"), arrays, strict=True):
+        if not isinstance(array, np.ndarray) and not (what == "labels" and array is None):
+            raise DataError(
+                f"{registered.name}: {registered.where} must give images, or (images, labels), as arrays or tensors, "
+                f"got {type(array).__name__} for {what}"
+            )
+    return of_images(arrays[0], arrays[1], registered.name, registered.where, which=which)
 
 
 def _of_arrays(config: DataConfig, arrays: Arrays) -> ImageData:

@@ -10,20 +10,34 @@ from linearizer_core.experiment.families.flow_matching import FlowMatchingBaseli
 from linearizer_core.experiment.families.idempotent import Idempotent
 from linearizer_core.experiment.families.mean_flow import MeanFlowBaseline
 from linearizer_core.experiment.families.style import Style
+from linearizer_core.plugins.errors import PluginError
+from linearizer_core.plugins.marks import Names, family, table
+
+
+@family()
+def diffusion(config: TrialConfig) -> Family:
+    """The diffusion family of a configuration's operators."""
+    return AffineDiffusionFamily() if config.model.operator.kind == "affine" else Diffusion()
+
+
+BUILT_IN: Names = table(
+    diffusion,
+    family("flow_matching")(FlowMatchingBaseline),
+    family("idempotent")(Idempotent),
+    family("mean_flow")(MeanFlowBaseline),
+    family("style")(Style),
+)
+"""The families that need no plugin."""
 
 
 def family_of(config: TrialConfig) -> Family:
-    """The family that a configuration names; of diffusion, the one of its operators."""
-    if config.family == "diffusion" and config.model.operator.kind == "affine":
-        return AffineDiffusionFamily()
-    families: dict[str, type[Family]] = {
-        "diffusion": Diffusion,
-        "flow_matching": FlowMatchingBaseline,
-        "idempotent": Idempotent,
-        "mean_flow": MeanFlowBaseline,
-        "style": Style,
-    }
-    return families[config.family]()
+    """The family that a configuration names; raises ``PluginError`` where a plugin's is none."""
+    registered = {**BUILT_IN, **config.plugged.get("family", {})}[config.family]
+    made = registered.call(config, config=config)
+    if not isinstance(made, Family):
+        kind = type(made).__name__
+        raise PluginError(f"{registered.where}: family {registered.name} must give a Family, got {kind}")
+    return made
 
 
 __all__ = [

@@ -13,7 +13,6 @@ from torch import Tensor
 from linearizer_core.experiment.configuration import EvaluateConfig, TrialConfig
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.data.images import Images
-from linearizer_core.experiment.directions import direction_of
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.evaluation import (
     BATCH,
@@ -39,7 +38,7 @@ from linearizer_core.experiment.evaluation import (
     timed,
 )
 from linearizer_core.experiment.families.affine_controls import OF_ANY, OF_SEVERAL, controls
-from linearizer_core.experiment.families.base import Family
+from linearizer_core.experiment.families.base import DIFFUSION_OPERATORS, Family
 from linearizer_core.experiment.families.linear import (
     GRID_ROWS,
     SPECTRUM_KEYS,
@@ -51,6 +50,7 @@ from linearizer_core.experiment.families.linear import (
 )
 from linearizer_core.experiment.groups import groups
 from linearizer_core.experiment.networks import build_flow
+from linearizer_core.experiment.sample_metrics import better
 from linearizer_core.flows.conditioners import fitted_values
 from linearizer_core.grids import GRIDS
 from linearizer_core.metrics.gaussianity import gaussianity
@@ -70,6 +70,9 @@ EDITED = 1024
 
 class AffineDiffusionFamily(Family):
     """Affine operators over one g, trained by exact likelihood and sampled by one application."""
+
+    operators = DIFFUSION_OPERATORS
+    terms = ("likelihood",)
 
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> AffineDiffusion:
         core, several = config.model.operator, config.model.operators
@@ -210,8 +213,8 @@ class AffineDiffusionFamily(Family):
             images = sampler.draw(spoilt, chosen.temperature)
             found |= scores(quality, images, name)
             theirs = found[f"test/{metric}_{name}"]
-            worse, better = (own, theirs) if direction_of(metric) == "max" else (theirs, own)
-            found[f"controls/{name}"] = worse / better if better else math.inf
+            worse, less = (own, theirs) if better(sampler.config.evaluate, metric) == "max" else (theirs, own)
+            found[f"controls/{name}"] = worse / less if less else math.inf
         return found
 
     def references(self, config: TrialConfig, data: ImageData, quality: Quality) -> dict[str, Evaluation]:
@@ -265,7 +268,7 @@ def leading_metric(evaluate: EvaluateConfig) -> str:
 def cost_of(values: Mapping[str, float], evaluate: EvaluateConfig) -> float:
     """The value of the leading metric, negated where more is better, so that less is: ∞ where it is lost."""
     metric = leading_metric(evaluate)
-    value = -values[metric] if direction_of(metric) == "max" else values[metric]
+    value = -values[metric] if better(evaluate, metric) == "max" else values[metric]
     return math.inf if math.isnan(value) else value
 
 

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linearizer_core.experiment.configuration import Metric, TrialConfig
+from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.data.images import Images
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.evaluation import Evaluation, Quality, references
 from linearizer_core.models.base import Event, Model
+
+DIFFUSION_OPERATORS = ("affine", "time_lowrank", "time_diagonal", "time_factors", "time_dense")
+"""Of diffusion models, and of the baselines that have their size."""
 
 
 class Family(ABC):
@@ -22,7 +25,14 @@ class Family(ABC):
     ``model`` is always what ``build`` gave for the same configuration. Everything random comes from the generators
     that are handed in, or from fixed seeds. Whatever applies a model to many images does so by ``in_batches``, which
     divides them among the workers that are present; all else is the same on each of them.
+
+    ``operators`` are the kinds of ``model.operator`` that it takes, beside those that plugins register for it; without
+    any it does not ask for one. ``terms`` are those of ``train.loss`` that are its own: others that ``losses`` gives
+    count as they are.
     """
+
+    operators: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()
 
     @abstractmethod
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> Model:
@@ -76,7 +86,7 @@ class Family(ABC):
     def evaluate(self, model: Any, config: TrialConfig, data: ImageData, quality: Quality) -> Evaluation:
         """The evaluation at the end of a trial: the metrics of ``summary_keys``, curves and images."""
 
-    def metrics(self, config: TrialConfig) -> tuple[Metric, ...]:
+    def metrics(self, config: TrialConfig) -> tuple[str, ...]:
         """The sample quality metrics that are taken: those that are configured, if the family makes samples."""
         return config.evaluate.quality
 

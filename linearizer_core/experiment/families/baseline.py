@@ -26,9 +26,10 @@ from linearizer_core.experiment.evaluation import (
     sureness_keys,
 )
 from linearizer_core.experiment.families.affine import AffineDiffusionFamily, cost_of
-from linearizer_core.experiment.families.base import Family
+from linearizer_core.experiment.families.base import DIFFUSION_OPERATORS, Family
 from linearizer_core.experiment.families.diffusion import Diffusion
 from linearizer_core.experiment.groups import groups
+from linearizer_core.experiment.networks import on_vectors
 from linearizer_core.flows.conditioners import Conditioner, fitted_values
 from linearizer_core.flows.principal_axes import LeadingAxes
 from linearizer_core.models.base import Event
@@ -43,6 +44,9 @@ class Baseline(Family):
     is the principal one; the labels or clusters; the temperatures that are tried on the validation split, and the
     noise and labels that samples are made from.
     """
+
+    operators = DIFFUSION_OPERATORS
+    terms = ("flow",)
 
     times: int = 1
     """How many times the network is told."""
@@ -71,7 +75,7 @@ class Baseline(Family):
             network = velocity_network(
                 event if frame is None else frame.axes.shape[1:],
                 size,
-                convolutional=flow.conditioner != "mlp",
+                convolutional=not on_vectors(flow),
                 depth=flow.depth,
                 activation=flow.activation,
                 attention=flow.attention,
@@ -213,7 +217,7 @@ def _told(config: TrialConfig, classes: int) -> int:
 def _frame(config: TrialConfig, event: Event) -> LeadingAxes | None:
     """The leading principal coordinates, those that the Linearizer's couplings act on; None for pixels."""
     flow, core = config.model.flow, config.model.operator
-    if flow.frame == "pixels" or flow.conditioner != "mlp" or flow.kind != "coupling":
+    if flow.frame == "pixels" or not on_vectors(flow) or flow.kind != "coupling":
         return None
     count = min(flow.coordinates, math.prod(event))
     return LeadingAxes(event, min(count, max(2, core.rank)) if core.kind == "time_diagonal" else count)

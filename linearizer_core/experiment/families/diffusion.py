@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from linearizer_core.experiment.configuration import EvaluateConfig, ModelConfig, TrainConfig, TrialConfig
+from linearizer_core.experiment.cores import core
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.evaluation import (
@@ -32,7 +32,7 @@ from linearizer_core.experiment.evaluation import (
     sureness_keys,
     timed,
 )
-from linearizer_core.experiment.families.base import Family
+from linearizer_core.experiment.families.base import DIFFUSION_OPERATORS, Family
 from linearizer_core.experiment.families.linear import (
     GRID_ROWS,
     SPECTRUM_KEYS,
@@ -52,21 +52,16 @@ from linearizer_core.metrics.linearity import idempotency
 from linearizer_core.metrics.perceptual import distance
 from linearizer_core.models.base import Event
 from linearizer_core.models.diffusion import LinearDiffusion
-from linearizer_core.operators import (
-    AffineOperator,
-    LinearOperator,
-    TimeDense,
-    TimeDiagonal,
-    TimeFactors,
-    TimeLowRank,
-    TimeOperator,
-)
+from linearizer_core.operators import AffineOperator, LinearOperator
 from linearizer_core.solvers import SOLVERS
 from linearizer_core.space import InducedSpace
 
 
 class Diffusion(Family):
     """A Linearizer from noise to images, whose sampler collapses to one operator."""
+
+    operators = DIFFUSION_OPERATORS
+    terms = ("flow", "noise", "data", "endpoint", "likelihood", "whitening")
 
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> LinearDiffusion:
         return build_diffusion(config.model, config.evaluate, event, config.init_seed)
@@ -172,7 +167,6 @@ def build_diffusion(
     model: ModelConfig, evaluate: EvaluateConfig, event: tuple[int, int, int], seed: int
 ) -> LinearDiffusion:
     """A diffusion model for images ``event`` = ``(channels, height, width)`` with weights fixed by ``seed``."""
-    dim = event[0] * event[1] * event[2]
     if model.operator.kind == "time_diagonal":
         # What couplings mix with coordinates that A then annihilates is lost: they act on those that it keeps.
         coordinates = min(model.flow.coordinates, max(2, model.operator.rank))
@@ -180,13 +174,7 @@ def build_diffusion(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         g_x, g_y = _networks(model, event)
-        kinds: dict[str, Callable[[], TimeOperator]] = {
-            "time_lowrank": lambda: TimeLowRank(dim, model.operator.rank),
-            "time_diagonal": lambda: TimeDiagonal(dim, model.operator.rank),
-            "time_factors": lambda: TimeFactors(dim, model.operator.rank),
-            "time_dense": lambda: TimeDense(dim),
-        }
-        operator = kinds[model.operator.kind]()
+        operator = core("diffusion", model, event)
     return LinearDiffusion(g_x, g_y, operator, event, evaluate.end)
 
 

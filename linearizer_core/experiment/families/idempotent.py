@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from linearizer_core import operators
 from linearizer_core.experiment.configuration import TrialConfig
+from linearizer_core.experiment.cores import core
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.evaluation import (
@@ -38,7 +38,7 @@ from linearizer_core.metrics.perceptual import distance
 from linearizer_core.metrics.similarity import ssim
 from linearizer_core.models.base import Event
 from linearizer_core.models.idempotent import IdempotentLinearizer, Sums, isometry, telling_axes
-from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
+from linearizer_core.operators.projections import SpectrumProjection
 
 DEVIATIONS = torch.linspace(-2, 2, 8).tolist()
 """Standard deviations from the mean along a row that follows one latent axis."""
@@ -47,19 +47,18 @@ DEVIATIONS = torch.linspace(-2, 2, 8).tolist()
 class Idempotent(Family):
     """A projector on images, f(f(x)) = f(x), sampled from a Gaussian fitted in its image and from pixel noise."""
 
+    operators = ("projection", "learned_projection")
+    terms = ("reconstruction", "sparsity", "isometry", "likelihood")
+
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> IdempotentLinearizer:
         """The model for images ``event``; raises ``ValueError`` for an operator that is not of this family."""
-        core, weights, dim = config.model.operator, config.train.loss, math.prod(event)
-        kinds: dict[str, Callable[[], FrameProjection | SpectrumProjection]] = {
-            "projection": lambda: operators.projection(dim, core.rank),
-            "learned_projection": lambda: operators.selection(dim),
-        }
-        if core.kind not in kinds:
-            raise ValueError(f"the operator of an idempotent is one of {', '.join(kinds)}, got {core.kind}")
+        weights = config.train.loss
         price = weights.sparsity / weights.reconstruction if weights.reconstruction else 0.0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.init_seed)
-            return IdempotentLinearizer(build_flow(config.model.flow, event), kinds[core.kind](), event, price)
+            return IdempotentLinearizer(
+                build_flow(config.model.flow, event), core("idempotent", config.model, event), event, price
+            )
 
     def initialise(
         self, model: IdempotentLinearizer, images: Tensor, generator: torch.Generator, groups: Tensor | None = None

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from linearizer_core import operators
-from linearizer_core.experiment.configuration import FlowConfig, Metric, TrialConfig
+from linearizer_core.experiment.configuration import TrialConfig
+from linearizer_core.experiment.cores import core
 from linearizer_core.experiment.data import ImageData, load
 from linearizer_core.experiment.data.stylise import STYLES
 from linearizer_core.experiment.draws import Draws
@@ -42,24 +42,18 @@ TRIANGLE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.5, 0.0), 
 class Style(Family):
     """Image to image: a shared network whose operators are the styles, so that styles mix by linear algebra."""
 
+    operators = ("diagonal", "lowrank", "dense", "conv")
+    terms = ("transfer",)
+
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> StyleTransfer:
         """The model for images ``event``.
 
         Raises ``ValueError`` for an operator that is not of this family, and for ``conv`` where latents are no images.
         """
-        core, dim = config.model.operator, math.prod(event)
-        kinds: dict[str, Callable[[], operators.OperatorModule]] = {
-            "diagonal": lambda: operators.diagonal(dim),
-            "lowrank": lambda: operators.identity_plus_low_rank(dim, core.rank),
-            "dense": lambda: operators.dense(dim),
-            "conv": lambda: operators.convolution(_latent_shape(config.model.flow, event)),
-        }
-        if core.kind not in kinds:
-            raise ValueError(f"the operator of a style is one of {', '.join(kinds)}, got {core.kind}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.init_seed)
             g = build_flow(config.model.flow, event)
-            learned = {style: kinds[core.kind]() for style in STYLES}
+            learned = {style: core("style", config.model, event) for style in STYLES}
         return StyleTransfer(g, learned, event)
 
     def initialise(
@@ -145,7 +139,7 @@ class Style(Family):
         }
         return {"images unchanged": Evaluation(summary, grids={"samples": splits["quality"][:GRID_IMAGES]})}
 
-    def metrics(self, config: TrialConfig) -> tuple[Metric, ...]:
+    def metrics(self, config: TrialConfig) -> tuple[str, ...]:
         return ()  # held-out images are real ones: what is stylised cannot be scored against them
 
     def interim_keys(self, config: TrialConfig) -> list[str]:
@@ -158,19 +152,6 @@ class Style(Family):
         keys += [*linearity_keys(), "linearity/inverse_psnr"]
         keys += ["linearity/lipschitz_g", "linearity/lipschitz_g_inverse"]
         return [*keys, "spectrum/effective_rank", "spectrum/condition"]
-
-
-def _latent_shape(flow: FlowConfig, event: Event) -> Event:
-    """The channels, height and width of latents that are images; raises ``ValueError`` where they are not."""
-    if flow.kind == "identity":
-        return event
-    if flow.conditioner == "mlp" or flow.levels > 1:
-        raise ValueError(
-            "conv needs latents that are images: a conv or unet conditioner with levels: 1, or the identity, "
-            f"got {flow.conditioner} with levels: {flow.levels}"
-        )
-    channels, height, width = event
-    return 4 * channels, height // 2, width // 2
 
 
 def _held_out(config: TrialConfig, data: ImageData) -> dict[str, Tensor]:

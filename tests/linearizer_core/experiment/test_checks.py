@@ -9,10 +9,8 @@ import pytest
 
 from linearizer_core.experiment.checks import (
     LARGEST_FRAME,
-    OPERATORS,
     model_problems,
     problems,
-    terms_of,
     worker_problems,
 )
 from linearizer_core.experiment.configuration import (
@@ -27,10 +25,12 @@ from linearizer_core.experiment.configuration import (
     from_mapping,
     to_mapping,
 )
+from linearizer_core.experiment.families import BUILT_IN, family_of
 from linearizer_core.experiment.recipes import RECIPES, expand
 from linearizer_core.metrics import inception, perceptual
 
 EVENT, IMAGES, CLASSES = (1, 8, 8), 1079, 10
+OPERATORS = {family: family_of(from_mapping(TrialConfig, {"family": family})).operators for family in BUILT_IN}
 
 SMALL = TrialConfig(train=TrainConfig(epochs=4, batch_size=64))
 PIXELS, PRINCIPAL = FlowConfig(frame="pixels"), FlowConfig(frame="principal")
@@ -151,7 +151,7 @@ FAMILIES = {
 def test_a_loss_without_terms_of_the_family_is_a_problem(family: str) -> None:
     config = FAMILIES[family]
     assert found_in(config) == {}
-    own = terms_of(config)
+    own = family_of(config).terms
     others = {name: 1.0 for name in dataclasses.asdict(LossConfig()) if name not in own}
     unweighted = dataclasses.replace(config, train=dataclasses.replace(config.train, loss=silent(**others)))
     found = found_in(unweighted)

@@ -17,8 +17,6 @@ from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.evaluation import (
     BATCH,
     BITS_KEYS,
-    CLASSIFIER_METRICS,
-    INCEPTION_METRICS,
     Curve,
     Evaluation,
     PixelGaussian,
@@ -35,6 +33,7 @@ from linearizer_core.experiment.evaluation import (
     step_keys,
     timed,
 )
+from linearizer_core.experiment.sample_metrics import BUILT_IN, CLASSIFIER_METRICS, INCEPTION_METRICS
 from linearizer_core.metrics.features import Classifier
 from linearizer_core.metrics.neighbours import neighbourhood
 from linearizer_core.metrics.quality import frechet_distance, kernel_distance, sliced_wasserstein
@@ -64,7 +63,7 @@ def test_area_is_the_mean_over_log_steps() -> None:
 
 
 def test_every_metric_is_known() -> None:
-    assert set(get_args(Metric)) == {*ALL, *INCEPTION_METRICS}
+    assert set(get_args(Metric)) == set(BUILT_IN) == {*ALL, *INCEPTION_METRICS}
     assert len(ALL) == 7
 
 

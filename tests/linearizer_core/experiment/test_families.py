@@ -27,7 +27,7 @@ from linearizer_core.experiment.configuration import (
 )
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.draws import Draws
-from linearizer_core.experiment.evaluation import CLASSIFIER_METRICS, SAMPLE_SEED, Evaluation, Quality
+from linearizer_core.experiment.evaluation import SAMPLE_SEED, Evaluation, Quality
 from linearizer_core.experiment.families import (
     Diffusion,
     Family,
@@ -39,6 +39,7 @@ from linearizer_core.experiment.families import (
 )
 from linearizer_core.experiment.families.diffusion import diffusion_losses, times, whiteness
 from linearizer_core.experiment.families.linear import LIPSCHITZ_IMAGES, linearity, linearity_keys, lipschitz, spectrum
+from linearizer_core.experiment.sample_metrics import CLASSIFIER_METRICS
 from linearizer_core.experiment.training import Trainer, fit
 from linearizer_core.flows import ActNorm, Chain, Flatten, Identity
 from linearizer_core.flows.conditioners import parameters

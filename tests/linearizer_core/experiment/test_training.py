@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from linearizer_core.experiment.checks import TERMS
 from linearizer_core.experiment.configuration import (
     DataConfig,
     EvaluateConfig,
@@ -27,6 +26,7 @@ from linearizer_core.experiment.configuration import (
 )
 from linearizer_core.experiment.data import ImageData, load
 from linearizer_core.experiment.draws import Draws
+from linearizer_core.experiment.effects import TERMS
 from linearizer_core.experiment.families.diffusion import diffusion_losses
 from linearizer_core.experiment.losses import total_loss
 from linearizer_core.experiment.training import Trainer, TrainingDiverged, fit

@@ -1,0 +1,136 @@
+"""The linear cores of families, by name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from linearizer_core import operators
+from linearizer_core.errors import InputValueError
+from linearizer_core.experiment.configuration import FlowConfig, ModelConfig, OperatorConfig
+from linearizer_core.experiment.networks import on_vectors
+from linearizer_core.models.base import Event
+from linearizer_core.operators import OperatorModule, TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
+from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
+from linearizer_core.plugins.errors import PluginError
+from linearizer_core.plugins.marks import Names, operator, table
+
+GIVES: dict[str, tuple[type[Any], ...]] = {
+    "diffusion": (TimeOperator,),
+    "idempotent": (FrameProjection, SpectrumProjection),
+    "style": (OperatorModule,),
+}
+"""What the families that are built in ask of an operator."""
+
+
+@operator(family="diffusion", ranked=True)
+def time_lowrank(dim: int, rank: int) -> TimeLowRank:
+    """A(t) = U S(t) Vᵀ."""
+    return TimeLowRank(dim, rank)
+
+
+@operator(family="diffusion", ranked=True)
+def time_diagonal(dim: int, rank: int) -> TimeDiagonal:
+    """A(t) of the leading latents alone."""
+    return TimeDiagonal(dim, rank)
+
+
+@operator(family="diffusion", ranked=True)
+def time_factors(dim: int, rank: int) -> TimeFactors:
+    """A(t) = L(t) R(t)ᵀ."""
+    return TimeFactors(dim, rank)
+
+
+@operator(family="diffusion")
+def time_dense(dim: int) -> TimeDense:
+    """A(t) without a bound on its rank."""
+    return TimeDense(dim)
+
+
+@operator(family="idempotent", ranked=True)
+def projection(dim: int, rank: int) -> FrameProjection:
+    """An orthogonal projection of fixed rank."""
+    return operators.projection(dim, rank)
+
+
+@operator(family="idempotent")
+def learned_projection(dim: int) -> SpectrumProjection:
+    """A diagonal projection that learns its rank."""
+    return operators.selection(dim)
+
+
+@operator(family="style")
+def diagonal(dim: int) -> OperatorModule:
+    """A diagonal."""
+    return operators.diagonal(dim)
+
+
+@operator(family="style", ranked=True)
+def lowrank(dim: int, rank: int) -> OperatorModule:
+    """I + U C Vᵀ."""
+    return operators.identity_plus_low_rank(dim, rank)
+
+
+@operator(family="style")
+def dense(dim: int) -> OperatorModule:
+    """A matrix."""
+    return operators.dense(dim)
+
+
+@operator(family="style")
+def conv(flow: FlowConfig, event: Event) -> OperatorModule:
+    """A kernel for each channel of latents that are images; raises ``ValueError`` where they are not."""
+    return operators.convolution(latent_shape(flow, event))
+
+
+BUILT_IN: Names = table(
+    time_lowrank,
+    time_diagonal,
+    time_factors,
+    time_dense,
+    projection,
+    learned_projection,
+    diagonal,
+    lowrank,
+    dense,
+    conv,
+)
+"""The operators that need no plugin but ``affine``, which is its family's own."""
+
+
+def known(family: str, config: OperatorConfig) -> Names:
+    """The operators that a configuration may give a family."""
+    every = {**BUILT_IN, **config.plugged.get("operator", {})}
+    return {name: each for name, each in every.items() if each.options["family"] == family}
+
+
+def core(family: str, config: ModelConfig, event: Event) -> Any:
+    """The operator of a configuration for a family; raises ``ValueError`` for one that it does not have.
+
+    Raises ``PluginError`` for a plugin that gives something else than the family asks for.
+    """
+    chosen, names, dim = config.operator, known(family, config.operator), math.prod(event)
+    if chosen.kind not in names:
+        raise InputValueError(f"the operator of {family} is one of {', '.join(names)}, got {chosen.kind}")
+    registered = names[chosen.kind]
+    made = registered.call(chosen, dim=dim, rank=chosen.rank, flow=config.flow, event=event)
+    if family in GIVES and not isinstance(made, GIVES[family]):
+        wanted = " or ".join(each.__name__ for each in GIVES[family])
+        raise PluginError(
+            f"{registered.where}: operator {registered.name} of {family} must give a {wanted}, "
+            f"got {type(made).__name__}"
+        )
+    return made
+
+
+def latent_shape(flow: FlowConfig, event: Event) -> Event:
+    """The channels, height and width of latents that are images; raises ``ValueError`` where they are not."""
+    if flow.kind == "identity":
+        return event
+    if on_vectors(flow) or flow.levels > 1:
+        raise InputValueError(
+            "conv needs latents that are images: a conv or unet conditioner with levels: 1, or the identity, "
+            f"got {flow.conditioner} with levels: {flow.levels}"
+        )
+    channels, height, width = event
+    return 4 * channels, height // 2, width // 2

@@ -1,0 +1,138 @@
+"""The measures of generated images, by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from linearizer_core.experiment.configuration import EvaluateConfig
+from linearizer_core.experiment.directions import Direction, direction_of
+from linearizer_core.metrics import quality
+from linearizer_core.metrics.neighbours import neighbourhood
+from linearizer_core.plugins.errors import PluginError, told
+from linearizer_core.plugins.marks import Names, Registration, metric, table
+
+Of = Literal["images", "classifier", "inception"]
+
+
+@metric()
+def swd(samples: Tensor, real: Tensor) -> float:
+    """Sliced Wasserstein distance of pixels."""
+    return quality.sliced_wasserstein(samples, real)
+
+
+@metric("classifier_fd", better="min", of="classifier")
+@metric("inception_fid", better="min", of="inception")
+def frechet(samples: Tensor, real: Tensor) -> float:
+    """Fréchet distance of features."""
+    return quality.frechet_distance(samples, real)
+
+
+@metric("classifier_kid", better="min", of="classifier")
+@metric("inception_kid", better="min", of="inception")
+def kernel(samples: Tensor, real: Tensor) -> float:
+    """Kernel distance of features."""
+    return quality.kernel_distance(samples, real)
+
+
+@metric(better="max", of="classifier", names=("precision", "recall", "density", "coverage"))
+def neighbours(samples: Tensor, real: Tensor) -> dict[str, float]:
+    """Precision, recall, density and coverage, of the same neighbours."""
+    near = neighbourhood(real, samples)
+    return {"precision": near.precision, "recall": near.recall, "density": near.density, "coverage": near.coverage}
+
+
+BUILT_IN: Names = table(swd, frechet, kernel, neighbours)
+"""The metrics that need no plugin."""
+
+CLASSIFIER_METRICS = tuple(name for name, each in BUILT_IN.items() if each.options["of"] == "classifier")
+INCEPTION_METRICS = tuple(name for name, each in BUILT_IN.items() if each.options["of"] == "inception")
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """A metric as a configuration has it: what its name stands for, and its settings. Equal ones measure alike."""
+
+    registration: Registration
+    settings: Any = None
+
+    @property
+    def name(self) -> str:
+        return self.registration.name
+
+    @property
+    def of(self) -> Of:
+        """What it compares."""
+        return self.registration.options["of"]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Measure) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return self.name, self.registration.make, self.settings
+
+    def __call__(self, samples: Tensor, real: Tensor) -> dict[str, float]:
+        """Name to value, of this metric and of those that come with it.
+
+        Raises ``PluginError`` where a plugin gives no number.
+        """
+        registered = self.registration
+        with told(frozenset({registered.file})):
+            found = registered.call(samples=samples, real=real, settings=self.settings)
+        values = found if isinstance(found, Mapping) else {self.name: found}
+        return {name: self._number(name, value) for name, value in values.items()}
+
+    def _number(self, name: str, value: Any) -> float:
+        if isinstance(value, Tensor) and value.numel() == 1:
+            value = value.item()
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if self.name not in BUILT_IN and not math.isfinite(number):
+            raise PluginError(
+                f"{self.registration.where}: metric {name} must give a finite number of finite images, got "
+                f"{value if isinstance(value, int | float) else type(value).__name__}"
+            )
+        return number
+
+
+def registered(evaluate: EvaluateConfig) -> Names:
+    """All metrics that a configuration may name."""
+    return {**BUILT_IN, **evaluate.plugged.get("metric", {})}
+
+
+def measures(names: Collection[str], evaluate: EvaluateConfig) -> tuple[Measure, ...]:
+    """Metrics by name, with the settings that they have in a configuration."""
+    known = registered(evaluate)
+    return tuple(
+        Measure(known[name], getattr(evaluate, name) if known[name].settings is not None else None) for name in names
+    )
+
+
+def of_features(evaluate: EvaluateConfig, which: Of) -> list[str]:
+    """The configured metrics that compare features of a kind."""
+    known = registered(evaluate)
+    return [name for name in evaluate.quality if name in known and known[name].options["of"] == which]
+
+
+def better(evaluate: EvaluateConfig, metric: str) -> Direction:
+    """Which way a configured metric is better, by its name."""
+    way: Direction = registered(evaluate)[metric].options["better"]
+    return way
+
+
+def direction_in(evaluate: EvaluateConfig, key: str) -> Direction | None:
+    """``direction_of`` a key, where the metric is a plugin's as that says."""
+    for name in evaluate.plugged.get("metric", {}):
+        if key.startswith(("quality/", "test/")) and key.partition("/")[2].startswith(f"{name}_"):
+            return better(evaluate, name)
+    return direction_of(key)
