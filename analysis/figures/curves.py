@@ -15,14 +15,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.configuration.curves import Curves, curve_keys, mean_curves
+from analysis.configuration.curves import Curves, curve_keys, curves_by_trial, mean_curves
 from analysis.configuration.labels import label_of, metric_label
-from analysis.configuration.levels import distinct_values, is_number
+from analysis.configuration.levels import categories, distinct_values, is_number
 from analysis.configuration.objective import first_objective
 from analysis.configuration.words import words_of
 from analysis.figures import style
 from analysis.figures.drawing import (
     Labelled,
+    floor_name,
     is_logarithmic,
     label_lines,
     marked,
@@ -36,13 +37,20 @@ from analysis.figures.drawing import (
     shortened,
     value_axis,
 )
+from analysis.figures.room import legend, uncrowd
 from analysis.figures.style import Chart
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import MISSING
 
 MOST_COLOURS = 8
+SHORT = 22
+"""Letters of the best one's name, beside which other entries of the legend have room."""
 MOST_BANDS = 6
 """Lines from which on only the best, and what was confirmed, have a band: more of them hide each other."""
+FEWEST_SEEDS = 3
+"""Seeds from which on there is a band; the interval of two is wider than any figure, and their points say more."""
+DASHES: Sequence[Any] = ("-", (0, (4, 1.2)), (0, (1.2, 1)), (0, (5, 1.2, 1.2, 1.2)))
+"""Of the values of the second axis, each with a marker of its own as well."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,11 @@ class Over:
 def curve_chart(record: Recorded, metric: str | None, over: Over) -> Chart:
     """Quality against what ``over`` says, a line for each finished configuration of the search.
 
-    Lines are means over seeds, coloured by the first axis; the best is thick, with a star where it is sampled in the
-    end, and dashed on the test split where that is recorded; what was confirmed at fresh seeds is black, controls are
-    dashed, references dotted: the curve of those that have one, a line across of the others. Bands are 95 % Student t
-    intervals over seeds: of every line up to six, otherwise of the best and of what was confirmed. Raises
-    ``RecordError`` where nobody has the curve.
+    Lines are means over seeds, coloured by the first axis and dashed by the second; the best is thick, with a star
+    where it is sampled in the end, and once more on the test split where that is recorded; what was confirmed at fresh
+    seeds is black, controls are dashed, references dotted: the curve of those that have one, a line across of the
+    others. Bands are 95 % Student t intervals over seeds, from three on, below which the seeds are dots: of every line
+    up to six, otherwise of the best and of what was confirmed. Raises ``RecordError`` where nobody has the curve.
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -88,22 +96,24 @@ def curve_chart(record: Recorded, metric: str | None, over: Over) -> Chart:
         axes = figure.add_subplot()
         draw = _Lines(axes, over, name)
         colour_of, series_of, handles = _colours(record, figure, axes, search)
+        dashes_of, dashed = _dashes(record, search)
+        handles += dashed
         top = configurations.best
         bands: list[tuple[int, str, str]] = []
         for point in search.assign(_row=search.index).to_dict("records"):
             row = int(point["_row"])
             first = top is not None and (point["sweep"], point["trials"]) == (top.sweep, top.trials)
-            look: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.9, "markersize": 2}
+            look: dict[str, Any] = {"linewidth": 0.9, "alpha": 0.9, "markersize": 2.6}
             if first:
                 look = {"linewidth": 1.8, "markersize": 3.4, "markeredgecolor": "white", "markeredgewidth": 0.4}
                 look |= {"zorder": 4}
-            look |= {"color": colour_of[row], "marker": "o"}
+            look |= {"color": colour_of[row], "marker": "o", **dashes_of.get(row, {})}
             draw.curve(curves[row], f"{point['name']} ({place_words(record, point)})", series_of[row],
                        str(point["name"]), look)  # fmt: skip
             if first or len(search) <= MOST_BANDS:
                 bands.append((row, colour_of[row], str(point["name"])))
             if first:
-                handles.append(Line2D([], [], label=f"best ({shortened(str(point['name']))})", **look))
+                handles.append(Line2D([], [], label=f"best ({shortened(str(point['name']), SHORT)})", **look))
                 if row in tested:
                     look = {"color": colour_of[row], "linewidth": 1.1, "linestyle": (0, (3, 1.5)), "zorder": 4}
                     look |= {"marker": "s", "markersize": 2}
@@ -120,9 +130,10 @@ def curve_chart(record: Recorded, metric: str | None, over: Over) -> Chart:
         axes.set_xlabel(over.label)
         value_axis(axes)
         _bands(axes, curves, bands)
+        _points(record, axes, frame, metric, curves, bands)
         axes.set_ylabel(metric_words(record, collapsed, name))
-        handles = [handle for start in range(3) for handle in handles[start::3]]  # legends fill by columns
-        figure.legend(handles=handles, loc="outside upper left", ncols=3, columnspacing=1.0, handlelength=1.4)
+        legend(figure, handles, 3, handlelength=2.2)
+        uncrowd(figure)
         label_lines(figure, axes, labels)
     return figure
 
@@ -163,6 +174,45 @@ def _colours(
     pairs = zip(rows, words, strict=True)
     colour_of = {row: named[word] for row, word in zip(rows, words, strict=True)}
     return colour_of, {row: f"{name} {word}" for row, word in pairs}, handles
+
+
+def _dashes(record: Record, search: pd.DataFrame) -> tuple[dict[int, dict[str, Any]], list[Line2D]]:
+    """Row of ``search`` to how its line is dashed, by the second axis, and legend entries.
+
+    None where there is one axis alone, and where there are more values than dashes.
+    """
+    if len(record.axes) < 2:
+        return {}, []
+    axis = record.axes[1]
+    levels = categories(record, axis, search[axis])
+    names = list(levels.cat.categories)
+    if not 1 < len(names) <= MOST_COLOURS:
+        return {}, []
+    looks: dict[Any, dict[str, Any]] = {}
+    for place, name in enumerate(names):
+        looks[name] = {"linestyle": DASHES[place % len(DASHES)], "marker": style.MARKERS[place]}
+    grey: dict[str, Any] = {"color": style.GREY, "linewidth": 1.0, "markersize": 2.6}
+    label = str(label_of(record, axis))
+    handles = [Line2D([], [], label=f"{label} {name}", **grey | look) for name, look in looks.items()]
+    return {int(row): looks[level] for row, level in zip(search.index, levels, strict=True)}, handles
+
+
+def _points(
+    record: Record,
+    axes: Axes,
+    frame: pd.DataFrame,
+    metric: str,
+    curves: Curves,
+    bands: Sequence[tuple[int, str, str]],
+) -> None:
+    """The seeds themselves where a line has too few of them for a band."""
+    for row, colour, item in bands:
+        if 1 < curves[row]["seeds"].max() < FEWEST_SEEDS:
+            values = curves_by_trial(record, frame.loc[row].to_dict(), metric)
+            look: dict[str, Any] = {"linestyle": "none", "marker": ".", "markersize": 2.5, "alpha": 0.6, "zorder": 2}
+            for trial in values:
+                dots = axes.plot(values.index, values[trial], color=colour, **look)
+                marked(axes, dots[0], "seeds", item, [])
 
 
 @dataclass(frozen=True)
@@ -216,17 +266,18 @@ def _beside(
     look = {"marker": ".", "markersize": 2.5, **look}
     for row, point in enumerate(frame.to_dict("records")):
         if point["kind"] == kind and row in curves and curves[row]["mean"].notna().any():
-            draw.curve(curves[row], str(point["name"]), f"{kind}s", str(point["name"]), look)
+            draw.curve(curves[row], floor_name(str(point["name"])), f"{kind}s", str(point["name"]), look)
             part = "" if point["state"] == "finished" else f" ({point['words']})"
-            labels.append((float(curves[row]["mean"].dropna().iloc[-1]), f"{shortened(str(point['name']))}{part}"))
+            said = shortened(floor_name(str(point["name"])))
+            labels.append((float(curves[row]["mean"].dropna().iloc[-1]), f"{said}{part}"))
     return labels
 
 
 def _bands(axes: Axes, curves: Curves, bands: Sequence[tuple[int, str, str]]) -> None:
-    """Intervals inside of what the lines span: those of two seeds would make everything else flat."""
+    """Intervals, from three seeds on, inside of what the lines span."""
     low, high = axes.get_ylim()
     for row, colour, item in bands:
-        curve = curves[row][curves[row]["half"].notna()]
+        curve = curves[row][curves[row]["half"].notna() & (curves[row]["seeds"] >= FEWEST_SEEDS)]
         if len(curve):
             ends = (curve["mean"] - curve["half"]).clip(lower=low), (curve["mean"] + curve["half"]).clip(upper=high)
             band = axes.fill_between(curve.index, *ends, color=colour, alpha=0.16, linewidth=0, zorder=1.5)

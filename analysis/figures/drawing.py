@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +24,12 @@ from analysis.figures import style
 from analysis.record.runs import Record
 
 LABEL_WIDTH = 14
+LINE = 36
+"""Letters that the axis of a figure has room for."""
+WORDINGS = ((LABEL_WIDTH, 60), (18, 60), (18, 36), (18, 18), (12, 12))
+"""Letters of a line and of a whole name beside a line, until all names have room above one another."""
+MOST_NAMED = 8
+"""Values up to which an axis names each."""
 LONGEST_NAME = 40
 """Letters of a name that a figure has room for: references have as many as 38."""
 
@@ -44,8 +52,9 @@ def place_words(record: Record, row: Mapping[Any, Any]) -> str:
 
 
 def metric_words(record: Record, metric: str, name: str | None = None) -> str:
-    """A metric as an axis names it, with the way in which it is better."""
-    return (name or str(label_of(record, metric))) + HINTS[better(record, metric)]
+    """A metric as an axis names it, with the way in which it is better, in lines that the axis has room for."""
+    words, hint = name or str(label_of(record, metric)), HINTS[better(record, metric)]
+    return words + hint if len(words + hint) <= LINE else f"{wrapped(words, LINE)}\n{hint.strip()}".strip()
 
 
 def references(axes: Axes, frame: pd.DataFrame, metric: str) -> list[Labelled]:
@@ -60,14 +69,19 @@ def references(axes: Axes, frame: pd.DataFrame, metric: str) -> list[Labelled]:
     return labels
 
 
-def shortened(name: str) -> str:
-    """A name as a figure has room for: of a long one its beginning and its end.
+def floor_name(name: str) -> str:
+    """A reference that is drawn over ranks by no rank of its own: ``real images in r principal components``."""
+    return re.sub(r" in \d+ principal", " in r principal", name)
+
+
+def shortened(name: str, most: int = LONGEST_NAME) -> str:
+    """A name as a figure has room for, ``most`` letters: of a long one its beginning and its end.
 
     >>> from analysis.figures.drawing import shortened
     >>> shortened("t011"), shortened("a-sweep-with-a-name-that-is-longer-than-a-figure/t011")
     ('t011', 'a-sweep-with-a-name-…er-than-a-figure/t011')
     """
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME // 2]}…{name[-LONGEST_NAME // 2 + 1 :]}"
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - 1) // 2 :]}"
 
 
 def marked(axes: Axes, artist: Any, series: str, item: str, told: Sequence[str]) -> None:
@@ -140,7 +154,10 @@ def positions(
         axis.set_major_locator(FixedLocator(range(len(words.cat.categories))))
         axis.set_major_formatter(FuncFormatter(lambda place, _: str(words.cat.categories[round(place)])))
         return pd.Series(words.cat.codes, dtype="float64")
-    if is_logarithmic(record, name):
+    known = values.dropna().astype("float64")
+    if 1 < known.nunique() <= MOST_NAMED:
+        number_axis(axes, known, logarithmic=is_logarithmic(record, name), vertical=vertical)
+    elif is_logarithmic(record, name):
         (axes.set_yscale if vertical else axes.set_xscale)("log")
         plain_ticks(axes, vertical=vertical)
     elif pd.api.types.is_integer_dtype(values):
@@ -163,7 +180,7 @@ def label_lines(figure: Figure, axes: Axes, labels: Iterable[Labelled]) -> None:
     look: dict[str, Any] = {"va": "center", "fontsize": style.SMALL, "linespacing": 1.1, "annotation_clip": False}
     notes = [
         axes.annotate(
-            wrapped(name),
+            name,
             xy=(1, value),
             xycoords=beside,
             xytext=(1.06, value),
@@ -173,9 +190,14 @@ def label_lines(figure: Figure, axes: Axes, labels: Iterable[Labelled]) -> None:
         )
         for value, name in placed
     ]
-    figure.draw_without_rendering()
-    height = axes.get_window_extent().height
-    sizes = [(Text.get_window_extent(note).height + 3) / height for note in notes]
+    for letters, most in WORDINGS:
+        for note, (_, name) in zip(notes, placed, strict=True):
+            note.set_text(wrapped(shortened(name, most), letters))
+        figure.draw_without_rendering()
+        height = axes.get_window_extent().height
+        sizes = [(Text.get_window_extent(note).height + 3) / height for note in notes]
+        if sum(sizes) <= 1:
+            break
     to_axes = axes.transData + axes.transAxes.inverted()
     wanted = [float(to_axes.transform((1, value))[1]) for value, _ in placed]
     for note, position in zip(notes, spread(wanted, sizes), strict=True):
@@ -212,13 +234,8 @@ def _start(group: Sequence[int], wanted: Sequence[float], sizes: Sequence[float]
 
 
 def wrapped(text: str, width: int = LABEL_WIDTH) -> str:
-    """Text in lines of about that many characters."""
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "\n".join(lines)
+    """Text in lines of that many characters at most; longer words are broken."""
+    return "\n".join(textwrap.wrap(text, width))
 
 
 def configuration_words(record: Record, point: Mapping[Any, Any], key: str) -> str:

@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.labels import axis_labels
@@ -26,8 +27,8 @@ from analysis.figures.drawing import (
     plain_ticks,
     positions,
     wide,
-    wrapped,
 )
+from analysis.figures.room import fitted, legend, uncrowd
 from analysis.figures.style import Chart
 from analysis.record.runs import Record, RecordError
 from analysis.tables.pairs import pivot
@@ -92,11 +93,11 @@ def axes_versus_objective(record: Recorded, x: str, y: str, metric: str | None =
         axes.set_xlabel(short[x])
         axes.set_ylabel(short[y])
         bar = figure.colorbar(ScalarMappable(norm, colormap), ax=axes, aspect=30)
-        bar.set_label(wrapped(metric_words(record, key), 36))
+        bar.set_label(metric_words(record, key))
         if isinstance(norm, LogNorm):
             plain_ticks(bar.ax)
-        handles = _state_handles(frame, top is not None)
-        figure.legend(handles=handles, loc="outside upper left", ncols=4, columnspacing=1.0, handletextpad=0.2)
+        legend(figure, _state_handles(frame, top is not None), 4, handletextpad=0.2)
+        uncrowd(figure)
     return figure
 
 
@@ -137,15 +138,17 @@ def heat_map(
         figure = style.figure(0.75 + 0.36 * max(len(rows), 4))
         axes = figure.add_subplot()
         norm, colormap = norm_of(values, wide(values)), style.sequential()
+        written: list[tuple[Text, list[str]]] = []
         for (across, up), cell in found.items():
             column = columns[across][1]
             corner = (across - 0.5, up - 0.5)
             where = f"{short[x]} {column.header}, {short[y]} {rows[up].cells[0].value}"
             if cell.missing:
                 box = Rectangle(corner, 1, 1, facecolor="white", edgecolor=style.PALE, hatch="////", linewidth=0)
-                words = wrapped(cell.reason, 9)
+                # Where there is no room for since when, the hatching and what the cell tells do.
+                wordings = [cell.reason, cell.reason.partition(" ")[0]] if cell.reason else []
                 ground: dict[str, Any] = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
-                look: dict[str, Any] = {"color": style.GREY} | (ground if words else {})
+                look: dict[str, Any] = {"color": style.GREY} | (ground if wordings else {})
             else:
                 colour = colormap(norm(float(str(cell.value))))
                 box = Rectangle(corner, 1, 1, facecolor=colour, edgecolor="white", linewidth=0.6)
@@ -153,12 +156,13 @@ def heat_map(
                 words = " ".join(
                     [digits.value, *(mark for mark in (SAME, OPEN, UNTESTED, SURVIVORS) if mark in cell.marker)]
                 )
-                if len(digits.spread) == 1 and len(columns) <= MOST_SPREADS:
-                    words += f"\n± {digits.spread[0]}"
+                spread = len(digits.spread) == 1 and len(columns) <= MOST_SPREADS
+                wordings = [*([f"{words}\n± {digits.spread[0]}"] if spread else []), words, digits.value]
                 look = {"color": style.ink_on(colour), "weight": "bold" if cell.bold else "normal"}
             axes.add_patch(box)
             marked(axes, box, "", "", [f"{where}: {column.text(cell)}"])
-            axes.text(across, up, words, ha="center", va="center", fontsize=style.SMALL, linespacing=1.15, **look)
+            place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": style.SMALL, "linespacing": 1.15}
+            written.append((axes.text(across, up, "", **place, **look), wordings))
             if cell.bold:
                 look = {"fill": False, "edgecolor": style.INK, "linewidth": 1.6, "zorder": 4, "clip_on": False}
                 axes.add_patch(Rectangle(corner, 1, 1, **look))
@@ -172,9 +176,11 @@ def heat_map(
         axes.set_xlabel(short[x])
         axes.set_ylabel(short[y])
         bar = figure.colorbar(ScalarMappable(norm, colormap), ax=axes, aspect=30)
-        bar.set_label(wrapped(metric_words(record, key), 36), fontsize=6.5)
+        bar.set_label(metric_words(record, key), fontsize=6.5)
         if isinstance(norm, LogNorm):
             plain_ticks(bar.ax)
+        uncrowd(figure)
+        fitted(written, axes, 1.0)
     return figure
 
 

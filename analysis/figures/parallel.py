@@ -25,6 +25,7 @@ from analysis.figures.drawing import (
     metric_words,
     norm_of,
     plain_ticks,
+    shortened,
     wide,
     wrapped,
 )
@@ -34,6 +35,10 @@ from analysis.statistics.intervals import Array
 from analysis.tables.pareto import COSTS
 
 MOST_TICKS = 6
+MOST_NARROW = 5
+"""Axes that a column has room for; more are drawn across both."""
+LETTERS = 16
+"""Letters of an inch."""
 
 
 def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None) -> Chart:
@@ -68,7 +73,8 @@ def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None)
     order = [*frame.index[~finished], *worst_first]
     top = configurations.best
     with style.applied():
-        figure = style.figure(2.5)
+        figure = style.figure(2.5, style.WIDTH if len(shown) <= MOST_NARROW else style.PAGE)
+        letters = max(6, int(LETTERS * figure.get_figwidth() / len(shown)))
         axes = figure.add_subplot()
         norm, colormap = norm_of(values, wide(values)), style.sequential()
         for row in order:
@@ -87,10 +93,18 @@ def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None)
                 ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.75}
                 side: dict[str, Any] = {"x": place + 0.04, "ha": "left"} if place < len(shown) - 1 else {
                     "x": place - 0.06, "ha": "right"}  # fmt: skip
-                axes.text(y=height, s=text, va="center", fontsize=style.SMALL, zorder=6, bbox=ground, **side)
+                axes.text(
+                    y=height,
+                    s=shortened(text, letters),
+                    va="center",
+                    fontsize=style.SMALL,
+                    zorder=6,
+                    bbox=ground,
+                    **side,
+                )
             words = str(label_of(record, name))
             arrow = ARROWS[better(record, name)] if name in metrics else ""
-            axes.text(place, 1.07, wrapped(words, 12) + arrow, ha="center", va="bottom", fontsize=6.5)
+            axes.text(place, 1.07, wrapped(words + arrow, letters), ha="center", va="bottom", fontsize=6.5)
         axes.set_axis_off()
         axes.set_ylim(-0.06, 1.06)
         axes.set_xlim(-0.15, len(shown) - 0.85)

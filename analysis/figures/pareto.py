@@ -15,6 +15,7 @@ from analysis.configuration.labels import label_of
 from analysis.configuration.names import metric_of
 from analysis.configuration.objective import better
 from analysis.figures import style
+from analysis.figures.curves import FEWEST_SEEDS
 from analysis.figures.drawing import (
     configuration_words,
     marked,
@@ -24,8 +25,8 @@ from analysis.figures.drawing import (
     shortened,
     value_axis,
     wide,
-    wrapped,
 )
+from analysis.figures.room import legend, name_marks, uncrowd
 from analysis.figures.style import Chart
 from analysis.record.runs import RecordError
 from analysis.statistics.fronts import nondominated
@@ -39,8 +40,8 @@ def pareto(record: Recorded, x: str | None = None, y: str | None = None, *, uneq
     """Finished configurations of the search by two metrics, and the front that no other one is better than in both.
 
     ``y`` is the first objective by default, ``x`` the second or, of a sweep with one, the size or cost of sampling.
-    Bars are 95 % Student t intervals over seeds. Raises ``RecordError`` for an unknown metric, where there is no
-    second one or nothing finished, and for unequal training, unless ``unequal``.
+    Bars are 95 % Student t intervals over seeds, from three on. Raises ``RecordError`` for an unknown metric, where
+    there is no second one or nothing finished, and for unequal training, unless ``unequal``.
 
     >>> import analysis
     >>> figure = analysis.pareto(analysis.example())
@@ -79,7 +80,7 @@ def pareto(record: Recorded, x: str | None = None, y: str | None = None, *, uneq
             series = "front" if on[index] else "not on the front"
             told = f"{configuration_words(record, point, y)}, {label_of(record, x).name} {number(float(point[x]))}"
             marked(axes, dot[0], series, str(point["name"]), [told])
-            if not math.isnan(point[f"{y} ci95"]):
+            if not math.isnan(point[f"{y} ci95"]) and point["seeds"] >= FEWEST_SEEDS:
                 bars.append((point[x], point[y], point[f"{y} ci95"], look["color"], series, str(point["name"])))
         order = frame[on].sort_values(x)
         # Between two members nothing is known that is better than the worse of them.
@@ -99,21 +100,17 @@ def pareto(record: Recorded, x: str | None = None, y: str | None = None, *, uneq
             bar = axes.vlines(across, max(mean - half, low), min(mean + half, high), color=colour, linewidth=0.7)
             marked(axes, bar, series, item, [])
         axes.set_ylim(low, high)
-        if len(order) <= MOST_NAMED:
-            for place, point in enumerate(order.to_dict("records")):
-                # On both sides of the stair in turn: neighbours' names would meet.
-                side: dict[str, Any] = {"xytext": (3, 3), "ha": "left"}
-                if place % 2:
-                    side = {"xytext": (-3, -3), "ha": "right", "va": "top"}
-                side |= {"textcoords": "offset points", "fontsize": style.SMALL, "zorder": 5}
-                axes.annotate(shortened(str(point["name"])), (point[x], point[y]), **side)
         axes.set_xlabel(metric_words(record, x))
-        axes.set_ylabel(wrapped(metric_words(record, y), 36))
+        axes.set_ylabel(metric_words(record, y))
         dot_look: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 4.5}
         handles = [Line2D([], [], color=style.colours(3)[1], label="Pareto front", **dot_look)]
         if not on.all():
             handles.append(
                 Line2D([], [], color=style.GREY, markerfacecolor="none", label="another is better in both", **dot_look)
             )
-        figure.legend(handles=handles, loc="outside upper left", ncols=2, columnspacing=1.0, handletextpad=0.2)
+        legend(figure, handles, 2, handletextpad=0.2)
+        uncrowd(figure)
+        if len(order) <= MOST_NAMED:
+            points = zip(order[x], order[y], order["name"], strict=True)
+            name_marks(axes, [(a, b, shortened(str(name))) for a, b, name in points], fontsize=style.SMALL)
     return figure

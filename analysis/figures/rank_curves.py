@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.curves import mean_curves
 from analysis.configuration.labels import axis_labels, label_of
 from analysis.configuration.levels import categories
 from analysis.configuration.names import axis_of, metric_of
 from analysis.configuration.replicates import population, replicates
+from analysis.configuration.sampled import stem
 from analysis.figures import style
+from analysis.figures.curves import FEWEST_SEEDS
 from analysis.figures.drawing import (
+    Labelled,
+    floor_name,
     is_logarithmic,
     label_lines,
     marked,
@@ -23,10 +30,11 @@ from analysis.figures.drawing import (
     number_axis,
     references,
     value_axis,
-    wrapped,
 )
 from analysis.figures.maps import depth_and_rank
+from analysis.figures.room import legend, uncrowd
 from analysis.figures.style import Chart
+from analysis.record.frames import RANKS
 from analysis.record.runs import RecordError
 
 DODGE = 0.018
@@ -39,8 +47,9 @@ def rank_curves(
     """A metric against one axis, a line for each value (or bin) of another: rank, and depth, by default.
 
     Lines go through means of the finished configurations of the search; small dots are the replicates (seeds, or
-    configurations where these differ in something else), bars 95 % Student t intervals. References are dotted.
-    Raises ``RecordError`` for unknown names, where nothing has a value, and for unequal training, unless ``unequal``.
+    configurations where these differ in something else), bars 95 % Student t intervals, from three on. References are
+    dotted; those that have a value at each rank, real images in r principal components, as a curve. Raises
+    ``RecordError`` for unknown names, where nothing has a value, and for unequal training, unless ``unequal``.
 
     >>> import analysis
     >>> figure = analysis.rank_curves(analysis.example())
@@ -85,6 +94,8 @@ def rank_curves(
                 replicated, cell = groups[level, value].values, compared.cell((level, value), "t")
                 half = math.nan if cell.half_width is None else cell.half_width
                 means.append(float(replicated.mean()))
+                if len(replicated) < FEWEST_SEEDS:
+                    half = math.nan  # the dots say more than a bar that leaves the figure
                 bars.append((beside[value], means[-1], half, colour, series))
                 unit = compared.unit if len(replicated) > 1 else compared.unit[:-1]
                 numbers = f"{label_of(record, key).name} {number(means[-1], half)} ({len(replicated)} {unit})"
@@ -97,7 +108,8 @@ def rank_curves(
             look |= {"markeredgecolor": "white", "markeredgewidth": 0.4, "zorder": 4}
             line = axes.plot(list(beside.values()), means, color=colour, **look)
             marked(axes, line[0], series, series, told)
-        labels = references(axes, configurations.frame, key)
+        labels = _floor(configurations, axes, key, x, known)
+        labels += references(axes, configurations.frame[~_over_ranks(configurations, key, x)], key)
         number_axis(axes, known, logarithmic=logarithmic)
         axes.set_xlabel(short[x])
         value_axis(axes)
@@ -107,7 +119,38 @@ def rank_curves(
                 bar = axes.vlines(value, max(mean - half, low), min(mean + half, high), color=colour, linewidth=0.8)
                 marked(axes, bar, series, series, [])
         axes.set_ylim(low, high)
-        axes.set_ylabel(wrapped(metric_words(record, key), 36))
-        figure.legend(loc="outside upper left", ncols=4, columnspacing=1.0, handlelength=1.4)
+        axes.set_ylabel(metric_words(record, key))
+        legend(figure, axes.get_legend_handles_labels()[0], 4, handlelength=1.4)
+        uncrowd(figure)
         label_lines(figure, axes, labels)
     return figure
+
+
+def _over_ranks(configurations: Configurations, key: str, x: str) -> pd.Series[Any]:
+    """Which rows of ``frame`` are references that have a value at each rank, as real images in r components have."""
+    frame = configurations.frame
+    curves = mean_curves(configurations.record, frame, _curve(key)) if x.endswith(".rank") else {}
+    return (frame["kind"] == "reference") & frame.index.isin(list(curves))
+
+
+def _floor(configurations: Configurations, axes: Axes, key: str, x: str, known: Sequence[float]) -> list[Labelled]:
+    """A dotted line through the values that references have at each rank: what so few dimensions lose alone."""
+    frame = configurations.frame
+    labels = []
+    for row in frame.index[_over_ranks(configurations, key, x)]:
+        curve = mean_curves(configurations.record, frame.loc[[row]], _curve(key))[row]["mean"].dropna()
+        curve = curve[(curve.index >= known[0]) & (curve.index <= known[-1])]
+        if curve.empty:
+            continue
+        name = floor_name(str(frame["name"][row]))
+        line = axes.plot(curve.index, curve, color=style.INK, linewidth=0.8, linestyle=(0, (1, 1.5)), marker=".",
+                         markersize=2.5)  # fmt: skip
+        told = [f"{name}: {number(float(value))} at r = {rank:g}" for rank, value in curve.items()]
+        marked(axes, line[0], "references", "", told)
+        labels.append((float(curve.iloc[-1]), name))
+    return labels
+
+
+def _curve(key: str) -> str:
+    """The curve over ranks that a metric's key is a point of."""
+    return f"{RANKS}{'test_' if key.startswith('test/') else ''}{stem(key)}"

@@ -16,11 +16,12 @@ OVER_STEPS = Over(
 def steps_versus_quality(record: Recorded, metric: str | None = None) -> Chart:
     """Quality against the number of solver steps, a line for each finished configuration of the search.
 
-    Lines are means over seeds, coloured by the first axis; the best is thick, with a star where its collapsed
-    operator is; what was confirmed at fresh seeds is black, controls are dashed, references, with the floor of real
-    images, dotted. Bands are 95 % Student t intervals over seeds: of every line up to six, otherwise of the best and
-    of what was confirmed. ``metric`` is a curve (``nfe/<quality metric>``, or what is behind the slash), by default
-    that of the first objective. Raises ``RecordError`` where nobody has it.
+    Lines are means over seeds, coloured by the first axis and dashed by the second; the best is thick, with a star
+    where its collapsed operator is; what was confirmed at fresh seeds is black, controls are dashed, references, with
+    the floor of real images, dotted. Bands are 95 % Student t intervals over seeds, from three on, below which the
+    seeds are dots: of every line up to six, otherwise of the best and of what was confirmed. ``metric`` is a curve
+    (``nfe/<quality metric>``, or what is behind the slash), by default that of the first objective. Raises
+    ``RecordError`` where nobody has it.
 
     >>> import analysis
     >>> figure = analysis.steps_versus_quality(analysis.example())

@@ -13,9 +13,12 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.colors import Colormap, ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 WIDTH = 3.4
 """Inches: a column of a two-column page."""
+PAGE = 6.3
+"""Inches: all columns of a page."""
 DPI = 300
 
 GREY = "#666666"
@@ -59,6 +62,9 @@ RC: dict[str, Any] = {
     "svg.hashsalt": "linearizer-sweeps",
 }
 
+Paper = Literal["two-column", "one-column"]
+GROWTH: Mapping[Paper, tuple[float, float, float]] = {"two-column": (1, 1, 1), "one-column": (5.5 / WIDTH, 1.25, 8 / 7)}
+"""What widths, heights and letters are multiplied by: a line of a one-column page has 5.5 inches and letters of 8."""
 Format = Literal["png", "svg", "pdf"]
 METADATA: Mapping[Format, Mapping[str, None]] = {
     "png": {"Software": None},
@@ -120,8 +126,29 @@ def rendered(figure: Figure, format: Format) -> bytes:
     return content.getvalue()
 
 
-def save(figure: Figure, path: Path, formats: Sequence[Format] = ("png", "svg")) -> list[Path]:
+def fit(figure: Figure, paper: Paper) -> None:
+    """Give a figure the size and letters of a paper's column: those that were drawn are of two columns.
+
+    All that words stand between grows by more than they do. What is as wide as a page stays as it is.
+    """
+    across, up, letters = GROWTH[paper]
+    width, height = figure.get_size_inches()
+    if width * across > PAGE or across == 1:
+        return
+    figure.set_size_inches(width * across, height * up)
+    for text in figure.findobj(Text):
+        text.set_fontsize(float(text.get_fontsize()) * letters)
+    for axes in figure.axes:  # of ticks that are made when the axes are drawn
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_tick_params(labelsize=6.5 * letters)
+
+
+def save(
+    figure: Figure, path: Path, formats: Sequence[Format] = ("png", "svg"), paper: Paper = "two-column"
+) -> list[Path]:
     """Write ``path`` (without ending) in each format, the same bytes each time; clears the figure.
+
+    ``paper`` says what it is to be printed in: a column of two, or lines as wide as a page.
 
     >>> from pathlib import Path
     >>> import analysis
@@ -130,6 +157,8 @@ def save(figure: Figure, path: Path, formats: Sequence[Format] = ("png", "svg"))
     ['front.svg']
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    with applied():
+        fit(figure, paper)
     written = []
     for format in formats:
         target = path.with_name(f"{path.name}.{format}")

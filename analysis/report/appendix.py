@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.configuration.configurations import Configurations, Recorded
-from analysis.figures.style import save
+from analysis.figures.style import Paper, save
 from analysis.render.latex import escaped
 from analysis.render.table import Table
 from analysis.report.list_of_figures import ListedFigure
@@ -25,12 +25,18 @@ FLOATS = 8
 
 
 def write_appendix(
-    record: Recorded, figures: Sequence[ListedFigure], tables: Sequence[Table], refused: Sequence[str], folder: Path
+    record: Recorded,
+    figures: Sequence[ListedFigure],
+    tables: Sequence[Table],
+    refused: Sequence[str],
+    folder: Path,
+    paper: Paper = "two-column",
 ) -> list[Path]:
     """Write the appendix into ``folder``; returns the files.
 
     ``appendix.tex`` is for ``\\input`` in a paper; ``main.tex`` is a document of it alone; ``appendix.md`` is the same
-    in Markdown; ``tables/*.tex`` and ``figures/*.pdf`` (and ``.png``) are what they show. Clears the figures.
+    in Markdown; ``tables/*.tex`` and ``figures/*.pdf`` (and ``.png``) are what they show, of the size that ``paper``
+    asks for. Clears the figures.
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -38,7 +44,7 @@ def write_appendix(
         shutil.rmtree(folder / made_before, ignore_errors=True)
     written = []
     for made in figures:
-        written += save(made.chart, folder / "figures" / made.name, ("pdf", "png"))
+        written += save(made.chart, folder / "figures" / made.name, ("pdf", "png"), paper)
     for table in tables:
         written.append(_write(folder / "tables" / f"{table.name}.tex", _printable(table.to_latex())))
     written.append(_write(folder / "appendix.tex", _printable(_latex(configurations, figures, tables))))

@@ -22,7 +22,10 @@ from analysis.figures.style import Chart
 from analysis.record.frames import RANKS
 from analysis.record.runs import RecordError
 
-BARS = "Bars and bands are 95 % Student t intervals over seeds, cut off where they leave the frame."
+BARS = (
+    "Bars and bands are 95 % Student t intervals over three seeds or more, cut off where they leave the frame; fewer "
+    "seeds are dots."
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def list_of_figures(
         (
             "steps",
             "Quality against solver steps",
-            "A line for each finished configuration of the search, the mean over its seeds. Dotted lines are "
+            "A line for each finished configuration of the search, the mean over its seeds, coloured by the first axis "
+            "and dashed by the second. Dotted lines are "
             f"references; real images against real ones are the floor. {BARS}",
             lambda: steps_versus_quality(configurations),
         ),

@@ -14,7 +14,7 @@ from analysis.figures.across import critical_difference, performance_profiles
 from analysis.figures.maps import axes_versus_objective, depth_and_rank
 from analysis.figures.ranks import ranks_versus_quality
 from analysis.figures.steps import steps_versus_quality
-from analysis.figures.style import save
+from analysis.figures.style import Paper, save
 from analysis.record.frames import RANKS, STEPS
 from analysis.record.runs import Record, RecordError, load
 from analysis.render.table import Table
@@ -48,6 +48,7 @@ def write_tables(
     unequal: bool = False,
     margin: float | None = None,
     across: str | None = None,
+    paper: Paper = "two-column",
 ) -> Written:
     """Make the tables of the sweeps in ``folders`` and write them as CSV, Markdown, LaTeX and HTML, with the figures.
 
@@ -73,11 +74,11 @@ def write_tables(
     target.mkdir(parents=True, exist_ok=True)
     files = [path for table in tables.made for path in table.write(target, (".csv", ".md", ".tex", ".html"))]
     if across is None:
-        files += _figures(configurations, target)
+        files += _figures(configurations, target, paper)
     else:
         asked = (configurations, across, rows, metrics[0] if metrics else None)
-        files += save(critical_difference(*asked, unequal=unequal), target / "critical_difference")
-        files += save(performance_profiles(*asked, unequal=unequal), target / "performance_profiles")
+        files += save(critical_difference(*asked, unequal=unequal), target / "critical_difference", paper=paper)
+        files += save(performance_profiles(*asked, unequal=unequal), target / "performance_profiles", paper=paper)
     return Written(tables.made, files, tables.refused)
 
 
@@ -88,6 +89,7 @@ def write_report(
     ci: Method = "t",
     unequal: bool = False,
     margin: float | None = None,
+    paper: Paper = "two-column",
 ) -> Written:
     """Write ``report/report.html``, one page that needs nothing else, and ``report/appendix/`` for a paper.
 
@@ -121,7 +123,7 @@ def write_report(
     path = target / "report.html"
     path.write_text(page(configurations, figures.made, shown, statistics.made, costs, refused), encoding="utf-8")
     every = [*shown, *statistics.made, *costs]
-    files = write_appendix(configurations, figures.made, every, refused, target / "appendix")
+    files = write_appendix(configurations, figures.made, every, refused, target / "appendix", paper)
     return Written(every, [path, *files], refused)
 
 
@@ -170,16 +172,16 @@ def _grid(
         return Tables([], [str(error)])
 
 
-def _figures(configurations: Configurations, target: Path) -> list[Path]:
+def _figures(configurations: Configurations, target: Path, paper: Paper) -> list[Path]:
     """The figures that there is something to draw for: a sweep may have no finished trial, or no two axes, yet."""
     record = configurations.record
     files: list[Path] = []
     searched = record.runs["kind"] == "search"
     if searched_curve_keys(record, STEPS):
-        files += save(steps_versus_quality(configurations), target / "steps_versus_quality")
+        files += save(steps_versus_quality(configurations), target / "steps_versus_quality", paper=paper)
     if searched_curve_keys(record, RANKS):
-        files += save(ranks_versus_quality(configurations), target / "ranks_versus_quality")
+        files += save(ranks_versus_quality(configurations), target / "ranks_versus_quality", paper=paper)
     if len(record.axes) > 1 and record.runs.loc[searched, next(iter(record.objective))].notna().any():
         x, y = record.axes[:2]
-        files += save(axes_versus_objective(configurations, x, y), target / "axes_versus_objective")
+        files += save(axes_versus_objective(configurations, x, y), target / "axes_versus_objective", paper=paper)
     return files

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["check", "compare", "export", "load", "report", "table"]
 
 Interval = Literal["t", "bootstrap"]
+Style = Literal["two-column", "one-column"]
+"""What figures are printed in: a column of a two-column page, or a line of a one-column page."""
 Name = str | os.PathLike[str]
 Names = Name | Sequence[Name]
 
@@ -38,6 +40,7 @@ def table(
     ci: Interval = "t",
     unequal: bool = False,
     margin: float | None = None,
+    style: Style = "two-column",
 ) -> Written:
     """Make the ablation tables of sweeps and write them as CSV, Markdown, LaTeX and HTML, with their figures.
 
@@ -45,8 +48,8 @@ def table(
     for a grid of two axes, and ``across`` for what is best over the values of a leaf, such as ``data.name``, by
     configuration or by the values of ``rows``. ``ci`` says how 95 % intervals are made, and ``unequal`` also compares
     trials that were not trained equally long. Two means are called equal within a ``margin``, by default what the
-    metric's own error hides, where it was recorded. The files go to ``tables/`` of the sweep, or beside the sweeps
-    where there are several.
+    metric's own error hides, where it was recorded. ``style`` is what figures are printed in. The files go to
+    ``tables/`` of the sweep, or beside the sweeps where there are several.
 
     Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, for an unknown metric or axis, and for a
     comparison of unequal training that was asked for by name without ``unequal``.
@@ -59,7 +62,7 @@ def table(
     from analysis.report.write import write_tables
 
     folders = _folders(sweeps, storage)
-    return write_tables(folders, metrics, rows, cols, ci=ci, unequal=unequal, margin=margin, across=across)
+    return write_tables(folders, metrics, rows, cols, ci=ci, unequal=unequal, margin=margin, across=across, paper=style)
 
 
 def report(
@@ -70,6 +73,7 @@ def report(
     ci: Interval = "t",
     unequal: bool = False,
     margin: float | None = None,
+    style: Style = "two-column",
 ) -> Written:
     """Write the report: one HTML page that works offline, and an appendix for a paper in LaTeX and Markdown.
 
@@ -84,7 +88,8 @@ def report(
     """
     from analysis.report.write import write_report
 
-    return write_report(_folders(sweeps, storage), metric, ci=ci, unequal=unequal, margin=margin)
+    folders = _folders(sweeps, storage)
+    return write_report(folders, metric, ci=ci, unequal=unequal, margin=margin, paper=style)
 
 
 def check(sweeps: Names, *, storage: str | os.PathLike[str] = "runs") -> Table:

@@ -88,6 +88,10 @@ Interval = Literal["t", "bootstrap"]
 IntervalOption = Annotated[
     Interval, typer.Option(metavar="t|bootstrap", help="95 % intervals by Student's t, or by the bootstrap.")
 ]
+StyleOption = Annotated[
+    Literal["two-column", "one-column"],
+    typer.Option("--style", help="What figures are printed in: a column of two, or lines as wide as the page."),
+]
 MarginOption = Annotated[
     float | None,
     typer.Option(

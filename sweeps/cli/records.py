@@ -18,6 +18,7 @@ from sweeps.cli.options import (
     MarginOption,
     NamesArgument,
     StorageOption,
+    StyleOption,
     UnequalOption,
     path,
     print_json,
@@ -47,6 +48,7 @@ def table(
     ci: IntervalOption = "t",
     unequal: UnequalOption = False,
     margin: MarginOption = None,
+    style: StyleOption = "two-column",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,6 +65,7 @@ def table(
         ci=ci,
         unequal=unequal,
         margin=margin,
+        style=style,
     )
     if as_json:
         return print_json(of_tables(made))
@@ -114,11 +117,12 @@ def report(
     ci: IntervalOption = "t",
     unequal: UnequalOption = False,
     margin: MarginOption = None,
+    style: StyleOption = "two-column",
 ) -> None:
     """Write the report: one HTML page that works offline, and a paper's appendix."""
     from sweeps.api.records import report
 
-    made = report(names, storage=storage, metric=metric, ci=ci, unequal=unequal, margin=margin)
+    made = report(names, storage=storage, metric=metric, ci=ci, unequal=unequal, margin=margin, style=style)
     _print_refused(made.refused)
     page, *_, appendix = made.files
     console = Console(soft_wrap=True)

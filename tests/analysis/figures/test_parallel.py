@@ -20,7 +20,7 @@ def test_parallel_coordinates_go_through_every_axis(tmp_path: Path) -> None:
     np.testing.assert_allclose(best.get_ydata(), [1, 1, 0, 1], atol=1e-9)
     assert best.get_linewidth() > worst.get_linewidth()
     names = [text.get_text() for text in axes.texts]
-    assert {"depth", "rank", "parameters ↓", "collapsed\nclassifier\nFD ↓"} <= set(names)
+    assert {"depth", "rank", "parameters ↓", "collapsed\nclassifier FD\n↓"} <= set(names)
 
 
 def test_parallel_coordinates_show_what_did_not_finish(tmp_path: Path) -> None:

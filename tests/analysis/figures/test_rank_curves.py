@@ -33,6 +33,6 @@ def test_unequal_training_is_not_drawn_unless_asked_for(tmp_path: Path) -> None:
     files.stopped(1, {DEPTH: 2, RANK: 8}, 5.0)
     record = load([files.path])
     words = [text.get_text() for text in heat_map(record).axes[0].texts]
-    assert sorted(words) == ["", "", "3", "stopped @\n20"]
+    assert sorted(words) == ["", "", "3", "stopped @ 20"]
     assert len(heat_map(record, unequal=True).axes[0].texts) == 4
     assert "depth 2" not in [mark.series for mark in rank_curves(record).marks]

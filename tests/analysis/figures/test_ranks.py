@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import RecordError, load, ranks_versus_quality, steps_versus_quality
+from analysis import RecordError, load, rank_curves, ranks_versus_quality, steps_versus_quality
 from tests.analysis.figures.drawn import annotations_of, lines
 from tests.analysis.operators import operators
-from tests.analysis.record_factory import STUDENT, told
+from tests.analysis.record_factory import DEPTH, RANK, STUDENT, SweepFiles, told
 
 
 def test_lines_are_means_over_seeds_with_bands_and_the_best_is_also_on_the_test_split(tmp_path: Path) -> None:
@@ -48,3 +48,23 @@ def test_curves_over_steps_and_over_rank_do_not_mix(tmp_path: Path) -> None:
     record = load([files.path])
     assert lines(steps_versus_quality(record).axes[0], "-")[0].get_ydata().tolist() == [60.0, 50.0]
     assert lines(ranks_versus_quality(record).axes[0], "-")[0].get_ydata().tolist() == [40.0, 20.0, 30.0]
+
+
+def test_real_images_in_fewer_components_are_a_floor_over_ranks_by_no_rank_of_their_own(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, space={DEPTH: {"grid": [1, 2]}, RANK: {"grid": [4, 8, 16]}})
+    for number, (depth, rank) in enumerate([(1, 4), (1, 8), (1, 16), (2, 4), (2, 8), (2, 16)]):
+        trial = f"t{number:03d}-s0"
+        files.begin(trial, number, {DEPTH: depth, RANK: rank})
+        files.add(trial, "curve", metric="rank/classifier_fd", steps=[1, 4, 16], values=[60.0, 50.0, 40.0])
+        files.complete(trial, 50.0 - number)
+    files.begin("r000", 0, kind="reference", label="real images in 8 principal components", seed=None)
+    files.add(
+        "r000", "curve", metric="rank/classifier_fd", steps=[1, 4, 8, 16, 32], values=[30.0, 20.0, 10.0, 5.0, 4.0]
+    )
+    files.complete("r000", 10.0)
+    record = load([files.path])
+    for figure in (ranks_versus_quality(record), rank_curves(record)):
+        names = [text.get_text().replace("\n", " ") for text in annotations_of(figure)]
+        assert names == ["real images in r principal components"]
+    floor = next(line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 3 and 5.0 in line.get_ydata())
+    assert (floor.get_xdata().tolist(), floor.get_ydata().tolist()) == ([4, 8, 16], [20.0, 10.0, 5.0])

@@ -21,7 +21,7 @@ from tests.analysis.record_factory import DEPTH, RANK, STUDENT, SweepFiles, grid
 
 def test_lines_are_means_over_seeds_and_the_best_has_a_star(tmp_path: Path) -> None:
     axes = steps_versus_quality(load([small(tmp_path).path])).axes[0]
-    first, second = lines(axes, "-")
+    first, second = (line for line in axes.get_lines() if line.get_gid() in ("mark0", "mark1"))
     assert first.get_xdata().tolist() == [1, 10, 100]
     assert first.get_ydata().tolist() == [31.0, 20.0, 10.0]
     np.testing.assert_array_equal(second.get_ydata(), [20.0, np.nan, 5.0])
@@ -33,7 +33,8 @@ def test_lines_are_means_over_seeds_and_the_best_has_a_star(tmp_path: Path) -> N
 
 def test_controls_are_dashed_and_references_horizontal(tmp_path: Path) -> None:
     figure = steps_versus_quality(load([small(tmp_path).path]))
-    control, *references = lines(figure.axes[0], "--")
+    *_, control, one, two, three = lines(figure.axes[0], "--")
+    references = [one, two, three]
     assert control.get_ydata().tolist() == [80.0, 60.0, 41.0]
     assert [reference.get_ydata() for reference in references] == [[1.0, 1.0], [40.0, 40.0], [42.0, 42.0]]
     names = {text.get_text().replace("\n", " "): text for text in annotations_of(figure)}
@@ -84,8 +85,8 @@ def test_many_depths_get_a_colour_bar(tmp_path: Path) -> None:
 def test_the_legend_names_depths_in_order(tmp_path: Path) -> None:
     figure = steps_versus_quality(load([small(tmp_path).path]))
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    # Legends fill by columns, of which there are three: the first row reads depth 2, depth 4, best.
-    assert texts == ["depth 2", "best, collapsed", "depth 4", "best (t001)"]
+    # Legends fill by columns, of which there are three: the rows read depths; ranks; the best.
+    assert texts == ["depth 2", "rank 16", "depth 4", "best (t001)", "rank 8", "best, collapsed"]
 
 
 def test_an_unknown_curve_is_told_of(tmp_path: Path) -> None:
@@ -112,17 +113,39 @@ def test_bands_are_student_intervals_over_seeds(tmp_path: Path) -> None:
 
 
 def test_many_lines_leave_bands_to_the_best_and_the_confirmed(tmp_path: Path) -> None:
-    files = SweepFiles(tmp_path, seeds=(0, 1))
+    files = SweepFiles(tmp_path, seeds=(0, 1, 2))
     for number in range(7):
-        for seed in (0, 1):
+        for seed in (0, 1, 2):
             value = 10.0 + number + seed
             files.finished(number, point(1, number + 4), value, seed=seed, curve={1: 9 * value, 10: value})
-    for seed in (7, 8):
+    for seed in (7, 8, 9):
         files.begin(f"k000-s{seed}", 0, point(1, 4), kind="confirm", seed=seed)
         files.complete(f"k000-s{seed}", 12.0, curve={1: 100.0 + seed, 10: 12.0})
     figure = steps_versus_quality(load([files.path]))
     assert [mark.item for mark in figure.marks if mark.series == "intervals"] == ["t000", "k000"]
     assert "fresh seeds" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_both_axes_are_shown_by_colour_and_by_dashes(tmp_path: Path) -> None:
+    """Depths 1 and 2 in two colours, ranks 4, 8 and 16 in three dashes with markers of their own."""
+    figure = steps_versus_quality(gridded(tmp_path))
+    drawn = [line for line in figure.axes[0].get_lines() if (line.get_gid() or "").startswith("mark")][:6]
+    looks = [(line.get_color(), str(line.get_linestyle()), str(line.get_marker())) for line in drawn]
+    assert len(set(looks)) == 6
+    assert len({colour for colour, _, _ in looks}) == 2
+    assert len({dashes for _, *dashes in map(tuple, looks) for dashes in [tuple(dashes)]}) == 3
+    assert {"rank 4", "rank 8", "rank 16"} <= {text.get_text() for text in figure.legends[0].get_texts()}
+
+
+def test_two_seeds_are_dots_and_no_band(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, seeds=(0, 1))
+    for seed in (0, 1):
+        files.finished(0, point(2, 8), 9.0, seed=seed, curve={1: 30.0 + 2 * seed, 10: 20.0})
+    figure = steps_versus_quality(load([files.path]))
+    assert len(figure.axes[0].collections) == 0
+    marks = {mark.gid for mark in figure.marks if mark.series == "seeds"}
+    dots = [line.get_ydata().tolist() for line in figure.axes[0].get_lines() if line.get_gid() in marks]
+    assert dots == [[30.0, 20.0], [32.0, 20.0]]
 
 
 def test_every_mark_of_a_configuration_is_its_own(tmp_path: Path) -> None:
