@@ -96,9 +96,10 @@ class _Prepared:
 
 def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executor, fresh: bool) -> _Prepared:
     """Check that the sweep can be carried out, open its record, and have it sent and copied from here on."""
-    growth_of(sweep)
-    executor.check(sweep)
-    plan = make_plan(sweep, stack.enter_context(executor.reached()))
+    with console.status("reading the images and the record"):
+        growth_of(sweep)
+        executor.check(sweep)
+        plan = make_plan(sweep, stack.enter_context(executor.reached()))
     paths = SweepPaths(sweep.folder)
     stack.enter_context(only_launch(sweep.source, paths))
     # Whoever asks from here on finds the lock held, and means this launch.
@@ -117,8 +118,9 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
     if again:
         before = {**(before or {}), "drawn": record["drawn"]}
         _try_again(paths, record, again)
-    bridge = replayed(sweep, paths, record)
-    missing = bridge.schedule.has_next()
+    with console.status("going through the trials that are recorded"):
+        bridge = replayed(sweep, paths, record)
+        missing = bridge.schedule.has_next()
     copy = _recorded_and_copied(bridge, paths, record, before)
     stack.callback(copy.close)
     set_right(growth, sweep)
@@ -158,7 +160,7 @@ def _carry_out(prepared: _Prepared, console: Console, executor: Executor, clock:
     reason = None
     with ExitStack() as up:
         if prepared.missing:
-            with console.status("starting"):
+            with console.status(f"starting {executor.name}"):
                 up.enter_context(executor.started())
             clock.lap("start")
             reason = run_trials(executor, prepared.bridge, plan, paths, console)

@@ -110,7 +110,9 @@ def _state(sweep: SweepInfo, group: Sequence[_Trial]) -> tuple[dict[str, Any], l
         if stopped:
             told.append(f"{f'{len(stopped)} ' if finished else ''}stopped @ {_epochs(stopped)}")
         elif not finished:
-            told.append(f"{'/'.join(sorted({t.state for t in left}))} @ {_epochs(left)}")
+            # While the sweep runs, what was interrupted waits for its next attempt.
+            said = {"waiting" if sweep.state == "running" and t.state == "interrupted" else t.state for t in left}
+            told.append(f"{'/'.join(sorted(said))} @ {_epochs(left)}")
         words = ", ".join(told)
     row = {name: getattr(first, name) for name in [*GROUP, "label", "config_hash", "overrides"]}
     row |= {"name": _name(group), "trials": tuple(trial.trial for trial in group), "state": state, "words": words}

@@ -77,9 +77,11 @@ def launch(
     debug: DebugOption = False,
 ) -> None:
     """Run a sweep; one that was cut short goes on where it stopped."""
-    from sweeps.api.running import sweep_of
+    with Console().status("checking the spec"):
+        from sweeps.api.running import sweep_of
 
-    _carry_out(sweep_of(spec, set_ or (), profile), address, cluster, fresh, debug)
+        sweep = sweep_of(spec, set_ or (), profile)
+    _carry_out(sweep, address, cluster, fresh, debug)
 
 
 def resume(
@@ -91,9 +93,11 @@ def resume(
     debug: DebugOption = False,
 ) -> None:
     """Go on with a recorded sweep; --set can raise its budget."""
-    from sweeps.api.running import recorded_sweep
+    with Console().status("checking the record"):
+        from sweeps.api.running import recorded_sweep
 
-    _carry_out(recorded_sweep(name, storage, set_ or ()), address, cluster, False, debug)
+        sweep = recorded_sweep(name, storage, set_ or ())
+    _carry_out(sweep, address, cluster, False, debug)
 
 
 def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: bool, debug: bool) -> None:

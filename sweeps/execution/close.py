@@ -64,7 +64,7 @@ def _end_open_trials(paths: SweepPaths, reason: str | None) -> _Counts:
         result = state_of(path)
         if result.state is None and result.begun:  # one without its first line says nothing: it begins anew
             Journal(path).end("interrupted", result.epoch, reason)
-        if not path.stem.startswith("r"):
+        if not path.stem.startswith("r") and result.begun:
             state = result.state or "interrupted"
             counts.states[state] = counts.states.get(state, 0) + 1
             counts.reused += result.reused_from is not None

@@ -36,6 +36,9 @@ class Executor(Protocol):
     The schedule decides which trials run and what becomes of them, so that a spec gives the same table by either.
     """
 
+    name: str
+    """What it starts, as a user is told while it does."""
+
     live: bool
     """Whether a view may be drawn on the terminal while trials run."""
 

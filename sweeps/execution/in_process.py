@@ -31,6 +31,7 @@ class InProcess:
     depends on how many trials could run at once, and so does the table.
     """
 
+    name = "the trials"
     live = False  # a view that is drawn anew twice a second would leave no room for a debugger's prompt
 
     def __init__(

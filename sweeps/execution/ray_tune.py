@@ -30,6 +30,7 @@ class RayTune:
     ``potential`` is what the cluster's autoscaler may add, ``trainable`` what Tune runs.
     """
 
+    name = "Ray"
     live = True
 
     def __init__(
