@@ -60,7 +60,10 @@ def test_what_is_left_out_is_the_default() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"sed": 1}, "TrialConfig has no field sed: it has family, recipe, data, model, train, evaluate, seeds, seed"),
+        (
+            {"sed": 1},
+            "TrialConfig has no field sed: it has family, recipe, data, model, train, evaluate, seeds, plugins, callbacks, seed",
+        ),
         (
             {"model": {"flow": {"deep": 1, "broad": 2}}},
             "FlowConfig has no field broad, deep: it has kind, frame, coordinates, depth",
