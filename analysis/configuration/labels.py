@@ -34,6 +34,8 @@ class Label:
 METRICS: Mapping[str, Label] = {
     "classifier_fd": Label("classifier FD"),
     "classifier_kid": Label("classifier KID"),
+    "imagenet_fd": Label("ImageNet FD"),
+    "imagenet_kid": Label("ImageNet KID"),
     "inception_fid": Label("Inception FID"),
     "inception_kid": Label("Inception KID"),
     "swd": Label("sliced W2"),

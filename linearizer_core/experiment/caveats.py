@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.data import ImageData
-from linearizer_core.metrics import inception
+from linearizer_core.metrics import imagenet, inception
 from linearizer_core.metrics.features import FEATURES
 from linearizer_core.metrics.neighbours import NEIGHBOURS
 
@@ -23,12 +23,17 @@ def caveats(config: TrialConfig, data: ImageData) -> list[str]:
     count = min(held_out, config.evaluate.samples)
     which = f"{held_out} held-out images" if held_out <= count else f"{count} samples"
     found = []
-    for metric, features in (("classifier_fd", FEATURES), ("inception_fid", inception.FEATURES)):
+    distances = {
+        "classifier": ("classifier_fd", FEATURES),
+        "imagenet": ("imagenet_fd", imagenet.FEATURES),
+        "inception": ("inception_fid", inception.FEATURES),
+    }
+    for network, (metric, features) in distances.items():
         if metric in config.evaluate.quality and count <= features:
             found.append(
                 f"{metric}: {which} have a covariance of rank {count - 1} in {features} features: the distance is "
                 f"biased upwards, most where they are fewest; compare it only with its floor, real against real, or "
-                f"use {'classifier_kid' if metric == 'classifier_fd' else 'inception_kid'}, which is not biased"
+                f"use {network}_kid, which is not biased"
             )
     balls = [name for name in config.evaluate.quality if name in ("precision", "recall", "density", "coverage")]
     if balls and count < FEW_NEIGHBOURS:
@@ -36,7 +41,9 @@ def caveats(config: TrialConfig, data: ImageData) -> list[str]:
             f"{', '.join(balls)}: {which} with balls up to the {NEIGHBOURS}th neighbour: each image is "
             f"{100 / count:.1f} % of a share, and the balls cover much of the set; {FEW_NEIGHBOURS} or more are needed"
         )
-    few = [name for name in config.evaluate.quality if name in ("swd", "classifier_kid", "inception_kid")]
+    few = [
+        name for name in config.evaluate.quality if name in ("swd", "classifier_kid", "imagenet_kid", "inception_kid")
+    ]
     if few and count < 30:
         found.append(f"{', '.join(few)}: {which} leave a standard error of about {100 * count**-0.5:.0f} %")
     return found

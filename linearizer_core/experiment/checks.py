@@ -12,7 +12,7 @@ from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.networks import on_vectors
 from linearizer_core.experiment.recipes import recipe
 from linearizer_core.experiment.sample_metrics import of_features
-from linearizer_core.metrics import inception, perceptual
+from linearizer_core.metrics import imagenet, inception, perceptual
 from linearizer_core.metrics.neighbours import NEIGHBOURS
 from linearizer_core.models.base import Event
 
@@ -239,6 +239,7 @@ def _evaluation(config: TrialConfig, classes: int, held_out: int) -> dict[str, s
         found["evaluate.steps"] = f"must be ascending positive step counts such as [1, 10, 100], got {list(steps)}"
     in_classifier = of_features(config.evaluate, "classifier") if quality else []
     lacking = inception.missing() if quality and of_features(config.evaluate, "inception") else None
+    lacking = lacking or (imagenet.missing() if quality and of_features(config.evaluate, "imagenet") else None)
     least = NEIGHBOURS + 1 if set(quality) & {"precision", "recall", "density", "coverage"} else 2
     if held_out < least:
         found["data"] = f"{_named(config.data)} leaves {held_out} held-out images to measure on, which needs {least}"
@@ -256,7 +257,7 @@ def _evaluation(config: TrialConfig, classes: int, held_out: int) -> dict[str, s
     elif in_classifier and not classes:
         found["evaluate.quality"] = (
             f"{', '.join(in_classifier)} need labelled images to train a classifier on, {_named(config.data)} has no "
-            "labels; use swd, or give labels: a folder for each class, or `labels` in the archive"
+            "labels; use swd or imagenet_fd, or give labels: a folder for each class, or `labels` in the archive"
         )
     elif lacking:
         found["evaluate.quality"] = lacking

@@ -29,6 +29,8 @@ Metric = Literal[
     "recall",
     "density",
     "coverage",
+    "imagenet_fd",
+    "imagenet_kid",
     "inception_fid",
     "inception_kid",
 ]

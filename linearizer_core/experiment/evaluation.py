@@ -20,6 +20,7 @@ from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.sample_metrics import BUILT_IN, Measure, Of
 from linearizer_core.experiment.workers import present
 from linearizer_core.metrics.features import Classifier
+from linearizer_core.metrics.imagenet import ImagenetFeatures
 from linearizer_core.metrics.inception import InceptionFeatures
 from linearizer_core.metrics.quality import (
     bits_per_dimension,
@@ -84,12 +85,18 @@ class _Held:
 
     images: Tensor
     classifier: Classifier | None
-    inception: InceptionFeatures | None
+    imagenet: ImagenetFeatures | None = None
+    inception: InceptionFeatures | None = None
 
     @cached_property
     def features(self) -> Tensor:
         assert self.classifier is not None
         return in_batches(self.classifier.features, self.images)
+
+    @cached_property
+    def imagenet_features(self) -> Tensor:
+        assert self.imagenet is not None
+        return in_batches(self.imagenet.features, self.images)
 
     @cached_property
     def inception_features(self) -> Tensor:
@@ -100,6 +107,8 @@ class _Held:
         """What a metric compares."""
         if what == "images":
             return self.images
+        if what == "imagenet":
+            return self.imagenet_features
         return self.features if what == "classifier" else self.inception_features
 
 
@@ -121,9 +130,10 @@ class Quality:
         self.metrics = tuple(each.name for each in self._measures)
         self.device = torch.device(device)
         self.classifier = classifier.to(self.device) if classifier else None
+        imagenet = ImagenetFeatures(self.device) if any(each.of == "imagenet" for each in self._measures) else None
         inception = InceptionFeatures(self.device) if any(each.of == "inception" for each in self._measures) else None
         self._splits = {
-            name: _Held(images.to(self.device), self.classifier, inception)
+            name: _Held(images.to(self.device), self.classifier, imagenet, inception)
             for name, images in (("quality", data.validation), ("test", data.test))
         }
 
@@ -139,7 +149,7 @@ class Quality:
         if not bool(torch.isfinite(samples).all()):
             return dict.fromkeys(self.metrics, math.nan)
         held = self._splits[split]
-        clamped = _Held(samples.to(self.device).clamp(-1, 1), held.classifier, held.inception)
+        clamped = _Held(samples.to(self.device).clamp(-1, 1), held.classifier, held.imagenet, held.inception)
         found: dict[str, float] = {}
         for measure in self._measures:
             if measure.name not in found:
@@ -156,7 +166,7 @@ class Quality:
         names = [name for name in FRECHET if name in self.metrics]
         if not names:
             return {}
-        made = _Held(samples.to(self.device).clamp(-1, 1), self.classifier, None)
+        made = _Held(samples.to(self.device).clamp(-1, 1), self.classifier)
         finite, found = bool(torch.isfinite(samples).all()), {}
         for split, held in self._splits.items():
             enough = finite and min(len(samples), len(held.images)) >= FEWEST

@@ -16,7 +16,7 @@ from linearizer_core.metrics.neighbours import neighbourhood
 from linearizer_core.plugins.errors import PluginError, told
 from linearizer_core.plugins.marks import Names, Registration, metric, table
 
-Of = Literal["images", "classifier", "inception"]
+Of = Literal["images", "classifier", "imagenet", "inception"]
 
 
 @metric()
@@ -26,6 +26,7 @@ def swd(samples: Tensor, real: Tensor) -> float:
 
 
 @metric("classifier_fd", better="min", of="classifier")
+@metric("imagenet_fd", better="min", of="imagenet")
 @metric("inception_fid", better="min", of="inception")
 def frechet(samples: Tensor, real: Tensor) -> float:
     """Fréchet distance of features."""
@@ -33,6 +34,7 @@ def frechet(samples: Tensor, real: Tensor) -> float:
 
 
 @metric("classifier_kid", better="min", of="classifier")
+@metric("imagenet_kid", better="min", of="imagenet")
 @metric("inception_kid", better="min", of="inception")
 def kernel(samples: Tensor, real: Tensor) -> float:
     """Kernel distance of features."""

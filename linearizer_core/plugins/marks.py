@@ -185,14 +185,15 @@ def metric(
     name: str | None = None,
     *,
     better: Literal["min", "max"] = "min",
-    of: Literal["images", "classifier", "inception"] = "images",
+    of: Literal["images", "classifier", "imagenet", "inception"] = "images",
     names: tuple[str, ...] = (),
 ) -> Mark:
     """A measure of generated images: a function of ``samples`` and ``real`` that gives a number.
 
     ``of`` says what the two are: images ``(count, channels, height, width)`` in [-1, 1], or features
-    ``(count, features)`` of the data set's classifier or of Inception. ``better`` is ``max`` where more is better. With
-    ``names`` it gives a mapping with a number for each of several names, which are computed together.
+    ``(count, features)`` of the data set's classifier, of a network trained on ImageNet, or of Inception. ``better`` is
+    ``max`` where more is better. With ``names`` it gives a mapping with a number for each of several names, which are
+    computed together.
 
     >>> @metric(better="max")
     ... def contrast(samples, real):
@@ -204,8 +205,8 @@ def metric(
     def check(thing: Any) -> str | None:
         if better not in ("min", "max"):
             return f"is better by min or max, got {better!r}"
-        if of not in ("images", "classifier", "inception"):
-            return f"is of images, classifier or inception, got {of!r}"
+        if of not in ("images", "classifier", "imagenet", "inception"):
+            return f"is of images, classifier, imagenet or inception, got {of!r}"
         return _takes(thing, "samples", "real")
 
     return _decorator("metric", name, check, names, better=better, of=of)

@@ -259,7 +259,7 @@ def ranks_of(config: TrialConfig, event: Event) -> list[int]:
 
 def leading_metric(evaluate: EvaluateConfig) -> str:
     """The metric that rank and temperature are chosen by: a distance in features where one is taken."""
-    for name in ("inception_fid", "classifier_fd", "inception_kid", "classifier_kid"):
+    for name in ("inception_fid", "imagenet_fd", "classifier_fd", "inception_kid", "imagenet_kid", "classifier_kid"):
         if name in evaluate.quality:
             return name
     return evaluate.quality[0]

@@ -26,7 +26,16 @@ from tests.analysis.record_factory import DEPTH, FD, LR, RANK, SweepFiles
 PSNR = "quality/psnr_collapsed"
 HIGHER = {"precision", "recall", "density", "coverage", "psnr", "ssim"}
 ACCURACIES = {"posterior_accuracy", "judged_accuracy", "edit_accuracy"}
-LOWER = {"swd", "classifier_fd", "classifier_kid", "inception_fid", "inception_kid", "bits_per_dim"}
+LOWER = {
+    "swd",
+    "classifier_fd",
+    "classifier_kid",
+    "imagenet_fd",
+    "imagenet_kid",
+    "inception_fid",
+    "inception_kid",
+    "bits_per_dim",
+}
 RESIDUALS = {"additivity", "homogeneity", "roundtrip", "idempotency", "projection_idempotency", "penrose_1"}
 
 

@@ -27,7 +27,7 @@ from linearizer_core.experiment.configuration import (
 )
 from linearizer_core.experiment.families import BUILT_IN, family_of
 from linearizer_core.experiment.recipes import RECIPES, expand
-from linearizer_core.metrics import inception, perceptual
+from linearizer_core.metrics import imagenet, inception, perceptual
 
 EVENT, IMAGES, CLASSES = (1, 8, 8), 1079, 10
 OPERATORS = {family: family_of(from_mapping(TrialConfig, {"family": family})).operators for family in BUILT_IN}
@@ -293,7 +293,7 @@ def test_metrics_in_a_classifiers_features_need_labels(metric: str) -> None:
     assert list(found) == ["evaluate.quality"]
     message = found["evaluate.quality"]
     assert message.startswith(f"{metric} need labelled images")
-    assert "folder faces has no labels; use swd, or give labels" in message
+    assert "folder faces has no labels; use swd or imagenet_fd, or give labels" in message
     assert found_in(config, classes=2) == {}
     assert found_in(replace("evaluate.quality", ["swd"]), classes=0) == {}
 
@@ -303,6 +303,11 @@ def test_what_is_not_on_the_machine_is_a_problem(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(perceptual, "missing", lambda name: "needs a package" if name == "lpips" else None)
     for metric in ("inception_fid", "inception_kid"):
         assert found_in(replace("evaluate.quality", ["swd", metric])) == {"evaluate.quality": "needs weights"}
+    monkeypatch.setattr(imagenet, "missing", lambda: "needs an extra")
+    for metric in ("imagenet_fd", "imagenet_kid"):
+        assert found_in(replace("evaluate.quality", ["swd", metric])) == {"evaluate.quality": "needs an extra"}
+    monkeypatch.setattr(imagenet, "missing", lambda: None)
+    assert found_in(replace("evaluate.quality", ["imagenet_fd"]), classes=0) == {}
     assert found_in(replace("train.distance", "lpips")) == {"train.distance": "needs a package"}
     assert found_in(SMALL) == {}
     monkeypatch.setattr(inception, "missing", lambda: None)
