@@ -62,7 +62,8 @@ def test_what_is_left_out_is_the_default() -> None:
     [
         (
             {"sed": 1},
-            "TrialConfig has no field sed: it has family, recipe, data, model, train, evaluate, seeds, plugins, callbacks, seed",
+            "TrialConfig has no field sed: it has family, recipe, data, model, train, evaluate, seeds, plugins, "
+            "callbacks, seed",
         ),
         (
             {"model": {"flow": {"deep": 1, "broad": 2}}},
