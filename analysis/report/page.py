@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.record.artifacts import sample_grids
@@ -19,8 +20,10 @@ from analysis.report.summary import question, summary
 
 # Nothing may be fetched, whatever a record has in its names.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
-MOST_SHOWN = 4
-"""Configurations whose samples are in the page, the best first."""
+MOST_CONTROLS = 4
+"""Controls whose samples are in the page."""
+FIRST = ("ranks", "heat-map", "rank-curve", "steps", "configurations")
+"""The figures that may stand at the top of the page, the first that there is."""
 
 
 def page(
@@ -31,30 +34,41 @@ def page(
     costs: Sequence[Table],
     refused: Sequence[str],
 ) -> str:
-    """The report as HTML: question, answer, health, figures, tables, samples, cost, what failed, provenance.
+    """The report as HTML: question, answer, one figure, one table and health, and folded below them all the rest.
 
-    ``costs`` holds the tables of cost, failures and provenance by these names, and of health where there is one;
-    ``refused`` says what could not be made and why.
+    Below are figures, tables, samples, cost, what failed and provenance. ``costs`` holds the tables of cost, failures
+    and provenance by these names, and of health where there is one; ``refused`` says what could not be made and why.
     """
     configurations = Configurations.of(record)
     record = configurations.record
     title = html.escape(record.names)
     named = {table.name: table for table in costs}
-    sections = {
+    top = next((made for name in FIRST for made in figures if made.name == name), None)
+    opening = {
+        "top": ("At a glance", _at_a_glance(top, tables[:1])),
         "health": ("Can it be relied on?", _tables([named["health"]] if "health" in named else [])),
-        "figures": ("Figures", _figures(figures)),
-        "tables": ("Tables", _tables(tables)),
+    }
+    sections = {
+        "figures": ("More figures", _figures([made for made in figures if made is not top])),
+        "tables": ("More tables", _tables(tables[1:])),
         "statistics": ("Statistics", _tables(statistics)),
         "samples": ("Samples", _samples(configurations)),
         "cost": ("Cost", _tables([named["cost"]])),
         "failed": ("What failed", _tables([named["failures"]]) + _refused(refused)),
         "provenance": ("Provenance", _tables([named["provenance"]]) + _specs(record)),
     }
-    shown = {name: content for name, content in sections.items() if content[1]}
-    links = "".join(f'<a href="#section-{name}">{heading}</a>' for name, (heading, _) in shown.items())
+    links = "".join(
+        f'<a href="#section-{name}">{heading}</a>' for name, (heading, text) in (opening | sections).items() if text
+    )
     body = [
         f'<section id="section-{name}"><h2>{heading}</h2>{content}</section>'
-        for name, (heading, content) in shown.items()
+        for name, (heading, content) in opening.items()
+        if content
+    ]
+    body += [
+        f'<details id="section-{name}"><summary><h2>{heading}</h2></summary>{content}</details>'
+        for name, (heading, content) in sections.items()
+        if content
     ]
     lines = [
         "<!doctype html>",
@@ -85,14 +99,18 @@ def _asset(name: str) -> str:
     return resources.files("analysis.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _figures(figures: Sequence[ListedFigure]) -> str:
-    if not figures:
-        return ""
+def _at_a_glance(top: ListedFigure | None, tables: Sequence[Table]) -> str:
+    """The figure and the table that the answer is seen in, and how to read them."""
     told = (
         '<p class="note">Point at a mark for its values: the same configuration is lit in every figure and table. '
         "Buttons turn series off and on; a table is sorted by the column whose header is clicked.</p>"
     )
-    return f'{told}<div class="figures">{"".join(map(_figure, figures))}</div>'
+    figure = "" if top is None else f'<div class="figures">{_figure(top)}</div>'
+    return f"{told}{figure}{_tables(tables)}" if figure or tables else ""
+
+
+def _figures(figures: Sequence[ListedFigure]) -> str:
+    return f'<div class="figures">{"".join(map(_figure, figures))}</div>' if figures else ""
 
 
 def _figure(made: ListedFigure) -> str:
@@ -112,19 +130,32 @@ def _tables(tables: Iterable[Table]) -> str:
 
 
 def _samples(configurations: Configurations) -> str:
-    """The pictures of the best configurations, of what was confirmed first at fresh seeds, and of the controls."""
-    record, frame = configurations.record, configurations.ranked
-    found = []
-    for kind, most in (("search", MOST_SHOWN), ("confirm", 1), ("control", MOST_SHOWN)):
-        shown = 0
-        for row in frame[frame["kind"] == kind].to_dict("records"):
-            grids = next((each for trial in row["trials"] if (each := sample_grids(record, row["sweep"], trial))), {})
-            if not grids or shown == most:
-                continue
-            shown += 1
-            pictures = "".join(_picture(f"{row['name']}, {name}", path) for name, path in grids.items())
-            found.append(f'<h3>{html.escape(str(row["name"]))}</h3><div class="samples">{pictures}</div>')
+    """The pictures of the best, the median and the worst finished configuration of the search, of what was confirmed
+    first at fresh seeds, and of the controls."""
+    frame = configurations.ranked
+    searched = [row for row in frame[frame["kind"] == "search"].to_dict("records") if row["rank"] <= 1]
+    pictured = [(row, grids) for row in searched if (grids := _grids(configurations, row))]
+    places = dict.fromkeys([0, (len(pictured) - 1) // 2, len(pictured) - 1]) if pictured else {}
+    words = ("best", "median", "worst") if len(places) == 3 else ("best", "worst") if len(places) == 2 else ("best",)
+    found = [_pictures(*pictured[place], word) for place, word in zip(places, words, strict=False)]
+    for kind, most in (("confirm", 1), ("control", MOST_CONTROLS)):
+        rows = frame[frame["kind"] == kind].to_dict("records")
+        others = [(row, grids) for row in rows if (grids := _grids(configurations, row))]
+        found += [_pictures(row, grids, kind) for row, grids in others[:most]]
     return "".join(found)
+
+
+def _grids(configurations: Configurations, row: Mapping[Any, Any]) -> Mapping[str, Path]:
+    """The pictures of the first seed of a configuration that left some."""
+    found = (sample_grids(configurations.record, row["sweep"], trial) for trial in row["trials"])
+    return next(filter(None, found), {})
+
+
+def _pictures(row: Mapping[Any, Any], grids: Mapping[str, Path], word: str) -> str:
+    pictures = "".join(_picture(f"{row['name']}, {name}", path) for name, path in grids.items())
+    known = {"confirm": "confirmed at fresh seeds", "control": "control"}
+    heading = f"{known.get(word, word)}: {row['name']}"
+    return f'<h3>{html.escape(heading[0].upper() + heading[1:])}</h3><div class="samples">{pictures}</div>'
 
 
 def _picture(title: str, path: Path) -> str:

@@ -60,6 +60,17 @@
     });
   }
 
+  // A link to a section that is folded opens it.
+  const unfold = () => {
+    const section = location.hash && document.querySelector(location.hash);
+    if (section instanceof HTMLDetailsElement) section.open = true;
+  };
+  window.addEventListener("hashchange", unfold);
+  unfold();
+  window.addEventListener("beforeprint", () => {
+    for (const section of document.querySelectorAll("details")) section.open = true;
+  });
+
   // Numbers by their size, whatever stands behind them; words in their order; what is missing last.
   const key = (cell) => {
     const text = cell.textContent.trim().replace(/−/g, "-").replace(/,(?=\d{3})/g, "");

@@ -171,10 +171,16 @@ def test_the_page_is_whole_and_fetches_nothing(page: str) -> None:
 
 
 def test_the_page_has_every_part(page: str, record: Record) -> None:
-    for section in ("figures", "tables", "statistics", "samples", "cost", "failed", "provenance"):
+    for section in ("top", "health"):
         assert page.count(f'<section id="section-{section}">') == 1
+    for section in ("figures", "tables", "statistics", "samples", "cost", "failed", "provenance"):
+        assert page.count(f'<details id="section-{section}">') == 1
+    # On top one figure and one table, and all the rest folded.
+    top = page[page.index('id="section-top"') : page.index('id="section-health"')]
+    assert re.findall(r'<figure id="figure-([^"]*)"', top) == ["heat-map"]
+    assert re.findall(r'<table id="([^"]*)"', top) == ["configurations"]
     figures = re.findall(r'<figure id="figure-([^"]*)"', page)
-    assert figures == ["steps", "heat-map", "rank-curve", "configurations", "pareto", "parallel", "spectrum", "samples"]
+    assert figures == ["heat-map", "steps", "rank-curve", "configurations", "pareto", "parallel", "spectrum", "samples"]
     for table in ("configurations", "marginal-depth", "pivot-rank-depth", "steps", "cost", "failures", "provenance"):
         assert f'<table id="{table}">' in page
     assert page.count('<img alt="t003, collapsed" src="data:image/png;base64,') == 1
@@ -303,6 +309,10 @@ def opened(browser: Any, recorded: Path) -> Iterator[Any]:
     tab.on("request", lambda request: asked.append(request.url))
     path = recorded / "report" / "report.html"
     tab.goto(path.as_uri())
+    assert not tab.locator("#section-figures").evaluate("section => section.open")
+    tab.evaluate("location.hash = '#section-figures'")
+    tab.wait_for_function("document.querySelector('#section-figures').open")
+    tab.evaluate("scrollTo(0, 0); for (const each of document.querySelectorAll('details')) each.open = true")
     yield tab
     tab.close()
     assert said == []
