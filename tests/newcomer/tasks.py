@@ -27,6 +27,7 @@ FOLLOWED = (
     ("docs/tutorial.md", "From a first sweep to a table"),
     ("docs/data.md", "Your own images"),
     ("docs/reading.md", "Read results elsewhere"),
+    ("docs/spec.md", "Get notified"),
     ("docs/reliability.md", "Go on elsewhere"),
     ("docs/tracking.md", "Send a sweep to the team's server"),
     ("docs/single.md", "Train one configuration alone"),

@@ -157,6 +157,13 @@ def test_results_read_elsewhere(reader: Newcomer) -> None:
     assert sorted(exported["trial"]) == TRIALS
 
 
+def test_a_notification(reader: Newcomer) -> None:
+    reader.follow("docs/spec.md", "Get notified")
+    notice = json.loads((reader.folder / "notice.json").read_text())
+    assert (notice["event"], notice["sweep"], notice["state"]) == ("end", "notified", "finished")
+    assert "notified" in notice["text"]
+
+
 def test_results_shared_on_a_teams_server(reader: Newcomer, mlflow_server: str) -> None:
     reader.follow(
         "docs/tracking.md", "Send a sweep to the team's server", **{"https://mlflow.example.org": mlflow_server}
