@@ -89,6 +89,12 @@ def test_two_configurations_compared(reader: Newcomer) -> None:
     assert "quality/classifier_fd_collapsed" in printed
 
 
+def test_a_metric_of_their_own(reader: Newcomer) -> None:
+    assert "mean_image" in reader.follow(TUTORIAL, "Measure something of your own")
+    runs = analysis.load(reader.folder / "runs" / "own").runs
+    assert runs.loc[runs["kind"] == "search", "quality/mean_image_collapsed"].between(0, 2).all()
+
+
 def test_samples(reader: Newcomer) -> None:
     reader.follow(TUTORIAL, "Look at the samples")
     assert len(list((reader.folder / "images").glob("*.png"))) == 1
