@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from torch import Tensor
 
+from linearizer_core.experiment import together as together_module
 from linearizer_core.experiment.__main__ import main
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping
 from linearizer_core.experiment.data import ImageData
@@ -107,6 +109,36 @@ def test_one_that_diverges_stops_no_other(spoil: Callable[[Trainer], None], epoc
                     next(way)
             elif i != 1 or number < epoch:
                 next(way)
+    for i in (0, 2):
+        list(fit(alone[i]))
+        assert_equal(alone[i], several[i])
+
+
+def test_one_whose_numbers_are_lost_stops_no_other(digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the third step on the joint loss raises, as a lost inverse does: the others go on alone, then together."""
+    config = configuration({"recipe": "learned"})
+    alone, several = trainers(config, digits), trainers(config, digits)
+    advance = together_module._Batch._advance
+
+    def breaks(batch: Any, inputs: Sequence[Tensor]) -> None:
+        if several[1] in batch.trainers and several[1].step.taken >= 2:
+            raise ArithmeticError("an inverse is lost")
+        advance(batch, inputs)
+
+    def lost(*_: Any) -> Any:
+        raise ArithmeticError("an inverse is lost")
+
+    monkeypatch.setattr(together_module._Batch, "_advance", breaks)
+    monkeypatch.setattr(several[1].step, "differentiate", lost)
+    together = Together()
+    ways = [together.join(trainer) for trainer in several]
+    next(ways[0])
+    with pytest.raises(TrainingDiverged, match="in epoch 1: an inverse is lost"):
+        next(ways[1])
+    next(ways[2])
+    for _ in range(2):
+        for i in (0, 2):
+            next(ways[i])
     for i in (0, 2):
         list(fit(alone[i]))
         assert_equal(alone[i], several[i])
