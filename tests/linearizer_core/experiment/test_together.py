@@ -254,7 +254,11 @@ def test_steps_of_several_are_recorded_as_those_of_one(digits: ImageData) -> Non
             run()
 
         def record(self, run: Callable[[], None]) -> Callable[[], None]:
-            return lambda: (replayed.append(1), run())[1]
+            def replay() -> None:
+                replayed.append(1)
+                run()
+
+            return replay
 
     config = configuration({"recipe": "learned"})
     alone, several = trainers(config, digits), trainers(config, digits)
