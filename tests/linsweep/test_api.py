@@ -21,7 +21,7 @@ NAMES = [
     "Comparison", "LaunchResult", "LinsweepError", "Listing", "Logs", "Plan", "Record", "Status", "Sweep",
     "__version__",
     "check", "compare", "delete", "export", "init", "launch", "list", "load", "logs", "plan", "promote", "report",
-    "reproduce", "resume", "sample", "schema", "status", "stop", "sync", "table",
+    "reproduce", "resume", "retry", "sample", "schema", "status", "stop", "sync", "table",
 ]  # fmt: skip
 
 FUNCTIONS = [name for name in NAMES if name[0].islower()]
