@@ -15,7 +15,6 @@ from typing import Any
 
 from linearizer_core.experiment.configuration import Section, from_mapping, to_mapping
 from linearizer_core.experiment.journal import DIVERGED, Journal, TrialIdentity
-from linearizer_core.experiment.system import Usage
 from linearizer_core.plugins.errors import PluginError, reason
 from linearizer_core.plugins.loading import files_of, loaded
 from linearizer_core.plugins.marks import Registration, parameters, settings_of
@@ -157,6 +156,8 @@ def run(
     journal = Journal(files.journal)
     journal.trial(identity, to_mapping(config), provenance)
     epoch, last = 0, dict[str, float]()
+    from linearizer_core.experiment.system import Usage  # needs torch, which reading a spec does not
+
     usage, started = Usage(device), time.perf_counter()
     registered = registered_function(config.function)
     try:

@@ -41,7 +41,7 @@ def offered(run_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 @pytest.mark.parametrize(
     ("line", "offers"),
     [
-        ("linsweep re", ["resume", "report", "reproduce"]),
+        ("linsweep re", ["resume", "retry", "report", "reproduce"]),
         ("linsweep status --wa", ["--watch"]),
         ("linsweep status ", ["before", "cut"]),
         ("linsweep table before c", ["cut"]),
@@ -50,7 +50,7 @@ def offered(run_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         ("linsweep logs cut/t001", ["cut/t001-s0", "cut/t001-s1"]),
         ("linsweep sample bef", None),
         ("linsweep compare b", ["before"]),
-        ("linsweep compare before/t003", ["before/t003-s0", "before/t003-s1"]),
+        ("linsweep compare before/t003", ["before/t003", "before/t003-s0", "before/t003-s1"]),
         ("linsweep plan mi", ["mine.yaml", "mixing"]),
         ("linsweep plan n", []),
         ("linsweep plan el", ["elsewhere/"]),
