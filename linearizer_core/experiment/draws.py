@@ -78,6 +78,12 @@ class Draws:
         return self.workers.count * len(like), *like.shape[1:]
 
 
+def dequantised(images: Tensor, deviation: float, dtype: torch.dtype, draws: Draws) -> Tensor:
+    """Images with noise of a deviation: without it a flow could put unbounded density on grey levels."""
+    images = images.to(dtype)
+    return images + deviation * draws.normal(images) if deviation else images
+
+
 class Noted(Draws):
     """Draws that keep in ``requests`` what they were asked for, in order: a step asks for the same each time."""
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from linearizer_core.experiment.configuration import LossConfig, TrialConfig
-from linearizer_core.experiment.draws import Draws
+from linearizer_core.experiment.draws import Draws, dequantised
 from linearizer_core.experiment.families import Family
 from linearizer_core.experiment.workers import LOST
 from linearizer_core.flows.conditioners import Conditioner, in_precision
@@ -61,12 +61,6 @@ class Losses:
         for layer in self._perturbed:
             loss = loss + layer.penalty()
         return loss, {name: term.detach() for name, term in terms.items()}
-
-
-def dequantised(images: Tensor, deviation: float, dtype: torch.dtype, draws: Draws) -> Tensor:
-    """Images with noise of a deviation: without it a flow could put unbounded density on grey levels."""
-    images = images.to(dtype)
-    return images + deviation * draws.normal(images) if deviation else images
 
 
 def perturbed(model: nn.Module) -> list[RankOneLayer]:

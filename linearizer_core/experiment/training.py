@@ -17,10 +17,10 @@ from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.checks import recomputation_problems, worker_problems
 from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.data import ImageData, epoch_order
-from linearizer_core.experiment.draws import Draws
+from linearizer_core.experiment.draws import Draws, dequantised
 from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.graph import CudaGraphs
-from linearizer_core.experiment.losses import Losses, dequantised
+from linearizer_core.experiment.losses import Losses
 from linearizer_core.experiment.step import Step
 from linearizer_core.experiment.workers import ALONE, LOST, Workers
 from linearizer_core.models.base import Model

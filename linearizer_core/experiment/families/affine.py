@@ -13,7 +13,7 @@ from torch import Tensor
 from linearizer_core.experiment.configuration import EvaluateConfig, TrialConfig
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.data.images import Images
-from linearizer_core.experiment.draws import Draws
+from linearizer_core.experiment.draws import Draws, dequantised
 from linearizer_core.experiment.evaluation import (
     BATCH,
     BITS_KEYS,
@@ -180,8 +180,8 @@ class AffineDiffusionFamily(Family):
 
         summary |= self._controls(sampler, quality, operators, chosen, summary)
         held_out = data.validation[: evaluate.held_out].to(model.device)
-        known = _known(config, model, held_out, data.validation_labels)
-        inverted, grids = _inversion(model, whole, held_out, known)
+        noisy = _as_trained(config, held_out)
+        inverted, grids = _inversion(model, whole, noisy, _known(config, model, noisy, data.validation_labels))
         generate = model.generator(whole.one(0).linear)
         summary |= inverted | linearity(generate, sampler.noise[: evaluate.held_out], held_out)
         summary |= lipschitz({"g_x": (model.g, held_out)})
@@ -191,7 +191,7 @@ class AffineDiffusionFamily(Family):
             lambda x: model.log_likelihood(x.to(model.device)).double().cpu(), data, evaluate.held_out
         )
         if config.model.operators.by == "label":
-            summary |= _labels(model, data, quality, samples, sampler.which, whole)
+            summary |= _labels(model, config, data, quality, samples, sampler.which, whole)
         grids |= stepping.grids() | {"collapsed": samples[:GRID_IMAGES].cpu()}
         grids |= _pictures(model, operators)
         spectra = {f"k{k}": whole.scales[k].cpu() for k in range(min(model.gaussians.count, GRID_ROWS * 4))}
@@ -349,6 +349,12 @@ def _choose(sampler: _Sampler, quality: Quality, by_rank: dict[int, AffineOperat
     return _Chosen(rank, temperature, best_at_one, found[rank, temperature], curves, at_one)
 
 
+def _as_trained(config: TrialConfig, images: Tensor) -> Tensor:
+    """Held-out images with the noise of training images: it is their density that the model has."""
+    draws = Draws(torch.Generator().manual_seed(SAMPLE_SEED))
+    return dequantised(images.cpu(), config.train.dequantise, images.dtype, draws).to(images.device)
+
+
 def _known(config: TrialConfig, model: AffineDiffusion, images: Tensor, labels: Tensor) -> Tensor:
     """The operator of each held-out image: its label, or the likeliest."""
     if config.model.operators.by == "label":
@@ -395,6 +401,7 @@ def _inversion(
 
 def _labels(
     model: AffineDiffusion,
+    config: TrialConfig,
     data: ImageData,
     quality: Quality,
     samples: Tensor,
@@ -409,7 +416,7 @@ def _labels(
     for split, images, labels in (
         ("quality", data.validation, data.validation_labels), ("test", data.test, data.test_labels),
     ):  # fmt: skip
-        likeliest = in_batches(_likeliest(model), images.to(model.device))
+        likeliest = in_batches(_likeliest(model), _as_trained(config, images).to(model.device))
         found[f"{split}/posterior_accuracy"] = float((likeliest.cpu() == labels).double().mean())
     images = data.validation[:EDITED].to(model.device)
     source = data.validation_labels[:EDITED].to(model.device)

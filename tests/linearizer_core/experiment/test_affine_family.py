@@ -180,6 +180,36 @@ def test_groups_are_one_the_labels_or_the_clusters(digits: ImageData) -> None:
     assert found.unique().tolist() == list(range(7))
 
 
+def test_noise_is_recovered_of_images_as_training_has_them(digits: ImageData, quality: Quality) -> None:
+    # Half of the pixels are the same in all images: without the noise of training, the noise recovered there is a
+    # constant, whose distance from N(0, 1) is a half and more.
+    def drawn(count: int, seed: int) -> TensorImages:
+        quanta = 128 + 25 * torch.randn(count, *EVENT, generator=torch.Generator().manual_seed(seed))
+        quanta[..., ::2, :] = 128
+        return TensorImages(quanta.round().clamp(0, 255).to(torch.uint8), 256)
+
+    validation = drawn(len(digits.validation), 1)
+    data = dataclasses.replace(digits, train=drawn(len(digits.train), 0), validation=validation.head(len(validation)))
+    config = trial(by="one", held_out=300, epochs=20)
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(
+            config.model,
+            flow=FlowConfig(kind="identity"),
+            operator=OperatorConfig(kind="affine", rank=1, spread="diagonal"),
+        ),
+        train=dataclasses.replace(config.train, dequantise=0.1, lr=0.03),
+    )
+    model = trained(config, data)
+    family = family_of(config)
+    family.settle(model, data)
+    found = Quality(config.evaluate.quality, data, quality.classifier, "cpu")
+    summary = family.evaluate(model, config, data, found).summary
+    expected = 0.87 / math.sqrt(summary["linearity/inversion_images"])
+    assert summary["linearity/noise_direction_ks"] < 1.5 * expected
+    assert summary["linearity/inversion_psnr"] > 100
+
+
 def test_controls_spoil_one_thing_each() -> None:
     config = trial()
     model = AffineDiffusionFamily().build(config, EVENT, 3)
