@@ -44,8 +44,8 @@ def plan(
     it and ``profile`` chooses one of its profiles. ``address`` is a Ray cluster that this machine is a node of, and
     ``cluster`` the file that says what its autoscaler may add.
 
-    Raises ``LinsweepError`` with everything that is wrong with the spec, where no machine could run one of its trials,
-    or where its folder holds another sweep.
+    Raises ``LinsweepError`` with everything that is wrong with the spec, or if no machine could run one of its trials
+    or its folder holds another sweep.
 
     >>> import linsweep as ls
     >>> plan = ls.plan("quickstart", set={"search.trials": 4, "search.confirm": None})
@@ -70,14 +70,14 @@ def launch(
     function: Callable[..., Any] | None = None,
     progress: bool | Console = False,
 ) -> LaunchResult:
-    """Carry a sweep out; one that was cut short goes on where it stopped. Returns when it has ended.
+    """Run a sweep; one that was cut short goes on where it stopped. Returns when it has ended.
 
     The arguments are those of ``plan``. Finished identical trials of other sweeps are reused unless ``fresh``. With
     ``debug`` the trials run in this process, one after the other, without Ray, and a breakpoint stops there.
     ``function`` is one of your own, in a file, that is swept in place of a model (docs/plugins.md).
-    ``progress`` prints how the sweep goes, to a console of your own where one is given.
+    ``progress`` prints how the sweep goes, to your own console if you give one.
 
-    Raises ``LinsweepError`` as ``plan`` does, and where the sweep is running already. A trial that fails raises
+    Raises ``LinsweepError`` as ``plan`` does, and if the sweep is running already. A trial that fails raises
     nothing: its journal says why. Ctrl-C while trials run saves their states, raises nothing and returns a result with
     ``state`` ``interrupted``; a second one, or one at any other time, raises ``KeyboardInterrupt``. Outside the main
     thread signals stay as they are: there, ``stop`` ends the sweep.
@@ -106,9 +106,9 @@ def resume(
     debug: bool = False,
     progress: bool | Console = False,
 ) -> LaunchResult:
-    """Go on with a sweep, by its name or its folder, from its record; ``set`` can raise its budget.
+    """Go on with a recorded sweep, by its name or its folder; ``set`` can raise its budget.
 
-    Raises ``LinsweepError`` where ``storage`` has no such sweep, and as ``launch`` does.
+    Raises ``LinsweepError`` if ``storage`` has no such sweep, and as ``launch`` does.
 
     >>> import linsweep as ls
     >>> try:
@@ -121,9 +121,9 @@ def resume(
 
 
 def status(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Status:
-    """How a sweep stands: its trials by state, what is spent and what is to come, and what MLflow still lacks.
+    """How a sweep stands: its trials by state, time spent and to come, and what is not in MLflow yet.
 
-    Raises ``LinsweepError`` where ``storage`` has no such sweep or its record cannot be read.
+    Raises ``LinsweepError`` if ``storage`` has no such sweep or its record cannot be read.
 
     >>> import linsweep as ls
     >>> ls.status("cut").state
@@ -135,10 +135,9 @@ def status(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "
 def stop(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Status:
     """Ask a running sweep, wherever it runs, to save its trials' states and stop; returns once it has.
 
-    Of a trial, as ``"SWEEP/TRIAL"``, it is that trial alone: the sweep goes on, and its search is told of a trial that
-    was stopped. It can be tried again by ``retry``.
+    With ``"SWEEP/TRIAL"`` only that trial stops and the sweep goes on. ``retry`` tries it again.
 
-    Raises ``LinsweepError`` where ``storage`` has no such sweep or trial, or it is not running or has ended.
+    Raises ``LinsweepError`` if ``storage`` has no such sweep or trial, or it is not running.
 
     >>> import linsweep as ls
     >>> try:
@@ -178,11 +177,11 @@ def _stop_trial(paths: SweepPaths, trial: str, source: str) -> Status:
 
 
 def retry(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Status:
-    """Have a trial that failed, or that was stopped by hand, go again: in the launch that runs, else in the next one.
+    """Try a trial again that failed or was stopped by hand: in the running launch, or else in the next one.
 
-    It goes on from its saved state, where it has one. A launch that runs takes it up once its other trials have ended.
+    It goes on from its saved state if it has one. A running launch takes it up when its other trials have ended.
 
-    Raises ``LinsweepError`` where ``storage`` has no such trial, or it has ended in another way or not yet.
+    Raises ``LinsweepError`` if ``storage`` has no such trial, or it is running or has ended in another way.
 
     >>> import linsweep as ls
     >>> try:
@@ -222,7 +221,7 @@ def schema(key: str | None = None, *, spec: Spec | None = None) -> dict[str, Any
 
 
 def sweep_of(spec: Spec, set: Overrides = (), profile: str | None = None) -> Sweep:
-    """The sweep that a launch is of; raises ``InputError`` with everything that is wrong with the spec."""
+    """The sweep to launch; raises ``InputError`` with everything that is wrong with the spec."""
     if not isinstance(spec, Sweep):
         return load(os.fspath(spec), set, profile)
     if set or profile:
@@ -246,7 +245,7 @@ def with_function(overrides: Overrides, function: Callable[..., Any]) -> Overrid
 
 
 def recorded_sweep(sweep: str | os.PathLike[str], storage: str | os.PathLike[str], set: Overrides = ()) -> Sweep:
-    """The sweep of a record; raises ``InputError`` where there is none, or ``set`` does not go with it."""
+    """The sweep of a record; raises ``InputError`` if there is none, or ``set`` does not fit it."""
     folder = find_sweep(sweep, Path(storage))
     record = read_record(SweepPaths(folder))
     assert record is not None, f"{folder} holds no sweep"

@@ -160,7 +160,7 @@ def stop(name: SideArgument, storage: StorageOption = Path("runs"), as_json: Jso
 
 
 def retry(trial: TrialArgument, storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """Have a trial that failed, or was stopped by hand, go again: in the launch that runs, else in the next one."""
+    """Try a trial again that failed or was stopped by hand: in the running launch, or else in the next one."""
     from sweeps.api.running import retry
 
     status = retry(trial, storage=storage)
