@@ -90,7 +90,7 @@ def test_two_configurations_compared(reader: Newcomer) -> None:
 
 
 def test_a_metric_of_their_own(reader: Newcomer) -> None:
-    assert "mean_image" in reader.follow(TUTORIAL, "Measure something of your own")
+    assert "own: mean image of every configuration" in reader.follow(TUTORIAL, "Measure something of your own")
     runs = analysis.load(reader.folder / "runs" / "own").runs
     assert runs.loc[runs["kind"] == "search", "quality/mean_image_collapsed"].between(0, 2).all()
 
