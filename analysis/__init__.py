@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from analysis.record.runs import Counts, Record, RecordError, SweepInfo, load
     from analysis.render.cells import Cell, Column, Row
     from analysis.render.table import Table
-    from analysis.report.write import export, write_report, write_tables
+    from analysis.report.write import export, write_paper_table, write_report, write_tables
     from analysis.tables.ablation_path import ablation_path
     from analysis.tables.across import across_sets
     from analysis.tables.anytime import anytime, best_so_far
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from analysis.tables.marginal import marginal
     from analysis.tables.one_factor import one_factor
     from analysis.tables.pairs import comparisons, pivot
+    from analysis.tables.paper import paper_table
     from analysis.tables.pareto import front
     from analysis.tables.ranks import quality_by_rank
     from analysis.tables.scaling import scaling
@@ -63,7 +64,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "record.runs": ["Counts", "Record", "RecordError", "SweepInfo", "load"],
         "render.cells": ["Cell", "Column", "Row"],
         "render.table": ["Table"],
-        "report.write": ["export", "write_report", "write_tables"],
+        "report.write": ["export", "write_paper_table", "write_report", "write_tables"],
         "tables.ablation_path": ["ablation_path"],
         "tables.across": ["across_sets"],
         "tables.anytime": ["anytime", "best_so_far"],
@@ -79,6 +80,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "tables.marginal": ["marginal"],
         "tables.one_factor": ["one_factor"],
         "tables.pairs": ["comparisons", "pivot"],
+        "tables.paper": ["paper_table"],
         "tables.pareto": ["front"],
         "tables.ranks": ["quality_by_rank"],
         "tables.scaling": ["scaling"],
@@ -124,6 +126,7 @@ __all__ = [
     "load",
     "marginal",
     "one_factor",
+    "paper_table",
     "parallel_coordinates",
     "pareto",
     "performance_profiles",
@@ -139,6 +142,7 @@ __all__ = [
     "steps_to_quality",
     "steps_versus_quality",
     "variance",
+    "write_paper_table",
     "write_report",
     "write_tables",
 ]

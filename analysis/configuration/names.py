@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from analysis.configuration.labels import QUALITY, given_label, how_words, label_of, metric_label
 from analysis.configuration.objective import first_objective
@@ -24,9 +25,7 @@ def axis_of(record: Record, name: str) -> str:
     """
     if name in record.axes:
         return name
-    ends = [axis for axis in record.axes if axis.endswith(f".{name}")]
-    called = [axis for axis in record.axes if _same(str(label_of(record, axis)), name)]
-    return _one_of(record, name, [ends, called], record.axes, "axis")
+    return _one_of(record, name, _axis_candidates(record, name), record.axes, "axis")
 
 
 def metric_of(record: Record, name: str | None = None) -> str:
@@ -46,6 +45,22 @@ def metric_of(record: Record, name: str | None = None) -> str:
     if name in record.metrics:
         return name
     return _one_of(record, name, _candidates(record, name), record.metrics, "metric")
+
+
+def column_of(record: Record, name: str) -> str:
+    """The key of a column of the ablation table: of an axis, a metric, or of what says which row it is.
+
+    Axes and metrics go by what ``axis_of`` and ``metric_of`` take. Raises ``RecordError`` as these do.
+
+    >>> import analysis
+    >>> [column_of(analysis.example(), name) for name in ("rank", "test", "seeds")]
+    ['model.operator.rank', 'test/classifier_fd_collapsed', 'seeds']
+    """
+    identity = ["configuration", *(["sweep"] if len(record.sweeps) > 1 else []), "seeds", "state"]
+    known = [*identity, *record.axes, *record.metrics]
+    if name in known:
+        return name
+    return _one_of(record, name, chain(_axis_candidates(record, name), _candidates(record, name)), known, "column")
 
 
 def default_metrics(record: Record) -> list[str]:
@@ -72,6 +87,12 @@ def head(record: Record, metric: str, family: str = "") -> str:
     return " ".join([*words, "test" if match["split"] == "test" else how_words(match["how"])])
 
 
+def _axis_candidates(record: Record, name: str) -> Iterator[list[str]]:
+    """The axes that a name may mean, the likeliest first."""
+    yield [axis for axis in record.axes if axis.endswith(f".{name}")]
+    yield [axis for axis in record.axes if _same(str(label_of(record, axis)), name)]
+
+
 def _candidates(record: Record, name: str) -> Iterator[list[str]]:
     """The keys that a name may mean, the likeliest first."""
     key = next(iter(record.objective), "")
@@ -95,8 +116,7 @@ def _stems(record: Record) -> list[str]:
     return list(dict.fromkeys(match["metric"] for key in record.metrics if (match := QUALITY.fullmatch(key))))
 
 
-def _one_of(record: Record, name: str, found: Iterator[list[str]] | list[list[str]], known: Sequence[str],
-            what: str) -> str:  # fmt: skip
+def _one_of(record: Record, name: str, found: Iterator[list[str]], known: Sequence[str], what: str) -> str:
     candidates = next(filter(None, found), [])
     if len(candidates) > 1:
         raise RecordError(f"{record.names}: {what} {name!r} may be {', '.join(candidates)}; name one of them")

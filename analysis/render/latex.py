@@ -91,7 +91,7 @@ def _page(table: Content, body: list[str], number: int, last: bool, place: str) 
 
 
 def _row(table: Content, row: Row) -> str:
-    texts = [_cell(column, cell) for column, cell in zip(table.columns, row.cells, strict=True)]
+    texts = [latex_cell(column, cell) for column, cell in zip(table.columns, row.cells, strict=True)]
     texts[0] = f"{texts[0]} {escaped(row.marker)}".rstrip()
     cells = zip(texts, row.cells, strict=True)
     return " & ".join(emphasised(text, r"\textbf{{{}}}", row.bold or cell.bold) for text, cell in cells) + r" \\"
@@ -104,7 +104,8 @@ def _cell_widths(table: Content) -> list[int]:
     return [2 + max(map(cell_len, column)) for column in zip(*texts, strict=True)]
 
 
-def _cell(column: Column, cell: Cell) -> str:
+def latex_cell(column: Column, cell: Cell) -> str:
+    """A cell in LaTeX, numbers by siunitx."""
     if cell.missing or isinstance(cell.value, str):
         return escaped(column.text(cell))
     if cell.value is not None and math.isinf(cell.value):  # siunitx knows no infinity

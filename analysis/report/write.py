@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from analysis.figures.steps import steps_versus_quality
 from analysis.figures.style import Paper, save
 from analysis.record.frames import RANKS, STEPS
 from analysis.record.runs import Record, RecordError, load
+from analysis.render.latex_column import TooWideError, latex_column
 from analysis.render.table import Table
 from analysis.report.appendix import write_appendix
 from analysis.report.list_of_figures import list_of_figures
@@ -24,9 +26,12 @@ from analysis.report.list_of_tables import Tables, ablation_tables, checks_of, s
 from analysis.report.page import page
 from analysis.statistics.intervals import Method
 from analysis.tables.cost import cost, failures, provenance
+from analysis.tables.paper import paper_table
 
 LONGEST = 200
 """Letters of a name of several sweeps: file systems take 255 bytes, of which endings and temporary names need some."""
+COLUMNS: Mapping[Paper, float] = {"two-column": 200, "one-column": 345}
+"""Points of a column of LaTeX's article class, which are fewer than those of most journals."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,43 @@ def write_tables(
         files += save(critical_difference(*asked, unequal=unequal), target / "critical_difference", paper=paper)
         files += save(performance_profiles(*asked, unequal=unequal), target / "performance_profiles", paper=paper)
     return Written(tables.made, files, tables.refused)
+
+
+def write_paper_table(
+    folders: Sequence[Path],
+    path: Path,
+    columns: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
+    *,
+    caption: str = "",
+    label: str = "",
+    ci: Method = "t",
+    paper: Paper = "two-column",
+) -> Written:
+    """Write chosen rows and columns of the ablation table for LaTeX, as wide as a column of the paper.
+
+    ``columns`` and ``only`` are those of ``paper_table``, ``caption`` (in LaTeX) and ``label`` those of the float.
+
+    Raises ``RecordError`` for a folder that cannot be read, for unknown columns and rows, for a label that LaTeX does
+    not take, and for columns that do not fit.
+
+    >>> from pathlib import Path
+    >>> import analysis
+    >>> written = analysis.write_paper_table([Path("runs/demo")], Path("best.tex"), ["depth", "test"], ["best:3"])
+    >>> written.tables
+    [<Table demo, 3 × 2>]
+    """
+    record = load(folders)
+    if label and not re.fullmatch(r"[\w:./+-]+", label, re.ASCII):
+        raise RecordError(f"{label!r} is not a label for LaTeX: take letters, digits and : . / + - _")
+    table = paper_table(record, columns, only, ci=ci)
+    try:
+        text = latex_column(table, COLUMNS[paper], caption=caption, label=label)
+    except TooWideError as error:
+        wider = ", or take lines as wide as the page (--style one-column)" if paper == "two-column" else ""
+        raise RecordError(f"{record.names}: {error}: leave some out{wider}") from None
+    path.write_text(text, encoding="utf-8")
+    return Written([table], [path], [])
 
 
 def write_report(

@@ -71,10 +71,9 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
         cells += [estimated(record, row, metric, ci) for metric in shown]
         winner = top is not None and (row["sweep"], row["trials"]) == (top.sweep, top.trials)
         rows.append(Row(tuple(cells), BLOCKS[row["kind"]], _marker(row), winner))
-    family = _family(record, shown)
     return Table(
         name="configurations",
-        title=f"{record.names}: {f'{metric_label(record, family)} of ' if family else ''}every configuration",
+        title=titled(record, shown, "every configuration"),
         columns=(*identity.values(), *_metric_columns(record, shown, frame)),
         rows=tuple(rows),
         notes=(
@@ -116,6 +115,12 @@ def _metric_columns(record: Record, shown: Sequence[str], frame: pd.DataFrame) -
         alike = [metric for metric in shown if families[metric] == family]
         specs |= dict.fromkeys(alike, number_format(pd.concat([frame[metric].dropna() for metric in alike])))
     return [Column(text, metric, spec=specs[metric]) for text, metric in zip(headers, shown, strict=True)]
+
+
+def titled(record: Record, metrics: Sequence[str], what: str) -> str:
+    """The title of a table of configurations: the sweeps, the quality metric that headers leave out, and ``what``."""
+    family = _family(record, metrics)
+    return f"{record.names}: {f'{metric_label(record, family)} of ' if family else ''}{what}"
 
 
 def _family(record: Record, metrics: Sequence[str]) -> str:

@@ -41,6 +41,11 @@ def table(
     unequal: bool = False,
     margin: float | None = None,
     style: Style = "two-column",
+    latex: str | os.PathLike[str] | None = None,
+    columns: Sequence[str] | None = None,
+    only: Sequence[str] | None = None,
+    caption: str | None = None,
+    label: str | None = None,
 ) -> Written:
     """Make the ablation tables of sweeps and write them as CSV, Markdown, LaTeX and HTML, with their figures.
 
@@ -51,7 +56,12 @@ def table(
     metric's own error hides, where it was recorded. ``style`` is what figures are printed in. The files go to
     ``tables/`` of the sweep, or beside the sweeps where there are several.
 
-    Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, for an unknown metric or axis, and for a
+    With ``latex``, a file, only that is written: a table for a column of a paper (of the ``style``) with the
+    ``columns`` that are named (``["depth", "rank", "test"]``) and ``only`` these rows (``["best:5", "controls"]``), a
+    ``caption`` in LaTeX and a ``label``.
+
+    Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, for an unknown metric, axis, column or
+    row, for a file that cannot be written, and for a
     comparison of unequal training that was asked for by name without ``unequal``.
 
     >>> import linsweep as ls
@@ -59,9 +69,26 @@ def table(
     >>> made.files[0].name
     'configurations.csv'
     """
-    from analysis.report.write import write_tables
+    from analysis.report.write import write_paper_table, write_tables
 
+    of_paper = {"columns": columns, "only": only, "caption": caption, "label": label}
+    others = {
+        "metrics": metrics, "rows": rows, "cols": cols, "across": across, "unequal": unequal or None, "margin": margin,
+    }  # fmt: skip
+    refused = [name for name, value in (of_paper if latex is None else others).items() if value is not None]
+    if refused:
+        needs = "needs" if len(refused) == 1 else "need"
+        why = f"{needs} --latex FILE" if latex is None else "cannot go with --latex: name --columns and --only"
+        raise InputError("table", [Problem("", f"{', '.join(refused)} {why}")])
     folders = _folders(sweeps, storage)
+    if latex is not None:
+        try:
+            return write_paper_table(
+                folders, Path(latex), columns, only, caption=caption or "", label=label or "", ci=ci, paper=style
+            )
+        except OSError as error:
+            message = f"{latex} cannot be written: {os.strerror(error.errno) if error.errno else error}"
+            raise InputError("--latex", [Problem("", message)]) from None
     return write_tables(folders, metrics, rows, cols, ci=ci, unequal=unequal, margin=margin, across=across, paper=style)
 
 

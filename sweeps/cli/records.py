@@ -28,6 +28,8 @@ from sweeps.cli.words import comparison
 from sweeps.documents import of_checks, of_comparison, of_tables
 from sweeps.record.lookup import find_sweep
 
+PAPER = "For a paper"
+
 
 def table(
     names: NamesArgument,
@@ -51,6 +53,30 @@ def table(
     style: StyleOption = "two-column",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     as_json: JsonOption = False,
+    latex: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write only this file: a table for a column of a paper, of the columns and rows named below.",
+            parser=path,
+            metavar="FILE",
+            rich_help_panel=PAPER,
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,…", help="Axes and metrics, as tables print them.", rich_help_panel=PAPER)
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…",
+            help="Rows: best:5, confirmed, controls, references, or names such as t003.",
+            rich_help_panel=PAPER,
+        ),
+    ] = None,
+    caption: Annotated[str | None, typer.Option(metavar="TEXT", help="In LaTeX.", rich_help_panel=PAPER)] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Instead of tab:NAME.", rich_help_panel=PAPER)
+    ] = None,
 ) -> None:
     """Print the ablation tables, and write them with their figures."""
     from sweeps.api.records import table
@@ -66,6 +92,11 @@ def table(
         unequal=unequal,
         margin=margin,
         style=style,
+        latex=latex,
+        columns=_listed(columns),
+        only=_listed(only),
+        caption=caption,
+        label=label,
     )
     if as_json:
         return print_json(of_tables(made))
@@ -154,6 +185,11 @@ def export(
     from sweeps.api.records import export
 
     Console(soft_wrap=True).print(Text(f"written: {export(names, storage=storage, to=to)}"))
+
+
+def _listed(text: str | None) -> list[str] | None:
+    """What an option lists with commas between."""
+    return None if text is None else [word for each in text.split(",") if (word := each.strip())]
 
 
 def _print_refused(reasons: Iterable[str]) -> None:

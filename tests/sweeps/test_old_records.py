@@ -71,6 +71,26 @@ def test_the_appendix_is_the_same(run_cli: Cli, runs: Path) -> None:
     assert_same_files(EXPECTED / "report", runs / "before" / "report")
 
 
+def test_a_table_for_a_paper_is_the_only_file(run_cli: Cli, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["table", "before", "--latex", "best.tex"]
+    chosen = ["--columns", "depth, test", "--only", "best:2", "--caption", r"Of $g$", "--label", "tab:g"]
+    assert run_cli(*asked, *chosen) == 0
+    text = Path("best.tex").read_text()
+    assert "\\caption{Of $g$}\n\\label{tab:g}\n" in text
+    assert text.count(r"\num") >= 4
+    assert not (runs / "before" / "tables").exists()
+    assert "best.tex" in capsys.readouterr().out
+    for arguments, message in (
+        ([*asked, "--columns", "dept,nothing_like_it"], "dept"),
+        ([*asked, "--columns", "dept,nothing_like_it"], "nothing_like_it"),
+        ([*asked, "--rows", "depth"], "rows cannot go with --latex: name --columns and --only"),
+        (["table", "before", "--columns", "depth", "--only", "best:2"], "columns, only need --latex FILE"),
+        (["table", "before", "--latex", "absent/best.tex"], "absent/best.tex cannot be written"),
+    ):
+        assert run_cli(*arguments) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
 def assert_same_files(expected: Path, found: Path) -> None:
     """Each file of a folder is in the other one as well, and has the same bytes."""
     names = [path.relative_to(expected) for path in sorted(expected.rglob("*")) if path.is_file()]
