@@ -354,6 +354,46 @@ def test_switches_turn_series_off_and_on(opened: Any) -> None:
     assert marks.first.is_visible()
 
 
+COLOURS = """() => {
+  const behind = element => {
+    for (let each = element; each; each = each.parentElement) {
+      const colour = getComputedStyle(each).backgroundColor;
+      if (colour !== "rgba(0, 0, 0, 0)") return colour;
+    }
+    return "none";
+  };
+  const told = [...document.querySelectorAll("body *:not(script)")].filter(each => !each.closest("svg")
+    && [...each.childNodes].some(node => node.nodeType === 3 && node.textContent.trim()));
+  return told.map(each => [each.tagName, getComputedStyle(each).color, behind(each)]);
+}"""
+"""Each element with text of its own: its name, the colour of its letters, and of what is behind them."""
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of ``rgb(…)`` (WCAG 2.2)."""
+    shares = [int(each) / 255 for each in re.findall(r"\d+", colour)[:3]]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_legible_in_light_and_in_dark(opened: Any, scheme: str) -> None:
+    opened.emulate_media(color_scheme=scheme)
+    body = luminance(opened.evaluate("getComputedStyle(document.body).backgroundColor"))
+    assert (body < 0.05) == (scheme == "dark")
+    found = {tuple(each) for each in opened.evaluate(COLOURS)}
+    assert {"P", "TD", "TH", "LI", "A", "BUTTON", "FIGCAPTION", "PRE"} <= {name for name, _, _ in found}
+    for name, letters, behind in sorted(found):
+        low, high = sorted([luminance(letters), luminance(behind)])
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (name, letters, behind)  # level AA
+    # Figures are drawn in dark ink: they have light paper behind them, here as in print.
+    seen = "each => getComputedStyle(each).backgroundColor"
+    papers = {opened.locator("figure svg").first.evaluate(seen)}
+    assert papers == {"rgb(255, 255, 255)" if scheme == "dark" else "rgba(0, 0, 0, 0)"}
+    opened.emulate_media(color_scheme=scheme, media="print")
+    assert luminance(opened.evaluate("getComputedStyle(document.body).backgroundColor")) == pytest.approx(1)
+
+
 def test_headers_sort_by_number(opened: Any) -> None:
     first = "rows => rows.map(row => row.cells[0].textContent)"
     rows = opened.locator("#configurations tbody").first.locator("tr")
