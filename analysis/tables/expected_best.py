@@ -30,7 +30,7 @@ def expected_best(record: Recorded, metric: str | None = None, *, unequal: bool 
     >>> import analysis
     >>> table = analysis.expected_best(analysis.example())
     >>> [(row.cells[0].value, round(row.cells[1].value, 1)) for row in table.rows]
-    [(1, 77.2), (2, 58.8), (4, 48.8), (8, 44.0), (12, 42.9)]
+    [(1, 77.2), (2, 58.2), (4, 48.8), (8, 45.0), (12, 43.8)]
     """
     configurations = Configurations.of(record)
     record = configurations.record
