@@ -107,9 +107,9 @@ def write_paper_table(
 
     >>> from pathlib import Path
     >>> import analysis
-    >>> written = analysis.write_paper_table([Path("runs/demo")], Path("best.tex"), ["depth", "test"], ["best:3"])
+    >>> written = analysis.write_paper_table([Path("runs/demo")], Path("best.tex"), ["depth", "collapsed"], ["best:2"])
     >>> written.tables
-    [<Table demo, 3 × 2>]
+    [<Table demo, 2 × 2>]
     """
     record = load(folders)
     if label and not re.fullmatch(r"[\w:./+-]+", label, re.ASCII):

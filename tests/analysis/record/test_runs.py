@@ -241,7 +241,7 @@ def test_what_is_not_a_sweep_is_named(tmp_path: Path) -> None:
         ({"caveats": 5}, "caveats must be a list of texts, got 5"),
         ({"spec": [1]}, r"spec must be a mapping, got \[1\]"),
         ({"spec": {"search": None}}, "spec.search must be a mapping, got None"),
-        ({"spec": {"search": {"seeds": 3}}}, "spec.search.seeds must be a list, got 3"),
+        ({"spec": {"search": {"seeds": 3}}}, "spec.search.seeds must be a list, or a mapping .*, got 3"),
         ({"spec": {"search": {"space": {DEPTH: [1, 2]}}}}, "spec.search.space must be a mapping of names to dim"),
         ({"spec": {"search": {"constraints": {FD: 3}}}}, "spec.search.constraints must be a mapping of metrics to"),
     ],

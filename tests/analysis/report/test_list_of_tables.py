@@ -40,8 +40,14 @@ def test_every_table_that_a_record_supports_is_made_and_the_others_say_why(tmp_p
     assert [table.name for table in grid.made] == ["pivot-depth-rank", "comparisons-depth-rank"]
     assert [table.name for table in ablation_tables(record, cols=RANK).made] == ["marginal-rank"]
     further = statistics_tables(record)
-    assert [table.name for table in further.made] == ["one-factor", "importance", "scaling", "interaction-depth-rank"]
-    assert further.refused == [f"grid: a front needs two objectives, got {FD}"]
+    assert [table.name for table in further.made] == [
+        "one-factor", "importance", "scaling", "expected-best", "interaction-depth-rank",
+    ]  # fmt: skip
+    path, *at_best, front = further.refused
+    assert path == "grid: nothing between the base and t004 was measured; a grid would have it"
+    for axis, told in zip((DEPTH, RANK), at_best, strict=True):
+        assert f"the best of each {axis} is chosen on validation" in told
+    assert front == f"grid: a front needs two objectives, got {FD}"
     for table in [*tables.made, *grid.made, *further.made]:
         for text in (table.to_markdown(), table.to_latex(), table.to_csv(), table.to_html()):
             assert text.endswith("\n")

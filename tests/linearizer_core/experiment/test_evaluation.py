@@ -63,7 +63,7 @@ def test_area_is_the_mean_over_log_steps() -> None:
 
 
 def test_every_metric_is_known() -> None:
-    assert set(get_args(Metric)) == set(BUILT_IN) == {*ALL, *INCEPTION_METRICS}
+    assert set(get_args(Metric)) == set(BUILT_IN) == {*ALL, *INCEPTION_METRICS, "imagenet_fd", "imagenet_kid"}
     assert len(ALL) == 7
 
 
