@@ -96,8 +96,8 @@ def trained(images: ImageData) -> Trained:
     model = family.build(config, images.event)
     first = images.train.head(512)
     family.initialise(model, first, seeded())
-    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for step in range(50):
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for step in range(100):
         optimiser.zero_grad()
         family.losses(model, first[step % 4 :: 4], config, Draws(seeded(step)))["transfer"].backward()
         optimiser.step()
