@@ -19,7 +19,7 @@ from sweeps.spec.checks import check
 from sweeps.spec.model import Sweep
 from sweeps.spec.plugins import model_for, with_plugins
 from sweeps.spec.space import Dimension
-from sweeps.spec.validation import InputError, Problem, problems_of, suggestion, without
+from sweeps.spec.validation import InputError, Problem, problems_of, suggestion, untagged, without
 from sweeps.spec.yaml_text import document, parsed
 
 Overrides = Mapping[str, Any] | Sequence[str]
@@ -239,8 +239,8 @@ def _beyond(values: dict[str, Any], error: ValidationError, reported: Sequence[P
     for _ in range(4):
         for detail in error.errors(include_url=False):
             # Of a dimension nothing is left that could be judged without the part that is wrong.
-            dimension = detail["loc"][:2] == ("search", "space")
-            values = without(values, detail["loc"][:3] if dimension else detail["loc"])
+            place = untagged(detail["loc"])
+            values = without(values, place[:3] if place[:2] == ("search", "space") else place)
         values = {"name": "unnamed", **values}
         search = values.get("search")
         values["search"] = search = dict(search) if isinstance(search, dict) else {"trials": 1}

@@ -127,19 +127,20 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]
 
 def _place(detail: ErrorDetails) -> tuple[int | str, ...]:
     """Where a value is, without the type that pydantic tried of several."""
-    location = _untagged(detail["loc"])
+    location = untagged(detail["loc"])
     # A dimension has keys that are called so themselves.
     of_dimension = location[:2] == ("search", "space") and len(location) == 4
     return location[:-1] if location and location[-1] in TRIED and not of_dimension else location
 
 
-def _untagged(location: Sequence[int | str]) -> tuple[int | str, ...]:
+def untagged(location: Sequence[int | str]) -> tuple[int | str, ...]:
+    """Where a value is in the spec: without the tags of the kinds that pydantic told apart."""
     return tuple(part for part in location if part not in TAGS)
 
 
 def _problem(detail: ErrorDetails, location: tuple[int | str, ...], model: type[BaseModel]) -> Problem:
     key = dotted(location)
-    if location != _untagged(detail["loc"]):
+    if location != untagged(detail["loc"]):
         return Problem(key, f"must be a number, a text or true or false, got {detail['input']!r}")
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "invalid_key" or location[-1:] == ("[key]",):

@@ -68,7 +68,7 @@ def test_every_command_goes_on_and_tells_of_the_line_once(
         ("compare", f"before/{TRIAL}", "before/t001-s0"): state,
         ("compare", "before", f"before/{TRIAL}"): state,
         ("table", "before"): "written:",
-        ("table", "before", "--markdown"): "### before: swd of every configuration",  # read from the cache
+        ("table", "before", "--markdown"): "### before: sliced W2 of every configuration",  # read from the cache
         ("report", "before"): "open in a browser: ",
         ("export", "before"): "written: ",
         ("sync", "before", "--to", store.uri): "events sent to ",
