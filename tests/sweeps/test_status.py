@@ -20,7 +20,6 @@ from rich.console import Console
 
 import analysis
 from linearizer_core.experiment.journal import Journal, JournalWarning, TrialIdentity
-from sweeps.compare import side_of
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.plan import make_plan
 from sweeps.execution.stop import Ending, interrupted_by_sigterm, request_stop, stop_reason, stopping_on_signals
@@ -33,6 +32,7 @@ from sweeps.result import LaunchResult
 from sweeps.result import render as render_result
 from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
+from sweeps.sides import side_of
 from sweeps.spec.load import recorded
 from sweeps.spec.model import Budget, Resources, Sweep
 from sweeps.spec.validation import InputError
