@@ -14,7 +14,7 @@ from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations
 from analysis.configuration.levels import categories, distinct_values, plain
 from analysis.configuration.names import axis_of, metric_of
-from analysis.configuration.objective import better
+from analysis.configuration.objective import way_of
 from analysis.configuration.replicates import population, seed_values
 from analysis.configuration.words import short_names, words_of
 from analysis.record.runs import Direction, Record, RecordError
@@ -89,9 +89,7 @@ def blocks_of(
     """
     record = configurations.record
     key = metric_of(record, metric)
-    direction = better(record, key)
-    if direction is None:
-        raise RecordError(f"{record.names}: {key} is better neither way: nothing to rank")
+    direction = way_of(record, key, "nothing to rank")
     record.checked(across, [SWEEP, *record.leaves], "leaf of a configuration")
     if axis is not None:
         axis = axis if axis in record.leaves else axis_of(record, axis)

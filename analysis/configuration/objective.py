@@ -19,6 +19,15 @@ def better(record: Record, metric: str) -> Direction | None:
     return record.objective.get(metric) or own_direction(record, metric)
 
 
+def way_of(record: Record, metric: str, otherwise: str) -> Direction:
+    """Which way a metric is better that must be better one way; raises ``RecordError``, saying what is not there
+    ``otherwise``."""
+    direction = better(record, metric)
+    if direction is None:
+        raise RecordError(f"{record.names}: {metric} is better neither way: {otherwise}")
+    return direction
+
+
 def own_direction(record: Record, metric: str) -> Direction | None:
     """Which way a metric is better whatever is asked of it: a plugin's as that says, all others by their keys."""
     split, _, rest = metric.partition("/")

@@ -13,7 +13,7 @@ from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.labels import axis_labels, label_of
 from analysis.configuration.names import metric_of
-from analysis.configuration.objective import better
+from analysis.configuration.objective import way_of
 from analysis.configuration.replicates import replicates
 from analysis.configuration.words import ARROWS, word, words_of
 from analysis.record.runs import Record, RecordError
@@ -50,9 +50,7 @@ def ablation_path(
     configurations = Configurations.of(record)
     record = configurations.record
     key = metric_of(record, metric)
-    direction = better(record, key)
-    if direction is None:
-        raise RecordError(f"{record.names}: {key} is better neither way: there is no way to the best")
+    direction = way_of(record, key, "there is no way to the best")
     frame = configurations.of_kinds(["search"])
     states = ["finished", "stopped"] if unequal else ["finished"]
     frame = frame[frame["state"].isin(states) & np.isfinite(frame[key].astype("float64"))]

@@ -8,7 +8,7 @@ from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.labels import label_of
 from analysis.configuration.names import metric_of
-from analysis.configuration.objective import better
+from analysis.configuration.objective import way_of
 from analysis.configuration.replicates import population
 from analysis.configuration.words import ARROWS
 from analysis.record.runs import RecordError
@@ -35,9 +35,7 @@ def expected_best(record: Recorded, metric: str | None = None, *, unequal: bool 
     configurations = Configurations.of(record)
     record = configurations.record
     key = metric_of(record, metric)
-    direction = better(record, key)
-    if direction is None:
-        raise RecordError(f"{record.names}: {key} is better neither way: there is no best of several")
+    direction = way_of(record, key, "there is no best of several")
     if not unequal:
         check_equal(record, record.runs[record.runs["kind"] == "search"], f"the expected best {key}")
     frame = population(configurations, key, unequal)

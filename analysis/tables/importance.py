@@ -15,7 +15,7 @@ from analysis.configuration.budget import check_equal
 from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.labels import axis_labels, label_of
 from analysis.configuration.names import metric_of
-from analysis.configuration.objective import better
+from analysis.configuration.objective import way_of
 from analysis.configuration.replicates import population, seed_values
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Row
@@ -143,9 +143,7 @@ def importance(record: Recorded, metric: str | None = None, *, resamples: int = 
     key = metric_of(record, metric)
     if resamples < 1:
         raise RecordError(f"{record.names}: resamples must be 1 or more, got {resamples}")
-    direction = better(record, key)
-    if direction is None:
-        raise RecordError(f"{record.names}: {key} is better neither way: there is no best tenth to set apart")
+    direction = way_of(record, key, "there is no best tenth to set apart")
     if not unequal:
         check_equal(record, record.runs[record.runs["kind"] == "search"], f"the importance of axes for {key}")
     frame = population(configurations, key, unequal)
