@@ -88,8 +88,13 @@ class SweepInfo:
     @property
     def seeds(self) -> int:
         """How many seeds every configuration of the search has; in a race, at least."""
+        return len(self.first_seeds) or 1
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """The seeds that every configuration of the search has, in their order; in a race 0, 1, …."""
         seeds = self.spec.get("search", {}).get("seeds") or ()
-        return int(seeds["at_least"]) if isinstance(seeds, Mapping) else len(seeds) or 1
+        return tuple(range(seeds["at_least"])) if isinstance(seeds, Mapping) else tuple(seeds)
 
     @property
     def races(self) -> bool:

@@ -111,11 +111,7 @@ def _first_seeds(record: Record) -> pd.DataFrame:
     """Of each configuration of the search the trial that decides, in the order of the search."""
     runs = record.runs
     runs = runs[(runs["kind"] == "search") & runs["duplicate_of"].isna()]
-    places = {
-        (sweep.name, seed): place
-        for sweep in record.sweeps
-        for place, seed in enumerate((sweep.spec.get("search") or {}).get("seeds") or ())
-    }
+    places = {(sweep.name, seed): place for sweep in record.sweeps for place, seed in enumerate(sweep.first_seeds)}
     order = [places.get((sweep, seed), 0) for sweep, seed in zip(runs["sweep"], runs["seed"], strict=True)]
     runs = runs.assign(_place=order).sort_values(["sweep", "number", "_place"], kind="stable")
     return runs.drop_duplicates(["sweep", "number"]).reset_index(drop=True)
