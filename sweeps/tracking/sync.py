@@ -207,24 +207,27 @@ class Sync:
 
     def _as_it_is(self, trial: str, first: TrialEvent) -> TrialEvent:
         """A trial's first line, with the configuration that its last attempt has."""
-        path = self.paths.journal(trial)
-        head = fold(lines(path, path.read_bytes())).head
+        head = self._head(trial)
         if head is None or head["config_hash"] == first["config_hash"]:
             return first
         return {**first, "config": head["config"], "config_hash": head["config_hash"]}
 
     def _is_another(self, connection: Connection, trial: str, cursor: Cursor) -> bool:
         """Whether a trial that goes on is another configuration than its run was made of."""
-        path = self.paths.journal(trial)
-        with path.open("rb") as file:
+        with self.paths.journal(trial).open("rb") as file:
             file.seek(cursor.offset)
             if b'"event": "trial"' not in file.read():
                 return False
-        head = fold(lines(path, path.read_bytes())).head
+        head = self._head(trial)
         if head is None:
             return False
         known = connection.client.get_run(cursor.run).data.tags.get("sweep.config_hash")
         return known is not None and known != head["config_hash"]
+
+    def _head(self, trial: str) -> TrialEvent | None:
+        """The first line of a trial's last attempt; what of its journal is damaged is told as it is sent."""
+        path = self.paths.journal(trial)
+        return fold(lines(path, path.read_bytes())).head
 
     def _create_run(self, connection: Connection, trial: str, event: TrialEvent, update: Update) -> str:
         """The run of a trial that begins with an event, made with the tags of its first update: they cost nothing here.
