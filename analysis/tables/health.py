@@ -1,4 +1,4 @@
-"""Whether a sweep can be relied on: checks of its record, each with what was found and what to do."""
+"""Health checks of a sweep's record: what each found, and what to do about it."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ from analysis.tables.importance import importance
 Verdict = Literal["PASS", "WARN", "FAIL"]
 ORDER: tuple[Verdict, ...] = ("FAIL", "WARN", "PASS")
 NEAR = 0.05
-"""The share of a range beside its ends that counts as its edge."""
+"""A value within this share of the range from either end counts as at its edge."""
 FEWEST = 10
-"""Configurations from which on it can be told whether the axes predict anything."""
+"""The fewest configurations for judging whether the axes predict the objective."""
 FEWEST_RANKED = 5
-"""Finished trials from which on their order at a rung can be compared with that at the end."""
+"""The fewest finished trials for comparing their order at a rung with their order at the end."""
 NO_EFFECT = 0.05
-"""The share of the importance below which an axis has next to none."""
+"""An axis with a smaller share of the importance counts as having no effect."""
 MOST_FAILED = 0.1
-"""The share of trials that may fail without a warning."""
+"""The largest share of failed trials without a warning."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check has found, and what to do about it; nothing where it passed."""
+    """What a check found, and what to do about it; the remedy is empty where it passed."""
 
     check: str
     verdict: Verdict
@@ -56,12 +56,13 @@ class Finding:
 
 
 def health(record: Recorded) -> Table:
-    """Checks of a record, those that failed first: whether what is claimed of it can be relied on.
+    """Checks a record's claims and lists the failed checks first.
 
-    Whether the best configuration lies inside the ranges that were searched, beats the references and its controls;
-    whether the axes predict the objective and each has an effect; whether seeds differ less than configurations, early
-    stopping ranks as the end does, and the metric tells the best from the next; how many trials failed. What a record
-    cannot tell is in the notes. Raises ``RecordError`` if nobody has the first objective.
+    The checks ask whether the best configuration lies inside the searched ranges and beats the references and its
+    controls; whether the axes predict the objective and each has an effect; whether seeds vary less than
+    configurations, early stopping ranks trials as the end does, and the metric can separate the best from the next;
+    and how many trials failed. Checks that the record cannot answer are listed in the notes. Raises ``RecordError``
+    if no trial has the first objective.
 
     >>> import analysis
     >>> table = analysis.health(analysis.example())
@@ -88,7 +89,7 @@ def health(record: Recorded) -> Table:
         try:
             found += list(check(configurations, key))
         except RecordError as error:
-            untold.append(f"{name}: not told: {str(error).removeprefix(f'{record.names}: ')}.")
+            untold.append(f"{name}: not checked: {str(error).removeprefix(f'{record.names}: ')}.")
     found.sort(key=lambda each: ORDER.index(each.verdict))
     return Table(
         name="health",
@@ -105,7 +106,7 @@ def health(record: Recorded) -> Table:
 
 
 def _best(configurations: Configurations) -> Mapping[Any, Any]:
-    """The row of the best configuration; raises ``RecordError`` while there is none."""
+    """The row of the best configuration; raises ``RecordError`` if there is none yet."""
     row = configurations.best_row
     if row is None:
         raise RecordError(f"{configurations.record.names}: no configuration of the search has finished")
@@ -113,7 +114,7 @@ def _best(configurations: Configurations) -> Mapping[Any, Any]:
 
 
 def _edge(configurations: Configurations, _: str) -> Iterator[Finding]:
-    """Whether the best value of an axis is at an end of its range, or of the numbers that were listed."""
+    """Whether the best value of an axis is at an end of its range or of its listed numbers."""
     record, row = configurations.record, _best(configurations)
     short, at = axis_labels(record), []
     for axis in record.sweep(row["sweep"]).axes:
@@ -131,7 +132,7 @@ def _edge(configurations: Configurations, _: str) -> Iterator[Finding]:
     if at:
         yield Finding("edge of the space", "WARN", f"the best lies at {', '.join(at)}", "widen the range there")
     else:
-        yield Finding("edge of the space", "PASS", "the best lies inside of all ranges")
+        yield Finding("edge of the space", "PASS", "the best lies inside all ranges")
 
 
 def _numeric(value: Any) -> bool:
@@ -139,7 +140,7 @@ def _numeric(value: Any) -> bool:
 
 
 def _references(configurations: Configurations, key: str) -> Iterator[Finding]:
-    """Whether the best is better than what needs no model; the floor of real images is no opponent."""
+    """Whether the best beats the references that need no model; real images, the floor, are not counted."""
     record, row = configurations.record, _best(configurations)
     sign = -1 if better(record, key) == "max" else 1
     mine = float(row[key])
@@ -148,18 +149,20 @@ def _references(configurations: Configurations, key: str) -> Iterator[Finding]:
     if opponents.empty:
         raise RecordError(f"{record.names}: no reference has {key}")
     nearest = opponents.loc[(sign * opponents[key]).idxmin()]
-    told = f"{row['name']} has {mine:.3g}, {nearest['name']} {float(nearest[key]):.3g}"
+    told = f"{row['name']}: {mine:.3g}; {nearest['name']}: {float(nearest[key]):.3g}"
     if sign * mine < sign * float(nearest[key]):
         yield Finding("references", "PASS", told)
     else:
-        yield Finding("references", "FAIL", told, "train longer or larger: this needs no network")
+        yield Finding("references", "FAIL", told, "train longer or a larger model: this reference needs no network")
 
 
 def _controls(configurations: Configurations, _: str) -> Iterator[Finding]:
-    """Whether what must be worse is: the operators' own controls, and those of the spec."""
+    """Whether the controls are worse, as they should be: the operators' own, and those of the spec."""
     record, row = configurations.record, judged(configurations)
     if row is None or (not recorded_controls(record) and configurations.of_kinds(["control"]).empty):
-        yield Finding("controls", "WARN", "none was recorded", "add controls that must do worse: g = identity, A = c·P")
+        own = "function" in record.sweeps[0].spec  # no Linearizer, so that g and A mean nothing
+        part = "the method without the part under study" if own else "g = identity, A = c·P"
+        yield Finding("controls", "WARN", "none was recorded", f"add controls that should do worse: {part}")
         return
     metric = metric_of_controls(record)
     found = [*controls_of(record, row, metric), *spec_controls(configurations, row, metric)]
@@ -170,20 +173,20 @@ def _controls(configurations: Configurations, _: str) -> Iterator[Finding]:
     for each in lost:
         times = f"{each.ratio.mean:.3g} ± {each.half_width:.2g} times as bad" if each.half_width else "as good"
         remedy = {
-            "A": "claim nothing of the operators that this one lacks",
-            "g": "claim nothing of the network",
-            "": "compare with it, and claim no more than that",
+            "A": "make no claim about what this control takes out of the operators",
+            "g": "make no claim about the network",
+            "": "report the comparison, and claim no more",
         }[each.subject]
         yield Finding("controls", "FAIL", f"{each.words}: {times}, not beaten", remedy)
     if untold:
-        yield Finding("controls", "WARN", f"one seed tells nothing of: {', '.join(untold)}", "more seeds")
+        yield Finding("controls", "WARN", f"one seed cannot tell: {', '.join(untold)}", "run more seeds")
     beaten = [each.words for each in found if each.beaten]
     if beaten:
         yield Finding("controls", "PASS", f"beaten: {', '.join(beaten)}")
 
 
 def _regressors(record: Record, frame: pd.DataFrame) -> Array:
-    """The axes as numbers, ``(configurations, columns)``: one column a number, one a value otherwise, -1 for none."""
+    """The axes as ``(configurations, columns)``: one column per numeric axis, else one per value; -1 where unset."""
     columns = []
     for axis in record.axes:
         values = frame[axis]
@@ -195,7 +198,7 @@ def _regressors(record: Record, frame: pd.DataFrame) -> Array:
 
 
 def _predictable(configurations: Configurations, key: str) -> Iterator[Finding]:
-    """Whether a forest that has not seen a configuration says its value better than their mean does."""
+    """Whether a cross-validated forest predicts the objective better than its mean does."""
     from sklearn.ensemble import ExtraTreesRegressor
     from sklearn.model_selection import KFold, cross_val_predict
 
@@ -204,24 +207,26 @@ def _predictable(configurations: Configurations, key: str) -> Iterator[Finding]:
     frame = frame[frame["counts"]]
     values = frame[key].to_numpy(dtype=np.float64)
     if len(frame) < FEWEST or not np.ptp(values):
-        raise RecordError(f"{record.names}: it takes {FEWEST} finished configurations that differ, got {len(frame)}")
+        raise RecordError(f"{record.names}: needs {FEWEST} finished configurations that differ, got {len(frame)}")
     forest = ExtraTreesRegressor(100, min_samples_leaf=2, random_state=0)
-    ranks = stats.rankdata(values)  # one that went far astray would be all that is explained
+    ranks = stats.rankdata(values)  # on ranks, so that one diverged trial does not dominate
     seen = cross_val_predict(forest, _regressors(record, frame), ranks, cv=KFold(10, shuffle=True, random_state=0))
     r2 = 1 - float(((ranks - seen) ** 2).sum() / ((ranks - ranks.mean()) ** 2).sum())
-    told = f"of the order of {len(frame)} configurations the axes predict {max(r2, 0):.0%}".replace("%", " %")
+    told = f"the axes predict {max(r2, 0):.0%} of the order of {len(frame)} configurations".replace("%", " %")
     if r2 > 0.1:
         yield Finding("objective", "PASS", told)
     else:
-        yield Finding("objective", "WARN", told, "more seeds or configurations, or other axes: this is mostly chance")
+        yield Finding(
+            "objective", "WARN", told, "run more seeds or configurations, or search other axes: this is mostly chance"
+        )
 
 
 def _axes(configurations: Configurations, key: str) -> Iterator[Finding]:
-    """Whether an axis has next to no share of the importance, by both ways of telling it."""
+    """Whether an axis has almost no importance, by every estimate of it."""
     table = importance(configurations, key, resamples=1)
     told = [row for row in table.rows if all(isinstance(cell.value, float) for cell in row.cells[1:])]
     record = configurations.record
-    seeds = [axis_labels(record)[axis] for axis in chance_axes(record)]  # which are hoped to have none
+    seeds = [axis_labels(record)[axis] for axis in chance_axes(record)]  # which should have none
     idle = [
         str(row.cells[0].value)
         for row in told
@@ -229,9 +234,9 @@ def _axes(configurations: Configurations, key: str) -> Iterator[Finding]:
     ]
     for name in idle:
         yield Finding("axes", "WARN", f"{name} has less than {NO_EFFECT:.0%} of the importance".replace("%", " %"),
-                      "leave it out, or widen its range")  # fmt: skip
+                      "drop it, or widen its range")  # fmt: skip
     if not idle:
-        yield Finding("axes", "PASS", "each has a share of the importance")
+        yield Finding("axes", "PASS", "each has an effect")
 
 
 def _seeds(configurations: Configurations, key: str) -> Iterator[Finding]:
@@ -242,23 +247,23 @@ def _seeds(configurations: Configurations, key: str) -> Iterator[Finding]:
     values = [np.array([*each.values()]) for each in seed_values(record, frame, key, unequal=False).values()]
     repeated = [each for each in values if len(each) > 1]
     if not repeated:
-        yield Finding("seeds", "WARN", "one seed a configuration: no interval and no test", "three seeds or more")
+        yield Finding("seeds", "WARN", "one seed per configuration: no interval and no test", "run three seeds or more")
         return
     within = float(np.mean([each.var(ddof=1) for each in repeated]))
     means = np.array([each.mean() for each in values if len(each)])
     if len(means) < 3:
-        raise RecordError(f"{record.names}: it takes three finished configurations, got {len(means)}")
+        raise RecordError(f"{record.names}: needs three finished configurations, got {len(means)}")
     count = float(np.mean([len(each) for each in repeated]))
     between = max(0.0, float(means.var(ddof=1)) - within / count)
     told = f"standard deviation {math.sqrt(within):.3g} over seeds, {math.sqrt(between):.3g} over configurations"
     if within <= between:
         yield Finding("seeds", "PASS", told)
     else:
-        yield Finding("seeds", "WARN", told, "more seeds: which configuration is best is mostly chance")
+        yield Finding("seeds", "WARN", told, "run more seeds: which configuration is best is mostly chance")
 
 
 def _stopping(configurations: Configurations, key: str) -> Iterator[Finding]:
-    """Whether trials stand in the same order at the first rung as at the end, of those that reached both."""
+    """Whether trials that reached both rank alike at the first rung and at the end."""
     record = configurations.record
     sweeps = [sweep for sweep in record.sweeps if sweep.spec.get("search", {}).get("stop_early")]
     if not sweeps:
@@ -272,17 +277,19 @@ def _stopping(configurations: Configurations, key: str) -> Iterator[Finding]:
     last = runs.set_index(["sweep", "trial"])[key].astype("float64").reindex(first.index)
     kept = np.isfinite(first) & np.isfinite(last)
     if int(kept.sum()) < FEWEST_RANKED:
-        raise RecordError(f"{record.names}: it takes {FEWEST_RANKED} finished trials, got {int(kept.sum())}")
+        raise RecordError(f"{record.names}: needs {FEWEST_RANKED} finished trials, got {int(kept.sum())}")
     agreement = float(stats.spearmanr(first[kept], last[kept]).statistic)
-    told = f"rank correlation {agreement:.2f} between the first rung and the end, of {int(kept.sum())} that finished"
+    told = (
+        f"rank correlation {agreement:.2f} between the first rung and the end, over {int(kept.sum())} finished trials"
+    )
     if agreement >= 0.5:
         yield Finding("early stopping", "PASS", told)
     else:
-        yield Finding("early stopping", "WARN", told, "a longer grace period (search.stop_early.grace_epochs)")
+        yield Finding("early stopping", "WARN", told, "use a longer grace period (search.stop_early.grace_epochs)")
 
 
 def _noise(configurations: Configurations, key: str) -> Iterator[Finding]:
-    """Whether the best leads by more than chance in samples and held-out images gives a value."""
+    """Whether the best leads by more than the metric's own error from samples and held-out images."""
     record, row = configurations.record, _best(configurations)
     margin = margin_of(record, key)
     if margin is None:
@@ -297,7 +304,7 @@ def _noise(configurations: Configurations, key: str) -> Iterator[Finding]:
     if lead > margin:
         yield Finding("noise of the metric", "PASS", told)
     else:
-        remedy = "more samples and held-out images, or no claim that the next one is worse"
+        remedy = "use more samples and held-out images, or do not claim that the next one is worse"
         yield Finding("noise of the metric", "WARN", told, remedy)
 
 

@@ -47,7 +47,22 @@ def test_a_sweep_that_tells_something(tmp_path: Path) -> None:
         "edge of the space", "references", "objective", "axes", "seeds", "noise of the metric", "failures",
     }  # fmt: skip
     assert found["controls"] == [("WARN", "none was recorded")]
-    assert "Gaussian fitted to the training pixels 90" in found["references"][0][1]
+    assert "Gaussian fitted to the training pixels: 90" in found["references"][0][1]
+
+
+def test_a_function_is_told_of_no_operator(tmp_path: Path) -> None:
+    """What is swept need not be a Linearizer: g and A mean nothing then."""
+    for name, spec, control in (
+        ("model", {}, "g = identity"),
+        ("own", {"function": "./objective.py:train"}, "without"),
+    ):
+        files = SweepFiles(tmp_path, name, space={DEPTH: {"grid": [1, 2]}})
+        files.sweep["spec"] |= spec
+        files.write_sweep()
+        files.finished(0, point(1, 4), 10.0)
+        frame = frame_of(health(load([files.path]))).set_index("check")
+        assert control in frame.loc["controls", "remedy"]
+        assert ("A = c·P" in frame.loc["controls", "remedy"]) == (name == "model")
 
 
 def test_a_sweep_of_chance(tmp_path: Path) -> None:
@@ -81,7 +96,7 @@ def test_one_seed_and_many_failures(tmp_path: Path) -> None:
         files.finished(number, point(2, 4 + number), 1.0 + number)
     files.failed(4, point(3, 4), "out of memory")
     found = found_in(files)
-    assert found["seeds"] == [("WARN", "one seed a configuration: no interval and no test")]
+    assert found["seeds"] == [("WARN", "one seed per configuration: no interval and no test")]
     assert found["failures"] == [("WARN", "1 of 5 trials failed")]
 
 
