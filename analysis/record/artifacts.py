@@ -1,4 +1,4 @@
-"""What trials left beside their journals: sample grids and spectra (docs/record.md)."""
+"""The artifacts of trials that figures show: sample grids and spectra (docs/record.md)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ import pandas as pd
 from analysis.record.runs import Record, RecordError, natural
 
 CURVES, RANKS, SPECTRA, SAMPLES = "curves.csv", "ranks.csv", "spectra.csv", "samples_"
-"""The files of metrics against solver steps, of metrics against rank and of singular values, and what those of sample
-grids begin with."""
+"""File names: metrics against solver steps, metrics against rank, singular values; and the prefix of sample grids."""
 FIRST = ("collapsed", "k", "samples")
-"""What the names of sample grids begin with, in the order in which they are shown; the others follow."""
+"""Prefixes of the names of sample grids, in the order in which they are shown; the other grids follow."""
 
 
 def folder_of(record: Record, sweep: str, trial: str) -> Path | None:
-    """The artifacts of a trial; None if it has none, or the record was not read from the sweep's folder."""
+    """The folder of a trial's artifacts; None if it has none or the record was not read from a sweep's folder."""
     source = Path(record.sweep(sweep).source)
     folder = source.parent / "artifacts" / trial
     return folder if source.name == "sweep.json" and folder.is_dir() else None
 
 
 def sample_grids(record: Record, sweep: str, trial: str) -> dict[str, Path]:
-    """A trial's pictures by name (``collapsed``, ``k100``, …): eight images a row."""
+    """A trial's sample grids by name (``collapsed``, ``k100``, …), with eight images per row."""
     folder = folder_of(record, sweep, trial)
     if folder is None:
         return {}
@@ -37,9 +36,9 @@ def sample_grids(record: Record, sweep: str, trial: str) -> dict[str, Path]:
 
 
 def spectra(record: Record, sweep: str, trial: str) -> dict[str, pd.Series[float]]:
-    """Singular values by operator, in descending order, of a trial; empty if it has none.
+    """A trial's singular values by operator, in descending order; empty if it has none.
 
-    Raises ``RecordError`` naming a file that is not a table of them.
+    Raises ``RecordError`` naming the file if it is not such a table.
     """
     folder = folder_of(record, sweep, trial)
     path = None if folder is None else folder / SPECTRA
@@ -51,4 +50,4 @@ def spectra(record: Record, sweep: str, trial: str) -> dict[str, pd.Series[float
         return {str(name): values.reset_index(drop=True).astype("float64") for name, values in groups}
     except (ValueError, KeyError) as error:
         wanted = "operator, index, singular_value"
-        raise RecordError(f"{path}: is not a table of {wanted} ({' '.join(str(error).split())})") from None
+        raise RecordError(f"{path}: not a table with the columns {wanted} ({' '.join(str(error).split())})") from None

@@ -1,4 +1,4 @@
-"""Journals that were read before, beside them: only those that changed are read again."""
+"""A cache of the journals already read, in the sweep's folder: only journals that changed are read again."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from analysis.record.parquet import CURVES, nested, unnested, write_table
 FILE = "cache.parquet"
 KEY = b"linearizer_sweeps_cache"
 VERSION = 6
-"""To be raised with any change to what is read from a journal, or how: caches of other versions are not used."""
+"""Raise it when what is read from a journal, or how, changes: caches of other versions are not used."""
 
 PLAIN = [part.name for part in fields(Trial) if part.name != "points"]
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """By what a file that has not changed is known."""
+    """Size and modification time of a file: if both are the same, the file has not changed."""
 
     size: int
     modified_ns: int
@@ -40,9 +40,9 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Cache:
-    """Trials by the names of their journals, None if a journal has none; ``metrics`` are keys by number.
+    """Trials by journal name, None for a journal without one; ``metrics`` lists the metric keys by number.
 
-    ``damage`` has the lines that cannot be read, of the journals that have any: their numbers, and what is wrong.
+    ``damage`` lists the unreadable lines of each journal that has any: the line number and the problem.
     """
 
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Cache:
 
     @classmethod
     def of(cls, folder: Path) -> Cache:
-        """The cache of a sweep's folder; empty if there is none, it cannot be read, or is of another version."""
+        """The cache in a sweep's folder; empty if it is missing, unreadable or of another version."""
         try:
             table = pq.read_table(folder / FILE)
             about = json.loads((table.schema.metadata or {})[KEY])
@@ -67,13 +67,13 @@ class Cache:
             sizes, times = table["size"].to_pylist(), table["modified_ns"].to_pylist()
             stamps = {name: Stamp(*stamp) for name, *stamp in zip(names, sizes, times, strict=True)}
             damage = {name: [(number, problem) for number, problem in found] for name, found in about["damage"].items()}
-        # Whatever is wrong with it, the journals have everything.
+        # Whatever is wrong with the cache, the journals have all of it.
         except (OSError, pa.ArrowException, ValueError, KeyError, TypeError, AttributeError):
             return cls()
         return cls(stamps, trials, metrics, damage)
 
     def write(self, folder: Path) -> None:
-        """Write it whole; nothing where the folder cannot be written to."""
+        """Write the cache atomically; do nothing if the folder is not writable."""
         points = [Points.of({}, {}) if trial is None else trial.points for trial in self.trials.values()]
         parts = [Points.of({}, {}), *points]
         lists = nested(

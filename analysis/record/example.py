@@ -1,4 +1,4 @@
-"""The record that ships with the package, to try things on."""
+"""The example record that ships with the package."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from analysis.record.runs import Record, load
 
 
 def example() -> Record:
-    """The record of a sweep over depth and rank on 8×8 digits: 12 configurations at two seeds, controls, references.
+    """A sweep over depth and rank on 8×8 digits: 12 configurations at two seeds, with controls and references.
 
     >>> import analysis
     >>> analysis.example()

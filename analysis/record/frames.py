@@ -1,4 +1,4 @@
-"""From trials, whatever they were read from, to tidy frames: one builder, so that equal trials give equal frames."""
+"""Builds tidy frames from trials. There is one builder for all sources, so that equal trials give equal frames."""
 
 from __future__ import annotations
 
@@ -37,25 +37,24 @@ FIXED = {
     "duplicate_of": "str",
     "warnings": "str",
 }
-"""The columns that ``runs`` has whatever was searched, and their types."""
+"""The columns that ``runs`` has in every record, and their types."""
 
 EPOCHS, STEPS, RANKS = "train/", "nfe/", "rank/"
-"""What the keys begin with of the metrics of every epoch, of those against the number of solver steps, and of those
-against the rank that is sampled with."""
+"""Prefixes of metric keys: per epoch, by number of solver steps, and by the rank used for sampling."""
 CURVES = (STEPS, RANKS)
-"""What the keys begin with of curves that are taken at the end of a trial: their step is no epoch."""
+"""Prefixes of curves measured at the end of a trial, whose step is not an epoch."""
 MACHINE = "system/"
-"""What the keys begin with that tell of the machine, and not of what was trained: they are left where they are."""
+"""Prefix of metrics about the machine, which are not read into frames."""
 
 Integers = np.ndarray[tuple[int], np.dtype[np.integer[Any]]]
 Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 Series = dict[str, tuple[Sequence[int], Sequence[float]]]
-"""Metric key to steps, ascending, and values."""
+"""Metric key → steps in ascending order, and values."""
 
 
 @dataclass(frozen=True)
 class Points:
-    """The points of a trial's curves, by metric in natural order and there by step; ``metric`` numbers keys."""
+    """The points of a trial's curves, sorted by metric (natural order), then step; ``metric`` holds key numbers."""
 
     metric: Integers
     step: Integers
@@ -63,7 +62,7 @@ class Points:
 
     @classmethod
     def of(cls, series: Series, numbers: dict[str, int]) -> Points:
-        """The points of ``series``; ``numbers`` gives each metric key its number, new ones the next."""
+        """The points of ``series``; ``numbers`` maps metric keys to numbers, and new keys are added to it."""
         keys = sorted(series, key=natural)
         steps = [step for key in keys for step in series[key][0]]
         values = [value for key in keys for value in series[key][1]]
@@ -74,12 +73,12 @@ class Points:
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial as its record adds up; ``started`` and ``ended`` in milliseconds, which is what MLflow keeps of a time.
+    """A trial as read from its source; ``started`` and ``ended`` are in milliseconds, the precision of MLflow.
 
-    ``worked`` is how many milliseconds its attempts took, None if that is from ``started`` to ``ended``, and
-    ``attempts`` when each began and for how long it was worked on, empty if the source does not tell.
-    ``leaves`` is the configuration by dotted names, ``scalars`` the end scalars or what the study saw in their
-    place, ``state`` None without an end.
+    ``worked`` is how many milliseconds the attempts took, None if that is ``ended`` − ``started``. ``attempts`` has
+    the start and duration of each, and is empty if the source does not say. ``leaves`` is the configuration by dotted
+    names. ``scalars`` are the end scalars, or the values that the study saw instead. ``state`` is None if the trial
+    has no end.
     """
 
     trial: str
@@ -104,28 +103,28 @@ class Trial:
     attempts: Sequence[tuple[int, int]] = ()
 
     def order(self) -> tuple[int, int, int, str]:
-        """Search before confirm, control and reference; there by number and seed."""
+        """A sort key: search, confirm, control, reference; then by number and seed."""
         number, seed = (-1 if value is None else value for value in (self.number, self.seed))
         return KINDS.index(self.kind), number, seed, self.trial
 
     @property
     def seconds(self) -> float:
-        """How long it was worked on, NaN where neither its attempts nor an end tell."""
+        """The seconds its attempts took; NaN if neither the attempts nor an end give it."""
         if self.worked is not None:
             return self.worked / 1000
-        # Of a run whose clock was set back, and that does not say how long it took, nothing is known.
+        # If the clock was set back and the run does not say how long it took, the duration is unknown.
         worked = -1 if self.ended is None else self.ended - self.started
         return worked / 1000 if worked >= 0 else math.nan
 
     def state_in(self, sweep: SweepInfo) -> tuple[str, str | None]:
-        """The state and its reason; without an end, a trial of a sweep that is over was interrupted."""
+        """The state and its reason; a trial without an end was interrupted if its sweep is over."""
         if self.state is not None:
             return self.state, self.reason
         return ("running", None) if sweep.state == "running" else ("interrupted", "its journal has no end")
 
 
 def latest(series: Series) -> dict[str, float]:
-    """What stands for the end scalars of a trial that has none: each evaluated metric at the last epoch that has it."""
+    """Stands in for missing end scalars: each evaluated metric at the last epoch that has it."""
     return {key: values[-1] for key, (_, values) in series.items() if not key.startswith((EPOCHS, *CURVES))}
 
 
@@ -140,13 +139,13 @@ class Frames:
 
 @dataclass(frozen=True)
 class Part:
-    """What one source has: its sweeps, and the frames of all of them."""
+    """The sweeps of one source, and their frames."""
 
     sweeps: list[SweepInfo]
     frames: Frames
 
     def only(self, names: Sequence[str]) -> Part:
-        """The sweeps of those names, without the columns that none of them has a value in."""
+        """Only the sweeps of these names, without columns that are empty for all of them."""
         sweeps = [sweep for sweep in self.sweeps if sweep.name in names]
         if len(sweeps) == len(self.sweeps):
             return self
@@ -160,20 +159,20 @@ class Part:
 
 
 def build(sweep: SweepInfo, trials: Sequence[Trial], metrics: Sequence[str]) -> Frames:
-    """The frames of one sweep; ``metrics`` are the keys by the numbers that the trials' points have."""
+    """The frames of one sweep; ``metrics`` maps the key numbers in the trials' points to keys."""
     ordered = sorted(trials, key=Trial.order)
     return Frames(_runs(sweep, ordered), _curves(sweep, ordered, metrics), attempted(sweep.name, ordered))
 
 
 def attempted(sweep: str, trials: Sequence[Trial]) -> pd.DataFrame:
-    """The attempts at a sweep's trials, as far as their source tells of them: a row each, in seconds."""
+    """The attempts at a sweep's trials that the source knows of: one row each, times in seconds."""
     rows = [(sweep, trial.trial, began / 1000, took / 1000) for trial in trials for began, took in trial.attempts]
     frame = pd.DataFrame(rows, columns=["sweep", "trial", "started", "seconds"])
     return frame.astype({"sweep": "str", "trial": "str", "started": "float64", "seconds": "float64"})
 
 
 def joined(frames: Sequence[Frames], sweeps: Sequence[SweepInfo]) -> Frames:
-    """The frames of several sweeps, one below the other, with the columns of all."""
+    """The frames of several sweeps, concatenated, with the columns of all."""
     if len(frames) == 1:
         return frames[0]
     names = {name: None for part in frames for name in part.runs.columns if name not in FIXED}
@@ -192,7 +191,7 @@ def joined(frames: Sequence[Frames], sweeps: Sequence[SweepInfo]) -> Frames:
 
 
 def categorised(frames: Frames, sweeps: Sequence[str]) -> Frames:
-    """The same frames with the categories that they have whatever the source: all of them, in one order."""
+    """The same frames with the same categories in the same order, whatever the source."""
     runs, curves = frames.runs, frames.curves
     fixed = {"sweep": list(sweeps), "kind": list(KINDS), "state": list(STATES)}
     for name, categories in fixed.items():
@@ -238,20 +237,20 @@ def _runs(sweep: SweepInfo, trials: Sequence[Trial]) -> pd.DataFrame:
 
 
 def _overrides(trial: Trial, points: Mapping[int, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """A trial's point in the space that its sweep has now: when it ran, axes may have been none yet."""
+    """A trial's point in the sweep's present space: some axes may have been added after it ran."""
     if trial.kind not in ("search", "confirm") or trial.number is None:
         return trial.overrides
     return points.get(trial.number, trial.overrides)
 
 
 def _by_name(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Each name's values, None for the rows that lack it; rows of the same names, most of them, are taken together."""
+    """Each name's values, None for rows without it; rows with the same names (most of them) are handled together."""
     layouts: dict[tuple[str, ...], list[int]] = {}
     for number, row in enumerate(rows):
         layouts.setdefault(tuple(row), []).append(number)
     columns: dict[str, list[Any]] = {name: [None] * len(rows) for layout in layouts for name in layout}
     for layout, numbers in layouts.items():
-        # Row by row, as they lie in memory: going through all rows for each name takes three times as long.
+        # Row by row, as they are in memory: going through all rows once per name takes three times as long.
         values = list(chain.from_iterable(rows[number].values() for number in numbers))
         for place, name in enumerate(layout):
             column = columns[name]
@@ -267,9 +266,9 @@ def _in_order(names: Mapping[str, Any], axes: Sequence[str]) -> list[str]:
 
 
 def _duplicates(trials: Sequence[Trial], states: Sequence[str]) -> list[str | None]:
-    """For each trial, the one of its kind whose configuration and seed it repeats.
+    """For each trial, the trial of the same kind, configuration and seed that it repeats.
 
-    That is one that finished here, otherwise one that was reused, that was stopped, or the first.
+    That is one that finished in this sweep; if there is none, a reused one, then a stopped one, then the first.
     """
     firsts: dict[tuple[Any, ...], tuple[int, str]] = {}
     keys = [(trial.kind, trial.config_hash, trial.seed) for trial in trials]
@@ -277,7 +276,7 @@ def _duplicates(trials: Sequence[Trial], states: Sequence[str]) -> list[str | No
         came = 3 if state == "finished" and trial.reused_from is None else {"finished": 2, "stopped": 1}.get(state, 0)
         if key not in firsts or came > firsts[key][0]:
             firsts[key] = came, trial.trial
-    # References have no seed: nothing that could be drawn twice.
+    # References have no seed, so they cannot be drawn twice.
     found = [firsts[key][1] if key[-1] is not None else trial.trial for key, trial in zip(keys, trials, strict=True)]
     return [None if first == trial.trial else first for first, trial in zip(found, trials, strict=True)]
 
@@ -321,7 +320,7 @@ def _series(values: Sequence[Any], kind: str) -> pd.Series[Any]:
 
 
 def typed(values: Sequence[Any]) -> pd.Series[Any]:
-    """A column of one type: whole numbers stay whole where some are missing, mixed values and lists become text."""
+    """A column of one type: integers stay integers if some are missing; mixed values and lists become text."""
     kinds = set(map(type, values)) - {type(None)}
     if kinds == {bool}:
         return _series(values, "boolean")

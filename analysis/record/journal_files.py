@@ -1,4 +1,4 @@
-"""Which files of a sweep's folder are journals: one for each trial, by its name."""
+"""Finds the journals in a sweep's folder: one file per trial, named after it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import Path
 from linearizer_core.experiment.journal import JournalWarning
 
 TRIAL = re.compile(r"[a-z]\d+(-s-?\d+)?")
-"""What trials are called."""
+"""The pattern of trial names."""
 
 
 def journal_files(folder: Path) -> list[Path]:
-    """The journals in a folder, by name; none if there is no such folder.
+    """The journals in a folder, sorted by name; none if there is no such folder.
 
-    What only ends like one counts nowhere: hidden files, which systems leave behind, and, with a ``JournalWarning``,
-    copies under other names, folders, and links to nothing.
+    Other files with the same suffix are ignored: hidden files, which some systems leave behind, silently; copies
+    under other names, folders and broken links with a ``JournalWarning``.
     """
     found = []
     try:
-        # A directory says what is a file: asking each of thousands while a sweep runs takes long.
+        # scandir knows which entries are files: a stat call for each of thousands is slow while a sweep runs.
         with os.scandir(folder) as entries:
             named = sorted((entry.name, entry.is_file(), entry.is_symlink()) for entry in entries)
     except FileNotFoundError:
@@ -31,10 +31,10 @@ def journal_files(folder: Path) -> list[Path]:
         if trial == name or name.startswith("."):
             continue
         if TRIAL.fullmatch(trial) is None:
-            _left_out(path, "is not called as a trial is, such as t000-s0.jsonl: it does not count")
+            _left_out(path, "ignored, since its name is not a trial's, such as t000-s0.jsonl")
         elif not is_file:
-            what = "a link to nothing" if is_link else "no file"
-            _left_out(path, f"is {what}: the trial {trial} does not count")
+            what = "a broken link" if is_link else "not a file"
+            _left_out(path, f"is {what}, so trial {trial} is ignored")
         else:
             found.append(path)
     return found

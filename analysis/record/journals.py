@@ -19,21 +19,21 @@ from linearizer_core.experiment.nested import flatten
 
 
 def read_info(folder: Path) -> SweepInfo:
-    """The sweep of a folder; raises ``RecordError`` naming its ``sweep.json`` where that cannot be read.
+    """The sweep in a folder; raises ``RecordError`` naming its ``sweep.json`` if that cannot be read.
 
-    One whose launch died while it ran was interrupted, although nobody could write so.
+    A sweep whose launch died is interrupted, although its ``sweep.json`` still says that it runs.
     """
     info = _written(folder)
     if info.state != "running" or _runs(folder):
         return info
-    info = _written(folder)  # it may have ended in between
+    info = _written(folder)  # the sweep may have ended in between
     if info.state != "running":
         return info
     return SweepInfo.of_document({**info.document, "state": "interrupted", "reason": DIED}, info.source)
 
 
 def _written(folder: Path) -> SweepInfo:
-    """The sweep as its ``sweep.json`` has it."""
+    """The sweep as described in its ``sweep.json``."""
     file = folder / "sweep.json"
     try:
         return SweepInfo.parse(file.read_bytes(), str(file))
@@ -43,7 +43,7 @@ def _written(folder: Path) -> SweepInfo:
 
 
 def _runs(folder: Path) -> bool:
-    """Whether a launch is alive, as far as this can be told: its word is taken where there are no locks."""
+    """Whether a launch is alive; without file locks this cannot be told, and ``sweep.json`` is believed."""
     try:
         return running(folder)
     except OSError:
@@ -51,9 +51,9 @@ def _runs(folder: Path) -> bool:
 
 
 def read_frames(folder: Path, sweep: SweepInfo) -> Frames:
-    """The frames of a sweep's journals; those that have not changed since they were last read come from the cache.
+    """The frames of a sweep's journals; journals that have not changed since the last read come from the cache.
 
-    Warns of every line that cannot be read, with a ``JournalWarning``. Raises ``RecordError`` naming the file.
+    Warns of every unreadable line with a ``JournalWarning``. Raises ``RecordError`` naming a file that cannot be read.
     """
     journals = folder / "journal"
     if not journals.is_dir():
@@ -65,7 +65,7 @@ def read_frames(folder: Path, sweep: SweepInfo) -> Frames:
     stamps: dict[str, Stamp] = {}
     for path in journal_files(journals):
         name = path.name
-        # Taken before the file is read: what is written meanwhile makes the stamp an old one.
+        # Taken before the file is read, so that anything written meanwhile makes the stamp out of date.
         stamp = Stamp.of(path)
         known = cache.stamps.get(name) == stamp
         trials[name], damage[name] = (
@@ -76,7 +76,7 @@ def read_frames(folder: Path, sweep: SweepInfo) -> Frames:
     for file, trial in trials.items():
         if trial is not None and names.setdefault(trial.trial, file) != file:
             raise RecordError(
-                f"{journals / file}: is of the trial {trial.trial}, as {names[trial.trial]} is; remove one"
+                f"{journals / file}: belongs to trial {trial.trial}, as {names[trial.trial]} does; remove one"
             )
     if stamps != cache.stamps:
         Cache(stamps, trials, list(numbers), {name: found for name, found in damage.items() if found}).write(folder)
@@ -85,9 +85,10 @@ def read_frames(folder: Path, sweep: SweepInfo) -> Frames:
 
 
 def read_journal(path: Path, numbers: dict[str, int]) -> tuple[Trial | None, list[tuple[int, str]]]:
-    """The trial of a journal, None if no attempt at it can be read; and the lines that cannot be, with the problem.
+    """The trial of a journal, None if no attempt can be read; and each unreadable line's number and problem.
 
-    ``numbers`` gives each metric key its number in the trial's points; new keys are added. Raises ``RecordError``.
+    ``numbers`` maps metric keys to their numbers in the trial's points; new keys are added. Raises ``RecordError``
+    if the file cannot be read.
     """
     try:
         content = path.read_bytes()
@@ -98,12 +99,12 @@ def read_journal(path: Path, numbers: dict[str, int]) -> tuple[Trial | None, lis
     odd = _odd_names(state)
     if odd:
         named = ", ".join(map(repr, odd))
-        damage.append((1, f"has metrics that are not called group/name, and do not count: {named}"))
+        damage.append((1, f"has metrics whose names are not group/name, which are ignored: {named}"))
     return trial_of(state, numbers), damage
 
 
 def _odd_names(state: TrialState) -> list[str]:
-    """The names of metrics that no metric has: a column of the frames may be called so."""
+    """Metric names that are not ``group/name``, and so could clash with another column of the frames."""
     events: list[Any] = [*state.epochs.values(), *([state.summary] if state.summary else [])]
     layouts = {tuple(event["metrics"]) for event in events}
     names = {name for layout in layouts for name in layout} | set(state.curves)
@@ -117,7 +118,7 @@ def _odd_names(state: TrialState) -> list[str]:
 
 
 def trial_of(state: TrialState, numbers: dict[str, int]) -> Trial | None:
-    """A trial's state as the frames have it; ``numbers`` as for ``read_journal``."""
+    """The frames' ``Trial`` for a state read from a journal; ``numbers`` as for ``read_journal``."""
     first, head, end = state.first, state.head, state.end
     if first is None or head is None:
         return None
@@ -148,7 +149,7 @@ def trial_of(state: TrialState, numbers: dict[str, int]) -> Trial | None:
 
 
 def _series(state: TrialState) -> Series:
-    """The metrics of the epochs that count, without those of the machine."""
+    """The metrics of the epochs that count, without those about the machine."""
     series: dict[str, tuple[list[int], list[float]]] = {}
     for epoch, event in sorted(state.epochs.items()):
         for key, value in event["metrics"].items():
@@ -161,7 +162,7 @@ def _series(state: TrialState) -> Series:
 
 
 def _curves(state: TrialState) -> Series:
-    """The curves, each step once: as it was given last."""
+    """The curves; if a step was written more than once, its last value."""
     curves: Series = {}
     for metric, event in state.curves.items():
         steps, values = event["steps"], event["values"]
@@ -173,5 +174,5 @@ def _curves(state: TrialState) -> Series:
 
 
 def milliseconds(time: Any) -> int:
-    """UNIX seconds as MLflow has them."""
+    """UNIX seconds in whole milliseconds, as MLflow stores times."""
     return int(float(time) * 1000)

@@ -1,4 +1,4 @@
-"""Whether a launch of a sweep lives: it holds a lock, which the system lets go of when it ends, however it ends."""
+"""Tells whether a launch is alive by its file lock, which the operating system releases however the launch ends."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ LOCK = "launch.lock"
 """The file in a sweep's folder that a launch locks."""
 
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
-"""What the system answers where another process holds a lock; anything else is a reason of its own."""
+"""Error numbers that mean that another process holds the lock; other errors are raised."""
 
 DIED = "its launch died"
-"""Why a sweep is interrupted that nobody has ended in order."""
+"""The reason of a sweep that was interrupted because its launch ended without recording it."""
 
 
 def taken(file: IO[str]) -> bool:
-    """Whether another process holds the lock of an open file; raises ``OSError`` where the file system has no locks."""
+    """Whether another process holds the lock of an open file; raises ``OSError`` if the file system has no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
@@ -29,7 +29,7 @@ def taken(file: IO[str]) -> bool:
 
 
 def running(folder: Path) -> bool:
-    """Whether a launch holds the lock of the sweep in a folder; raises ``OSError`` where that cannot be told."""
+    """Whether a launch holds the lock of the sweep in a folder; raises ``OSError`` if that cannot be told."""
     try:
         with (folder / LOCK).open("r") as file:
             return taken(file)

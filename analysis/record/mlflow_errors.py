@@ -1,4 +1,4 @@
-"""What MLflow, its database or its server says when something is wrong, as one line that tells what to do."""
+"""Turns errors of MLflow, its database or its server into one line that says what to do."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SILENT = re.compile(r"Read timed out|ConnectTimeout|timed out\.")
 ABSENT = re.compile(r"NewConnectionError|Connection refused|NameResolutionError|Name or service not known")
 ANSWER = re.compile(r"(?:error code|too many) ([45]\d\d)\b|\b([45]\d\d) error responses")
 ANOTHER = re.compile(r"not in a valid JSON format|error code 404\b|Exceeded \d+ redirects")
-"""What is said of a server that speaks HTTP, and is none of MLflow's."""
+"""Matches errors about a server that speaks HTTP but is not MLflow."""
 REFUSED = ("401", "403")
 READ_ONLY = "attempt to write a readonly database"
 
 
 def explain(error: Exception, uri: str) -> str:
-    """An error in one line, without the credentials that the URI of its server may hold.
+    """An error in one line, without the credentials that the URI may contain.
 
     >>> explain(ValueError("attempt to write a readonly database [SQL: INSERT ...]"), "sqlite:///a.db")
     'sqlite:///a.db cannot be written: it is read-only'
@@ -31,16 +31,16 @@ def explain(error: Exception, uri: str) -> str:
         found, expected = schema.groups()
         upgrade = shlex.join([sys.executable, "-m", "mlflow", "db", "upgrade", shown])
         return (
-            f"the database is of another version of MLflow (schema {found}, and the installed one has {expected}): "
-            f"bring an older one up to date, after copying it, by: {upgrade} "
-            "- for a newer one, install the MLflow that wrote it"
+            f"the database is of another version of MLflow (its schema is {found}, the installed MLflow has {expected})"
+            f": if the database is older, copy it and then upgrade it with: {upgrade} "
+            "- if it is newer, install the MLflow that wrote it"
         )
     if READ_ONLY in text:
         return f"{shown} cannot be written: it is read-only"
     if uri.startswith(("http://", "https://")):
         host = urlsplit(shown).netloc
         if ANOTHER.search(text):
-            return f"{host} answers, but not as MLflow does: another server, or another path of this one"
+            return f"{host} answers, but not as MLflow does: the server or the path is wrong"
         answered = ANSWER.search(text)
         if answered is not None:
             code = answered[1] or answered[2]

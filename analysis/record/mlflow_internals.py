@@ -1,8 +1,8 @@
-"""All that is used of MLflow beyond its public interface, with the reason, and what is done where an upgrade took it.
+"""Every use of MLflow beyond its public interface, with the reason, and what happens if an upgrade removes it.
 
-Everything here but ``client_of`` and ``follow_artifacts`` answers None if MLflow no longer has it; who asks then
-goes the public way, which gives the same and takes longer. ``tests/analysis/record/test_mlflow_internals.py`` names
-what is gone.
+All functions except ``client_of`` and ``follow_artifacts`` return None if MLflow no longer has what they need; the
+caller then uses the public interface, which gives the same result more slowly.
+``tests/analysis/record/test_mlflow_internals.py`` fails and names what is gone.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def client_of(uri: str) -> MlflowClient:
-    """A client of a server or store, with the registry there as well: MLflow would take that from the environment.
+    """A client of a server or store whose model registry is the same one; MLflow would take it from the environment.
 
-    Of a database in a file MLflow makes the folder whose name the URI has by the letter, even if letters are quoted
-    in it and the file is elsewhere: what it has made for nothing is removed. An error of the server comes out as it is.
+    For a database in a file, MLflow creates the folder that the URI spells literally, even if the URI is quoted and
+    the file is elsewhere; such needless folders are removed. Errors of the server are raised unchanged.
     """
     _knock(uri)
     from mlflow import MlflowClient
@@ -36,27 +36,27 @@ def client_of(uri: str) -> MlflowClient:
     missing = [folder for folder in literal.parents if not folder.exists()]
     try:
         client = MlflowClient(uri, registry_uri=uri)
-        # MLflow opens the database once more for its registry, when that is first asked for something.
+        # MLflow opens the database a second time, for its registry, when that is first used.
         client.search_registered_models(max_results=1)
         return client
     finally:
         for folder in missing:
-            with suppress(OSError):  # it is there no longer, or somebody has put something into it
+            with suppress(OSError):  # it is gone already, or it is no longer empty
                 folder.rmdir()
 
 
 CONNECT_SECONDS = 10
-"""For a database to be connected to."""
+"""The time-out for connecting to a database."""
 
 
 def _knock(uri: str) -> None:
-    """Raise what a database says where it cannot be connected to.
+    """Raise the database's own error if it cannot be connected to.
 
-    MLflow would try again for a minute and a half, and print the same each time.
+    MLflow would retry for a minute and a half, and print the error each time.
     """
     file = sqlite_file(uri)
     if file is not None:
-        if file.parent.is_dir():  # MLflow makes one that is missing
+        if file.parent.is_dir():  # MLflow creates a missing folder
             sqlite3.connect(file).close()
         return
     if uri.startswith(("postgresql", "mysql")):
@@ -77,15 +77,15 @@ class Tables(NamedTuple):
 
 
 def engine(client: MlflowClient) -> Any:
-    """SQLAlchemy's engine of the database that a client has opened; None if that is a server or a folder.
+    """The SQLAlchemy engine of the database that a client has opened; None for a server or a folder.
 
-    The public client makes an object of each parameter, tag and point, several times: reading 1,000 runs takes minutes.
+    The public client creates several objects for each parameter, tag and point: reading 1,000 runs takes minutes.
     """
     return getattr(_store(client), "engine", None)
 
 
 def tables() -> Tables | None:
-    """The tables behind ``engine``, which are read as they are."""
+    """The tables behind ``engine``, to be queried directly."""
     try:
         from mlflow.store.tracking.dbmodels.models import SqlMetric, SqlParam, SqlRun, SqlTag
 
@@ -97,7 +97,7 @@ def tables() -> Tables | None:
 def histories_at_once(
     client: MlflowClient, runs: Sequence[str], key: str, most: int
 ) -> list[tuple[str, int, int, float]] | None:
-    """Run id, time, step and value of up to ``most`` points of a metric of several runs of a server.
+    """Run id, time, step and value of up to ``most`` points of one metric for several runs of a server.
 
     The public client asks for one metric of one run at a time. Raises ``MlflowException`` if the server refuses.
     """
@@ -118,9 +118,9 @@ def histories_at_once(
 
 
 def artifact_repository(client: MlflowClient, run: RunInfo) -> Any:
-    """Where a run's artifacts go, with ``log_artifact`` and ``log_artifacts``.
+    """The repository of a run's artifacts, with ``log_artifact`` and ``log_artifacts``.
 
-    The public client asks the server for the run before each file.
+    The public client asks the server for the run again before each file.
     """
     try:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -137,14 +137,14 @@ PLACES = (
     ("model_versions", "storage_location"),
     ("experiments", "artifact_location"),
 )
-"""Columns of MLflow's tables that say where artifacts are, by the whole path."""
+"""Columns of MLflow's tables that hold absolute paths of artifacts."""
 
 
 def follow_artifacts(database: Path, place: Path) -> None:
-    """Have a database in a file look for artifacts in the folder ``place`` that are there, and no longer where it says.
+    """Correct the artifact paths in a database file after the artifacts were moved to the folder ``place``.
 
-    MLflow notes whole paths, and has no command for a folder that was moved. What its tables no longer have is left
-    as it is. Raises ``sqlite3.Error`` if something has moved and the database cannot be written.
+    MLflow stores absolute paths, and has no command for a folder that was moved. Tables and columns that MLflow no
+    longer has are skipped. Raises ``sqlite3.Error`` if something has moved and the database cannot be written.
     """
     if not database.is_file() or not place.is_dir():
         return
@@ -166,7 +166,7 @@ def follow_artifacts(database: Path, place: Path) -> None:
 
 
 def _left(connection: sqlite3.Connection, place: Path) -> list[str]:
-    """Folders called as ``place`` is that do not exist any more, and of which the runs' artifacts are in ``place``."""
+    """Folders with the name of ``place`` that no longer exist, and whose runs' artifacts are in ``place`` now."""
     found = []
     for (before,) in connection.execute("SELECT DISTINCT artifact_location FROM experiments"):
         parts = urlsplit(str(before))
@@ -187,7 +187,7 @@ def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
 
 
 def longest_experiment_name() -> int:
-    """The most characters that the installed MLflow takes in an experiment's name; 500 where it does not say."""
+    """The longest experiment name, in characters, that the installed MLflow accepts; 500 if it does not say."""
     try:
         from mlflow.utils.validation import MAX_EXPERIMENT_NAME_LENGTH
 

@@ -1,4 +1,4 @@
-"""What holds while MLflow is spoken to: it takes its time-outs from the environment alone."""
+"""Environment variables set while MLflow is used: it takes its time-outs from nowhere else."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 READING = {
-    # MLflow's own values take minutes to find that nobody answers.
+    # With MLflow's defaults it takes minutes to notice that a server does not answer.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 WRITING = {
-    # Who sends waits and tries again: a request must not block it for minutes.
+    # The sender retries by itself, so a request must not block it for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    # The link to each run, printed as it ends, and bars would break up the sweep's own progress.
+    # MLflow's links to runs and its progress bars would break up the sweep's own progress.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 KNOCKING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
-"""For the first request, which is a small one: an address that answers nothing is given up after seconds."""
+"""For the first, small request: an address that does not answer is given up after seconds."""
 
 
 ALWAYS = {
-    # What is noted as sent must have been sent, and a long text must not keep a run from being made.
+    # What is recorded as sent must have been sent, and a long text must not prevent a run from being created.
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
     "MLFLOW_TRUNCATE_LONG_VALUES": "true",
 }
-"""What a sync relies on, whatever the environment says."""
+"""Settings that a sync relies on; they override the environment."""
 
 NEVER = ("MLFLOW_ACTIVE_MODEL_ID", "_MLFLOW_ACTIVE_MODEL_ID")
-"""What names the model that a user's own work is about: MLflow would put it down as that of every metric."""
+"""Variables that name the model of the user's own work: MLflow would attribute every metric to it."""
 
 
 @contextmanager
 def held(values: Mapping[str, str]) -> Iterator[None]:
-    """These values for a while, where the environment does not say otherwise, ``ALWAYS`` and without ``NEVER``."""
+    """Set ``values`` that the environment does not set already, set ``ALWAYS`` and unset ``NEVER``, then restore."""
     new = {name: value for name, value in values.items() if name not in os.environ} | ALWAYS
     before = {name: os.environ.get(name) for name in (*new, *NEVER)}
     os.environ.update(new)

@@ -1,4 +1,4 @@
-"""Sweeps read from an MLflow server or store: what ``sweeps.tracking.sync`` sent there, taken back apart."""
+"""Reads sweeps back from an MLflow server or store, where ``sweeps.tracking.sync`` sent them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 PAGE = 1000
-"""Runs a request."""
+"""Runs per request."""
 
 BULK_RUNS, BULK_POINTS = 100, 25_000
-"""The runs that a server takes in one request for a metric's points, and the most points that it answers with."""
+"""The server's limits for a request of a metric's points: runs in the request, points in the response."""
 
 LARGEST = 1.7976931348623157e308
-"""What MLflow's database keeps of an infinity."""
+"""MLflow's database stores this number for infinity."""
 
 Point = tuple[int, int, float]
 """Time in milliseconds, step, value."""
@@ -45,10 +45,10 @@ def is_uri(source: str | os.PathLike[str]) -> bool:
 def read_mlflow(
     uri: str, wanted: Sequence[str] | None = None, experiment: str | None = None
 ) -> tuple[list[str], list[Part]]:
-    """The names of the sweeps that a server or store has, and those that are wanted, in the order of their starts.
+    """The names of all sweeps in a server or store, and the wanted sweeps themselves, in the order of their starts.
 
-    Raises ``RecordError`` naming the server where it cannot be reached, or has no such experiment. Of two sweeps of
-    one name the later is taken: it has replaced the other on disk as well.
+    Raises ``RecordError`` naming the server if it cannot be reached or has no such experiment. Of two sweeps with the
+    same name the later one is read: it has replaced the earlier one on disk as well.
     """
     shown = without_password(uri)
     file = sqlite_file(uri)
@@ -73,7 +73,7 @@ def read_mlflow(
 
 @dataclass(frozen=True)
 class _Run:
-    """A run as MLflow has it; ``histories`` has the points of each metric key, in no order."""
+    """A run as MLflow stores it; ``histories`` has the points of each metric key, unsorted."""
 
     id: str
     status: str
@@ -92,7 +92,7 @@ class _Store:
         self.shown = shown
 
     def parents(self, experiment: str | None) -> dict[str, Run]:
-        """The run that stands for each sweep, by the sweep's name."""
+        """The parent run of each sweep, by the sweep's name."""
         experiments = [found.experiment_id for found in self._experiments(experiment)]
         runs = self._runs(experiments, "tags.`sweep.kind` = 'sweep'")
         last = {run.data.tags["sweep.name"]: run for run in sorted(runs, key=lambda run: run.info.start_time)}
@@ -141,7 +141,7 @@ class _Store:
         return Part([info], build(info, trials, list(numbers)))
 
     def _recorded(self, experiment: str, sweep_id: str) -> Iterator[_Run]:
-        """The runs of a sweep, its own among them."""
+        """The runs of a sweep, including its parent run."""
         runs = self._runs([experiment], f"tags.`sweep.id` = '{sweep_id}'")
         for start in range(0, len(runs), BULK_RUNS):
             chunk = runs[start : start + BULK_RUNS]
@@ -152,7 +152,7 @@ class _Store:
                 yield _Run(info.run_id, info.status, *times, data.tags, data.params, histories[info.run_id])
 
     def _histories(self, runs: Sequence[Run]) -> dict[str, dict[str, list[Point]]]:
-        """Run id to metric key to its points."""
+        """Run id → metric key → points."""
         found: dict[str, dict[str, list[Point]]] = {run.info.run_id: {} for run in runs}
         for key in sorted({key for run in runs for key in run.data.metrics}):
             for run, point in self._points([run.info.run_id for run in runs if key in run.data.metrics], key):
@@ -171,7 +171,7 @@ class _Store:
             for run, time, step, value in answer:
                 yield run, (time, step, _value(value))
         elif len(runs) > 1:
-            # There may be more than it answers with.
+            # The response is full, so there may be more points.
             yield from self._points(runs[: len(runs) // 2], key)
             yield from self._points(runs[len(runs) // 2 :], key)
         else:
@@ -180,9 +180,9 @@ class _Store:
 
 
 class _Database(_Store):
-    """Those of a database that is opened here.
+    """The sweeps of a database that this process opens itself.
 
-    MLflow makes an object of each parameter, tag and point, several times: its rows are read as they are instead.
+    Its rows are read directly: MLflow's client creates several objects for each parameter, tag and point.
     """
 
     def __init__(self, client: MlflowClient, shown: str, opened: Any, tables: Tables) -> None:
@@ -203,7 +203,7 @@ class _Database(_Store):
         point = (metrics.run_uuid, metrics.key, metrics.timestamp, metrics.step, metrics.value, metrics.is_nan)
         state = (runs.run_uuid, runs.status, runs.start_time, runs.end_time)
         with self.engine.connect() as connection:
-            # First: of a run that is made meanwhile the rest may not be there.
+            # Runs come first: of a run that is created meanwhile, the rest may be missing.
             states = connection.execute(select(*state).where(runs.run_uuid.in_(chosen))).all()
             tagged, configured = (
                 _words(connection.execute(select(*texts).where(texts[0].in_(chosen))))
@@ -212,7 +212,7 @@ class _Database(_Store):
         for start in range(0, len(states), BULK_RUNS):
             chunk = states[start : start + BULK_RUNS]
             some = select(*point).where(metrics.run_uuid.in_([row[0] for row in chunk]))
-            # All at once, and no longer connected than that: who reads keeps SQLite from being written to.
+            # Fetched at once, and then disconnected: an open read keeps others from writing to SQLite.
             with self.engine.connect() as connection:
                 found = connection.execute(some.where(metrics.key.not_like(f"{MACHINE}%"))).all()
             histories: dict[str, dict[str, list[Point]]] = {}
@@ -226,7 +226,7 @@ class _Database(_Store):
 
 
 def _words(rows: Iterable[Sequence[str]]) -> dict[str, dict[str, str]]:
-    """Run id to key to text."""
+    """Run id → key → text."""
     found: dict[str, dict[str, str]] = {}
     for run, key, text in rows:
         found.setdefault(run, {})[key] = text
@@ -234,7 +234,7 @@ def _words(rows: Iterable[Sequence[str]]) -> dict[str, dict[str, str]]:
 
 
 def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:
-    """A trial from its run; what earlier versions did not send is None."""
+    """The trial of a run; fields that earlier versions did not send are None."""
     tags = run.tags
 
     def tag(name: str, kind: Callable[[str], Any], default: Any = None) -> Any:
@@ -245,7 +245,7 @@ def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:
         attempt, epoch = tag("attempt", int, 1), tag("epoch", int) if over else None
         began = tag("attempt_started", int, run.started)
         results = {key: sorted(points) for key, points in run.histories.items() if not key.startswith(MACHINE)}
-        # What came after the epoch at which a trial was stopped does not count: it had gone on when that was decided.
+        # A stopped trial may have run on while that was decided: anything after the epoch it stopped at is ignored.
         stopped = over and tag("state", str) == "stopped"
         finished = over and tag("state", str) == "finished"
         again = attempt > 1
@@ -276,18 +276,18 @@ def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:
             worked=tag("worked", int) if over else None,
         )
     except (KeyError, ValueError) as error:
-        raise RecordError(f"{source}: the run {run.id} is not one of a trial's ({error!r})") from None
+        raise RecordError(f"{source}: run {run.id} is not the run of a trial ({error!r})") from None
 
 
 def _taken_apart(
     histories: Mapping[str, list[Point]], began: int | None, last: int | None, finished: bool
 ) -> tuple[Series, dict[str, float]]:
-    """The points that count of the curves, and the end scalars.
+    """Separates the curves' points from the end scalars, without points of abandoned attempts.
 
     MLflow keeps both under one key. An epoch's metrics have the time and step of its training losses; end scalars do
-    not. What is from before ``began``, when the last of several attempts did, counts only if it is an epoch up to
-    ``last``. A trial that has finished has end scalars of its last attempt: where none is from after its beginning the
-    clock was set back, and tells nothing.
+    not. With several attempts, of which the last began at ``began``, earlier points count only if they are epochs up
+    to ``last``. A finished trial has end scalars of its last attempt: if none is later than ``began``, the clock was
+    set back, and times are ignored.
     """
     losses = {point[:2] for key, points in histories.items() if key.startswith(EPOCHS) for point in points}
     since, curves_since = (_since(histories, losses, began, finished, curves) for curves in (False, True))
@@ -313,7 +313,7 @@ def _taken_apart(
 def _since(
     histories: Mapping[str, list[Point]], losses: set[tuple[int, int]], began: int | None, finished: bool, curves: bool
 ) -> float:
-    """From when on the end scalars count, or the points of curves over solver steps or ranks."""
+    """The time from which end scalars count, or points of curves over solver steps or ranks (``curves``)."""
     if began is None:
         return -math.inf
     times = [
@@ -332,7 +332,7 @@ def _value(value: float) -> float:
 
 @lru_cache(maxsize=4096)
 def literal(text: str) -> Any:
-    """The value of a leaf that MLflow keeps as text; text that reads as no Python literal is itself."""
+    """The value of a leaf, which MLflow stores as text; text that is not a Python literal stays text."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

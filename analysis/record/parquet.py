@@ -1,4 +1,4 @@
-"""A record as one Parquet file: a row a trial, its curves nested in it, the sweeps' ``sweep.json`` in the metadata."""
+"""A record as one Parquet file: a row per trial with its curves nested in it, and each ``sweep.json`` as metadata."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ CURVES = "curves"
 
 
 def write_record(frames: Frames, sweeps: Sequence[SweepInfo], path: Path) -> None:
-    """Write the frames and the sweeps whole: a reader, or a crash, sees the old file or the new one."""
+    """Write the frames and the sweeps atomically: a reader, or a crash, sees the old file or the new one."""
     runs, curves = frames.runs, frames.curves
     rows = pd.Series(np.arange(len(runs)), index=_places(runs))
     row = rows.reindex(_places(curves)).to_numpy()
-    # A file's curves are those of its runs, in their order, whatever was done to the frames.
+    # The file has the curves of the rows in ``runs``, in their order, whatever was done to the frames.
     curves = curves.assign(row=row).dropna(subset="row").sort_values("row", kind="stable")
     counts = np.bincount(curves["row"].astype(np.int64), minlength=len(runs))
     metric = curves["metric"].cat
@@ -44,7 +44,7 @@ def read_record(path: Path) -> Part:
         table = pq.read_table(path)
         about = json.loads((table.schema.metadata or {})[KEY])
         if about["version"] != VERSION:
-            raise RecordError(f"{path}: is of version {about['version']}; this program reads version {VERSION}")
+            raise RecordError(f"{path}: has format version {about['version']}; this program reads version {VERSION}")
         sweeps = [SweepInfo.of_document(document, str(path)) for document in about["sweeps"]]
         counts, codes, metrics, step, value = unnested(table[CURVES])
         runs = table.drop_columns([CURVES]).to_pandas()
@@ -74,7 +74,7 @@ def _places(frame: pd.DataFrame) -> pd.MultiIndex:
 
 
 def nested(counts: Any, codes: Any, metrics: Sequence[str], steps: Any, values: Any) -> pa.ListArray:
-    """Points as one list a row: ``counts`` in each, metric keys by number, steps and values of all rows in turn."""
+    """Points as one list per row of length ``counts``; ``codes``, ``steps`` and ``values`` are those of all rows."""
     keys = pa.DictionaryArray.from_arrays(
         pa.array(np.asarray(codes, dtype=np.int32)), pa.array(list(metrics), pa.string())
     )
@@ -85,7 +85,7 @@ def nested(counts: Any, codes: Any, metrics: Sequence[str], steps: Any, values: 
 
 
 def unnested(column: pa.ChunkedArray) -> tuple[Any, Any, list[str], Any, Any]:
-    """Counts, metric numbers, metric keys, steps and values of what ``nested`` made."""
+    """The inverse of ``nested``: counts, metric numbers, metric keys, steps and values."""
     lists = column.combine_chunks()
     points = lists.flatten()
     keys = (
@@ -97,7 +97,7 @@ def unnested(column: pa.ChunkedArray) -> tuple[Any, Any, list[str], Any, Any]:
 
 
 def write_table(table: pa.Table, key: bytes, about: Mapping[str, Any], path: Path) -> None:
-    """Write a table whole, with ``about`` as JSON in its metadata."""
+    """Write a table atomically, with ``about`` as JSON in its metadata."""
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), key: json.dumps(about)})
     with whole(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")

@@ -1,4 +1,4 @@
-"""The record of sweeps as tidy frames, from their folders, from MLflow or from an exported file."""
+"""Recorded sweeps as tidy frames, read from their folders, from MLflow or from an exported file."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ Source = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Counts:
-    """How many trials there are, in each state, and how many are to be read with care.
+    """How many trials there are, how many in each state, and how many need care when read.
 
-    ``resumed`` took more than one attempt; ``reused`` has the result of an identical finished trial;
-    ``duplicated`` ran although another of the sweep has their kind, configuration and seed; ``warned`` have warnings.
+    ``resumed`` trials took more than one attempt; ``reused`` ones have the result of an identical finished trial;
+    ``duplicated`` ones ran although another trial of the sweep has their kind, configuration and seed; ``warned`` ones
+    have warnings.
 
     >>> import analysis
     >>> print(analysis.example().counts)
@@ -50,7 +51,7 @@ class Counts:
     warned: int
 
     def __str__(self) -> str:
-        """``24 trials: 9 finished, 13 stopped early, 2 failed; 1 resumed``: what there is none of is left out."""
+        """Such as ``24 trials: 9 finished, 13 stopped early, 2 failed; 1 resumed``; zeros are left out."""
         words = {"stopped": "stopped early", "warned": "with warnings"}
         numbers = {each.name: getattr(self, each.name) for each in fields(self)}
         states, notes = (
@@ -63,24 +64,24 @@ class Counts:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Record:
-    """One or more sweeps, read.
+    """One or more recorded sweeps.
 
-    ``runs``: one row a trial, in the order search, confirm, control, reference and there by number and seed.
+    ``runs``: one row per trial, ordered by kind (search, confirm, control, reference), then number, then seed.
     Columns ``sweep``, ``trial``, ``kind``, ``label``, ``number``, ``config_hash``, ``seed``, ``attempt``, ``state``,
-    ``reason``, ``epoch`` (the last one trained), ``started`` and ``ended`` (UNIX seconds), ``seconds`` (what its
-    attempts took), all to the millisecond, ``overrides`` (JSON), ``reused_from`` (the trial whose result was reused),
-    ``duplicate_of`` (the trial of the same sweep, kind, configuration and seed that this one repeats), ``warnings``
-    (what did not go as configured); then one column a leaf of the configuration, the searched axes first; then one
-    float column a metric key: the end scalars, or the last evaluation of a trial that has none.
+    ``reason``, ``epoch`` (the last one trained), ``started`` and ``ended`` (UNIX seconds), ``seconds`` (how long
+    its attempts took), all to the millisecond, ``overrides`` (JSON), ``reused_from`` (the trial whose result was
+    reused), ``duplicate_of`` (the trial of the same sweep, kind, configuration and seed that this one repeats),
+    ``warnings`` (what did not go as configured); then one column per leaf of the configuration, the searched axes
+    first; then one float column per metric key: the end scalars, or the last evaluation of a trial without them.
 
-    ``curves``: ``sweep, trial, metric, step, value``, a row a point. The step of ``train/…`` and ``quality/…`` is the
-    epoch, that of ``nfe/…`` the number of solver steps, that of ``rank/…`` the rank that is sampled with.
+    ``curves``: ``sweep, trial, metric, step, value``, one row per point. The step is the epoch for ``train/…`` and
+    ``quality/…``, the number of solver steps for ``nfe/…``, and the rank used for sampling for ``rank/…``.
 
-    ``attempts``: ``sweep, trial, started, seconds``, a row an attempt at a trial: when it began, and how long it took.
-    Only journals tell; MLflow and exported files have no rows.
+    ``attempts``: ``sweep, trial, started, seconds``, one row per attempt at a trial: its start and duration. It is
+    known from journals only; records from MLflow and exported files have no rows.
 
-    All are ordinary frames. ``sweep``, ``kind``, ``state``, and what identifies a row of ``curves``, are
-    categorical; whole numbers and truth values are nullable.
+    All are ordinary frames. ``sweep``, ``kind``, ``state`` and the columns that identify a row of ``curves`` are
+    categorical; integers and booleans are nullable.
 
     >>> import analysis
     >>> record = analysis.example()
@@ -99,7 +100,7 @@ class Record:
         return f"<Record of {self.names}; {self.counts}>"
 
     def _repr_html_(self) -> str:
-        """For a notebook: a row a sweep."""
+        """For a notebook: one row per sweep."""
         trials = self.runs["sweep"].value_counts()
         rows = [
             (
@@ -123,7 +124,7 @@ class Record:
 
     @property
     def objective(self) -> dict[str, Direction]:
-        """Metric key to direction, over all sweeps; raises ``RecordError`` where two sweeps disagree."""
+        """Metric key → direction, over all sweeps; raises ``RecordError`` if two sweeps disagree."""
         merged: dict[str, Direction] = {}
         for sweep in self.sweeps:
             for key, direction in sweep.objective.items():
@@ -133,27 +134,27 @@ class Record:
 
     @property
     def directions(self) -> dict[str, Direction]:
-        """Which way the metrics of plugins are better, by their names."""
+        """The directions of plugins' metrics, by metric name."""
         return {name: way for sweep in self.sweeps for name, way in sweep.directions.items()}
 
     @property
     def leaves(self) -> list[str]:
-        """The dotted names of the configuration that ``runs`` has a column for; the seed is in ``seed``."""
+        """The dotted names of the configuration's columns in ``runs``, without the seed, which is in ``seed``."""
         return [column for column in self.runs.columns if column not in FIXED and "/" not in column]
 
     @property
     def metrics(self) -> list[str]:
-        """The metric keys that ``runs`` has a column for."""
+        """The metric keys that have a column in ``runs``."""
         return [column for column in self.runs.columns if "/" in column]
 
     @property
     def names(self) -> str:
-        """The sweeps' names in a few words."""
+        """The sweeps' names, separated by commas."""
         return ", ".join(sweep.name for sweep in self.sweeps)
 
     @property
     def counts(self) -> Counts:
-        """How many trials came to what; references count where they were recorded."""
+        """The number of trials in each state, including recorded references."""
         runs = self.runs
         states = runs["state"].value_counts()
         reused = runs["reused_from"].notna()
@@ -167,14 +168,14 @@ class Record:
         )
 
     def sweep(self, name: str) -> SweepInfo:
-        """The sweep of that name."""
+        """The sweep with this name."""
         return next(sweep for sweep in self.sweeps if sweep.name == name)
 
     def checked(self, name: str, known: Sequence[str], what: str) -> str:
-        """``name`` if it is known; otherwise raises ``RecordError`` with the nearest names that are."""
+        """``name`` if it is in ``known``; otherwise raises ``RecordError`` with the closest known names."""
         if name in known:
             return name
-        # What is mistyped may be the end of a name alone.
+        # Someone may have mistyped only the last part of a name.
         ends = {re.split(r"[./]", each)[-1]: each for each in reversed(known)}
         near = [ends[end] for end in difflib.get_close_matches(name, ends, n=3, cutoff=0.7)]
         near = near or difflib.get_close_matches(name, known, n=3, cutoff=0.4)
@@ -182,10 +183,10 @@ class Record:
         raise RecordError(f"{self.names}: no {what} {name!r}; {hint}")
 
     def export(self, path: Source) -> Path:
-        """Write everything to one Parquet file that ``load`` reads back, equal; returns its path.
+        """Write everything to one Parquet file, from which ``load`` reads an equal record; returns its path.
 
-        It has a row a trial with the columns of ``runs``, the trial's curves nested in a column ``curves``, and every
-        ``sweep.json`` in the metadata. The file is replaced whole.
+        The file has a row per trial with the columns of ``runs``, the trial's curves nested in a column ``curves``,
+        and every ``sweep.json`` in the metadata. An existing file is replaced atomically.
         """
         path = Path(path)
         write_record(Frames(self.runs, self.curves), self.sweeps, path)
@@ -195,12 +196,12 @@ class Record:
 def load(
     source: Source | Sequence[Source], sweeps: Sequence[str] | None = None, *, experiment: str | None = None
 ) -> Record:
-    """Read sweeps from wherever they are recorded; the frames are the same from each.
+    """Read sweeps from wherever they are recorded; the frames are the same for every source.
 
     A ``source`` is the folder of a sweep (``<storage>/<sweep>``), a storage folder, a Parquet file that
-    ``Record.export`` wrote or a folder of such, or the tracking URI of MLflow (``http://…``, ``sqlite:///…``).
-    ``sweeps`` names those to read, by default all that are there; ``experiment`` narrows a tracking server down.
-    docs/analysis.md says what MLflow cannot know.
+    ``Record.export`` wrote or a folder of such files, or a tracking URI of MLflow (``http://…``, ``sqlite:///…``).
+    ``sweeps`` names the sweeps to read, all by default; ``experiment`` restricts a tracking server to one experiment.
+    docs/analysis.md says what cannot be read from MLflow.
 
     Raises ``RecordError`` naming the path, server or line that cannot be read, and what would be right.
 
@@ -221,23 +222,23 @@ def load(
         for other in infos[:index]:
             if other.name == info.name:
                 if info.source == other.source:
-                    raise RecordError(f"{info.source}: the sweep {info.name} is named twice; name it once")
+                    raise RecordError(f"{info.source}: sweep {info.name} is given twice; give it once")
                 raise RecordError(
-                    f"{info.source}: the sweep {info.name} was read from {other.source} already: read one of them, or "
-                    "give one another name, which its sweep.json has"
+                    f"{info.source}: sweep {info.name} was already read from {other.source}: read only one of them, or "
+                    "rename one in its sweep.json"
                 )
     where = ", ".join(without_password(str(item)) for item in sources) or "no source"
     for name in sweeps or ():
         if name not in known:
-            raise RecordError(f"{where}: no sweep {name!r}; there is {', '.join(sorted(known)) or 'none'}")
+            raise RecordError(f"{where}: no sweep {name!r}; sweeps: {', '.join(sorted(known)) or 'none'}")
     if not parts:
-        raise RecordError(f"{where}: there is no sweep to read")
+        raise RecordError(f"{where}: no sweep to read")
     frames = joined([part.frames for part in parts], infos)
     return Record(infos, frames.runs, frames.curves, frames.attempts)
 
 
 def _read(source: Source, wanted: Sequence[str] | None, experiment: str | None) -> tuple[list[str], list[Part]]:
-    """The names of the sweeps that a source has, and those of them that are wanted."""
+    """The names of all sweeps in a source, and the wanted sweeps themselves."""
     if is_uri(source):
         return read_mlflow(str(source), wanted, experiment)
     path = Path(source)
@@ -250,7 +251,7 @@ def _read(source: Source, wanted: Sequence[str] | None, experiment: str | None) 
     else:
         files = sorted(path.glob("*.parquet"))
     if not files:
-        hint = "a sweep's folder is <storage>/<sweep>; a file that was exported and a tracking URI do as well"
+        hint = "give a sweep's folder (<storage>/<sweep>), an exported file or a tracking URI"
         raise RecordError(f"{path / 'sweep.json'}: cannot be read (No such file or directory); {hint}")
     read = [read_record(file) for file in files]
     names = [info.name for part in read for info in part.sweeps]

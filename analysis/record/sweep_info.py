@@ -1,4 +1,4 @@
-"""What ``sweep.json`` says of a sweep, wherever it is kept: in the sweep's folder, in MLflow, in an exported file."""
+"""The contents of ``sweep.json``, whether it comes from the sweep's folder, MLflow or an exported file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STATES = ("finished", "stopped", "failed", "interrupted", "running")
 
 
 class RecordError(LinsweepError, ValueError):
-    """A record that cannot be read or cannot answer; the message names the file or the key.
+    """A record cannot be read, or lacks what was asked for; the message names the file or the key.
 
     >>> import analysis
     >>> try:
@@ -29,9 +29,9 @@ class RecordError(LinsweepError, ValueError):
 
 @dataclass(frozen=True, repr=False)
 class SweepInfo:
-    """A sweep: times in UNIX seconds, ``best`` the trial ids of the best configuration.
+    """A sweep. Times are in UNIX seconds; ``best`` holds the trial ids of the best configuration.
 
-    ``source`` names the file or the server that it was read from, ``document`` is all of ``sweep.json``.
+    ``source`` names the file or server that it was read from; ``document`` is all of ``sweep.json``.
 
     >>> import analysis
     >>> sweep = analysis.example().sweep("digits")
@@ -53,11 +53,11 @@ class SweepInfo:
     document: Mapping[str, Any]
 
     def __repr__(self) -> str:
-        return f"<SweepInfo {self.name}: {self.family or 'of no family'}, {self.state}, over {', '.join(self.axes)}>"
+        return f"<SweepInfo {self.name}: {self.family or 'no family'}, {self.state}, over {', '.join(self.axes)}>"
 
     @classmethod
     def parse(cls, text: str | bytes, source: str) -> SweepInfo:
-        """The sweep of a ``sweep.json``; raises ``RecordError`` naming ``source`` where it is none."""
+        """The sweep described by a ``sweep.json``; raises ``RecordError`` naming ``source`` if it is not valid."""
         try:
             return cls.of_document(document_of(text), source)
         except ValueError as error:
@@ -67,7 +67,7 @@ class SweepInfo:
 
     @classmethod
     def of_document(cls, values: Mapping[str, Any], source: str) -> SweepInfo:
-        """The sweep of a parsed ``sweep.json``; raises ``RecordError`` naming ``source`` where it is none."""
+        """The sweep described by parsed JSON; raises ``RecordError`` naming ``source`` if it is not valid."""
         check_document(values, source)
         best = values.get("best")
         return cls(
@@ -87,54 +87,54 @@ class SweepInfo:
 
     @property
     def seeds(self) -> int:
-        """How many seeds every configuration of the search has; in a race, at least."""
+        """The number of seeds of every configuration of the search; in a race, the smallest number."""
         return len(self.first_seeds) or 1
 
     @property
     def first_seeds(self) -> tuple[int, ...]:
-        """The seeds that every configuration of the search has, in their order; in a race 0, 1, …."""
+        """The seeds that every configuration of the search has, in order; in a race 0, 1, …."""
         seeds = self.spec.get("search", {}).get("seeds") or ()
         return tuple(range(seeds["at_least"])) if isinstance(seeds, Mapping) else tuple(seeds)
 
     @property
     def races(self) -> bool:
-        """Whether configurations have more seeds the longer they may be the best."""
+        """Whether the search is a race, in which configurations that may still be the best get more seeds."""
         return isinstance(self.spec.get("search", {}).get("seeds"), Mapping)
 
     @property
     def confirm_seeds(self) -> int:
-        """How many fresh seeds a configuration that is confirmed has."""
+        """The number of fresh seeds of a confirmed configuration."""
         return len((self.spec.get("search", {}).get("confirm") or {}).get("seeds") or ())
 
     def dimension(self, axis: str) -> Mapping[str, Any]:
-        """The searched range of an axis as the spec gives it, empty where the spec does not say."""
+        """The searched range of an axis as written in the spec; empty if the spec has none."""
         space: Mapping[str, Mapping[str, Any]] = self.spec.get("search", {}).get("space") or {}
         return space.get(axis, {})
 
     @property
     def points(self) -> dict[int, dict[str, Any]]:
-        """The points of configurations from before the sweep has grown, by number, in the space that it has now."""
+        """The points of configurations drawn before the sweep grew, by number, in its present space."""
         drawn = self.document.get("drawn") or {}
         return dict(drawn.get("points") or ())
 
     @property
     def directions(self) -> Mapping[str, Direction]:
-        """Which way the metrics of plugins are better, by their names: those that are built in are known."""
+        """The directions of plugins' metrics, by metric name; those of built-in metrics are not recorded."""
         return dict(self.document.get("directions") or {})
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """What its numbers cannot tell on so few held-out images, a sentence each; none where it was not recorded."""
+        """Sentences on what the numbers cannot tell with so few held-out images; empty if none were recorded."""
         return tuple(map(str, self.document.get("caveats") or ()))
 
     @property
     def labels(self) -> dict[str, str]:
-        """Leaf, metric key or metric to the name that tables, figures and reports are to show."""
+        """Leaf, metric key or metric → the display name in tables, figures and reports."""
         return dict(self.spec.get("labels") or {})
 
     @property
     def constraints(self) -> dict[str, str]:
-        """Metric key to ``"<= number"`` or ``">= number"``: what the best configuration keeps to."""
+        """Metric key → ``"<= number"`` or ``">= number"``: the constraints on the best configuration."""
         return dict(self.spec.get("search", {}).get("constraints") or {})
 
 
@@ -142,14 +142,14 @@ REMEDY = "put the file back, or remove the sweep's folder"
 
 
 def document_of(text: str | bytes) -> Any:
-    """The JSON of a ``sweep.json``, with or without a mark of its byte order; raises ``ValueError``."""
+    """The JSON of a ``sweep.json``, with or without a byte order mark; raises ``ValueError`` if it is not JSON."""
     return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text.removeprefix("\ufeff"))
 
 
 def check_document(values: Any, source: str) -> None:
-    """Raise ``RecordError`` naming ``source`` and the field where a parsed ``sweep.json`` is not that of a sweep."""
+    """Raise ``RecordError`` naming ``source`` and the field if a parsed ``sweep.json`` is not valid."""
     if not isinstance(values, Mapping):
-        raise RecordError(f"{source}: is not a sweep's record (it is no mapping of fields); {REMEDY}")
+        raise RecordError(f"{source}: is not a sweep's record (it must be a mapping of fields); {REMEDY}")
     for name, (right, what) in _FIELDS.items():
         if name not in values:
             raise RecordError(f"{source}: lacks {name!r}; {REMEDY}")
@@ -166,7 +166,7 @@ def check_document(values: Any, source: str) -> None:
 
 
 def _check_search(search: Any, source: str) -> None:
-    """The part of the spec that is read of a record; the rest is whatever the version was that wrote it."""
+    """Check the part of the spec that the analysis reads; the rest depends on the version that wrote it."""
     if not isinstance(search, Mapping):
         raise RecordError(f"{source}: spec.search must be a mapping, got {search!r:.80}; {REMEDY}")
     for name, (right, what) in _SEARCH.items():
@@ -195,12 +195,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-_TEXTS: Rule = (lambda value: _is_list(value) and all(isinstance(text, str) for text in value), "a list of texts")
+_TEXTS: Rule = (lambda value: _is_list(value) and all(isinstance(text, str) for text in value), "a list of strings")
 _MAPPING: Rule = (lambda value: isinstance(value, Mapping), "a mapping")
 _NUMBER: Rule = (_is_number, "a number of seconds")
 _FIELDS: dict[str, Rule] = {
-    "name": (_is_name, "a name that a folder can have"),
-    "state": (lambda value: isinstance(value, str), "a text"),
+    "name": (_is_name, "a valid folder name"),
+    "state": (lambda value: isinstance(value, str), "a string"),
     "axes": _TEXTS,
     "objective": (
         lambda value: isinstance(value, Mapping) and all(way in ("min", "max") for way in value.values()),
@@ -215,12 +215,12 @@ _OPTIONAL: dict[str, Rule] = {
     "provenance": _MAPPING,
     "caveats": _TEXTS,
     "drawn": _MAPPING,
-    "reason": (lambda value: isinstance(value, str), "a text"),
+    "reason": (lambda value: isinstance(value, str), "a string"),
     "best_value": (lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"),
 }
 _LABELS: Rule = (
     lambda value: isinstance(value, Mapping) and all(isinstance(each, str) for each in value.values()),
-    "a mapping of keys to texts",
+    "a mapping of keys to strings",
 )
 _SEARCH: dict[str, Rule] = {
     "seeds": (_is_seeds, "a list, or a mapping with at_least and at_most"),
@@ -230,7 +230,7 @@ _SEARCH: dict[str, Rule] = {
     ),
     "constraints": (
         lambda value: isinstance(value, Mapping) and all(isinstance(each, str) for each in value.values()),
-        "a mapping of metrics to texts",
+        "a mapping of metrics to strings",
     ),
     "confirm": _MAPPING,
 }

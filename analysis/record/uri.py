@@ -1,4 +1,4 @@
-"""URIs as they may be shown and stored."""
+"""URIs of databases and servers: hiding passwords, quoting paths, finding the file of a database."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from pathlib import Path
 from urllib.parse import unquote
 
 SQLITE = "sqlite:///"
-"""What the URI of a database in a file begins with; its path follows."""
+"""Prefix of the URI of a database in a file; the path follows."""
 
 TRACKING_SCHEMES = ("http://", "https://", SQLITE, "postgresql", "mysql", "mssql")
-"""What the URI of a tracking server or of its database begins with."""
+"""Prefixes of the URI of a tracking server or its database."""
 
 CREDENTIALS = ("user", "password", "passwd", "sslpassword")
 
 
 def without_password(uri: str) -> str:
-    """A URI as it may be shown and stored: user and password left out."""
+    """A URI that may be shown and stored: without user and password."""
     scheme, separator, rest = uri.partition("://")
     if scheme in ("sqlite", "file") or not separator:
         return uri
     if scheme in ("http", "https"):
         host, slash, path = rest.partition("/")
         if "@" not in host and not host.rpartition(":")[2].isdigit() and ":" in host and "@" in path:
-            # What looks like a host with a port that is no number is a user with a password that has a slash in it.
+            # A "host" whose port is not a number is a user whose password contains a slash.
             return f"{scheme}://{rest.rpartition('@')[2]}"
         return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
-    # SQLAlchemy takes a password as it stands, with slashes and question marks in it: all up to the last @ goes.
+    # SQLAlchemy accepts slashes and question marks in a password, so everything up to the last @ is removed.
     host, question, options = rest.rpartition("@")[2].partition("?")
     kept = [option for option in options.split("&") if option.partition("=")[0] not in CREDENTIALS]
     return f"{scheme}://{host}{question if any(kept) else ''}{'&'.join(kept)}"
 
 
 def sqlite_uri(file: Path) -> str:
-    """The URI of a database in a file, by its whole path; the letters that mean something in a URI are quoted.
+    """The URI of a database in a file, with its absolute path; characters special in a URI are quoted.
 
     >>> sqlite_uri(Path("/data/50%/what?/mlflow.db"))
     'sqlite:////data/50%25/what%3F/mlflow.db'
@@ -42,7 +42,7 @@ def sqlite_uri(file: Path) -> str:
 
 
 def sqlite_file(uri: str | None) -> Path | None:
-    """The file of a database; None if the URI is of none, as that of a server, or of a database in memory.
+    """The file of a database; None if the URI names a server or a database in memory.
 
     >>> sqlite_file("sqlite:///runs/what%3F.db?timeout=5")
     PosixPath('runs/what?.db')
@@ -52,9 +52,9 @@ def sqlite_file(uri: str | None) -> Path | None:
 
 
 def at_home(path: str) -> str:
-    """A path with a ``~`` or ``~user`` in front spelt out, as a shell does: it does so only at the start of a word.
+    """A path with a leading ``~`` or ``~user`` expanded, as a shell does.
 
-    Raises ``ValueError`` if no home folder of that user is known.
+    Raises ``ValueError`` if that user's home folder is not known.
 
     >>> at_home("./~/runs")
     './~/runs'
@@ -63,11 +63,11 @@ def at_home(path: str) -> str:
         return str(Path(path).expanduser()) if path.startswith("~") else path
     except RuntimeError:
         user = path.partition("/")[0]
-        raise ValueError(f"no home folder is known for {user}; write ./{path} for a folder so named") from None
+        raise ValueError(f"no home folder is known for {user}; if it is a folder's own name, write ./{path}") from None
 
 
 def absolute(uri: str) -> str:
-    """A URI that means the same from every folder: that of a database in a file by its whole path.
+    """A URI that does not depend on the working directory: the path of a database file is made absolute.
 
     Raises ``ValueError`` as ``at_home`` does.
 
@@ -81,11 +81,11 @@ def absolute(uri: str) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """A text with the user and password left out of every URI in it."""
+    """A text with user and password removed from every URI in it."""
     return re.sub(r"[A-Za-z][\w+.-]*://[^\s,}'\"]+", lambda found: without_password(found[0]), text)
 
 
 def describe(error: Exception, uri: str) -> str:
-    """An error in one line, without the credentials that the URI of its server may hold."""
+    """An error in one line, without the credentials that the URI may contain."""
     text = " ".join(str(error).split()) or type(error).__name__
     return (text.replace(uri, without_password(uri)) if uri else text)[:300]

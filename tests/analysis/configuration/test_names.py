@@ -116,5 +116,5 @@ def test_a_key_alone_is_labelled_before_its_metric(tmp_path: Path) -> None:
 
 
 def test_labels_that_are_no_texts_are_refused_by_file_and_field(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"sweep.json: spec.labels must be a mapping of keys to texts, got"):
+    with pytest.raises(RecordError, match=r"sweep.json: spec.labels must be a mapping of keys to strings, got"):
         recorded(tmp_path, {"swd": 3})

@@ -96,7 +96,9 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     (folder / "spectra.csv").write_text("operator,value\ncollapsed,1\n")
     (folder / "samples_collapsed.png").write_bytes(b"no picture")
     record = load([files.path])
-    with pytest.raises(RecordError, match=r"t001-s0/spectra\.csv: is not a table of operator, index, singular_value"):
+    with pytest.raises(
+        RecordError, match=r"t001-s0/spectra\.csv: not a table with the columns operator, index, singular_value"
+    ):
         spectrum(record)
     with pytest.raises(RecordError, match=r"t001-s0/samples_collapsed\.png: is not a picture"):
         samples(record)

@@ -84,7 +84,7 @@ def test_nobody_else_uses_them() -> None:
             "MLFLOW_TRACKING_TOKEN",
         ),
         *(
-            (said, "http://h:1", "h:1 answers, but not as MLflow does: another server, or another path of this one")
+            (said, "http://h:1", "h:1 answers, but not as MLflow does: the server or the path is wrong")
             for said in (
                 "API request to endpoint was successful but the response body was not in a valid JSON format.",
                 "API request to endpoint /api failed with error code 404 != 200. Response body: 'nope'",

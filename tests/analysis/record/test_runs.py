@@ -230,15 +230,15 @@ def test_what_is_not_a_sweep_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"name": "../other"}, "name must be a name that a folder can have, got '../other'; put the file back"),
-        ({"state": 5}, "state must be a text, got 5"),
-        ({"axes": DEPTH}, f"axes must be a list of texts, got '{DEPTH}'"),
+        ({"name": "../other"}, "name must be a valid folder name, got '../other'; put the file back"),
+        ({"state": 5}, "state must be a string, got 5"),
+        ({"axes": DEPTH}, f"axes must be a list of strings, got '{DEPTH}'"),
         ({"objective": {FD: "minimize"}}, "objective must be a mapping of metrics to min or max"),
         ({"objective": [FD]}, "objective must be a mapping of metrics to min or max"),
         ({"started": "yesterday"}, "started must be a number of seconds, got 'yesterday'"),
         ({"started": math.nan}, "started must be a number of seconds, got nan"),
-        ({"best": "t000-s0"}, "best must be a list of texts"),
-        ({"caveats": 5}, "caveats must be a list of texts, got 5"),
+        ({"best": "t000-s0"}, "best must be a list of strings"),
+        ({"caveats": 5}, "caveats must be a list of strings, got 5"),
         ({"spec": [1]}, r"spec must be a mapping, got \[1\]"),
         ({"spec": {"search": None}}, "spec.search must be a mapping, got None"),
         ({"spec": {"search": {"seeds": 3}}}, "spec.search.seeds must be a list, or a mapping .*, got 3"),
@@ -259,7 +259,7 @@ def test_a_field_that_is_not_what_it_must_be_is_named(tmp_path: Path, changes: d
 def test_json_that_is_no_record_is_named(tmp_path: Path, content: str) -> None:
     files = SweepFiles(tmp_path)
     (files.path / "sweep.json").write_text(content)
-    with pytest.raises(RecordError, match=r"demo/sweep\.json: is not a sweep's record \(it is no mapping"):
+    with pytest.raises(RecordError, match=r"demo/sweep\.json: is not a sweep's record \(it must be a mapping"):
         load(files.path)
 
 
@@ -279,9 +279,9 @@ def test_metrics_that_are_called_like_a_column_do_not_count(tmp_path: Path) -> N
     content = files.journal("t000-s0").read_text()
     odd = content.replace(f'"{FD}": 1.0', f'"{FD}": 1.0, "state": 3.0, "": 1.0, "{DEPTH}": 9.0, "a/": 1.0')
     files.journal("t000-s0").write_text(odd)
-    with pytest.warns(JournalWarning, match=rf"do not count: '', 'a/', '{DEPTH}', 'state'"):
+    with pytest.warns(JournalWarning, match=rf"are ignored: '', 'a/', '{DEPTH}', 'state'"):
         pd.testing.assert_frame_equal(load(files.path).runs, expected)
-    with pytest.warns(JournalWarning, match="do not count"):
+    with pytest.warns(JournalWarning, match="are ignored"):
         load(files.path)  # from the cache
 
 
@@ -293,10 +293,10 @@ def test_several_sweeps_are_read_together_but_none_twice(tmp_path: Path) -> None
     assert record.runs["sweep"].tolist() == ["second", "first"]
     assert record.axes == ["model.kind", DEPTH, RANK, LR]
     assert record.runs["model.kind"].isna().tolist() == [False, True]
-    with pytest.raises(RecordError, match=r"the sweep first is named twice; name it once"):
+    with pytest.raises(RecordError, match=r"sweep first is given twice; give it once"):
         load([first.path, first.path])
     shutil.copytree(first.path, tmp_path / "copy")
-    with pytest.raises(RecordError, match=r"copy/sweep.json: the sweep first was read from .* already: read one of"):
+    with pytest.raises(RecordError, match=r"copy/sweep.json: sweep first was already read from .*: read only one of"):
         load([first.path, tmp_path / "copy"])
 
 
@@ -360,7 +360,9 @@ def test_two_journals_of_one_trial_are_an_error(tmp_path: Path) -> None:
     files = SweepFiles(tmp_path)
     files.finished(0, POINT, 1.0)
     files.journal("t001-s0").write_text(files.journal("t000-s0").read_text())
-    with pytest.raises(RecordError, match=r"t001-s0\.jsonl: is of the trial t000-s0, as t000-s0\.jsonl is; remove one"):
+    with pytest.raises(
+        RecordError, match=r"t001-s0\.jsonl: belongs to trial t000-s0, as t000-s0\.jsonl does; remove one"
+    ):
         load(files.path)
 
 
@@ -378,10 +380,10 @@ def test_what_only_ends_like_a_journal_does_not_count(tmp_path: Path) -> None:
     with pytest.warns(JournalWarning) as told:
         pd.testing.assert_frame_equal(load(files.path).runs, expected)
     assert [str(each.message).partition(": ")[2] for each in told] == [
-        "is not called as a trial is, such as t000-s0.jsonl: it does not count",
-        "is not called as a trial is, such as t000-s0.jsonl: it does not count",
-        "is no file: the trial t007-s0 does not count",
-        "is a link to nothing: the trial t008-s0 does not count",
+        "ignored, since its name is not a trial's, such as t000-s0.jsonl",
+        "ignored, since its name is not a trial's, such as t000-s0.jsonl",
+        "is not a file, so trial t007-s0 is ignored",
+        "is a broken link, so trial t008-s0 is ignored",
     ]
 
 

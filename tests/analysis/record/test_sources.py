@@ -276,9 +276,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, sent: Callable[..., str]) 
         load(f"sqlite:///{tmp_path / 'text.db'}")
     with pytest.raises(RecordError, match=r"mlflow\.db: no experiment 'gone'; it has Default, demo"):
         load(uri, experiment="gone")
-    with pytest.raises(RecordError, match=r"mlflow\.db: no sweep 'gone'; there is demo"):
+    with pytest.raises(RecordError, match=r"mlflow\.db: no sweep 'gone'; sweeps: demo"):
         load(uri, ["gone"])
-    with pytest.raises(RecordError, match=r"no sweep 'gone'; there is demo"):
+    with pytest.raises(RecordError, match=r"no sweep 'gone'; sweeps: demo"):
         load(files.path, ["gone"])
 
 
@@ -290,9 +290,9 @@ def test_a_server_that_is_away_is_named_without_its_password(monkeypatch: pytest
 
 
 def test_a_store_without_sweeps_is_named(empty_store: Path) -> None:
-    with pytest.raises(RecordError, match=r"empty\.db: there is no sweep to read"):
+    with pytest.raises(RecordError, match=r"empty\.db: no sweep to read"):
         load(f"sqlite:///{empty_store}")
-    with pytest.raises(RecordError, match="no source: there is no sweep to read"):
+    with pytest.raises(RecordError, match="no source: no sweep to read"):
         load([])
 
 
@@ -301,7 +301,7 @@ def test_an_export_of_another_version_is_refused(tmp_path: Path) -> None:
     table = pq.read_table(path)
     about = json.loads(table.schema.metadata[b"linearizer_sweeps"]) | {"version": 99}
     pq.write_table(table.replace_schema_metadata({b"linearizer_sweeps": json.dumps(about)}), path)
-    with pytest.raises(RecordError, match=r"demo\.parquet: is of version 99; this program reads version 1"):
+    with pytest.raises(RecordError, match=r"demo\.parquet: has format version 99; this program reads version 1"):
         load(path)
 
 
