@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -42,9 +42,9 @@ def kernel(samples: Tensor, real: Tensor) -> float:
 
 
 @metric(better="max", of="classifier", names=("precision", "recall", "density", "coverage"))
-def neighbours(samples: Tensor, real: Tensor) -> dict[str, float]:
-    """Precision, recall, density and coverage, of the same neighbours."""
-    near = neighbourhood(real, samples)
+def neighbours(samples: Tensor, real: Tensor, real_radii: Callable[[], Tensor] | None = None) -> dict[str, float]:
+    """Precision, recall, density and coverage from the same neighbours; ``real_radii`` gives those of ``real``."""
+    near = neighbourhood(real, samples, real_radii=real_radii() if real_radii else None)
     return {"precision": near.precision, "recall": near.recall, "density": near.density, "coverage": near.coverage}
 
 
@@ -81,14 +81,20 @@ class Measure:
     def _key(self) -> tuple[Any, ...]:
         return self.name, self.registration.make, self.settings
 
-    def __call__(self, samples: Tensor, real: Tensor) -> dict[str, float]:
+    def __call__(
+        self, samples: Tensor, real: Tensor, real_radii: Callable[[], Tensor] | None = None
+    ) -> dict[str, float]:
         """Name to value, of this metric and of those that come with it.
+
+        ``real_radii`` gives the built-in metrics ``neighbour_radii(real)``; the caller, which keeps ``real``, computes
+        them once.
 
         Raises ``PluginError`` where a plugin gives no number.
         """
         registered = self.registration
         with told(frozenset({registered.file})):
-            found = registered.call(samples=samples, real=real, settings=self.settings)
+            known = {"real_radii": real_radii} if registered.make is neighbours else {}
+            found = registered.call(samples=samples, real=real, settings=self.settings, **known)
         values = found if isinstance(found, Mapping) else {self.name: found}
         return {name: self._number(name, value) for name, value in values.items()}
 

@@ -3,7 +3,7 @@
 from linearizer_core.metrics.gaussianity import gaussianity
 from linearizer_core.metrics.linearity import additivity, homogeneity, idempotency, penrose, relative_error, roundtrip
 from linearizer_core.metrics.lipschitz import local_lipschitz
-from linearizer_core.metrics.neighbours import neighbourhood
+from linearizer_core.metrics.neighbours import neighbour_radii, neighbourhood
 from linearizer_core.metrics.perceptual import gradient_ssim
 from linearizer_core.metrics.pullback import pullback_metric
 from linearizer_core.metrics.quality import frechet_distance, kernel_distance, psnr, sliced_wasserstein
@@ -24,6 +24,7 @@ __all__ = [
     "idempotency",
     "kernel_distance",
     "local_lipschitz",
+    "neighbour_radii",
     "neighbourhood",
     "numerical_rank",
     "penrose",

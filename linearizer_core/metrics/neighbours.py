@@ -34,11 +34,16 @@ class Neighbourhood:
     coverage: float
 
 
-def neighbourhood(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Neighbourhood:
+def neighbourhood(
+    real: Tensor, fake: Tensor, k: int = NEIGHBOURS, *, real_radii: Tensor | None = None
+) -> Neighbourhood:
     """The four scores of ``fake`` against ``real``, both feature sets ``(count, features)``, in float64.
 
+    ``real_radii`` ``(count,)`` are ``neighbour_radii(real, k)``. Passing them saves most of the time when many sets are
+    scored against one large set.
+
     Raises ``ValueError`` for ``k`` below 1, for a set of ``k`` or fewer, for sets of different dimensions or of none,
-    and if an entry is not finite.
+    for radii of another count, and if an entry is not finite.
 
     >>> import torch, linearizer_core as lc
     >>> a, b = torch.randn(2, 200, 8, generator=torch.Generator().manual_seed(0))
@@ -56,7 +61,10 @@ def neighbourhood(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Neighbourh
     # Of numbers that are tiny or huge throughout, squares would be 0 or infinite, and every point in every ball.
     size = unit(real, fake)
     real, fake = real / size, fake / size
-    real_radii, fake_radii = _radii(real, k), _radii(fake, k)
+    if real_radii is not None and real_radii.shape != (len(real),):
+        raise InputValueError(f"real_radii must have shape ({len(real)},), got {tuple(real_radii.shape)}")
+    real_radii = _radii(real, k) if real_radii is None else real_radii / size
+    fake_radii = _radii(fake, k)
     balls = torch.zeros(len(fake), dtype=torch.int64, device=real.device)
     recalled = covered = 0
     for block, distances in _distances(real, fake):
@@ -70,6 +78,24 @@ def neighbourhood(real: Tensor, fake: Tensor, k: int = NEIGHBOURS) -> Neighbourh
         density=int(balls.sum()) / (k * len(fake)),
         coverage=covered / len(real),
     )
+
+
+def neighbour_radii(points: Tensor, k: int = NEIGHBOURS) -> Tensor:
+    """Each point's distance to its ``k``-th nearest other point, ``(count,)``, for a set ``(count, features)``.
+
+    Raises ``ValueError`` for ``k`` below 1, for a set of ``k`` or fewer, and if an entry is not finite.
+
+    >>> import torch, linearizer_core as lc
+    >>> lc.metrics.neighbour_radii(torch.tensor([[0.0], [1.0], [3.0]]), k=1)
+    tensor([1., 1., 2.], dtype=torch.float64)
+    """
+    (points,) = rows(points)
+    if not 1 <= k < len(points):
+        raise InputValueError(f"k must be at least 1 and less than the set's size, got {k} of {len(points)}")
+    if not bool(points.isfinite().all()):
+        raise NotFiniteError("neighbours need features that are finite: a distance to any other is none")
+    size = unit(points)
+    return _radii(points / size, k) * size
 
 
 def _radii(points: Tensor, k: int) -> Tensor:

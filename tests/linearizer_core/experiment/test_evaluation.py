@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
+from linearizer_core.experiment import evaluation
 from linearizer_core.experiment.configuration import EvaluateConfig, Metric
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.evaluation import (
@@ -35,7 +37,7 @@ from linearizer_core.experiment.evaluation import (
 )
 from linearizer_core.experiment.sample_metrics import BUILT_IN, CLASSIFIER_METRICS, INCEPTION_METRICS
 from linearizer_core.metrics.features import Classifier
-from linearizer_core.metrics.neighbours import neighbourhood
+from linearizer_core.metrics.neighbours import neighbour_radii, neighbourhood
 from linearizer_core.metrics.quality import frechet_distance, kernel_distance, sliced_wasserstein
 
 CONFIG = EvaluateConfig(steps=(1, 3, 12), samples=400, held_out=128)
@@ -99,6 +101,26 @@ def test_one_step_count(quality: Quality) -> None:
     assert found.grids().keys() == {"k2"}
     for name in METRICS:
         assert found.summary[f"quality/{name}_auc"] == found.summary[f"quality/{name}_k2"]
+
+
+def test_neighbours_of_real_images_are_found_once(
+    digits: ImageData, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many sets are scored; the scores are those of the metric by itself."""
+    asked = []
+
+    def counted(features: Tensor) -> Tensor:
+        asked.append(len(features))
+        return neighbour_radii(features)
+
+    monkeypatch.setattr(evaluation, "neighbour_radii", counted)
+    every_metric = Quality(("precision", "recall", "density", "coverage"), digits, classifier, "cpu")
+    for seed in range(3):
+        found = every_metric(noise(90, seed))
+        features = [classifier.features(images) for images in (digits.validation, noise(90, seed).clamp(-1, 1))]
+        assert found == asdict(neighbourhood(*features))
+    every_metric(noise(90), "test")
+    assert asked == [len(digits.validation), len(digits.test)]
 
 
 def test_scores_are_of_both_splits(quality: Quality) -> None:

@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from linearizer_core.metrics import neighbours
-from linearizer_core.metrics.neighbours import Neighbourhood, neighbourhood
+from linearizer_core.metrics.neighbours import Neighbourhood, neighbour_radii, neighbourhood
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -100,6 +100,23 @@ def test_in_expectation_for_fakes_drawn_as_the_reals() -> None:
         error = np.std(values) / np.sqrt(len(values))
         assert error < 0.02
         assert abs(np.mean(values) - expected) < 3 * error
+
+
+@pytest.mark.parametrize("size", [1.0, 2.0**-900, 2.0**400])
+def test_radii_can_be_taken_once(size: float) -> None:
+    """With those of the real set given, scores are the same and it is compared with the fakes alone."""
+    real = normal(33, 4) * size
+    radii = neighbour_radii(real, k=2)
+    points = (real / size).numpy()
+    expected = NearestNeighbors(n_neighbors=3).fit(points).kneighbors(points)[0][:, 2]  # the first is the point itself
+    assert (radii / size).numpy() == pytest.approx(expected, rel=1e-12)
+    for seed in (1, 2):
+        fake = normal(21, 4, seed=seed) * size
+        assert neighbourhood(real, fake, k=2, real_radii=radii) == neighbourhood(real, fake, k=2)
+    nothing = neighbourhood(real, real.flip(0), k=2, real_radii=torch.zeros(33, dtype=torch.float64))
+    assert (nothing.precision, nothing.density) == (1.0, 1 / 2)  # only the points themselves are in balls of radius 0
+    with pytest.raises(ValueError, match=r"real_radii must have shape \(33,\), got \(3,\)"):
+        neighbourhood(real, fake, k=2, real_radii=radii[:3])
 
 
 @pytest.mark.parametrize("entries", [1, 70, 1000])
