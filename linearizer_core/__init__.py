@@ -1,6 +1,6 @@
 """Linearizers: networks f(x) = g_y⁻¹(A g_x(x)) with a linear core between two invertible networks.
 
-What reads a record alone imports no torch: classes and packages are loaded when they are asked for.
+Classes and packages are imported on first use, so that code that only reads a record does not import torch.
 
 >>> import linearizer_core as lc
 >>> lc.Linearizer(lc.flows.coupling((1, 8, 8), depth=4, width=128), lc.operators.low_rank(64, 16))

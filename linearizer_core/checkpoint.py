@@ -1,4 +1,4 @@
-"""Saving and loading models as safetensors and JSON: a file from elsewhere cannot run code."""
+"""Saving and loading models as safetensors and JSON, so that files from elsewhere cannot run code."""
 
 from __future__ import annotations
 
@@ -25,28 +25,29 @@ WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 DIGEST = "weights_sha256"
 OS_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How safetensors says what the system answered."""
+"""The pattern in which safetensors reports an operating-system error."""
 CASTS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "float32": nn.Module.float,
     "float64": nn.Module.double,
     "float16": nn.Module.half,
     "bfloat16": nn.Module.bfloat16,
 }
-"""What makes a module's floating tensors, and no others, of a dtype that checkpoints may have."""
+"""Converts a module's floating-point tensors, and no others, to one of the dtypes that checkpoints support."""
 
 Built = TypeVar("Built", bound=nn.Module)
 
 
 class CheckpointError(LinsweepError, ValueError):
-    """A checkpoint that cannot be read."""
+    """A checkpoint cannot be read."""
 
 
 def save(folder: Path | str, model: nn.Module, arguments: Mapping[str, Any]) -> None:
-    """Write a model's weights and the plain ``arguments`` that it was built from into ``folder``.
+    """Write a model's weights, and the plain ``arguments`` that it was built from, into ``folder``.
 
     ``model.safetensors`` holds the weights, ``config.json`` the arguments, which must be JSON values. Networks that a
-    model has twice are written once. Raises ``TypeError`` for arguments that JSON has not, and for a model whose
-    floating tensors are not all of one dtype, float16, bfloat16, float32 or float64, or that has complex ones.
+    model contains twice are written once. Raises ``TypeError`` for arguments that are not JSON values, for a model
+    whose floating-point tensors do not all have the same dtype (float16, bfloat16, float32 or float64), and for complex
+    tensors.
 
     >>> import json, tempfile, linearizer_core as lc
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +60,7 @@ def save(folder: Path | str, model: nn.Module, arguments: Mapping[str, Any]) -> 
 
 
 def load(folder: Path | str, build: Callable[..., Built], device: torch.device | str = "cpu") -> Built:
-    """The model that ``save`` wrote, in evaluation mode: ``build(**arguments)`` with the weights put in.
+    """Load a model that ``save`` wrote, in evaluation mode: ``build(**arguments)`` with the saved weights.
 
     Raises ``CheckpointError`` naming the file and what is wrong with it.
 
@@ -82,10 +83,10 @@ def load(folder: Path | str, build: Callable[..., Built], device: torch.device |
 
 
 def write(folder: Path | str, model: nn.Module, head: Mapping[str, Any], rest: Mapping[str, Any]) -> None:
-    """Write a model's weights, and a record of JSON values: ``head``, the weights' dtype and digest, and the ``rest``.
+    """Write a model's weights, and a JSON record: ``head``, the weights' dtype and digest, and the ``rest``.
 
-    ``head`` has ``format``. Raises ``TypeError`` as ``save`` does, and ``OSError`` naming the file that cannot be
-    written; the folder is no checkpoint then.
+    ``head`` has the key ``format``. Raises ``TypeError`` like ``save``, and ``OSError`` naming a file that cannot be
+    written; the folder is then not a checkpoint.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -96,14 +97,14 @@ def write(folder: Path | str, model: nn.Module, head: Mapping[str, Any], rest: M
     """
     folder = Path(folder)
     head = {**head, "dtype": _dtype_name(model)}
-    json.dumps({**head, **rest})  # what JSON has not is refused before anything is written
+    json.dumps({**head, **rest})  # refuse values that are not JSON before anything is written
     folder.mkdir(parents=True, exist_ok=True)
-    # The configuration is what makes the folder a checkpoint: it goes first and comes back last.
+    # The configuration makes the folder a checkpoint, so it is removed first and written last.
     (folder / CONFIG).unlink(missing_ok=True)
     with whole(folder / WEIGHTS) as temporary:
         try:
-            # A copy has tensors of its own, where the model's are parts of a larger one, as in training. A network that
-            # g_x and g_y share is written once.
+            # A copy has its own tensors, whereas the model's can be views of a larger one, as in training. A network
+            # shared by g_x and g_y is written once.
             save_model(copy.deepcopy(model), str(temporary))
         except SafetensorError as error:
             code = OS_ERROR.search(str(error))
@@ -114,7 +115,7 @@ def write(folder: Path | str, model: nn.Module, head: Mapping[str, Any], rest: M
 
 
 def read(folder: Path | str, version: int, build: Callable[[dict[str, Any]], Built]) -> Built:
-    """The model that ``build`` makes of the record, on the CPU, in the record's dtype and with the weights put in.
+    """The model that ``build`` makes from the record, on the CPU, in the record's dtype and with the saved weights.
 
     Raises ``CheckpointError`` naming the file and what is wrong with it.
 
@@ -134,7 +135,7 @@ def read(folder: Path | str, version: int, build: Callable[[dict[str, Any]], Bui
             other = _reader_of_others(record, version)
             raise CheckpointError(f"{path}: format {record['format']}, this version reads format {version}{other}")
         if record["dtype"] not in CASTS:
-            raise ValueError(f"dtype {record['dtype']!r} is none of {', '.join(CASTS)}")
+            raise ValueError(f"dtype {record['dtype']!r} is not supported; use one of {', '.join(CASTS)}")
         model = build(record)
         CASTS[record["dtype"]](model)
     except CheckpointError:
@@ -151,33 +152,36 @@ def read(folder: Path | str, version: int, build: Callable[[dict[str, Any]], Bui
 
 
 def _dtype_name(model: nn.Module) -> str:
-    """The name of the dtype that all floating tensors of the model have, such as ``float32``, the default without any.
+    """The common dtype of the model's floating-point tensors as a name, such as ``float32``, the default if it has
+    none.
 
-    Raises ``TypeError`` for what ``read`` could not give back.
+    Raises ``TypeError`` for tensors that ``read`` could not restore.
     """
     tensors = {name: value for name, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
     found: dict[torch.dtype, str] = {}
     for name, tensor in tensors.items():
-        if tensor.is_complex():  # safetensors writes a conjugated view without the conjugation, and no complex128
-            raise TypeError(f"{name} is {tensor.dtype}: a checkpoint holds real ones (torch.view_as_real)")
+        if tensor.is_complex():  # safetensors drops the conjugation of conjugated views, and has no complex128
+            raise TypeError(f"{name} is {tensor.dtype}, but checkpoints hold real tensors only; use torch.view_as_real")
         if tensor.is_floating_point():
             found.setdefault(tensor.dtype, name)
     if len(found) > 1:
         several = " and ".join(f"{name} is {dtype}" for dtype, name in found.items())
-        raise TypeError(f"{several}: a checkpoint's floating tensors are of one dtype")
+        raise TypeError(f"{several}, but a checkpoint's floating-point tensors must have the same dtype")
     dtype = next(iter(found), torch.float32)
     short = str(dtype).removeprefix("torch.")
     if short not in CASTS:
-        raise TypeError(f"{found[dtype]} is {dtype}: a checkpoint's floating tensors are {', '.join(CASTS)}")
+        raise TypeError(
+            f"{found[dtype]} is {dtype}, but a checkpoint's floating-point tensors must be {', '.join(CASTS)}"
+        )
     return short
 
 
 def _reader_of_others(record: Mapping[str, Any], version: int) -> str:
-    """Where a library's checkpoint is read as a trial's, or a trial's as a library's: which function reads it."""
+    """A hint at the right function when a library's checkpoint is read as a trial's, or the reverse."""
     if version == FORMAT and "config" in record:
-        return ": this is a trial's checkpoint, which linearizer_core.experiment.checkpoint.load reads"
+        return "; this is a trial's checkpoint, use linearizer_core.experiment.checkpoint.load"
     if version != FORMAT and "arguments" in record:
-        return ": this is a library's checkpoint, which linearizer_core.checkpoint.load reads"
+        return "; this is a library's checkpoint, use linearizer_core.checkpoint.load"
     return ""
 
 
@@ -187,9 +191,9 @@ def _digest(path: Path) -> str:
 
 
 def _check_digest(record: Mapping[str, Any], path: Path) -> None:
-    """Raise ``ValueError`` for weights that are not those that were saved; checkpoints before had no digest."""
+    """Raise ``ValueError`` if the weights are not those that were saved; older checkpoints have no digest."""
     if DIGEST in record and record[DIGEST] != _digest(path):
-        raise ValueError("its SHA-256 is another than it was saved with")
+        raise ValueError("its SHA-256 differs from the saved one")
 
 
 def _check_dtypes(model: nn.Module, path: Path) -> None:
@@ -200,4 +204,4 @@ def _check_dtypes(model: nn.Module, path: Path) -> None:
         for name in names:
             dtype = file.get_tensor(name).dtype
             if name in expected and dtype != expected[name].dtype:
-                raise ValueError(f"{name} is {dtype}, the model's is {expected[name].dtype}")
+                raise ValueError(f"{name} is {dtype}, but the model's is {expected[name].dtype}")

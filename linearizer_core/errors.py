@@ -1,14 +1,13 @@
-"""The root of the errors that a user can cause."""
+"""The base class of errors that a user can cause."""
 
 from __future__ import annotations
 
 
 class LinsweepError(Exception):
-    """Something that the user can put right: a wrong spec, a missing file, a record that cannot be read.
+    """Something that the user can fix: a wrong spec, a missing file, a record that cannot be read.
 
-    The message stands on its own: it names the file and the field, what is wrong, and what would be right. The
-    command line prints it without a traceback; code catches one class:
-
+    The message is self-contained: it names the file and the field, what is wrong, and what would be right. The command
+    line prints it without a traceback; code can catch this one class:
     >>> from linearizer_core.errors import LinsweepError
     >>> from linearizer_core.experiment.data.errors import DataError
     >>> try:
@@ -20,8 +19,8 @@ class LinsweepError(Exception):
 
 
 class InputValueError(LinsweepError, ValueError):
-    """A tensor or a number for which what is asked has no answer, such as samples too few or of another shape."""
+    """A tensor or number for which there is no result, such as too few samples or samples of the wrong shape."""
 
 
 class NotFiniteError(InputValueError, ArithmeticError):
-    """NaN or an infinite entry where a result would be a plausible wrong number; of a training, it has diverged."""
+    """NaN or infinite entries where a result would be plausible but wrong; in training, they mean divergence."""

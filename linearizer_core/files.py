@@ -1,4 +1,4 @@
-"""Writing a file whole: a reader, a crash or a full disk sees the old file or the new one, and nothing between."""
+"""Writing files atomically: a reader, a crash or a full disk sees the old file or the new one, never a mixture."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SUFFIX = ".part"
-"""What a file that is being written ends with; its name begins with a dot and the name that it will have."""
+"""Suffix of a file that is being written; its name is a dot, the final name and random digits before it."""
 
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{12}" + re.escape(SUFFIX))
-"""The whole name of one."""
+"""Matches the whole name of such a file."""
 
 NOT_FLUSHED = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF)
-"""What a file system answers that cannot bring a folder to the disk, or does not let us: renaming is all there is."""
+"""Errors of file systems that cannot fsync a folder, or do not let us; renaming is then all there is."""
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole, text as UTF-8; the folder is made where it is missing.
+    """Write a file atomically, text as UTF-8; a missing folder is created.
 
-    Raises ``OSError`` naming the file where it cannot be written; what was there stays.
+    Raises ``OSError`` naming the file if it cannot be written; the old content then stays.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -38,10 +38,10 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def whole(path: Path, previous: Path | None = None) -> Iterator[Path]:
-    """A file of a temporary name to write into, which takes the place of ``path`` when the block ends well.
+    """A temporary file to write to, which replaces ``path`` when the block ends without an error.
 
-    By then its content is on the disk, and so is its name after that. What was at ``path`` is kept at ``previous``,
-    where that is given. Raises ``OSError`` naming ``path`` if anything of it fails; the temporary file is gone then.
+    Its content is fsynced first, and its name afterwards. If ``previous`` is given, the old file is kept there. Raises
+    ``OSError`` naming ``path`` if any of this fails; the temporary file is then removed.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +51,7 @@ def whole(path: Path, previous: Path | None = None) -> Iterator[Path]:
     ...     path.read_bytes(), os.listdir(folder)
     (b'\\x00\\x00\\x00', ['numbers.bin'])
     """
-    # A name of its own: of two that write the same file at once, neither takes the other's half.
+    # A unique name: when two processes write the same file at once, neither picks up the other's unfinished one.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{SUFFIX}")
     try:
         with named(path):
@@ -69,7 +69,7 @@ def whole(path: Path, previous: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Have errors of the system name the file that was meant: of what is done to an open file they name none.
+    """Make operating-system errors name ``path``: errors of operations on open files name none.
 
     >>> with named(Path("runs/demo/ledger.json")):
     ...     raise OSError(errno.ENOSPC, "No space left on device")
@@ -85,7 +85,7 @@ def named(path: Path) -> Iterator[None]:
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what crashes have left of files that were to become ``path``; nobody may be writing it.
+    """Remove the unfinished files that crashes have left of ``path``; nobody may be writing it at the time.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -102,9 +102,9 @@ def remove_unfinished(path: Path) -> None:
 
 
 def remove_all_unfinished(folder: Path) -> None:
-    """Remove what crashes have left of files anywhere below a folder; nobody may be writing there.
+    """Remove the unfinished files that crashes have left anywhere below a folder; nobody may be writing there.
 
-    What cannot be removed stays: it is in nobody's way.
+    Files that cannot be removed stay; they do no harm.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -121,7 +121,7 @@ def remove_all_unfinished(folder: Path) -> None:
 
 
 def _flush(file: Path) -> None:
-    """Bring a file's content to the disk."""
+    """Fsync a file's content."""
     descriptor = os.open(file, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -130,7 +130,7 @@ def _flush(file: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, on file systems that can."""
+    """Fsync a folder, and thus the names in it, on file systems that can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
@@ -150,4 +150,4 @@ def _remove(file: Path) -> None:
     try:
         file.unlink(missing_ok=True)
     except OSError:
-        return  # the first error is the one to tell
+        return  # the first error is the one to report

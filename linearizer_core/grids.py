@@ -1,4 +1,4 @@
-"""Time grids of samplers: where the solver's steps begin and end."""
+"""Time grids of samplers: the start and end times of the solver's steps."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from linearizer_core.errors import InputValueError
 
 Grid = Callable[[int, float], list[float]]
-"""From a number of steps and the end of sampling to the ``steps + 1`` ascending times from 0 to the end.
+"""Maps a number of steps and the end of sampling to the ``steps + 1`` ascending times from 0 to the end.
 
-All raise ``ValueError`` for less than one step and for an end outside (0, 1].
+All grids raise ``ValueError`` for less than one step and for an end outside (0, 1].
 """
 
 
@@ -34,16 +34,16 @@ def quadratic(steps: int, end: float) -> list[float]:
 
 
 def geometric(steps: int, end: float) -> list[float]:
-    """1 - t_i = (1 - end)^(i/steps): each step removes the same share of what is left of the noise.
+    """1 - t_i = (1 - end)^(i/steps): each step removes the same share of the remaining noise.
 
-    Raises ``ValueError`` for the end 1 too, which no number of such steps reaches.
+    Raises ``ValueError`` for an end of 1 too, which no number of such steps reaches.
 
     >>> geometric(2, 0.75)
     [0.0, 0.5, 0.75]
     """
     _check(steps, end)
     if end == 1:
-        raise InputValueError("geometric steps never end at 1: use another grid, or an end below 1")
+        raise InputValueError("geometric steps never reach 1; use another grid, or an end below 1")
     return [1 - (1 - end) ** (i / steps) for i in range(steps)] + [end]
 
 
@@ -51,7 +51,7 @@ def _check(steps: int, end: float) -> None:
     if steps < 1:
         raise InputValueError(f"sampling takes at least one step, got {steps}")
     if not 0 < end <= 1:
-        raise InputValueError(f"sampling ends at a time in (0, 1], got {end}")
+        raise InputValueError(f"sampling must end at a time in (0, 1], got {end}")
 
 
 GRIDS: dict[str, Grid] = {"uniform": uniform, "quadratic": quadratic, "geometric": geometric}

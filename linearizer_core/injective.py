@@ -13,13 +13,13 @@ from linearizer_core.short import Short
 
 
 class InjectiveLinearizer(Short):
-    """A Linearizer (arXiv 2510.08570) in which injective networks (arXiv 2006.08464) and left inverses stand for g.
+    """A Linearizer (arXiv 2510.08570) with injective networks and their left inverses (arXiv 2006.08464) in place of g.
 
     Both networks end in vectors, ``(batch, latent)``. A g_x(x) need not lie in the range of g_y, which is not a linear
-    space; where it does, g_y(f(x)) = A g_x(x), and elsewhere ``residual`` says how far this fails. The core of two of
-    them in succession is therefore not the product of their operators.
+    space. If it does, g_y(f(x)) = A g_x(x); otherwise ``residual`` says how far this fails. The core of two of them in
+    succession is therefore not the product of their operators.
 
-    With ``g_x`` alone g_y = g_x; the ``operator`` is learned or fixed, linear or affine, as that of a ``Linearizer``.
+    With ``g_x`` alone, g_y = g_x. The ``operator`` is learned or fixed, linear or affine, as for a ``Linearizer``.
 
     Raises ``TypeError`` for an operator that is neither.
 
@@ -41,7 +41,7 @@ class InjectiveLinearizer(Short):
 
     @property
     def operator(self) -> Operator:
-        """A as it is now, with its gradients."""
+        """The current A, with its gradients."""
         return self.core.operator()
 
     def extra_repr(self) -> str:
@@ -51,7 +51,7 @@ class InjectiveLinearizer(Short):
     def encode(self, x: Tensor) -> Tensor:
         """g_x(x): ``(batch, *event)`` to ``(batch, in_dim)``.
 
-        Raises ``ValueError`` unless g_x ends in vectors of the operator's input dimension.
+        Raises ``ValueError`` if g_x does not end in vectors of the operator's input dimension.
         """
         z = self.g_x(x)
         dim = self.operator.shape[1]
@@ -64,7 +64,7 @@ class InjectiveLinearizer(Short):
         return self.operator.apply(self.encode(x))
 
     def decode(self, z: Tensor) -> Tensor:
-        """g_y†(z): ``(batch, out_dim)`` to ``(batch, *event)``, the inverse of g_y on its range alone."""
+        """g_y†(z): ``(batch, out_dim)`` to ``(batch, *event)``, the inverse of g_y only on its range."""
         return self.g_y.left_inverse(z)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,7 +74,8 @@ class InjectiveLinearizer(Short):
     def residual(self, x: Tensor) -> Tensor:
         """‖g_y(g_y†(z)) - z‖ / ‖z‖ at z = A g_x(x), ``(batch,)``: zero if and only if z is in the range of g_y.
 
-        An upper bound of the relative distance to the range: g_y(g_y†(z)) is in it, but need not be its nearest point.
+        This bounds the relative distance to the range from above: g_y(g_y†(z)) is in it, but need not be the nearest
+        point.
         """
         z = self.latent(x)
         distance = (self.g_y(self.decode(z)) - z).norm(dim=1)

@@ -19,7 +19,7 @@ from linearizer_core.space import InducedSpace
 class SingularElements:
     """Leading singular triples as elements of the two spaces: f(right_i) = values_i ⊙ left_i.
 
-    ``left`` ``(k, *event)`` of the codomain and ``right`` ``(k, *event)`` of the domain are orthonormal in the induced
+    ``left`` ``(k, *event)`` in the codomain and ``right`` ``(k, *event)`` in the domain are orthonormal in the induced
     inner products; ``values`` ``(k,)`` descend.
     """
 
@@ -42,15 +42,15 @@ class EigenElements:
 class Linearizer(Short):
     """f(x) = g_y⁻¹(A g_x(x)), exactly linear from the induced space of ``g_x`` to that of ``g_y``.
 
-    With an ``AffineOperator`` z ↦ A z + b it is exactly affine: f(x) ⊖ f(0) is linear, and f keeps combinations whose
-    weights sum to 1. The methods below say what each is then; ``adjoint`` alone there is none.
+    With an ``AffineOperator`` z ↦ A z + b it is exactly affine: f(x) ⊖ f(0) is linear, and f preserves combinations
+    whose weights sum to 1. The methods below say what they mean in that case; only ``adjoint`` does not exist then.
 
-    ``g_x`` takes ``(batch, *event)`` to ``(batch, in_dim)``. With it alone g_y = g_x: f maps a space to itself. The
-    ``operator`` A is a learned one, an ``OperatorModule`` such as ``operators.low_rank`` makes, or a fixed one, any
+    ``g_x`` maps ``(batch, *event)`` to ``(batch, in_dim)``. With it alone, g_y = g_x: f maps a space to itself. The
+    ``operator`` A is learned, an ``OperatorModule`` such as ``operators.low_rank`` returns, or fixed, any
     ``LinearOperator`` or ``AffineOperator``. Networks and a learned operator are parameters of this module, the tensors
-    of a fixed operator buffers. ``pinv`` and the other methods give a Linearizer of the operator as it is now.
+    of a fixed operator buffers. ``pinv`` and the other methods return a Linearizer with the operator's current value.
 
-    Raises ``TypeError`` for an operator that is neither, and ``ValueError`` if its dimensions are not those of the
+    Raises ``TypeError`` for an operator that is neither, and ``ValueError`` if its dimensions differ from those of the
     networks' latents.
 
     >>> import torch, linearizer_core as lc
@@ -77,7 +77,7 @@ class Linearizer(Short):
 
     @property
     def operator(self) -> Operator:
-        """A as it is now, with its gradients."""
+        """The current A, with its gradients."""
         return self.core.operator()
 
     def extra_repr(self) -> str:
@@ -100,40 +100,41 @@ class Linearizer(Short):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, y: Tensor | None = None) -> None:
-        """Fit what starts from data to inputs ``(count, *event)``, and g_y, where it is another, to outputs ``y``.
+        """Fit the data-dependent parts to inputs ``(count, *event)`` and, if g_y is another network, to outputs ``y``.
 
-        Raises ``ValueError`` for outputs that are missing, or that nothing is fitted to.
+        Raises ``ValueError`` if outputs are missing, or given although nothing is fitted to them.
         """
         if (y is None) != (self.g_y is self.g_x):
-            raise ValueError("outputs y are to be given where g_y is another network than g_x, and only there")
+            raise ValueError("outputs y must be given if g_y is another network than g_x, and only then")
         self.core.initialise(self.g_x.initialise(x))
         if y is not None:
             self.g_y.initialise(y)
 
     def linear(self) -> Linearizer:
-        """x ↦ f(x) ⊖ f(0), f itself where its core is linear."""
+        """x ↦ f(x) ⊖ f(0); f itself if its core is linear."""
         return Linearizer(self.g_x, linear_part(self.operator), self.g_y)
 
     def adjoint(self) -> Linearizer:
         """f*(y) = g_x⁻¹(Aᵀ g_y(y)): ⟨f(x), y⟩ in the codomain equals ⟨x, f*(y)⟩ in the domain.
 
-        Raises ``InputValueError`` for an affine core with an offset, which has none: ``linear().adjoint()`` is that of
-        its linear part.
+        Raises ``InputValueError`` for an affine core with an offset, which has no adjoint; ``linear().adjoint()`` is
+        that of its linear part.
         """
         return Linearizer(self.g_y, self.operator.adjoint(), self.g_x)
 
     def pinv(self, rcond: float | None = None) -> Linearizer:
         """f⁺(y) = g_x⁻¹(A⁺ g_y(y)), the Moore-Penrose inverse in the induced inner products.
 
-        Of an affine core f⁺(y) = g_x⁻¹(A⁺ (g_y(y) - b)), the input of least induced norm that f brings closest to y.
+        For an affine core, f⁺(y) = g_x⁻¹(A⁺ (g_y(y) - b)), the input of smallest induced norm that f brings closest to
+        y.
         """
         return Linearizer(self.g_y, self.operator.pinv(rcond), self.g_x)
 
     def compose(self, other: Linearizer) -> Linearizer:
         """f ∘ other, with core A_f A_other.
 
-        Raises ``ValueError`` unless ``other`` ends in the very network that f starts from: without a shared
-        middle network the composition is not a Linearizer.
+        Raises ``ValueError`` unless ``other`` ends in the same network that f starts from: without a shared middle
+        network the composition is not a Linearizer.
         """
         if other.g_y is not self.g_x:
             raise ValueError(
@@ -144,7 +145,7 @@ class Linearizer(Short):
     def add(self, other: Linearizer) -> Linearizer:
         """x ↦ f(x) ⊕ other(x), with core A_f + A_other; raises ``ValueError`` unless both networks are shared."""
         if other.g_x is not self.g_x or other.g_y is not self.g_y:
-            raise ValueError("Linearizers add only over shared networks: both must have the same g_x and the same g_y")
+            raise ValueError("Linearizers can only be added if both have the same g_x and the same g_y")
         return Linearizer(self.g_x, self.operator.add(other.operator), self.g_y)
 
     def scale(self, factor: float) -> Linearizer:
@@ -152,14 +153,14 @@ class Linearizer(Short):
         return Linearizer(self.g_x, self.operator.scale(factor), self.g_y)
 
     def power(self, n: int) -> Linearizer:
-        """fⁿ = g⁻¹ Aⁿ g, f applied n times in one application; raises ``ValueError`` unless g_x and g_y are one."""
+        """fⁿ = g⁻¹ Aⁿ g, f applied n times at once; raises ``ValueError`` unless g_x and g_y are the same network."""
         self._check_endomorphism("has powers")
         return Linearizer(self.g_x, self.operator.power(n), self.g_y)
 
     def exp(self, t: float = 1.0) -> Linearizer:
         """g⁻¹ exp(tA) g, the flow of ẋ = f(x) in the induced space.
 
-        Raises ``ValueError`` unless g_x and g_y are one.
+        Raises ``ValueError`` unless g_x and g_y are the same network.
         """
         self._check_endomorphism("has an exponential")
         return Linearizer(self.g_x, self.operator.exp(t), self.g_y)
@@ -167,21 +168,22 @@ class Linearizer(Short):
     def svd(self, k: int | None = None) -> SingularElements:
         """The k leading singular triples, with the singular vectors g_x⁻¹(v_i) and g_y⁻¹(u_i) as images.
 
-        Of an affine core they are those of ``linear()``: f(right_i) ⊖ f(0) = values_i ⊙ left_i.
+        For an affine core they are those of ``linear()``: f(right_i) ⊖ f(0) = values_i ⊙ left_i.
         """
         found = self.operator.svd(k)
         return SingularElements(self.codomain.decode(found.u.T), found.s, self.domain.decode(found.v.T))
 
     def eig(self, k: int | None = None) -> EigenElements:
-        """The k leading eigenpairs, with the eigenvectors g⁻¹(x_i) as images; of an affine core, of ``linear()``.
+        """The k leading eigenpairs, with the eigenvectors g⁻¹(x_i) as images; for an affine core, those of
+        ``linear()``.
 
-        Raises ``ValueError`` unless g_x and g_y are one, where A has not k independent eigenvectors, and if one of
-        its k leading eigenvalues is complex: no image belongs to those.
+        Raises ``ValueError`` unless g_x and g_y are the same network, if A does not have k independent eigenvectors,
+        and if one of its k leading eigenvalues is complex, since no image belongs to it.
         """
         self._check_endomorphism("has eigenvectors")
         found = self.operator.eig(k)
         if found.values.is_complex():
-            raise ValueError(f"A has complex eigenvalues among its {len(found.values)} leading ones: use svd")
+            raise ValueError(f"A has complex eigenvalues among its {len(found.values)} leading ones; use svd")
         return EigenElements(found.values, self.domain.decode(found.vectors.T))
 
     def row_projection(self, rcond: float | None = None) -> Linearizer:
@@ -189,13 +191,13 @@ class Linearizer(Short):
         return Linearizer(self.g_x, self.operator.row_projection(rcond))
 
     def range_projection(self, rcond: float | None = None) -> Linearizer:
-        """f f⁺, the orthogonal projection of the codomain onto the range of f, affine where f is."""
+        """f f⁺, the orthogonal projection of the codomain onto the range of f; affine if f is."""
         return Linearizer(self.g_y, self.operator.range_projection(rcond))
 
     def null_projection(self, rcond: float | None = None) -> Linearizer:
-        """The orthogonal projection of the domain onto the null space, what f takes to f(0), zero if linear."""
+        """The orthogonal projection of the domain onto the null space, which f maps to f(0) (zero if f is linear)."""
         return Linearizer(self.g_x, self.operator.null_projection(rcond))
 
     def _check_endomorphism(self, use: str) -> None:
         if self.g_x is not self.g_y:
-            raise ValueError(f"only a Linearizer from a space to itself {use}: its g_x and g_y must be one network")
+            raise ValueError(f"only a Linearizer from a space to itself {use}: g_x and g_y must be the same network")

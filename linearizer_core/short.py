@@ -1,4 +1,4 @@
-"""Modules that show themselves in one line: a flow of many layers would otherwise fill a screen."""
+"""Modules with a one-line ``repr``: that of a flow of many layers would otherwise fill a screen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class Short(nn.Module):
-    """A module whose ``repr`` is one line, its name and what ``extra_repr`` says.
+    """A module whose ``repr`` is one line: its name and ``extra_repr``.
 
     >>> from torch import nn
     >>> class Pair(Short):
@@ -20,7 +20,7 @@ class Short(nn.Module):
     """
 
     def extra_repr(self) -> str:
-        """What stands between the brackets: the parts of the module."""
+        """The text between the parentheses: the parts of the module."""
         return ", ".join(f"{name}={child!r}" for name, child in self.named_children())
 
     def __repr__(self) -> str:

@@ -29,7 +29,7 @@ class Solver:
     c: tuple[float, ...]
 
     def step(self, velocity: Callable[[float, Tensor], Tensor], t: float, h: float, z: Tensor) -> Tensor:
-        """One step on vectors ``(batch, dim)`` from t to t + h, calling ``velocity`` once a stage."""
+        """One step on vectors ``(batch, dim)`` from t to t + h, calling ``velocity`` once per stage."""
         slopes: list[Tensor] = []
         for row, c in zip(self.a, self.c, strict=True):
             point = z
@@ -44,8 +44,8 @@ class Solver:
     def step_operator(self, velocities: list[LinearOperator], h: float) -> LinearOperator:
         """The same step as the matrix M, from the linear velocities V_i at the stage times.
 
-        The stages nest: K_i = V_i (I + h Σ_j a_ij K_j), M = I + h Σ_i b_i K_i. Leaving the nesting out, as the
-        public implementation does, gives a different map from the one that stepping carries out.
+        The stages nest: K_i = V_i (I + h Σ_j a_ij K_j), M = I + h Σ_i b_i K_i. Without the nesting, as in the public
+        implementation, the map would differ from the one that stepping computes.
         """
         slopes: list[LinearOperator] = []
         for row, velocity in zip(self.a, velocities, strict=True):
@@ -57,7 +57,7 @@ class Solver:
 
 
 def _combine(weights: tuple[float, ...], slopes: list[LinearOperator], h: float) -> LinearOperator | None:
-    """h Σ w_i K_i over the weights that are not zero, or None if there are none."""
+    """h Σ w_i K_i over the nonzero weights, or None if there are none."""
     total: LinearOperator | None = None
     for weight, slope in zip(weights, slopes, strict=True):
         if weight:
@@ -69,7 +69,7 @@ def _combine(weights: tuple[float, ...], slopes: list[LinearOperator], h: float)
 EULER = Solver("euler", ((),), (1.0,), (0.0,))
 HEUN = Solver("heun", ((), (1.0,)), (1 / 2, 1 / 2), (0.0, 1.0))
 RK4 = Solver("rk4", ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), (0.0, 0.5, 0.5, 1.0))
-# The fifth-order method of Dormand & Prince (1980), without its embedded error estimate: steps here are given.
+# The fifth-order method of Dormand & Prince (1980) without its embedded error estimate, since step sizes are given.
 DOPRI5 = Solver(
     "dopri5",
     (

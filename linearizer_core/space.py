@@ -41,7 +41,7 @@ class InducedSpace:
         return self.decode(self.encode(u) - self.encode(v))
 
     def scale(self, factor: float | Tensor, v: Tensor) -> Tensor:
-        """factor ⊙ v, with one factor for all rows or ``(batch,)`` of them."""
+        """factor ⊙ v, with one factor for all rows, or factors ``(batch,)``."""
         z = self.encode(v)
         return self.decode(factor[:, None] * z if isinstance(factor, Tensor) and factor.ndim else factor * z)
 
@@ -66,10 +66,11 @@ class InducedSpace:
         return self.decode(torch.lerp(self.encode(u), self.encode(v), weight))
 
     def slerp(self, u: Tensor, v: Tensor, weight: float) -> Tensor:
-        """The point ``weight`` of the way from u to v along the arc between them (Shoemake, 1985), with g the identity
-        the usual spherical interpolation: (sin((1-w)Ω) u + sin(wΩ) v) / sin Ω for the angle Ω between u and v.
+        """The point ``weight`` of the way from u to v along the arc between them (Shoemake, 1985).
 
-        Where the directions agree or are opposite the arc is not unique and the straight line is taken.
+        It is (sin((1-w)Ω) u + sin(wΩ) v) / sin Ω for the angle Ω between u and v, in induced operations; with g the
+        identity this is the usual spherical interpolation. If the directions agree or are opposite, the arc is not
+        unique and the straight line is used.
         """
         a, b = self.encode(u), self.encode(v)
         cosine = torch.nn.functional.cosine_similarity(a, b, dim=1).clamp(-1, 1)[:, None]
@@ -82,5 +83,5 @@ class InducedSpace:
         return self.decode(first * a + second * b)
 
     def project(self, x: Tensor, onto: Tensor) -> Tensor:
-        """The orthogonal projection of each x on the span of the elements ``onto`` ``(count, *event)``."""
+        """The orthogonal projection of each x onto the span of the elements ``onto`` ``(count, *event)``."""
         return self.decode(OrthogonalProjection.onto(self.encode(onto).T).apply(self.encode(x)))

@@ -1,1 +1,1 @@
-"""One trial: a configuration in, a record out. It needs neither Ray nor MLflow."""
+"""One trial: a configuration in, a record out, without Ray or MLflow."""

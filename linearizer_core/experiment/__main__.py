@@ -1,6 +1,6 @@
-"""One configuration trained and evaluated without a cluster: ``python -m linearizer_core.experiment CONFIG.yaml``.
+"""Train and evaluate one configuration without a cluster: ``python -m linearizer_core.experiment CONFIG.yaml``.
 
-Started by ``torchrun``, its processes are the workers of one trial.
+When started by ``torchrun``, its processes are the workers of one trial.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ from linearizer_core.experiment.workers import Workers, joined
 from linearizer_core.plugins.loading import of_text
 
 RENDEZVOUS_SECONDS = 1800.0
-"""How long workers wait for each other: while one of them trains a classifier or writes a large state."""
+"""How long workers wait for each other, for instance while one of them trains a classifier or writes a large state."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train and evaluate one configuration; the exit code is 0, 1 where training failed, 2 for wrong input."""
+    """Train and evaluate one configuration; the exit code is 0, 1 if training failed, or 2 for wrong input."""
     parser = argparse.ArgumentParser(
         prog="python -m linearizer_core.experiment",
         description="Train and evaluate one configuration, and write its journal and artifacts.",
     )
-    parser.add_argument("config", type=Path, help="YAML file: the configuration of a trial, as in a sweep's spec")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a leaf")
+    parser.add_argument("config", type=Path, help="YAML file with a trial's configuration, as in a sweep's spec")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the record (default: runs)")
     parser.add_argument(
-        "--device", default=_default_device(), help="cpu, cuda, cuda:1 …; of several workers each its own"
+        "--device", default=_default_device(), help="cpu, cuda, cuda:1 …; with several workers, each gets its own"
     )
     parser.add_argument(
-        "--seeds", type=_seeds, metavar="0,1,2", help="train the configuration at these seeds, all together"
+        "--seeds", type=_seeds, metavar="0,1,2", help="train the configuration with these seeds, all together"
     )
     chosen = parser.parse_args(arguments)
     workers = _workers()
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wrong |= worker_problems(config, workers.count)
     seeds = chosen.seeds or [config.seed]
     if len(seeds) > 1 and workers.count > 1:
-        wrong["--seeds"] = f"several seeds train together in one process, and there are {workers.count} workers"
+        wrong["--seeds"] = f"several seeds train together in one process, but there are {workers.count} workers"
     wrong = wrong or rehearsed(config)
     for name, message in wrong.items():
         _say(f"{chosen.config}: {name}: {message}", said)
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _seeds(text: str) -> list[int]:
-    """Seeds of a list such as 0,1,2, each once."""
+    """The different seeds in a list such as 0,1,2."""
     try:
         seeds = [int(each) for each in text.split(",")]
     except ValueError:
@@ -90,13 +90,13 @@ def _seeds(text: str) -> list[int]:
 
 
 def _say(text: str, stream: TextIO | None) -> None:
-    """Print, where there is something to print on: of several workers only one speaks."""
+    """Print to the stream, if there is one: of several workers only the leader prints."""
     if stream is not None:
         print(text, file=stream, flush=True)
 
 
 def _workers() -> Workers:
-    """The processes that ``torchrun`` has started, as the environment tells; otherwise this one alone."""
+    """This process among those started by ``torchrun``, according to the environment; otherwise alone."""
     return Workers(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
 
 
@@ -105,7 +105,7 @@ def _default_device() -> str:
 
 
 def _device(name: str) -> str:
-    """The device of a name; raises ``ValueError`` or ``RuntimeError`` where nothing can be computed on it."""
+    """The device of a name; raises ``ValueError`` or ``RuntimeError`` if it cannot compute anything."""
     device = torch.zeros((), device=name).device
     if device.type == "meta":
         raise ValueError("--device: meta computes nothing; use cpu or cuda")
@@ -120,7 +120,10 @@ def _train(
     for trial in (_trial(source, config, out) for config in configs):
         journal = trial.files.journal
         if workers.led(partial(_other_images, journal, checksum)):
-            _say(f"{journal}: is of a run on other images, by their checksum; give this one another --out", complaints)
+            _say(
+                f"{journal} belongs to a run on different images (their checksums differ); choose another --out",
+                complaints,
+            )
             return 2
         if workers.led(partial(state_of, journal)).state == "finished":
             _say(f"{journal}: has finished already", said)
@@ -153,7 +156,7 @@ def _trial(source: Path, config: TrialConfig, out: Path) -> Trial:
 def _results(
     trials: Sequence[Trial], origin: Mapping[str, Any], device: str, workers: Workers
 ) -> Iterator[tuple[TrialIdentity, dict[str, Any]]]:
-    """The results of one trial, which workers may share, or of several that train together."""
+    """The results of one trial, possibly shared by workers, or of several trials that train together."""
     if len(trials) > 1:
         together = {"together": [trial.identity.trial for trial in trials]}
         yield from run_together(trials, {**origin, **together}, device)
@@ -163,26 +166,26 @@ def _results(
 
 
 def _other_images(journal: Path, checksum: str) -> bool:
-    """Whether a journal is of a run on other images than those of a checksum."""
+    """Whether a journal belongs to a run on images with another checksum."""
     origins = [attempt.event["provenance"] for attempt in state_of(journal).attempts]
     return any(origin.get("data_checksum", checksum) != checksum for origin in origins)
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> TrialConfig:
-    """The configuration of a file, over its recipe, with ``key=value`` overrides.
+    """The configuration in a file, merged over its recipe and overridden by ``key=value`` items.
 
     Raises ``ValueError`` naming the key that is wrong.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, Mapping):
         raise ValueError("must be a mapping of keys to values")
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ValueError(f"--set {text}: must read key=value, such as train.lr=1e-4")
+            raise ValueError(f"--set {text}: must be key=value, such as train.lr=1e-4")
         try:
             values = with_leaves(values, {key: yaml.safe_load(value)})
         except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""Files that a trial leaves to be looked at."""
+"""Files that a trial writes for people to look at."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from linearizer_core.files import whole
 GRID_COLUMNS = 8
 BORDER = 1
 SMALLEST_SIDE = 32
-"""Pixels: smaller images are enlarged by a whole factor, or a grid of 8×8 digits would be a stamp."""
+"""Side in pixels below which images are enlarged by an integer factor: a grid of 8×8 digits would be tiny otherwise."""
 
 
 def write_grids(folder: Path, grids: Mapping[str, Tensor]) -> list[str]:
-    """One PNG ``samples_<name>.png`` for each set of images in [-1, 1]; the names of the files."""
+    """Write each set of images in [-1, 1] to ``samples_<name>.png``; returns the names of the files."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, images in grids.items():
         with whole(folder / f"samples_{name}.png") as temporary:
@@ -30,7 +30,7 @@ def write_grids(folder: Path, grids: Mapping[str, Tensor]) -> list[str]:
 
 
 def image_grid(images: Tensor) -> Tensor:
-    """``(count, channels, height, width)`` in [-1, 1] as one picture of bytes ``(height, width, 3)``, eight a row."""
+    """``(count, channels, height, width)`` in [-1, 1] as one uint8 picture ``(height, width, 3)``, eight per row."""
     factor = max(1, -(-SMALLEST_SIDE // images.shape[-1]))
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     pixels = pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
@@ -42,7 +42,10 @@ def image_grid(images: Tensor) -> Tensor:
 
 
 def write_curves(folder: Path, curves: Mapping[str, Curve]) -> list[str]:
-    """A row for each metric and place: ``curves.csv`` over solver steps, ``ranks.csv`` of ``rank/…``; their names."""
+    """Write ``curves.csv`` over solver steps, and ``ranks.csv`` for ``rank/…``, with a row per metric and point.
+
+    Returns the names of the files.
+    """
     rows: dict[bool, list[tuple[str, int, float]]] = {False: [], True: []}
     for metric, curve in curves.items():
         points = zip(curve.steps, curve.values, strict=True)
@@ -54,13 +57,13 @@ def write_curves(folder: Path, curves: Mapping[str, Curve]) -> list[str]:
 
 
 def write_spectra(folder: Path, spectra: Mapping[str, Tensor]) -> list[str]:
-    """``spectra.csv`` with a row for each operator and singular value; the names of the files."""
+    """Write ``spectra.csv`` with a row per operator and singular value; returns the names of the files."""
     rows = [(operator, i, value) for operator, values in spectra.items() for i, value in enumerate(values.tolist())]
     return _write_rows(folder / "spectra.csv", ("operator", "index", "singular_value"), rows)
 
 
 def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """A CSV file and its name, neither where there are no rows."""
+    """Write a CSV file and return its name in a list; without rows, write nothing and return an empty list."""
     if not rows:
         return []
     with whole(path) as temporary, temporary.open("w", newline="") as file:

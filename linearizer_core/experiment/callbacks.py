@@ -1,4 +1,4 @@
-"""What is done beside the training of a trial."""
+"""Callbacks that run during the training of a trial."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from linearizer_core.plugins.marks import Registration
 
 
 class Callback:
-    """Called at the end of each epoch and of the trial, by the worker that leads alone; each method may be left out.
+    """Called at the end of each epoch and of the trial, by the leading worker only; each method is optional.
 
-    What ``epoch`` gives is recorded as ``train/<name>/<key>``, and what ``end`` gives as ``<name>/<key>``. ``keys``
-    lists those of ``end`` that a search may have as its objective.
+    Values returned by ``epoch`` are recorded as ``train/<name>/<key>``, those returned by ``end`` as ``<name>/<key>``.
+    ``keys`` lists those keys of ``end`` that a search may use as its objective.
     """
 
     keys: Sequence[str] = ()
 
     def epoch(self, epoch: int, metrics: Mapping[str, float], model: Any) -> Mapping[str, float] | None:
-        """After an epoch, 1-based, with what it gave and the averaged model; what is to be recorded beside."""
+        """Called after an epoch (1-based) with its metrics and the averaged model; returns additional metrics."""
         return None
 
     def end(self, summary: Mapping[str, float], model: Any, folder: Path) -> Mapping[str, float] | None:
-        """After the evaluation, with the end scalars; what is written into ``folder``, its own, becomes an artifact."""
+        """Called after the evaluation with the final metrics; files written to ``folder`` become an artifact."""
         return None
 
 
 class Callbacks:
-    """The callbacks of a trial, made anew when the first one is called."""
+    """The callbacks of a trial, created when the first one is called."""
 
     def __init__(self, config: TrialConfig) -> None:
         self._config = config
@@ -46,7 +46,7 @@ class Callbacks:
 
     @torch.no_grad()
     def epoch(self, epoch: int, metrics: Mapping[str, float], model: Any) -> dict[str, float]:
-        """What all callbacks add to an epoch, as ``train/<name>/<key>``."""
+        """The metrics that all callbacks add to an epoch, as ``train/<name>/<key>``."""
         found: dict[str, float] = {}
         for registration, made in self._made:
             for key, value in (made.epoch(epoch, metrics, model) or {}).items():
@@ -55,7 +55,7 @@ class Callbacks:
 
     @torch.no_grad()
     def end(self, summary: Mapping[str, float], model: Any, artifacts: Path) -> tuple[dict[str, float], list[str]]:
-        """What all callbacks add to the end scalars, and the folders among the artifacts that they wrote into."""
+        """The metrics that all callbacks add to the final ones, and the artifact folders that they wrote to."""
         found: dict[str, float] = {}
         written = []
         for registration, made in self._made:
@@ -71,7 +71,7 @@ class Callbacks:
 
 
 def keys_of(config: TrialConfig) -> list[str]:
-    """The end scalars that a trial's callbacks say they record."""
+    """The final metrics that a trial's callbacks declare."""
     registered = config.plugged.get("callback", {})
     made = {name: registered[name].make for name in config.callbacks if name in registered}
     return [f"{name}/{key}" for name, kind in made.items() for key in getattr(kind, "keys", ())]

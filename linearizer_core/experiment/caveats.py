@@ -1,4 +1,4 @@
-"""What the numbers of a configuration cannot tell on a data set of its size, said before anything is trained."""
+"""What the metrics of a configuration cannot tell on a data set of this size, said before anything is trained."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from linearizer_core.metrics.features import FEATURES
 from linearizer_core.metrics.neighbours import NEIGHBOURS
 
 FEW_NEIGHBOURS = 20 * NEIGHBOURS
-"""Below this many images a share moves by more than a hundredth with each, and balls reach across the set."""
+"""With fewer images, each changes a share by more than a hundredth, and balls reach across the set."""
 
 
 def caveats(config: TrialConfig, data: ImageData) -> list[str]:
-    """One sentence for each metric that the held-out images are too few for, with the numbers; none if they do.
+    """One sentence, with numbers, for each metric for which there are too few held-out images; none if there are
+    enough.
 
-    The smaller of both held-out splits is what counts, and the samples where these are fewer.
+    What counts is the smaller of the two held-out splits, or the number of samples if that is smaller.
     """
-    if config.family == "style":  # whose metrics compare image by image
+    if config.family == "style":  # its metrics compare image by image
         return []
     held_out = min(len(data.validation), len(data.test))
     count = min(held_out, config.evaluate.samples)
@@ -31,15 +32,15 @@ def caveats(config: TrialConfig, data: ImageData) -> list[str]:
     for network, (metric, features) in distances.items():
         if metric in config.evaluate.quality and count <= features:
             found.append(
-                f"{metric}: {which} have a covariance of rank {count - 1} in {features} features: the distance is "
-                f"biased upwards, most where they are fewest; compare it only with its floor, real against real, or "
-                f"use {network}_kid, which is not biased"
+                f"{metric}: {which} have a covariance of rank {count - 1} in {features} features, so the distance is "
+                f"biased upwards, the more so the fewer there are; compare it only with its floor, real against real, "
+                f"or use {network}_kid, which is unbiased"
             )
     balls = [name for name in config.evaluate.quality if name in ("precision", "recall", "density", "coverage")]
     if balls and count < FEW_NEIGHBOURS:
         found.append(
             f"{', '.join(balls)}: {which} with balls up to the {NEIGHBOURS}th neighbour: each image is "
-            f"{100 / count:.1f} % of a share, and the balls cover much of the set; {FEW_NEIGHBOURS} or more are needed"
+            f"{100 / count:.1f} % of a share, and the balls cover much of the set; use at least {FEW_NEIGHBOURS}"
         )
     few = [
         name for name in config.evaluate.quality if name in ("swd", "classifier_kid", "imagenet_kid", "inception_kid")

@@ -1,4 +1,4 @@
-"""A trial's checkpoint: its model's weights, and the configuration that the model is built from."""
+"""A trial's checkpoint: the weights of its model, and the configuration that the model is built from."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["CONFIG", "FORMAT", "WEIGHTS", "CheckpointError", "load", "save"]
 
 
 def save(folder: Path | str, model: Model, config: TrialConfig) -> None:
-    """Write ``model.safetensors`` and ``config.json``, which has the digest of the weights, into ``folder``.
+    """Write ``model.safetensors``, and ``config.json`` with the digest of the weights, into ``folder``.
 
-    Raises ``OSError`` naming the file that cannot be written; the folder is no checkpoint then.
+    Raises ``OSError`` naming a file that cannot be written; the folder is then not a checkpoint.
     """
     write(
         folder,
@@ -37,10 +37,11 @@ def save(folder: Path | str, model: Model, config: TrialConfig) -> None:
 def load(
     folder: Path | str, device: torch.device | str = "cpu", *, plugins: Iterable[Path | str] = ()
 ) -> tuple[Model, TrialConfig]:
-    """The model and configuration that ``save`` wrote.
+    """Load the model and configuration that ``save`` wrote.
 
-    What the model needs of plugins is taken from the files ``plugins``: a checkpoint cannot run code of its own. Raises
-    ``CheckpointError`` naming the file and what is wrong with it, such as a plugin that is missing or was changed.
+    Code that the model needs from plugins is taken from the files ``plugins``: a checkpoint cannot run code of its own.
+    Raises ``CheckpointError`` naming the file and what is wrong with it, such as a plugin that is missing or was
+    changed.
     """
     for path in plugins:
         of_file(Path(path))

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration beyond the bounds of its single fields."""
+"""Problems of a configuration that the bounds of single fields do not catch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SQUARE = ("time_dense", "learned_projection", "dense", "affine")
 def problems(
     config: TrialConfig, event: Event, train_images: int, classes: int, held_out: int = 10_000
 ) -> dict[str, str]:
-    """Dotted name → what is wrong and what would be right.
+    """The dotted name of each wrong field, with what is wrong and what would be right.
 
-    ``event`` is the images' ``(channels, height, width)``, ``train_images`` the size of the training split and
-    ``held_out`` that of the smaller held-out one, ``classes`` the number of labels, 0 where there are none.
+    ``event`` is the images' ``(channels, height, width)``. ``train_images`` is the size of the training split,
+    ``held_out`` that of the smaller held-out split, and ``classes`` the number of labels (0 if there are none).
     """
     found = model_problems(config, event) | _loss(config) | recomputation_problems(config)
     found |= _operators(config, train_images, classes)
@@ -37,23 +37,23 @@ def problems(
 
 
 def worker_problems(config: TrialConfig, workers: int) -> dict[str, str]:
-    """Dotted name → what keeps several workers from training one trial together, and what would be right."""
+    """The dotted name of each field that keeps several workers from training one trial, with what would be right."""
     size = config.train.batch_size
     if size % workers:
         below, above = size - size % workers, size + workers - size % workers
         nearest = f"{below} or {above}" if below else str(above)
-        return {"train.batch_size": f"{size} images cannot be shared equally among {workers} workers; use {nearest}"}
+        return {"train.batch_size": f"{size} images cannot be divided equally among {workers} workers; use {nearest}"}
     return {}
 
 
 def recomputation_problems(config: TrialConfig) -> dict[str, str]:
-    """Of ``problems``, those of ways to train that recomputed activations do not allow."""
+    """The subset of ``problems`` about training options that do not work with recomputed activations."""
     if config.model.flow.memory != "recompute":
         return {}
     found: dict[str, str] = {}
     if config.train.precision != "float32":
         found["train.precision"] = (
-            f"{config.train.precision} rounds too coarsely for memory: recompute, which inverts what it computed; "
+            f"{config.train.precision} is too coarse for memory: recompute, which inverts its own computations; "
             "use memory: store or precision: float32"
         )
     if config.train.compile:
@@ -62,7 +62,7 @@ def recomputation_problems(config: TrialConfig) -> dict[str, str]:
 
 
 def model_problems(config: TrialConfig, event: Event) -> dict[str, str]:
-    """Of ``problems``, those on account of which a model cannot be built."""
+    """The subset of ``problems`` that prevent a model from being built."""
     found = _family(config) | _operator(config, event)
     return found if config.model.flow.kind == "identity" else found | _flow(config, event)
 
@@ -86,10 +86,10 @@ def _operator(config: TrialConfig, event: Event) -> dict[str, str]:
     channels, height, width = event
     dim = channels * height * width
     if core.kind in SQUARE and dim > LARGEST_FRAME:
-        message = f"{core.kind} has dim×dim entries and is for up to {LARGEST_FRAME} values an image, got {dim}"
+        message = f"{core.kind} has dim×dim entries and supports at most {LARGEST_FRAME} values per image, got {dim}"
         return {"model.operator.kind": message}
     if ranked(core) and core.kind != "affine" and not core.rank:
-        return {"model.operator.rank": f"{core.kind} has a rank of at least 1; 0 is for affine alone"}
+        return {"model.operator.rank": f"{core.kind} needs a rank of at least 1; only affine allows 0"}
     if ranked(core) and core.rank > dim:
         return {
             "model.operator.rank": f"rank {core.rank} exceeds the data's dimension {dim} "
@@ -98,14 +98,14 @@ def _operator(config: TrialConfig, event: Event) -> dict[str, str]:
     flow = config.model.flow
     if core.kind == "conv" and (flow.kind == "identity" or on_vectors(flow) or flow.levels > 1):
         return {
-            "model.operator.kind": "conv needs latents that are images: "
-            "a coupling flow with a conv or unet conditioner and levels: 1"
+            "model.operator.kind": "conv needs latents that are images; "
+            "use a coupling flow with a conv or unet conditioner and levels: 1"
         }
     return {}
 
 
 def ranked(core: OperatorConfig) -> bool:
-    """Whether an operator has a rank that is set."""
+    """Whether the rank of an operator is configurable."""
     plugged = core.plugged.get("operator", {}).get(core.kind)
     return core.kind in RANKED if plugged is None else bool(plugged.options["ranked"])
 
@@ -139,9 +139,12 @@ def _flow(config: TrialConfig, event: Event) -> dict[str, str]:
         return frame
     if on_vectors(flow):
         if dim < 2:
-            return {"model.flow.kind": f"a coupling needs at least 2 values an image, {name} has 1; use identity"}
+            return {"model.flow.kind": f"a coupling needs at least 2 values per image, {name} has 1; use identity"}
         if flow.levels > 1:
-            return {"model.flow.levels": f"{flow.levels} levels need a conv or unet conditioner; mlp has 1"}
+            return {
+                "model.flow.levels": f"an mlp conditioner has 1 level, got {flow.levels}; use a conv or "
+                "unet conditioner"
+            }
         return {}
     return _convolutional(flow, name, height, width)
 
@@ -150,10 +153,12 @@ def _frame(config: TrialConfig, dim: int) -> dict[str, str]:
     if config.model.flow.frame == "pixels":
         return {}
     if dim > LARGEST_FRAME:
-        message = f"principal is for up to {LARGEST_FRAME} values an image, {config.data.name} has {dim}; use pixels"
+        message = (
+            f"principal supports at most {LARGEST_FRAME} values per image, {config.data.name} has {dim}; use pixels"
+        )
         return {"model.flow.frame": message}
     if config.model.noise_flow == "shared" and config.family in ("diffusion", "flow_matching", "mean_flow"):
-        return {"model.noise_flow": "shared needs frame: pixels: noise has not the images' principal axes"}
+        return {"model.noise_flow": "shared needs frame: pixels, since noise does not have the images' principal axes"}
     return {}
 
 
@@ -165,7 +170,7 @@ def _convolutional(flow: FlowConfig, name: str, height: int, width: int) -> dict
     most = max(level for level in range(1, 9) if height % 2**level == 0 and width % 2**level == 0)
     if flow.levels > most:
         allowed = f"{name}'s {height}×{width} allows 1 … {most}"
-        return {"model.flow.levels": f"{flow.levels} levels halve the image as often; {allowed}"}
+        return {"model.flow.levels": f"each level halves the image; {allowed}, got {flow.levels}"}
     if flow.conditioner == "unet" and flow.width < 2:
         return {"model.flow.width": f"a unet normalises over channels and needs at least 2, got {flow.width}"}
     return {}
@@ -176,12 +181,14 @@ def _loss(config: TrialConfig) -> dict[str, str]:
     own = {name: weights[name] for name in family_of(config).terms}
     found: dict[str, str] = {}
     if own and not any(own.values()):
-        found["train.loss"] = f"every weight of {config.family} is zero: weight at least one of {', '.join(own)}"
+        found["train.loss"] = (
+            f"every weight of {config.family} is zero; give a weight to at least one of {', '.join(own)}"
+        )
     elif not _trains(config):
         trains = {"diffusion": "flow or endpoint", "idempotent": "reconstruction"}[config.family]
-        found["train.loss"] = f"the weighted terms train nothing where networks are identities; weight {trains}"
+        found["train.loss"] = f"with identity networks the weighted terms train nothing; give a weight to {trains}"
     if weights["whitening"] and config.train.batch_size < 2:
-        found["train.batch_size"] = "whitening compares images of a batch and needs at least 2"
+        found["train.batch_size"] = "whitening compares the images of a batch and needs at least 2"
     lacking = perceptual.missing(config.train.distance)
     if lacking:
         found["train.distance"] = lacking
@@ -189,10 +196,10 @@ def _loss(config: TrialConfig) -> dict[str, str]:
 
 
 def _trains(config: TrialConfig) -> bool:
-    """Whether any weighted term of the loss has parameters to train."""
+    """Whether any weighted loss term has parameters to train."""
     loss, learned = config.train.loss, config.model.flow.kind != "identity"
     if config.family == "diffusion" and config.model.operator.kind == "affine":
-        return True  # its Gaussians
+        return True  # the likelihood trains its Gaussians
     if config.family == "diffusion":
         reconstructs = loss.data or loss.likelihood or loss.whitening
         reconstructs = reconstructs or (loss.noise and config.model.noise_flow != "identity")
@@ -210,10 +217,10 @@ def _optimisation(config: TrialConfig, train_images: int) -> dict[str, str]:
             f"{config.train.batch_size} exceeds the {train_images} training images of {config.data.name}"
         )
     elif config.family == "style" and config.train.batch_size < len(STYLES):
-        found["train.batch_size"] = f"needs an image for each of {len(STYLES)} styles, got {config.train.batch_size}"
+        found["train.batch_size"] = f"needs one image for each of {len(STYLES)} styles, got {config.train.batch_size}"
     elif config.train.steps * config.train.batch_size > train_images:
         most = train_images // config.train.batch_size
-        found["train.steps"] = f"{config.train.steps} steps exceed a pass over {config.data.name}, which has {most}"
+        found["train.steps"] = f"{config.train.steps} steps exceed a pass over {config.data.name}, which takes {most}"
     if config.evaluate.every > config.train.epochs:
         found["evaluate.every"] = f"{config.evaluate.every} exceeds train.epochs = {config.train.epochs}"
     return found
@@ -223,7 +230,7 @@ def _callbacks(config: TrialConfig) -> dict[str, str]:
     registered = list(config.plugged.get("callback", {}))
     for name in config.callbacks:
         if name not in registered:
-            there = f"they register {', '.join(registered)}" if registered else "none of them registers any"
+            there = f"registered are {', '.join(registered)}" if registered else "no plugin of this spec registers one"
             return {"callbacks": f"there is no callback {name}; callbacks come from plugins, and {there}"}
     if len(set(config.callbacks)) < len(config.callbacks):
         return {"callbacks": f"names a callback twice: {list(config.callbacks)}"}
@@ -233,7 +240,7 @@ def _callbacks(config: TrialConfig) -> dict[str, str]:
 def _evaluation(config: TrialConfig, classes: int, held_out: int) -> dict[str, str]:
     found: dict[str, str] = {}
     steps = config.evaluate.steps
-    # Stylised images are not scored against real ones: the metrics of that family are its own.
+    # Stylised images are not scored against real ones: the style family has metrics of its own.
     quality = family_of(config).metrics(config)
     if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1:
         found["evaluate.steps"] = f"must be ascending positive step counts such as [1, 10, 100], got {list(steps)}"
@@ -242,7 +249,9 @@ def _evaluation(config: TrialConfig, classes: int, held_out: int) -> dict[str, s
     lacking = lacking or (imagenet.missing() if quality and of_features(config.evaluate, "imagenet") else None)
     least = NEIGHBOURS + 1 if set(quality) & {"precision", "recall", "density", "coverage"} else 2
     if held_out < least:
-        found["data"] = f"{_named(config.data)} leaves {held_out} held-out images to measure on, which needs {least}"
+        found["data"] = (
+            f"{_named(config.data)} leaves {held_out} held-out images to measure on; at least {least} are needed"
+        )
     affine = config.family == "diffusion" and config.model.operator.kind == "affine"
     if (config.family in ("flow_matching", "mean_flow") or affine) and config.evaluate.grid == "geometric":
         which = "affine operators end" if affine else f"{config.family} ends"
@@ -257,7 +266,7 @@ def _evaluation(config: TrialConfig, classes: int, held_out: int) -> dict[str, s
     elif in_classifier and not classes:
         found["evaluate.quality"] = (
             f"{', '.join(in_classifier)} need labelled images to train a classifier on, {_named(config.data)} has no "
-            "labels; use swd or imagenet_fd, or give labels: a folder for each class, or `labels` in the archive"
+            "labels; use swd or imagenet_fd, or give labels: a folder per class, or `labels` in the archive"
         )
     elif lacking:
         found["evaluate.quality"] = lacking

@@ -16,26 +16,26 @@ from linearizer_core.files import remove_unfinished, write_whole
 from linearizer_core.metrics.features import RECIPE, Classifier, checksum, train_classifier
 
 DIGEST = "sha256"
-"""The key under which a file of weights has their checksum."""
+"""Metadata key of the checksum in a file of weights."""
 
 
 class FeaturesError(LinsweepError, ValueError):
-    """A classifier that cannot be used; the message names its file and what to do."""
+    """A stored classifier cannot be used; the message names its file and what to do."""
 
 
 def classifier_of(data: ImageData) -> Classifier:
-    """The classifier of a data set's training images."""
+    """Train the classifier of a data set's training images."""
     return train_classifier(data.train.batch, data.train_labels, data.event, data.classes)
 
 
 def cached_classifier(data: ImageData, cache: Path) -> Classifier:
-    """The data set's classifier from ``cache``, trained and stored there first if no sound one is there.
+    """The data set's classifier from ``cache``; if there is no valid one, it is trained and stored there first.
 
-    Of several processes that want it at once, one trains it and the others wait. Raises ``ValueError`` for a data set
-    without labels, ``FeaturesError`` for a stored one whose weights have changed.
+    If several processes need it at once, one trains it and the others wait. Raises ``ValueError`` for a data set
+    without labels, and ``FeaturesError`` for a stored classifier whose weights have changed.
     """
     if data.classes == 0:
-        raise InputValueError(f"{data.name} has no labels: the classifier that this metric is taken in needs them")
+        raise InputValueError(f"{data.name} has no labels, but the classifier for this metric needs them")
     path = cache / f"{RECIPE}-{data.name}-{data.checksum[:16]}.safetensors"
     stored = _stored(path, data)
     if stored is None:
@@ -45,16 +45,16 @@ def cached_classifier(data: ImageData, cache: Path) -> Classifier:
             if stored is None:
                 remove_unfinished(path)
                 stored = classifier_of(data)
-                # Older versions read it as well: they leave the metadata alone.
+                # Older versions can read it as well, since they ignore the metadata.
                 write_whole(path, save(stored.state_dict(), {DIGEST: checksum(stored)}))
     return stored
 
 
 def _stored(path: Path, data: ImageData) -> Classifier | None:
-    """The classifier in a file; ``None`` where there is none, or none of this architecture.
+    """The classifier in a file; ``None`` if there is none, or one of another architecture.
 
-    Raises ``FeaturesError`` if its weights are not those that were written: scores in other features would stand
-    beside those of earlier trials.
+    Raises ``FeaturesError`` if its weights have changed since they were written: scores in other features would
+    otherwise be compared with those of earlier trials.
     """
     model = Classifier(data.event, data.classes)
     try:
@@ -65,15 +65,15 @@ def _stored(path: Path, data: ImageData) -> Classifier | None:
         return None
     if written is not None and checksum(model) != written:
         raise FeaturesError(
-            f"{path}: is damaged: its weights are not those that were written, by their SHA-256; remove it, "
-            "and the classifier is trained again"
+            f"{path}: damaged: the SHA-256 of its weights differs from the one written; remove it, and the classifier "
+            "will be trained again"
         )
     return model.eval().requires_grad_(False)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, which stays: a lock on a file that is removed would lock nobody out."""
+    """Hold a file's lock. The file is not removed, since a lock on a removed file would exclude nobody."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

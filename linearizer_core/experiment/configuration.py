@@ -1,7 +1,7 @@
-"""The configuration of one trial: plain frozen dataclasses, each field with its bounds and its meaning.
+"""The configuration of one trial: plain frozen dataclasses whose fields carry their bounds and documentation.
 
-``metadata`` of a field holds ``doc`` and numeric bounds (``ge``, ``gt``, ``le``, ``lt``); whoever reads
-configurations from a file validates against them.
+A field's ``metadata`` holds ``doc`` and numeric bounds (``ge``, ``gt``, ``le``, ``lt``). Code that reads configurations
+from files validates against them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Activation = Literal["gelu", "relu", "silu", "glu", "swiglu", "bilinear", "polyn
 
 
 class Section:
-    """A part of a configuration that names things: ``plugged`` has those by kind that its plugins register."""
+    """A part of a configuration that names things. ``plugged`` maps each kind to the names its plugins register."""
 
     plugged: ClassVar[Mapping[Kind, Names]] = {}
 
@@ -47,70 +47,72 @@ class Section:
 class DataConfig(Section):
     name: Literal["digits", "mnist", "fashion-mnist", "cifar10", "celeba", "folder", "npz"] = _field(
         "digits",
-        "the data set. folder: a folder of image files; npz: a NumPy archive with `images` and, if any, `labels`",
+        "the data set. folder: a folder of image files; npz: a NumPy archive with `images` and, optionally, `labels`",
     )
     root: str = _field(
         "",
-        "where the files are: a folder that holds data sets; for folder the folder of images, for npz the file. "
-        "Empty: $LINEARIZER_DATA, else ./data",
+        "where the files are: for folder, the folder of images; for npz, the file; otherwise the folder that holds "
+        "the data sets. Empty: $LINEARIZER_DATA, else ./data",
     )
     size: int = _field(
         0,
-        "side of the square images in pixels; images of another size are resized. 0: the data set's own (digits 8; "
-        "mnist, "
-        "fashion-mnist 32, padded from 28, and 28 is without the border; cifar10 32; celeba, from its central "
-        "148 pixels, and folder 64; npz as it is)",
+        "side of the square images in pixels; images of another size are resized. 0: the data set's own size (digits: "
+        "8; mnist and fashion-mnist: 32, padded from 28, while 28 leaves the padding out; cifar10: 32; celeba: 64, "
+        "from its central 148 pixels; folder: 64; npz: the size in the file)",
         ge=0,
         le=1024,
     )
-    images: int = _field(0, "training images used, the first of the fixed shuffle; 0: all", ge=0)
+    images: int = _field(0, "number of training images used, the first ones of the fixed shuffle; 0: all", ge=0)
     split: int = _field(
         0,
-        "which random split: another shuffle for each number. Published test images and the splits of a folder stay "
-        "as they are",
+        "number of the random split; each number shuffles differently. Published test images and the splits of a "
+        "folder do not change",
         ge=0,
         lt=2**31,
     )
-    download: bool = _field(False, "download the files of mnist, fashion-mnist, cifar10 or celeba if they are missing")
+    download: bool = _field(False, "download missing files of mnist, fashion-mnist, cifar10 or celeba")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowConfig(Section):
     kind: Literal["coupling", "linear", "identity"] = _field(
-        "coupling", "coupling: a learned invertible network; linear, identity: the controls, affine or g(x) = x"
+        "coupling", "coupling: a learned invertible network; linear and identity: controls, affine and g(x) = x"
     )
     frame: Literal["pixels", "principal"] = _field(
-        "pixels", "what an mlp flow's couplings, or a baseline, act on. principal: coordinates along the principal axes"
+        "pixels",
+        "the coordinates on which an mlp flow's couplings, or a baseline, act. principal: along the principal axes",
     )
     coordinates: int = _field(
         128,
-        "couplings act on at most so many leading coordinates of the principal frame, and no more than the rank of "
-        "time_diagonal; the others are scaled",
+        "couplings act on at most this many leading coordinates of the principal frame, and on no more than the rank "
+        "of time_diagonal; the others are only scaled",
         ge=2,
     )
     depth: int = _field(
         4, "blocks of actnorm, coupling and mixing in each of g_x and g_y (at each of their levels)", ge=1, le=128
     )
     coupling: Literal["affine", "additive", "spline", "mixture"] = _field(
-        "affine", "affine: Real NVP's; additive: NICE's; spline: rational-quadratic; mixture: of logistics"
+        "affine", "affine: as in Real NVP; additive: as in NICE; spline: rational-quadratic; mixture: of logistics"
     )
     bins: int = _field(8, "bins of a spline coupling", ge=2, le=64)
     components: int = _field(4, "logistics of a mixture coupling", ge=1, le=64)
     mixing: Literal["lu", "householder", "p4", "p4_orthogonal", "permutation"] = _field(
         "lu",
-        "between couplings. lu: PLU matrix; householder: rotation; p4, p4_orthogonal: matrix or rotation trained by "
-        "merged perturbations; permutation: fixed",
+        "the map between couplings. lu: a PLU matrix; householder: a rotation; p4, p4_orthogonal: a matrix or rotation "
+        "trained by merging perturbations; permutation: fixed",
     )
     conditioner: Literal["mlp", "conv", "unet"] = _field("mlp", "the network inside each coupling")
     width: int = _field(128, "hidden units or channels of the conditioner", ge=1, le=8192)
-    activation: Activation = _field("gelu", "non-linearity of the conditioner; gated ones take two linear branches")
-    kernel: Literal[1, 3, 5, 7] = _field(3, "kernel size of a conv conditioner, pixels")
+    activation: Activation = _field("gelu", "nonlinearity of the conditioner; gated ones use two linear branches")
+    kernel: Literal[1, 3, 5, 7] = _field(3, "kernel size of a conv conditioner in pixels")
     attention: bool = _field(False, "self-attention at the coarse level of a unet conditioner")
     levels: int = _field(
-        1, "scales of a conv or unet flow: after each but the last, half the channels are done", ge=1, le=8
+        1, "scales of a conv or unet flow; after each scale but the last, half the channels are split off", ge=1, le=8
     )
     memory: Literal["store", "recompute"] = _field(
-        "store", "of activations in training. recompute: recovered through the inverse; constant in depth, slower"
+        "store",
+        "activations in training. store: kept for the backward pass; recompute: recovered through the inverse, which "
+        "takes memory constant in depth and more time",
     )
 
 
@@ -130,33 +132,36 @@ class OperatorConfig(Section):
         "affine",
     ] = _field(
         "time_lowrank",
-        "diffusion: affine, z ↦ b_k + A_k z of latents that are N(b_k, Σ_k), with Σ_k of low rank plus a spread; "
-        "time_lowrank, A(t) = U S(t) Vᵀ; time_diagonal, of the leading latents; time_factors, L(t) R(t)ᵀ; "
-        "time_dense, no bound on the rank. "
-        "idempotent: projection, of fixed rank; learned_projection, diagonal. "
-        "style: diagonal; lowrank, I + U C Vᵀ; dense; conv, a kernel for each channel",
+        "the linear core. diffusion: affine, z ↦ b_k + A_k z for latents distributed as N(b_k, Σ_k), with Σ_k of low "
+        "rank plus a spread; time_lowrank, A(t) = U S(t) Vᵀ; time_diagonal, a diagonal on the leading latents; "
+        "time_factors, L(t) R(t)ᵀ; time_dense, without a bound on the rank. "
+        "idempotent: projection, of fixed rank; learned_projection, a learned diagonal of 0 and 1. "
+        "style: diagonal; lowrank, I + U C Vᵀ; dense; conv, one kernel per channel",
     )
     rank: int = _field(
         32,
-        "rank of the operator, up to the data's dimension, for kinds that have one; 0 (affine only): the spread and "
+        "rank of the operator, for kinds that have one, at most the data's dimension; 0 (affine only): the spread and "
         "the means alone",
         ge=0,
     )
     spread: Literal["scale", "diagonal"] = _field(
-        "scale", "affine: what is added to the low rank of a covariance, a multiple of the identity or a diagonal"
+        "scale", "affine: what is added to a covariance's low-rank part: a multiple of the identity, or a diagonal"
     )
     shared: Literal["none", "spread", "all"] = _field(
-        "none", "affine: what all operators have in common. all: everything but their means"
+        "none",
+        "affine: what all operators share. none: nothing; spread: the spread; all: everything except the means",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatorsConfig:
     by: Literal["one", "label", "cluster"] = _field(
-        "one", "affine: one operator for all images, one for each label, or one for each cluster of training images"
+        "one", "affine: one operator for all images, one per label, or one per cluster of training images"
     )
-    count: int = _field(30, "clusters, of k-means along the images' leading principal axes", ge=2, le=1000)
-    refine: int = _field(0, "every so many epochs each training image joins its most likely cluster; 0: never", ge=0)
+    count: int = _field(30, "number of k-means clusters along the images' leading principal axes", ge=2, le=1000)
+    refine: int = _field(
+        0, "epochs after which each training image joins its most likely cluster, repeatedly; 0: never", ge=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +169,7 @@ class ModelConfig:
     flow: FlowConfig = _field(FlowConfig, "the invertible networks g_x and g_y")
     noise_flow: Literal["same", "shared", "identity"] = _field(
         "identity",
-        "g_y, at the noise end. same: a network built like g_x; shared: the network of g_x itself, with a label for "
+        "g_y, at the noise end. same: a second network built like g_x; shared: the network g_x itself, told by a label "
         "which of the two it is; identity: noise is its own latent",
     )
     operator: OperatorConfig = _field(OperatorConfig, "the linear core A")
@@ -173,7 +178,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """Weights of the terms; a family uses those that are said to be its own (arXiv 2510.08570)."""
+    """Weights of the loss terms. Each family uses only the terms whose documentation names it (arXiv 2510.08570)."""
 
     flow: float = _field(
         0.5, "diffusion: ‖A(t) z_t - z1‖² in the induced space; flow_matching, mean_flow: their only term", ge=0
@@ -185,35 +190,41 @@ class LossConfig:
         1.0, "diffusion, idempotent: negative log-likelihood per dimension under N(0, I) latents", ge=0
     )
     whitening: float = _field(
-        0.0, "diffusion: squared mean and deviation from unit covariance of the latents of a batch", ge=0
+        0.0,
+        "diffusion: squared mean of a batch's latents, and squared deviation of their covariance from the identity",
+        ge=0,
     )
     reconstruction: float = _field(10.0, "idempotent: d(x, f(x))", ge=0)
-    sparsity: float = _field(1.0, "idempotent, of learned_projection: the rank of A over the dimension", ge=0)
+    sparsity: float = _field(1.0, "idempotent with learned_projection: the rank of A divided by the dimension", ge=0)
     isometry: float = _field(0.1, "idempotent: squared log of ‖g(x) - g(0)‖² / ‖x‖²", ge=0)
-    transfer: float = _field(1.0, "style: d(s(x), g⁻¹(A_s g(x))), the mean over styles s", ge=0)
+    transfer: float = _field(1.0, "style: d(s(x), g⁻¹(A_s g(x))), averaged over the styles s", ge=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    epochs: int = _field(30, "passes over the training split, or the first train.steps steps of each", ge=1)
-    steps: int = _field(0, "steps in an epoch, for large training splits; 0: a whole pass", ge=0)
-    batch_size: int = _field(128, "images in a step, over all workers of a trial", ge=1)
+    epochs: int = _field(30, "passes over the training split; with train.steps, that many steps of each", ge=1)
+    steps: int = _field(0, "steps per epoch, for large training splits; 0: a full pass", ge=0)
+    batch_size: int = _field(128, "images per step, over all workers of a trial", ge=1)
     lr: float = _field(1.0e-3, "peak learning rate of Adam", gt=0, le=1)
     schedule: Literal["cosine", "constant"] = _field(
         "cosine",
-        "of the rate after the warm-up. cosine: falls to 0 at the last step; constant: stays, so that a finished trial "
-        "can be trained on when a sweep asks for more epochs (its state is kept)",
+        "the learning rate after warm-up. cosine: falls to 0 at the last step; constant: stays the same and the "
+        "trial's state is kept, so that it can be trained further when a sweep asks for more epochs",
     )
     warmup: float = _field(
         0.05,
-        "fraction of the steps over which the rate rises; with schedule: constant, of the first epoch's",
+        "fraction of the steps over which the learning rate rises; with schedule: constant, of the first epoch's steps",
         ge=0,
         lt=1,
     )
-    clip: float = _field(1.0, "largest gradient norm", gt=0)
-    ema: float = _field(0.99, "decay per step of the averaged weights that are evaluated and kept; 0: none", ge=0, lt=1)
+    clip: float = _field(1.0, "maximum gradient norm; larger gradients are scaled down to it", gt=0)
+    ema: float = _field(
+        0.99, "decay per step of the averaged weights, which are evaluated and saved; 0: no averaging", ge=0, lt=1
+    )
     distance: Literal["mse", "gradient_ssim", "lpips"] = _field(
-        "mse", "d between images. gradient_ssim: gradients, SSIM and MSE at several scales; lpips: needs its weights"
+        "mse",
+        "d, the distance between images. gradient_ssim: gradients, SSIM and MSE at several scales; lpips: needs its "
+        "weights",
     )
     time: Literal["uniform", "logit_normal"] = _field(
         "uniform", "distribution of training times. logit_normal: more of them in the middle (Esser et al., 2024)"
@@ -221,57 +232,59 @@ class TrainConfig:
     merge_every: int = _field(50, "steps between merges of the perturbations of p4 mixing", ge=1)
     detach: bool = _field(
         True,
-        "diffusion with a learned A(t) and a likelihood: the flow term trains A(t) alone. false: its gradient reaches "
-        "g, which then shrinks the latents",
+        "diffusion with a learned A(t) and a likelihood term: whether the flow term trains A(t) alone. false: its "
+        "gradient also reaches g, which then shrinks the latents",
     )
-    sigma: float = _field(0.3, "latent noise in the two reconstruction terms", ge=0)
+    sigma: float = _field(0.3, "standard deviation of the latent noise in the loss terms noise and data", ge=0)
     dequantise: float = _field(0.1, "standard deviation of noise added to training images, in [-1, 1] units", ge=0)
     precision: Literal["float32", "bfloat16"] = _field(
         "float32",
-        "of the networks inside couplings, and of the baselines', in training. bfloat16: faster on GPUs that have it; "
-        "all else, and evaluation, is in float32",
+        "precision of the networks inside couplings, and of the baselines' networks, in training. bfloat16: faster on "
+        "GPUs that support it; everything else, evaluation included, is in float32",
     )
     compile: bool = _field(False, "compile the losses with torch.compile: slower to start, then faster on a GPU")
     graph: Literal["auto", "off"] = _field(
         "auto",
-        "auto: on a GPU a step is recorded as a CUDA graph and replayed by one launch; off: Python launches each "
-        "kernel. The numbers are the same",
+        "auto: on a GPU, a training step is recorded as a CUDA graph and replayed with one launch; off: Python "
+        "launches each kernel. The results are the same",
     )
     loss: LossConfig = _field(LossConfig, "weights of the loss terms")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Section):
-    steps: tuple[int, ...] = _field((1, 2, 4, 8, 16, 32, 64, 100), "step counts of the curve, ascending")
-    solver: Literal["euler", "heun", "rk4", "dopri5"] = _field("euler", "the solver that is stepped and collapsed")
+    steps: tuple[int, ...] = _field((1, 2, 4, 8, 16, 32, 64, 100), "step counts of the curve, in ascending order")
+    solver: Literal["euler", "heun", "rk4", "dopri5"] = _field("euler", "the ODE solver that is stepped and collapsed")
     grid: Literal["uniform", "quadratic", "geometric"] = _field(
-        "uniform", "times of the steps. quadratic, geometric: shorter towards the data"
+        "uniform", "spacing of the step times. quadratic, geometric: shorter steps towards the data"
     )
     quality: tuple[Metric, ...] = _field(("swd", "classifier_fd"), "sample quality metrics, on held-out images")
     samples: int = _field(1024, "images generated for each quality value", ge=16)
-    held_out: int = _field(2048, "at most so many held-out images for each linearity and reconstruction metric", ge=16)
-    temperature: float = _field(1.1, "scale of the latents of the noise that sampling starts from", gt=0, le=2)
+    held_out: int = _field(
+        2048, "maximum number of held-out images for each linearity and reconstruction metric", ge=16
+    )
+    temperature: float = _field(1.1, "scale of the noise latents from which sampling starts", gt=0, le=2)
     tempered: bool = _field(
         False,
         "diffusion with a learned A(t): measure B times the temperature instead of B, as early versions did",
     )
     temperatures: tuple[float, ...] = _field(
         (),
-        "affine operators, flow_matching and mean_flow: temperatures to try; the best on the validation split is "
-        "used, and 1 is always recorded beside it. Empty: 1 alone",
+        "affine operators, flow_matching and mean_flow: temperatures to try. The best one on the validation split is "
+        "used; results at 1 are always recorded too. Empty: 1 alone",
     )
     ranks: tuple[int, ...] = _field(
         (),
-        "affine operators: ranks of the curve rank/*; the best on the validation split is used for sampling. Empty: "
-        "powers of two and the full rank",
+        "affine operators: ranks of the curve rank/*. The best one on the validation split is used for sampling. "
+        "Empty: powers of two and the full rank",
     )
     order: Literal["pullback", "covariance"] = _field(
         "pullback",
-        "affine operators: which directions lead. pullback: those that move images most; covariance: those of most "
-        "variance of latents",
+        "affine operators: which directions come first. pullback: those that change images most; covariance: those "
+        "with the largest variance of latents",
     )
     denoise: bool = _field(
-        False, "affine operators: one step x + σ²∇log p(x) after sampling, with σ that of train.dequantise"
+        False, "affine operators: one denoising step x + σ²∇log p(x) after sampling, with σ = train.dequantise"
     )
     every: int = _field(1, "epochs between evaluations of the collapsed sampler during training", ge=1)
     end: float = _field(
@@ -281,18 +294,18 @@ class EvaluateConfig(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class SeedsConfig:
-    """Sources of chance apart from each other (Bouthillier et al., arXiv 2103.03098); ``data.split`` is another."""
+    """Seeds of separate sources of randomness (Bouthillier et al., arXiv 2103.03098); ``data.split`` is another."""
 
-    init: int = _field(-1, "fixes the initial weights; -1: as the trial's seed does", ge=-1, lt=2**31)
+    init: int = _field(-1, "fixes the initial weights; -1: the trial's seed", ge=-1, lt=2**31)
     order: int = _field(
         -1,
-        "fixes the order of the training images and the noise of training; -1: as the trial's seed does",
+        "fixes the order of the training images and the training noise; -1: the trial's seed",
         ge=-1,
         lt=2**31,
     )
     sampling: int = _field(
         0,
-        "fixes the noise that samples are made from, the same for every trial; another number is other noise",
+        "fixes the noise from which samples are made, the same for every trial; another number gives other noise",
         ge=0,
         lt=2**31,
     )
@@ -300,7 +313,7 @@ class SeedsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig(Section):
-    """Everything that, with the machine, fixes one trial."""
+    """Everything that determines one trial, apart from the machine."""
 
     family: Family = _field(
         "diffusion",
@@ -310,43 +323,43 @@ class TrialConfig(Section):
     )
     recipe: Literal["default", "learned", "paper"] = _field(
         "default",
-        "defaults for what the spec does not set. default: for diffusion, affine operators by label, or by cluster "
-        "if the data set may lack labels; learned: for diffusion, one A(t) learned beside the likelihood; paper: as "
-        "published",
+        "defaults for whatever the spec does not set. default: for diffusion, affine operators by label, or by cluster "
+        "if the data set may have no labels; learned: for diffusion, one A(t) learned beside the likelihood; paper: "
+        "as published",
     )
     data: DataConfig = _field(DataConfig, "the images")
     model: ModelConfig = _field(ModelConfig, "networks and operator")
     train: TrainConfig = _field(TrainConfig, "optimisation")
     evaluate: EvaluateConfig = _field(EvaluateConfig, "what is measured")
-    seeds: SeedsConfig = _field(SeedsConfig, "seeds of single sources of chance, to separate their effects")
+    seeds: SeedsConfig = _field(SeedsConfig, "separate seeds for sources of randomness, to tell their effects apart")
     plugins: tuple[str, ...] = _field(
-        (), "code of one's own: Python files, or names of installed plugins; kept by the digest of the code"
+        (), "your own code: Python files, or names of installed plugins; identified by the digest of the code"
     )
-    callbacks: tuple[str, ...] = _field((), "what is done beside the training, of those that plugins register")
-    seed: int = _field(0, "fixes initial weights, order of data and noise", ge=0, lt=2**63)
+    callbacks: tuple[str, ...] = _field((), "callbacks to run during training, registered by plugins")
+    seed: int = _field(0, "fixes the initial weights, the order of the data and the noise", ge=0, lt=2**63)
 
     @property
     def init_seed(self) -> int:
-        """Of the initial weights."""
+        """The seed of the initial weights."""
         return self.seed if self.seeds.init < 0 else self.seeds.init
 
     @property
     def order_seed(self) -> int:
-        """Of the order of the training images, and of the noise of training."""
+        """The seed of the order of the training images and of the training noise."""
         return self.seed if self.seeds.order < 0 else self.seeds.order
 
 
 def from_mapping(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    """The dataclass ``kind`` from nested mappings.
+    """Build the dataclass ``kind`` from nested mappings.
 
-    Raises ``ValueError`` naming a field that does not exist, or a value that is not of its type or out of its bounds.
+    Raises ``ValueError``, naming the field, if it does not exist or its value has the wrong type or is out of bounds.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{kind.__name__} must be a mapping of names to values, got {values!r}")
     known = _fields_of(kind)  # type: ignore[arg-type]  # a class is hashable
     unknown = sorted(str(name) for name in values if name not in known)
     if unknown:
-        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}: it has {', '.join(known)}")
+        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}; its fields are {', '.join(known)}")
     arguments = {}
     for name, value in values.items():
         hint = known[name].hint
@@ -367,7 +380,7 @@ def from_mapping(kind: type[Any], values: Mapping[str, Any]) -> Any:
 
 @dataclass(frozen=True)
 class _Field:
-    """The type of a dataclass's field, whether it is a dataclass itself, and its bounds."""
+    """The type of a dataclass field, whether that type is itself a dataclass, and the field's bounds."""
 
     hint: Any
     nested: bool
@@ -384,7 +397,7 @@ BOUNDS: Mapping[str, Callable[[Any, Any], bool]] = {
 
 @lru_cache
 def _fields_of(kind: type[Any]) -> Mapping[str, _Field]:
-    """The fields of a dataclass by name: to look them up takes longer than a configuration takes to make."""
+    """The fields of a dataclass by name, cached: looking them up takes longer than making a configuration."""
     hints = get_type_hints(kind)
     return {
         field.name: _Field(
@@ -397,7 +410,7 @@ def _fields_of(kind: type[Any]) -> Mapping[str, _Field]:
 
 
 def _number(text: str) -> float | str:
-    """The number that a text says, or the text."""
+    """``text`` as a number if it is one, otherwise unchanged."""
     try:
         return float(text)
     except ValueError:
@@ -405,7 +418,7 @@ def _number(text: str) -> float | str:
 
 
 def _is_of(hint: Any, value: Any) -> bool:
-    """Whether a value is of a field's type: a literal, a tuple of one type, or a plain type."""
+    """Whether a value has a field's type: a literal, a tuple of one type, or a plain type."""
     if get_origin(hint) is Literal:
         return value in get_args(hint) and not isinstance(value, bool)
     if get_origin(hint) is tuple:
@@ -427,10 +440,10 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
 
 EXTENSIBLE = ("constant",)
-"""Values of ``train.schedule`` with which a longer training begins exactly as a shorter one goes."""
+"""Values of ``train.schedule`` with which a longer training begins exactly like a shorter one."""
 
 NOT_HASHED = ("seed", "data.root", "data.download")
-"""Leaves that do not change what a configuration is: a replicate's seed, and where the data come from."""
+"""Leaves that do not change a configuration's identity: the replicate's seed, and where the data come from."""
 
 
 ADDED = {
@@ -454,17 +467,17 @@ ADDED = {
     "plugins": [],
     "callbacks": [],
 }
-"""Leaves that were added since records are kept, at what was done before: they are not hashed then, so that what is in
-old records keeps its name."""
+"""Leaves added since records were first kept, with the value that reproduces the earlier behaviour. A leaf at this
+value is not hashed, so that configurations in old records keep their hashes."""
 
 
 def config_hash(values: Mapping[str, Any]) -> str:
-    """Twelve hex digits that name a nested configuration, whatever its seed."""
+    """Twelve hex digits that identify a nested configuration, regardless of its seed."""
     leaves = {
         name: value
         for name, value in flatten(values).items()
         if name not in NOT_HASHED and not (name in ADDED and ADDED[name] == value)
     }
     if leaves.get("recipe") == "learned":
-        leaves["recipe"] = "default"  # as it was called when it was the only other one than the paper's
+        leaves["recipe"] = "default"  # its name when the paper's recipe was the only other one
     return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()[:12]

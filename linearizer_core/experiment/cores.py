@@ -1,4 +1,4 @@
-"""The linear cores of families, by name."""
+"""The linear cores of the families, by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GIVES: dict[str, tuple[type[Any], ...]] = {
     "idempotent": (FrameProjection, SpectrumProjection),
     "style": (OperatorModule,),
 }
-"""What the families that are built in ask of an operator."""
+"""Types of operators that the built-in families accept."""
 
 
 @operator(family="diffusion", ranked=True)
@@ -31,7 +31,7 @@ def time_lowrank(dim: int, rank: int) -> TimeLowRank:
 
 @operator(family="diffusion", ranked=True)
 def time_diagonal(dim: int, rank: int) -> TimeDiagonal:
-    """A(t) of the leading latents alone."""
+    """A(t) on the leading latents only."""
     return TimeDiagonal(dim, rank)
 
 
@@ -79,7 +79,7 @@ def dense(dim: int) -> OperatorModule:
 
 @operator(family="style")
 def conv(flow: FlowConfig, event: Event) -> OperatorModule:
-    """A kernel for each channel of latents that are images; raises ``ValueError`` where they are not."""
+    """One kernel per channel, for latents that are images; raises ``ValueError`` if they are not."""
     return operators.convolution(latent_shape(flow, event))
 
 
@@ -95,41 +95,41 @@ BUILT_IN: Names = table(
     dense,
     conv,
 )
-"""The operators that need no plugin but ``affine``, which is its family's own."""
+"""The built-in operators, except ``affine``, which its family builds itself."""
 
 
 def known(family: str, config: OperatorConfig) -> Names:
-    """The operators that a configuration may give a family."""
+    """The operators that a configuration can choose for a family."""
     every = {**BUILT_IN, **config.plugged.get("operator", {})}
     return {name: each for name, each in every.items() if each.options["family"] == family}
 
 
 def core(family: str, config: ModelConfig, event: Event) -> Any:
-    """The operator of a configuration for a family; raises ``ValueError`` for one that it does not have.
+    """The operator that a configuration names for a family; raises ``ValueError`` if the family does not have it.
 
-    Raises ``PluginError`` for a plugin that gives something else than the family asks for.
+    Raises ``PluginError`` if a plugin returns something that the family does not accept.
     """
     chosen, names, dim = config.operator, known(family, config.operator), math.prod(event)
     if chosen.kind not in names:
-        raise InputValueError(f"the operator of {family} is one of {', '.join(names)}, got {chosen.kind}")
+        raise InputValueError(f"{family} has no operator {chosen.kind}; use one of {', '.join(names)}")
     registered = names[chosen.kind]
     made = registered.call(chosen, dim=dim, rank=chosen.rank, flow=config.flow, event=event)
     if family in GIVES and not isinstance(made, GIVES[family]):
         wanted = " or ".join(each.__name__ for each in GIVES[family])
         raise PluginError(
-            f"{registered.where}: operator {registered.name} of {family} must give a {wanted}, "
+            f"{registered.where}: operator {registered.name} of {family} must return a {wanted}, "
             f"got {type(made).__name__}"
         )
     return made
 
 
 def latent_shape(flow: FlowConfig, event: Event) -> Event:
-    """The channels, height and width of latents that are images; raises ``ValueError`` where they are not."""
+    """The channels, height and width of latents that are images; raises ``ValueError`` if they are not."""
     if flow.kind == "identity":
         return event
     if on_vectors(flow) or flow.levels > 1:
         raise InputValueError(
-            "conv needs latents that are images: a conv or unet conditioner with levels: 1, or the identity, "
+            "conv needs latents that are images: use a conv or unet conditioner with levels: 1, or the identity, "
             f"got {flow.conditioner} with levels: {flow.levels}"
         )
     channels, height, width = event

@@ -1,4 +1,4 @@
-"""Which way each metric is better, by its key: the one place that tables, figures and the checks of a spec ask."""
+"""Whether higher or lower values of a metric are better, by its key; tables, figures and spec checks all ask here."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Direction = Literal["min", "max"]
 NEITHER = (
     "spectrum/", "sampling/", "operators/", "linearity/noise_", "linearity/lipschitz_", "linearity/inversion_images",
 )  # fmt: skip
-"""What the keys of metrics begin with of which neither more nor less is better."""
+"""Prefixes of metrics for which neither higher nor lower is better."""
 HIGHER = re.compile(r"^controls/|psnr|ssim|precision|recall|density|coverage|accuracy")
-"""In the keys of metrics that are better the higher they are: how many times worse a control is among them."""
+"""Matches metrics for which higher is better; ``controls/…`` is how many times worse a control is."""
 
 
 def direction_of(metric: str) -> Direction | None:
-    """Which way a metric is better by its key, ``min`` where less is; None if neither is.
+    """Which direction of a metric is better, by its key: ``min`` for lower, ``max`` for higher, None for neither.
 
     >>> direction_of("quality/ssim_collapsed"), direction_of("cost/params"), direction_of("spectrum/condition")
     ('max', 'min', None)

@@ -1,4 +1,4 @@
-"""What a training step draws, and knows of the whole batch: the same however many workers share it."""
+"""Random draws of a training step, and quantities of the whole batch: the same however many workers share it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from linearizer_core.experiment.workers import ALONE, Workers
 
 @dataclass(frozen=True)
 class Request:
-    """What is drawn: standard normal numbers, uniform ones on [0, 1), or a permutation of ``shape[0]`` indices."""
+    """A request for standard normal numbers, uniform ones on [0, 1), or a permutation of ``shape[0]`` indices."""
 
     kind: Literal["normal", "uniform", "permutation"]
     shape: tuple[int, ...]
@@ -30,43 +30,43 @@ class Request:
         return torch.randperm(len(into), generator=generator, out=into)
 
     def empty(self, *several: int) -> Tensor:
-        """A tensor to draw into, with dimensions for several draws in front."""
+        """A tensor to draw into, with leading dimensions for several draws."""
         return torch.empty(*several, *self.shape, dtype=self.dtype, device=self.device)
 
 
 class Draws:
-    """Random numbers for the rows that this worker has of a batch.
+    """Random numbers for this worker's rows of a batch.
 
     They are drawn for the whole batch, of which every worker has equally many rows, on the generator's device, which
-    must be that of the rows: workers with generators in the same state draw together what one alone would.
+    must be that of the rows: workers with generators in the same state together draw what a single worker would.
     """
 
     def __init__(self, generator: torch.Generator, workers: Workers = ALONE) -> None:
         self.generator = generator
         self.workers = workers
         self.waited = False
-        """Whether the workers have waited for each other, as ``everyones`` does."""
+        """Whether the workers have waited for each other, as in ``everyones``."""
         self.groups: Tensor | None = None
-        """The label or cluster of each of this worker's rows, ``(rows,)``, where the model is told them."""
+        """The label or cluster of each of this worker's rows, ``(rows,)``, if the model is conditioned on them."""
 
     def normal(self, like: Tensor) -> Tensor:
-        """Standard normal numbers, shaped as ``like``, whose first dimension is this worker's rows."""
+        """Standard normal numbers of the shape of ``like``, whose first dimension is this worker's rows."""
         return self.workers.rows(self.draw(Request("normal", self._shape(like), like.dtype, like.device)))
 
     def uniform(self, like: Tensor) -> Tensor:
-        """Numbers uniform on [0, 1), shaped as ``like``, whose first dimension is this worker's rows."""
+        """Uniform numbers on [0, 1) of the shape of ``like``, whose first dimension is this worker's rows."""
         return self.workers.rows(self.draw(Request("uniform", self._shape(like), like.dtype, like.device)))
 
     def permutation(self, rows: Tensor) -> Tensor:
-        """A permutation of the whole batch, of which this worker has ``rows``: all its indices, ``(batch,)``."""
+        """A permutation of all indices of the whole batch, ``(batch,)``; ``rows`` are this worker's part of it."""
         return self.draw(Request("permutation", self._shape(rows)[:1], torch.int64, rows.device))
 
     def draw(self, request: Request) -> Tensor:
-        """What is asked for, of the whole batch."""
+        """Draw what is requested, for the whole batch."""
         return request.fill(request.empty(), self.generator)
 
     def everyones(self, rows: Tensor) -> Tensor:
-        """All rows of the batch, of which this worker's come first and alone have gradients; waits for the others."""
+        """All rows of the batch, this worker's first; only these have gradients. Waits for the other workers."""
         self.waited = True
         if self.workers.count == 1:
             return rows
@@ -79,13 +79,13 @@ class Draws:
 
 
 def dequantised(images: Tensor, deviation: float, dtype: torch.dtype, draws: Draws) -> Tensor:
-    """Images with noise of a deviation: without it a flow could put unbounded density on grey levels."""
+    """Images with added noise of a given deviation, without which a flow could put unbounded density on grey levels."""
     images = images.to(dtype)
     return images + deviation * draws.normal(images) if deviation else images
 
 
 class Noted(Draws):
-    """Draws that keep in ``requests`` what they were asked for, in order: a step asks for the same each time."""
+    """Draws that record their requests in ``requests``, in order: a step makes the same requests every time."""
 
     def __init__(self, generator: torch.Generator, workers: Workers = ALONE) -> None:
         super().__init__(generator, workers)
@@ -97,9 +97,9 @@ class Noted(Draws):
 
 
 class Given(Draws):
-    """Draws that were made beforehand, and are given out in their order.
+    """Draws made beforehand and returned in order.
 
-    Raises ``RuntimeError`` where something else is asked for than was drawn.
+    Raises ``RuntimeError`` if a request differs from the recorded one.
     """
 
     def __init__(
@@ -112,5 +112,5 @@ class Given(Draws):
     def draw(self, request: Request) -> Tensor:
         expected, drawn = self._drawn.pop(0) if self._drawn else (None, None)
         if drawn is None or expected != request:
-            raise RuntimeError(f"a step asked for {request}, and not for {expected} as the one before it")
+            raise RuntimeError(f"a step requested {request} instead of {expected}, which the first step had requested")
         return drawn

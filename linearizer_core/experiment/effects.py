@@ -1,4 +1,4 @@
-"""Which leaves of a configuration have an effect, by the values of others: the one place that says so."""
+"""Which leaves of a configuration have an effect, given the values of others; the single source of these rules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from linearizer_core.experiment.families import (
 
 
 class Condition(NamedTuple):
-    """A leaf has an effect only where another one has one of some values."""
+    """A leaf has an effect only if another leaf has one of the given values."""
 
     leaf: str
     other: str
@@ -32,7 +32,7 @@ TERMS: Mapping[str, tuple[str, ...]] = {
     "mean_flow": MeanFlowBaseline.terms,
     "style": Style.terms,
 }
-"""The terms of the loss of each family that needs no plugin; a plugin's is left to say what has an effect on it."""
+"""The loss terms of each built-in family; nothing is assumed about what affects a plugin's family."""
 
 FETCHED = ("mnist", "fashion-mnist", "cifar10", "celeba")
 COUPLING = ("depth", "coupling", "bins", "components", "mixing", "conditioner", "width", "activation", "kernel",
@@ -42,7 +42,7 @@ SAMPLED = ("diffusion", *BASELINES)
 AFFINE = ("affine",)
 KINDS = get_type_hints(OperatorConfig)["kind"]
 LEARNT = tuple(kind for kind in get_args(KINDS) if kind not in AFFINE)
-"""All kinds of operators but the affine ones, whose diffusion is in closed form."""
+"""All kinds of operators except affine, whose diffusion has a closed form."""
 
 CONDITIONS: tuple[Condition, ...] = (
     Condition("data.root", "data.name", (*FETCHED, "folder", "npz")),
@@ -95,7 +95,7 @@ CONDITIONS: tuple[Condition, ...] = (
 
 
 def without_effect(leaves: Mapping[str, Any]) -> dict[str, str]:
-    """The leaves of a whole configuration, by dotted name, that change nothing in it, and with what they do not.
+    """The leaves of a whole configuration that have no effect, by dotted name, and the reason.
 
     >>> from linearizer_core.experiment.configuration import TrialConfig, to_mapping
     >>> from linearizer_core.experiment.nested import flatten
@@ -113,8 +113,9 @@ def without_effect(leaves: Mapping[str, Any]) -> dict[str, str]:
 def _holds(leaf: str, leaves: Mapping[str, Any], other: str, values: tuple[Any, ...]) -> bool:
     """Whether a condition holds.
 
-    A linear flow has a frame whatever its conditioner, which it has not; a baseline has one term of the loss, whatever
-    the operators of the Linearizer whose size it takes. What a plugin registers is taken to heed what it is given.
+    Exceptions: a linear flow has a frame but no conditioner, so its conditioner does not matter; a baseline has one
+    loss term, whatever the operators of the Linearizer whose size it takes. Plugins are assumed to use everything they
+    are given.
     """
     if leaf == "train.loss.flow" and other == "model.operator.kind" and leaves["family"] in BASELINES:
         return True
@@ -122,6 +123,6 @@ def _holds(leaf: str, leaves: Mapping[str, Any], other: str, values: tuple[Any, 
         return True
     if leaves["family"] not in TERMS and (other in ("family", "model.operator.kind") or leaf.startswith("train.loss.")):
         return True
-    if other == "model.operator.kind" and leaves[other] not in get_args(KINDS):  # a plugin's
+    if other == "model.operator.kind" and leaves[other] not in get_args(KINDS):  # a plugin's operator
         return values is not AFFINE
     return leaves[other] in values

@@ -1,4 +1,4 @@
-"""What is measured of generated images, and the references that its numbers are read against."""
+"""Measurements of generated images, and the references that put their numbers into perspective."""
 
 from __future__ import annotations
 
@@ -32,34 +32,34 @@ from linearizer_core.metrics.quality import (
 from linearizer_core.metrics.uncertainty import FEWEST, bootstrap_deviation, extrapolated
 
 SAMPLE_SEED = 99
-"""Fixes noise of evaluation, so that every trial and every step count is given the same."""
+"""Fixes the noise of evaluation, so that every trial and every step count gets the same."""
 
 GRID_IMAGES = 64
 BATCH = 1024
 COUNTED = 64
-"""Images in a batch whose operations are counted."""
+"""Number of images in the batch whose operations are counted."""
 
 LARGEST_PSNR = 200.0
-"""dB: what equal images are given, whose PSNR has no bound."""
+"""PSNR in dB given to equal images, for which it is unbounded."""
 
 FRECHET = ("classifier_fd",)
-"""Distances whose own error is told; of Inception's 2,048 features one takes seconds, and this takes dozens."""
+"""Distances whose own error is reported. With Inception's 2,048 features one takes seconds, and this takes dozens."""
 
 
 def sampling_noise(config: TrialConfig) -> torch.Generator:
-    """What a trial's samples are made from: fixed, and the same for every trial that asks for no other noise."""
+    """The generator of the noise for a trial's samples: the same for every trial, unless ``seeds.sampling`` is set."""
     return torch.Generator().manual_seed(SAMPLE_SEED + config.seeds.sampling)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric against the number of solver steps, or against the rank that is sampled with."""
+    """A metric as a function of the number of solver steps, or of the rank used for sampling."""
 
     steps: list[int]
     values: list[float]
 
     def area(self) -> float:
-        """The mean of the values over log steps, by the trapezoid rule; the one value where there is one step."""
+        """The mean of the values over log steps, by the trapezoid rule; with a single step, its value."""
         if len(self.steps) == 1:
             return self.values[0]
         logs = [math.log(step) for step in self.steps]
@@ -69,7 +69,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """End scalars by metric key, curves by metric key, and images to look at, ``(count, channels, height, width)``.
+    """Final metrics by key, curves by metric key, and images to look at, ``(count, channels, height, width)``.
 
     ``spectra`` are singular values by operator, in descending order.
     """
@@ -82,7 +82,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Held:
-    """A held-out split with what its metrics compare with, computed when first asked for."""
+    """A held-out split with the features its metrics compare, computed on first use."""
 
     images: Tensor
     classifier: Classifier | None
@@ -106,11 +106,11 @@ class _Held:
 
     @cached_property
     def radii(self) -> Tensor:
-        """Radii of the neighbourhoods in ``features``: of 10,000 images they take longer than all else in a score."""
+        """Radii of the neighbourhoods in ``features``; for 10,000 images they dominate the time of a score."""
         return neighbour_radii(self.features)
 
     def of(self, what: Of) -> Tensor:
-        """What a metric compares."""
+        """The images or features that a metric compares."""
         if what == "images":
             return self.images
         if what == "imagenet":
@@ -119,10 +119,10 @@ class _Held:
 
 
 class Quality:
-    """Sample quality metrics, those of names without a plugin or ``Measure``s, against a data set's held-out splits.
+    """Sample quality metrics, built-in names or ``Measure``s, against a data set's held-out splits.
 
-    Samples are clamped to [-1, 1] first: what is scored is the image that a file would hold. ``classifier`` may be None
-    where no metric is in its features.
+    Samples are first clamped to [-1, 1], so that the scored images are those that a file would hold. ``classifier`` may
+    be None if no metric uses its features.
     """
 
     def __init__(
@@ -147,11 +147,11 @@ class Quality:
     def cached(
         cls, metrics: Sequence[str | Measure], data: ImageData, cache: Path, device: torch.device | str
     ) -> Quality:
-        """With the data set's classifier from ``cache``, trained first if it is needed and not there."""
+        """Quality metrics with the data set's classifier from ``cache``, which is trained first if needed."""
         return cls(metrics, data, needed_classifier(metrics, data, cache), device)
 
     def __call__(self, samples: Tensor, split: str = "quality") -> dict[str, float]:
-        """Metric name to value, NaN where a sample is not finite; ``split`` is ``quality`` (validation) or ``test``."""
+        """Values by metric, NaN if a sample is not finite; ``split`` is ``quality`` (validation) or ``test``."""
         if not bool(torch.isfinite(samples).all()):
             return dict.fromkeys(self.metrics, math.nan)
         held = self._splits[split]
@@ -163,11 +163,11 @@ class Quality:
         return {metric: found[metric] for metric in self.metrics}
 
     def sureness(self, samples: Tensor) -> dict[str, float]:
-        """How sure each Fréchet distance in the classifier's features is, where any is taken, against both splits.
+        """The uncertainty of each Fréchet distance in the classifier's features, if any, against both splits.
 
-        ``<split>/<metric>_error`` is the standard deviation that chance in the samples and in the held-out images gives
-        it, ``<split>/<metric>_infinite`` the distance as of endlessly many of both. NaN of samples that are not finite,
-        or too few.
+        ``<split>/<metric>_error`` is its standard deviation due to chance in the samples and the held-out images,
+        ``<split>/<metric>_infinite`` the distance extrapolated to infinitely many of both. NaN if samples are not
+        finite or too few.
         """
         names = [name for name in FRECHET if name in self.metrics]
         if not names:
@@ -184,16 +184,16 @@ class Quality:
 
 
 def needed_classifier(metrics: Sequence[str | Measure], data: ImageData, cache: Path) -> Classifier | None:
-    """The data set's classifier from ``cache``, trained first if it is not there; None where no metric needs it."""
+    """The data set's classifier from ``cache``, trained first if necessary; None if no metric needs it."""
     wanted = [Measure(BUILT_IN[each]) if isinstance(each, str) else each for each in metrics]
     return cached_classifier(data, cache) if any(each.of == "classifier" for each in wanted) else None
 
 
 def in_batches(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """A function of rows applied to many of them, a batch at a time.
+    """Apply a function of rows to many rows, in batches.
 
-    Of several workers each takes its share of the rows, and all get the whole: all MUST call it with the same rows. An
-    error on one is raised on all.
+    With several workers, each takes its share of the rows, and all get the whole result: all MUST call it with the same
+    rows. An error on one worker is raised on all.
     """
     workers, rows = present(), len(inputs[0])
     if _sharers(rows) == 1:
@@ -210,12 +210,12 @@ def _in_batches(function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Te
 
 
 def _sharers(rows: int) -> int:
-    """How many workers ``in_batches`` divides rows among: one where there is not a row for each."""
+    """The number of workers among which ``in_batches`` divides rows; one if there are fewer rows than workers."""
     return present().count if rows >= present().count else 1
 
 
 def timed(device: torch.device, sample: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """A sampler's result and the time in milliseconds that one worker needs for an image of it."""
+    """A sampler's result, and the time in milliseconds that one worker needs per image."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     start = time.perf_counter()
@@ -227,7 +227,7 @@ def timed(device: torch.device, sample: Callable[[], Tensor]) -> tuple[Tensor, f
 
 
 def megaflops(sample: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    """Millions of floating-point operations of a sampler's products and convolutions, an image of the batch ``x``."""
+    """Millions of floating-point operations in a sampler's products and convolutions, per image of the batch ``x``."""
     with FlopCounterMode(display=False) as counter:
         sample(x)
     return counter.get_total_flops() / len(x) / 1e6
@@ -240,21 +240,21 @@ def capped_psnr(a: Tensor, b: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Stepping:
-    """What a sampler gives at each step count: end scalars, curves, and the images of each count."""
+    """A sampler's results at each step count: final metrics, curves, and the images of each count."""
 
     summary: dict[str, float]
     curves: dict[str, Curve]
     images: dict[int, Tensor]
 
     def grids(self) -> dict[str, Tensor]:
-        """The images of the fewest and of the most steps, to look at."""
+        """The images made with the fewest and with the most steps, to look at."""
         return {f"k{steps}": self.images[steps][:GRID_IMAGES].cpu() for steps in (min(self.images), max(self.images))}
 
 
 def step_counts(
     sample: Callable[[int], Tensor], config: EvaluateConfig, quality: Quality, device: torch.device
 ) -> Stepping:
-    """Quality, and time an image, of ``sample(steps)`` at every configured step count."""
+    """Quality of ``sample(steps)``, and time per image, at every configured step count."""
     summary: dict[str, float] = {}
     values: dict[str, list[float]] = {}
     images: dict[int, Tensor] = {}
@@ -269,7 +269,7 @@ def step_counts(
 
 
 def step_keys(config: EvaluateConfig) -> list[str]:
-    """The keys of the end scalars of ``step_counts``."""
+    """The keys of the final metrics of ``step_counts``."""
     keys = [f"cost/sample_ms_k{steps}" for steps in config.steps]
     for name in config.quality:
         keys += [f"quality/{name}_k{steps}" for steps in config.steps] + [f"quality/{name}_auc"]
@@ -279,7 +279,7 @@ def step_keys(config: EvaluateConfig) -> list[str]:
 def scores(
     quality: Quality, samples: Tensor, how: str, splits: Iterable[str] = ("quality", "test")
 ) -> dict[str, float]:
-    """``<split>/<metric>_<how>`` of samples for each split."""
+    """``<split>/<metric>_<how>`` of samples, for each split."""
     return {f"{split}/{name}_{how}": value for split in splits for name, value in quality(samples, split).items()}
 
 
@@ -289,9 +289,9 @@ def score_keys(config: EvaluateConfig, how: str) -> list[str]:
 
 
 def as_sampled(summary: Mapping[str, float], config: EvaluateConfig, how: str) -> dict[str, float]:
-    """``<split>/<metric>_sampled``: the scores of ``how`` under the name that families share.
+    """``<split>/<metric>_sampled``: the scores of ``how`` under a name that all families share.
 
-    They draw samples by one application or by many steps; by this name a search and a table compare them.
+    Families sample in one application or in many steps; searches and tables compare them by this name.
     """
     named = zip(score_keys(config, "sampled"), score_keys(config, how), strict=True)
     return {key: summary[other] for key, other in named if other in summary}
@@ -304,7 +304,7 @@ def sureness_keys(config: EvaluateConfig) -> list[str]:
 
 
 def bits_per_dim(log_likelihood: Callable[[Tensor], Tensor], data: ImageData, limit: int) -> dict[str, float]:
-    """``<split>/bits_per_dim``: the mean over held-out images, dequantised, of -log₂ p(x) a dimension.
+    """``<split>/bits_per_dim``: the mean over held-out images, dequantised, of -log₂ p(x) per dimension.
 
     ``log_likelihood`` maps images ``(batch, *event)`` to nats ``(batch,)``.
     """
@@ -340,7 +340,7 @@ class PixelGaussian:
         return (self.mean + (white * self.variances.sqrt()) @ self.axes.T).float().view(count, *self.event)
 
     def project(self, images: Tensor, rank: int) -> Tensor:
-        """Images ``(count, *event)`` in the ``rank`` leading principal components, about the mean."""
+        """Images ``(count, *event)`` projected onto the ``rank`` leading principal components, about the mean."""
         leading = self.axes[:, self.axes.shape[1] - rank :]
         centred = images.flatten(1).double().cpu() - self.mean
         return (self.mean + centred @ leading @ leading.T).float().view(images.shape)
@@ -360,20 +360,20 @@ def normal_log_likelihood(images: Tensor) -> Tensor:
 
 
 LARGEST_FRAME = 4096
-"""The most dimensions whose principal axes, a square matrix, are worth their memory and time."""
+"""Largest dimension for which principal axes, a square matrix, are worth their memory and time."""
 
 GAUSSIAN_IMAGES = 20_000
-"""Training images that the Gaussian is fitted to, at most: its covariance is exact enough, and memory is bounded."""
+"""Maximum number of training images to which the Gaussian is fitted: enough for its covariance, and bounded memory."""
 
 
 def references(
     data: ImageData, config: EvaluateConfig, quality: Quality, ranks: Sequence[int] = (), rank: int = 1
 ) -> dict[str, Evaluation]:
-    """The rows that place every other number: real images, the Gaussian fitted to the training pixels, and noise.
+    """The reference rows for all other numbers: real images, the Gaussian fitted to the training pixels, and noise.
 
-    The Gaussian has the training pixels' mean and covariance, all that a generator with an affine g could match; it is
-    left out where its covariance would be too large to decompose. Where ``ranks`` are asked for, real images in as many
-    principal components are scored too: a curve, and a row of those of ``rank``.
+    The Gaussian has the training pixels' mean and covariance, which is all that a generator with an affine g could
+    match; it is omitted if its covariance would be too large to decompose. If ``ranks`` are given, real images
+    projected onto that many principal components are scored too: as a curve, and at ``rank`` as a row.
     """
     generator = torch.Generator().manual_seed(SAMPLE_SEED)
     training = data.train.head(max(config.samples, GAUSSIAN_IMAGES)).cpu()
@@ -383,7 +383,7 @@ def references(
     }
     gaussian = None
     if training[0].numel() <= LARGEST_FRAME:
-        gaussian = PixelGaussian(training[:GAUSSIAN_IMAGES], cell / math.sqrt(12))  # of uniform noise over one cell
+        gaussian = PixelGaussian(training[:GAUSSIAN_IMAGES], cell / math.sqrt(12))  # uniform noise over one cell
         drawn = gaussian.sample(config.samples, generator)
         rows["Gaussian fitted to the training pixels"] = drawn, gaussian.log_likelihood
     noise = torch.randn(config.samples, *data.event, generator=generator)
@@ -409,7 +409,7 @@ def _by_components(
     ranks: Sequence[int],
     shown: int,
 ) -> Evaluation:
-    """Real images in their leading principal components: what is lost by so few dimensions alone."""
+    """Real images in their leading principal components: the loss from the lower dimension alone."""
     found = {rank: scores(quality, gaussian.project(images, rank), "collapsed") for rank in sorted({*ranks, shown})}
     curves = {}
     for name in quality.metrics:

@@ -1,4 +1,4 @@
-"""The learned values of a model in one tensor, so that a step does once what it would do to each parameter."""
+"""All learned values of a model in one tensor, so that a step handles them at once instead of one by one."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 ALIGNED = 64
-"""Parameters start at multiples of so many values: kernels of products read 16 bytes and more at a time."""
+"""Parameters start at multiples of this number of values: matrix-product kernels read at least 16 bytes at a time."""
 
 
 class FlatParameters:
     """Parameters as views of ``values`` ``(size,)``, and their gradients as views of ``gradient`` ``(size,)``.
 
-    Their values stay; what lies between two parameters is zero and stays so. ``whole`` is all of it as a parameter,
-    whose gradient is ``gradient``.
+    The parameters keep their values; the padding between them is zero and stays so. ``whole`` is all of it as one
+    parameter, whose gradient is ``gradient``.
 
-    Raises ``ValueError`` for no parameters, and for some that are not of one dtype and on one device.
+    Raises ``ValueError`` without parameters, and if they differ in dtype or device.
 
     >>> import torch
     >>> layer = torch.nn.Linear(2, 1)
@@ -33,7 +33,7 @@ class FlatParameters:
         kinds = {(parameter.dtype, parameter.device) for parameter in parameters}
         if len(kinds) != 1:
             found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds)) or "none"
-            raise ValueError(f"flat parameters are of one dtype and on one device, got {found}")
+            raise ValueError(f"flat parameters must have one dtype and one device, got {found}")
         self.parameters = list(parameters)
         self.starts = [0]
         for parameter in parameters:
@@ -48,7 +48,7 @@ class FlatParameters:
         self.whole = self.part(0, len(parameters))
 
     def part(self, start: int, stop: int) -> nn.Parameter:
-        """The parameters from one to before another as a parameter of its own, whose gradient is theirs."""
+        """The parameters from ``start`` to before ``stop`` as one parameter, whose gradient is theirs."""
         own = slice(self.starts[start], self.starts[stop])
         part = nn.Parameter(self.values[own])
         part.grad = self.gradient[own]
@@ -56,7 +56,7 @@ class FlatParameters:
         return part
 
     def move(self, values: Tensor, gradient: Tensor) -> None:
-        """Keep values and gradient in other tensors ``(size,)``, where others may see them."""
+        """Move values and gradient to other tensors ``(size,)``, for instance in shared memory."""
         self.values, self.gradient = values.copy_(self.values), gradient.copy_(self.gradient)
         self._point()
 
@@ -75,12 +75,12 @@ class FlatParameters:
             part.data, part.grad = self.values[own], self.gradient[own]
 
     def take(self, gradients: Sequence[Tensor | None]) -> None:
-        """Take the parameters' gradients; None, of one that has no part in a loss, is zero."""
+        """Copy in the parameters' gradients; None, for a parameter that the loss does not depend on, becomes zero."""
         take(self._gradients, gradients)
 
 
 def take(places: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Copy gradients to their places, zeros for None: many small ones at once on a GPU."""
+    """Copy gradients to their places, zeros for None; many small ones at once on a GPU."""
     found = [(place, each) for place, each in zip(places, gradients, strict=True) if each is not None]
     missing = [place for place, each in zip(places, gradients, strict=True) if each is None]
     if found:

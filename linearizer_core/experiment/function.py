@@ -1,4 +1,4 @@
-"""A trial of a function of one's own: called with its settings, and recorded as a model's training is."""
+"""A trial of your own function: called with its settings, and recorded like the training of a model."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from linearizer_core.plugins.marks import Registration, parameters, settings_of
 from linearizer_core.plugins.settings import setting as _field
 
 GROUP = "quality"
-"""The group of metrics that are reported without one, by the names of keywords."""
+"""Group of metrics that are reported by name alone, as keywords."""
 SETTINGS = "settings"
-"""The section of a configuration that has what a function is called with."""
+"""Section of a configuration that holds the function's settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepsConfig:
-    epochs: int = _field(1, "steps that the function is to report, at most: early stopping counts them", ge=1)
+    epochs: int = _field(1, "maximum number of steps that the function reports; early stopping counts them", ge=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionConfig(Section):
-    """Everything that, with the machine, fixes one trial of a function; ``settings`` are those that it takes."""
+    """Everything that determines one trial of a function, apart from the machine; ``settings`` are the function's."""
 
-    function: str = _field("", "the function that is called: its file and its name, such as ./objective.py:train")
-    train: StepsConfig = _field(StepsConfig, "how long it takes")
-    plugins: tuple[str, ...] = _field((), "further code of one's own, for samplers; kept by the digest of the code")
-    seed: int = _field(0, "what the function is to seed its random numbers with", ge=0, lt=2**63)
+    function: str = _field("", "the function to call, by its file and name, such as ./objective.py:train")
+    train: StepsConfig = _field(StepsConfig, "how long the function runs")
+    plugins: tuple[str, ...] = _field((), "your own code for samplers; identified by the digest of the code")
+    seed: int = _field(0, "seed for the function's random numbers", ge=0, lt=2**63)
 
 
 class Stopped(BaseException):
-    """Raised in a function, out of ``report``, when it is not to go on: nothing that it catches for other reasons."""
+    """Raised by ``report`` in a function that must stop; it passes through the function's ``except Exception``."""
 
 
 class Report:
-    """What a function tells its trial by: ``report(step=1, loss=0.3)``, with steps that rise up to ``steps``.
+    """Reports a function's results to its trial: ``report(step=1, loss=0.3)``, with steps rising up to ``steps``.
 
-    That is recorded as ``quality/loss``; a name with a group of its own, such as ``test/loss``, is kept.
+    This is recorded as ``quality/loss``; a name with its own group, such as ``test/loss``, is kept.
 
-    ``seed`` is the trial's, ``device`` is where it is to compute, ``cpu`` or ``cuda``, and what it writes into
-    ``folder`` are the trial's artifacts.
+    ``seed`` is the trial's, ``device`` is the device to compute on, ``cpu`` or ``cuda``, and files written to
+    ``folder`` become the trial's artifacts.
     """
 
     def __init__(self, seed: int, steps: int, device: str, folder: Path, tell: Callable[[int, dict[str, float]], None]):
@@ -63,22 +63,22 @@ class Report:
         self._last = 0
 
     def __call__(self, *, step: int, **metrics: float) -> None:
-        """Record what a step gave; raises ``PluginError`` for what is no number, or a step that is none.
+        """Record the metrics of a step; raises ``PluginError`` for a value that is not a number, or an invalid step.
 
-        It does not return where the trial is stopped.
+        If the trial is stopped, this does not return.
         """
         if not self._last < step <= self.steps:
             raise PluginError(
-                f"report(step={step}): steps rise from 1 to train.epochs = {self.steps}, the last one was {self._last}"
+                f"report(step={step}): steps must rise from 1 to train.epochs = {self.steps}; the last was {self._last}"
             )
         self._last = step
         self._tell(step, numbers(metrics, f"report(step={step})"))
 
 
 def numbers(metrics: Any, where: str) -> dict[str, float]:
-    """Metrics as numbers; raises ``PluginError`` naming what is none."""
+    """Metrics as numbers; raises ``PluginError`` naming a value that is not a number."""
     if not isinstance(metrics, Mapping):
-        raise PluginError(f"{where}: must give a mapping of names to numbers, got {type(metrics).__name__}")
+        raise PluginError(f"{where}: must return a mapping of names to numbers, got {type(metrics).__name__}")
     found = {}
     for name, value in metrics.items():
         try:
@@ -91,7 +91,7 @@ def numbers(metrics: Any, where: str) -> dict[str, float]:
 def registered_function(function: str) -> Registration:
     """The function that a configuration names, ``objective.py@DIGEST:train``.
 
-    Raises ``PluginError`` where its module has none of this name, or it does not take ``config`` and ``report``.
+    Raises ``PluginError`` if its module has no such function, or if it does not take ``config`` and ``report``.
     """
     ref, _, name = function.rpartition(":")
     (plugin,) = loaded([ref])
@@ -103,7 +103,7 @@ def registered_function(function: str) -> Registration:
     known = parameters(found)
     if list(known)[:2] != ["config", "report"]:
         raise PluginError(
-            f"{file}:{line}: {name} must take config and report, and takes {', '.join(known) or 'nothing'}"
+            f"{file}:{line}: {name} must take config and report, but its parameters are {', '.join(known) or 'none'}"
         )
     try:
         settings = settings_of(found, "config")
@@ -113,14 +113,14 @@ def registered_function(function: str) -> Registration:
 
 
 def refs_of(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """The plugins of a configuration's values, with the file of its function."""
+    """The plugins of a configuration's values, including the file of its function."""
     function = values.get("function")
     own = (str(function).rpartition(":")[0],) if function else ()
     return (*own, *values.get("plugins", ()))
 
 
 def function_configuration(function: str) -> type[FunctionConfig]:
-    """The type of a function's configurations, with its settings; raises ``PluginError`` as ``registered_function``."""
+    """The type of a function's configurations, with its settings; raises like ``registered_function``."""
     return _configuration(function)
 
 
@@ -134,7 +134,7 @@ def _configuration(function: str) -> type[FunctionConfig]:
 
 
 def function_config(values: Mapping[str, Any]) -> FunctionConfig:
-    """The configuration of nested values; raises ``ValueError`` as ``from_mapping`` does."""
+    """The configuration of nested values; raises ``ValueError`` like ``from_mapping``."""
     config: FunctionConfig = from_mapping(function_configuration(str(values["function"])), values)
     return config
 
@@ -148,15 +148,15 @@ def run(
     *,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[dict[str, Any]]:
-    """Carry out a trial of a function, with the results that ``linearizer_core.experiment.trial.run`` gives.
+    """Run a trial of a function, yielding results like ``linearizer_core.experiment.trial.run``.
 
-    The end scalars are those of the last step, under what the function returns. A number that is not finite is what a
-    diverged loss is. An interrupted trial begins anew when it is run again.
+    The final metrics are those of the last step, overridden by those that the function returns. A number that is not
+    finite counts as divergence. An interrupted trial starts from scratch when it is run again.
     """
     journal = Journal(files.journal)
     journal.trial(identity, to_mapping(config), provenance)
     epoch, last = 0, dict[str, float]()
-    from linearizer_core.experiment.system import Usage  # needs torch, which reading a spec does not
+    from linearizer_core.experiment.system import Usage  # imports torch, which reading a spec does not need
 
     usage, started = Usage(device), time.perf_counter()
     registered = registered_function(config.function)
@@ -190,7 +190,7 @@ def run(
 
 
 class _Call:
-    """A function in a thread of its own, a step at a time: it waits in ``report`` until the next one is asked for."""
+    """Runs a function in its own thread, step by step: it waits in ``report`` until the next step is requested."""
 
     def __init__(self, registered: Registration, config: FunctionConfig, device: str, folder: Path) -> None:
         self.returned: dict[str, float] = {}
@@ -214,7 +214,7 @@ class _Call:
             self._steps.put(None)
         except Stopped:
             self._steps.put(None)
-        except BaseException as error:  # noqa: BLE001 - raised where the steps are asked for
+        except BaseException as error:  # noqa: BLE001 - raised again where the steps are consumed
             self._steps.put(error)
 
     def __enter__(self) -> _Call:

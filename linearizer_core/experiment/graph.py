@@ -1,4 +1,4 @@
-"""Steps that are recorded once and replayed: on a GPU, one launch where Python would launch a thousand kernels."""
+"""Steps recorded once and replayed: on a GPU, one launch where Python would launch a thousand kernels."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import torch
 from torch import Tensor
 
 WARM = 3
-"""Calls before one is recorded: libraries choose their kernels, and the optimiser makes its state, in the first."""
+"""Number of calls before one is recorded: in the first, libraries choose kernels and the optimiser creates its state.
+
+"""
 
 
 class Recorder(Protocol):
-    """How work is recorded on a device."""
+    """A way to record work on a device."""
 
     def warm(self, run: Callable[[], None], /) -> None:
-        """Do the work as it will be recorded."""
+        """Run the work under the conditions in which it will be recorded."""
 
     def record(self, run: Callable[[], None], /) -> Callable[[], None]:
-        """Record the work, without doing it where that is possible, and give what does it."""
+        """Record the work, if possible without running it, and return a function that replays it."""
 
 
 class CudaGraphs:
-    """Records CUDA graphs. Nothing in them may wait for the device, or choose by what it has computed."""
+    """Records CUDA graphs. Nothing in them may wait for the device, or branch on computed values."""
 
     def warm(self, run: Callable[[], None]) -> None:
-        """Do the work on another stream, as it is recorded on another."""
+        """Run the work on another stream, since it is also recorded on another."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -34,9 +36,9 @@ class CudaGraphs:
         torch.cuda.current_stream().wait_stream(stream)
 
     def record(self, run: Callable[[], None]) -> Callable[[], None]:
-        """Capture the work: kernels are only noted meanwhile."""
+        """Capture the work; its kernels are recorded without running."""
         graph = torch.cuda.CUDAGraph()
-        # Threads that decode images may allocate pinned memory while this one captures.
+        # Threads that decode images may allocate pinned memory during capture.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             run()
         return graph.replay
@@ -45,8 +47,8 @@ class CudaGraphs:
 class Recorded:
     """``run`` as a function of tensors that always have the same shapes: recorded at its fourth call, then replayed.
 
-    What ``run`` reads and writes besides must stay where it is. Where it cannot be recorded, ``failure`` says why, and
-    it is called from then on.
+    All other tensors that ``run`` reads and writes must stay where they are. If it cannot be recorded, ``failure`` says
+    why, and ``run`` is called directly from then on.
 
     >>> import torch
     >>> class Calls:
@@ -71,11 +73,11 @@ class Recorded:
 
     @property
     def recorded(self) -> bool:
-        """Whether calls are replayed by now."""
+        """Whether calls are now replayed."""
         return self._replay is not None
 
     def __call__(self, inputs: Sequence[Tensor]) -> None:
-        """Do the work, at other values of the inputs."""
+        """Run the work with other values of the inputs."""
         self._calls += 1
         if self._calls > WARM and self._replay is None and not self.failure:
             self._record(inputs)
@@ -92,5 +94,5 @@ class Recorded:
         self._inputs = [each.clone() for each in inputs]
         try:
             self._replay = self._recorder.record(lambda: self._run(self._inputs))
-        except Exception as error:  # noqa: BLE001 - whatever cannot be recorded is done as before
+        except Exception as error:  # noqa: BLE001 - whatever cannot be recorded is run as before
             self.failure = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -1,4 +1,4 @@
-"""Which operator each training image belongs to: its label, or its cluster."""
+"""The operator that each training image belongs to: by its label, or by its cluster."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.data.images import Images
 
 FITTED = 20_000
-"""Training images that axes and clusters are fitted to, at most."""
+"""Maximum number of training images to which axes and clusters are fitted."""
 
 AXES = 50
-"""Leading principal axes that distances between images are taken along."""
+"""Number of leading principal axes along which distances between images are measured."""
 
 BATCH = 4096
 
 
 def clusters(images: Images, count: int) -> Tensor:
-    """The cluster of each training image, ``(images,)`` int64 in 0 … ``count`` - 1, the same at every seed.
+    """The cluster of each training image, ``(images,)`` int64 in 0 … ``count`` - 1, the same for every seed.
 
-    k-means (Lloyd, 1982, the best of three starts by k-means++) along the leading principal axes of the images.
+    k-means (Lloyd, 1982; the best of three starts by k-means++) along the leading principal axes of the images.
     """
-    from sklearn.cluster import KMeans  # takes longer to import than all else that a trial needs
+    from sklearn.cluster import KMeans  # takes longer to import than everything else that a trial needs
 
     fitted = images.head(FITTED).flatten(1).double().cpu()
     mean = fitted.mean(0)
@@ -39,7 +39,7 @@ def clusters(images: Images, count: int) -> Tensor:
 
 
 def groups(by: str, count: int, data: ImageData) -> Tensor:
-    """The operator of each training image, ``(images,)``: 0 for ``one``, its ``label``, or its ``cluster``."""
+    """The operator of each training image, ``(images,)``: 0 for ``one``, otherwise its ``label`` or ``cluster``."""
     if by == "label":
         return data.train_labels
     if by == "cluster":

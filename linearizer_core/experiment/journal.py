@@ -1,4 +1,4 @@
-"""A trial's journal: one JSON object a line, flushed as it is written (docs/record.md)."""
+"""A trial's journal: one JSON object per line, flushed as it is written (docs/record.md)."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from linearizer_core.experiment.evaluation import Curve
 
 ENDED: tuple[State, ...] = ("finished", "stopped", "failed")
-"""States that a trial stays in: a sweep that is launched again does not repeat it."""
+"""Final states: a relaunched sweep does not repeat a trial in one of these."""
 
 
 @dataclass(frozen=True)
 class TrialIdentity:
-    """Who a trial is; ``trial`` names its files, ``number`` counts the configurations of its kind."""
+    """A trial's identity. ``trial`` names its files, ``number`` counts the configurations of its kind."""
 
     sweep: str
     trial: str
@@ -52,10 +52,11 @@ class TrialIdentity:
 
 
 class Journal:
-    """Appends a trial's events; a line is on its way to the disk when the call returns, and what ends a trial is there.
+    """Appends a trial's events. Each line is handed to the operating system, and events that end a trial are fsynced,
+    before the call returns.
 
-    What a crash has left of a last line is cut before the next one is written. Without a path nothing is read or
-    written: of several workers only the one that leads keeps the journal.
+    If a crash left an incomplete last line, it is removed before the next line is written. Without a path nothing is
+    read or written: only the leader of several workers keeps a journal.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -70,7 +71,7 @@ class Journal:
         provenance: Mapping[str, Any],
         resumed_epoch: int = 0,
     ) -> None:
-        """The trial starts, or starts again."""
+        """Record that the trial starts or starts again."""
         if self.path is None:
             return
         attempts = fold(lines(self.path, _content(self.path))).attempts
@@ -85,31 +86,31 @@ class Journal:
         )
 
     def epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """What one epoch gave."""
+        """Record the metrics of one epoch."""
         self._write("epoch", epoch=epoch, metrics=metrics)
 
     def curve(self, metric: str, curve: Curve) -> None:
-        """A metric against the number of solver steps."""
+        """Record a metric as a function of the number of solver steps."""
         self._write("curve", metric=metric, steps=curve.steps, values=curve.values)
 
     def summary(self, metrics: Mapping[str, float]) -> None:
-        """The end scalars."""
+        """Record the final metrics."""
         self._write("summary", metrics=metrics)
 
     def warning(self, message: str) -> None:
-        """Something did not go as configured, and the trial goes on without it."""
+        """Record that something did not go as configured; the trial continues without it."""
         self._write("warning", message=message)
 
     def saved(self, epoch: int) -> None:
-        """Another attempt goes on after this epoch."""
+        """Record that the state after this epoch is saved: another attempt would continue from it."""
         self._write("saved", epoch=epoch)
 
     def artifact(self, path: str) -> None:
-        """A file, or folder, below the trial's artifacts is complete."""
+        """Record that a file or folder among the trial's artifacts is complete."""
         self._write("artifact", path=path)
 
     def end(self, state: State, epoch: int, reason: str | None = None) -> None:
-        """The trial's end."""
+        """Record the trial's end."""
         self._write("end", state=state, reason=reason, epoch=epoch)
 
     def _write(self, event: str, **values: Any) -> None:
@@ -120,22 +121,22 @@ class Journal:
 
 
 def as_line(event: Mapping[str, Any]) -> str:
-    """An event as a journal has it."""
+    """An event as a line of a journal."""
     return json.dumps(as_json(event), ensure_ascii=False) + "\n"
 
 
 FLUSHED = ("summary", "end")
-"""Events that are on the disk when they are written: without them a trial would be run again."""
+"""Events that are fsynced when written: without them a trial would run again."""
 
 BLOCK = 1 << 16
-"""Bytes that are looked through at a time for the end of the last whole line."""
+"""Number of bytes read at a time when searching for the end of the last complete line."""
 
 
 def append(path: Path, line: bytes, flush: bool) -> None:
-    """Append a line, all of it or nothing, behind the last whole one; with ``flush`` it is on the disk afterwards.
+    """Append a line after the last complete line, all of it or nothing; with ``flush``, fsync it.
 
-    Raises ``OSError`` naming the file where it cannot be written: what there is of it is cut, at the latest by the next
-    call.
+    Raises ``OSError`` naming the file if it cannot be written. A partly written line is then removed, by the next call
+    at the latest.
     """
     with named(path):
         _append(path, line, flush)
@@ -147,7 +148,7 @@ def _append(path: Path, line: bytes, flush: bool) -> None:
         size = _whole_lines(file)
         try:
             written = os.write(file, line)
-            while written < len(line):  # nearly full, or interrupted: the rest says which
+            while written < len(line):  # the disk is nearly full, or the call was interrupted: the next one tells which
                 written += os.write(file, line[written:])
             if flush:
                 os.fsync(file)
@@ -160,7 +161,7 @@ def _append(path: Path, line: bytes, flush: bool) -> None:
 
 
 def _whole_lines(file: int) -> int:
-    """How long an open file's whole lines are, in bytes; what is behind them, of a crash or a power cut, is cut."""
+    """The length in bytes of an open file's complete lines; a partial line after them, left by a crash, is removed."""
     size = end = os.fstat(file).st_size
     if not size or os.pread(file, 1, size - 1) == b"\n":
         return size
@@ -175,7 +176,7 @@ def _whole_lines(file: int) -> int:
 
 
 def as_json(value: Any) -> Any:
-    """Nested values as JSON has them: it knows no NaN and no infinity, which are written as strings."""
+    """Nested values in a form that JSON can hold. NaN and infinities, which it cannot, become strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
@@ -186,7 +187,7 @@ def as_json(value: Any) -> Any:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole events of a journal as they are written, none if there is no file."""
+    """The complete events of a journal as written; none if there is no file."""
     for event in lines(path, _content(path)):
         if not isinstance(event, BadLine):
             yield cast(dict[str, Any], event)
@@ -200,24 +201,24 @@ def _content(path: Path) -> bytes:
 
 
 UNEVALUATED = ("train/", "system/")
-"""What the metrics begin with that every epoch has, whether the model is evaluated then or not."""
+"""Prefixes of the metrics that every epoch records, whether or not the model is evaluated in it."""
 
 
 NO_SUMMARY = "its journal lacks the end scalars"
-"""Why a trial counts as interrupted that has ended, but whose results were lost: another attempt gives them again."""
+"""Why a finished trial whose final metrics were lost counts as interrupted: another attempt computes them again."""
 
 BY_HAND = "stopped by hand"
-"""The reason of a stopped trial that somebody has stopped, and no rule of the search."""
+"""The reason recorded when a person, rather than the search, stopped a trial."""
 
 DIVERGED = "diverged: "
-"""What the reason of a failed trial begins with whose numbers went astray: it would do so again."""
+"""Prefix of the reason of a trial that failed because its numbers diverged: a retry would diverge again."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to, as a search needs it: its state, None while it runs, its last epoch and latest metrics.
+    """A trial's result as a search needs it: its state (None while it runs), last epoch and latest metrics.
 
-    ``diverged`` tells a trial that failed by its numbers from one that died or raised.
+    ``diverged`` distinguishes a trial whose numbers diverged from one that died or raised.
     """
 
     state: State | None
@@ -227,14 +228,14 @@ class Outcome:
 
 
 class JournalWarning(UserWarning):
-    """A line of a journal could not be read: its event does not count, and all others do."""
+    """A line of a journal could not be read; its event is ignored, all others count."""
 
 
 @dataclass
 class Attempt:
-    """One attempt at a trial: its ``trial`` line, and when it was ``last`` heard of, UNIX seconds.
+    """One attempt at a trial: its ``trial`` line, and the time of its ``last`` event in UNIX seconds.
 
-    ``set_back`` is by how many seconds the clock went back between its events.
+    ``set_back`` is the number of seconds by which the clock went back between its events.
     """
 
     event: TrialEvent
@@ -243,13 +244,13 @@ class Attempt:
 
     @property
     def worked(self) -> float:
-        """Seconds that passed from its start to its last event, whatever the clock was set back by."""
+        """Seconds from the attempt's start to its last event, corrected for a clock that was set back."""
         return max(0.0, self.last - self.event["time"] + self.set_back)
 
 
 @dataclass
 class Given:
-    """All that the attempts at a trial have given, as far as the one that goes on has it."""
+    """Results of all attempts at a trial that the current attempt builds on."""
 
     epochs: dict[int, EpochEvent] = field(default_factory=dict)
     curves: dict[str, CurveEvent] = field(default_factory=dict)
@@ -259,39 +260,39 @@ class Given:
 
 @dataclass
 class TrialState:
-    """What a trial has come to, by the events of its journal so far."""
+    """A trial's state according to the events of its journal so far."""
 
     begun: bool = False
-    """Whether there is any attempt at it: what comes before the first does not count."""
+    """Whether any attempt has begun; events before the first are ignored."""
     attempts: list[Attempt] = field(default_factory=list)
-    """All attempts, the last one being that which counts."""
+    """All attempts; the last one counts."""
     state: State | None = None
-    """How it ended; None while it runs, or where its process died."""
+    """How the trial ended; None while it runs, or if its process died."""
     reason: str | None = None
-    """Why it ended so."""
+    """Why it ended in this state."""
     epoch: int = 0
-    """The last epoch that was trained."""
+    """The last trained epoch."""
     saved: int = 0
-    """The epoch that another attempt would go on from."""
+    """The epoch from which another attempt would continue."""
     given: Given = field(default_factory=Given)
-    """What there is, whether it counts or not: of a trial that was stopped some does not, in whatever order it came."""
+    """All results, counted or not: those after the epoch at which a trial was stopped are kept here but not counted."""
     trained: dict[int, EpochEvent] = field(default_factory=dict)
-    """Each epoch as it was trained first, for who has shown that to somebody."""
+    """Each epoch as first trained, for readers that have already shown it to somebody."""
     end: EndEvent | None = None
-    """The last attempt's end."""
+    """The end of the last attempt."""
     last_end: EndEvent | None = None
-    """The end that came last, even if another attempt has begun since."""
+    """The most recent end, even if another attempt has begun since."""
     warnings: dict[str, float] = field(default_factory=dict)
-    """What did not go as configured, each in one line, and when it was said first, UNIX seconds."""
+    """One-line messages about what did not go as configured, with the time of the first occurrence in UNIX seconds."""
     damage: list[BadLine] = field(default_factory=list)
-    """What of the journal could not be read."""
+    """The lines of the journal that could not be read."""
 
     @property
     def epochs(self) -> dict[int, EpochEvent]:
-        """Each epoch as the attempt trained it that counts: those after an attempt's ``resumed_epoch`` were lost to it.
+        """Each epoch as trained by the attempt that counts; epochs after an attempt's ``resumed_epoch`` are dropped.
 
-        A trial that was stopped had gone on when that was decided: what came after that epoch does not count, unless
-        another attempt goes on from there.
+        A trial may train on between the decision to stop it and the stop itself. Epochs after the decision do not
+        count, unless another attempt continues from there.
         """
         if self.state != "stopped":
             return self.given.epochs
@@ -299,34 +300,34 @@ class TrialState:
 
     @property
     def curves(self) -> dict[str, CurveEvent]:
-        """The last attempt's curves by metric, none if it was stopped."""
+        """The last attempt's curves by metric; none if the trial was stopped."""
         return {} if self.state == "stopped" else self.given.curves
 
     @property
     def artifacts(self) -> dict[str, ArtifactEvent]:
-        """The last attempt's artifacts by path, none if it was stopped."""
+        """The last attempt's artifacts by path; none if the trial was stopped."""
         return {} if self.state == "stopped" else self.given.artifacts
 
     @property
     def summary(self) -> SummaryEvent | None:
-        """The last attempt's end scalars, None if it was stopped."""
+        """The last attempt's final metrics; None if the trial was stopped."""
         return None if self.state == "stopped" else self.given.summary
 
     @property
     def first(self) -> TrialEvent | None:
-        """The ``trial`` line of the first attempt, None if there is none."""
+        """The ``trial`` line of the first attempt; None if there is none."""
         return self.attempts[0].event if self.attempts else None
 
     @property
     def worked(self) -> float:
-        """Seconds that its attempts took, without the time between them."""
+        """Seconds spent in attempts, without the time between them."""
         return sum(attempt.worked for attempt in self.attempts)
 
     @property
     def odd_times(self) -> bool:
-        """Whether its first line and its end do not tell how long it took: it was resumed, or a clock set back.
+        """Whether its first line and its end do not give its duration: it was resumed, or a clock was set back.
 
-        One that was reused has the times of the other trial, and took none.
+        False for a reused trial: it has the times of the other trial, and took no time itself.
         """
         again = len(self.attempts) > 1 or any(attempt.set_back for attempt in self.attempts)
         return again and not self.reused_from
@@ -338,13 +339,13 @@ class TrialState:
 
     @property
     def identity(self) -> TrialIdentity | None:
-        """Who the trial is, by its last attempt."""
+        """The trial's identity, from its last attempt."""
         head = self.head
         return None if head is None else TrialIdentity(*(head[name] for name in IDENTITY))  # type: ignore[literal-required]
 
     @property
     def reused_from(self) -> str | None:
-        """The identical trial, as ``SWEEP/TRIAL``, whose result it has."""
+        """The identical trial, as ``SWEEP/TRIAL``, whose result was reused."""
         return self.head.get("reused_from") if self.head else None
 
     @property
@@ -359,30 +360,30 @@ class TrialState:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The end scalars, over the metrics of the last evaluated epoch."""
+        """The metrics of the last evaluated epoch, overridden by the final metrics."""
         rungs = self.rungs
         summary = self.summary["metrics"] if self.summary else {}
         return {**(rungs[max(rungs)] if rungs else {}), **{key: float(value) for key, value in summary.items()}}
 
     @property
     def by_hand(self) -> bool:
-        """Whether somebody has stopped it: its state is kept, and it can be tried again."""
+        """Whether a person stopped it: its state is kept, and it can be tried again."""
         return self.state == "stopped" and self.reason == BY_HAND
 
     @property
     def extensible(self) -> bool:
-        """Whether it has finished and may be trained on: its state is kept."""
+        """Whether it has finished and can be trained further: its state is kept."""
         head = self.head
         return self.state == "finished" and head is not None and _schedule(head) in EXTENSIBLE
 
     @property
     def outcome(self) -> Outcome:
-        """What a search is told of the trial, without all that it would have to keep."""
+        """The trial's result as a search needs it."""
         return Outcome(self.state, self.epoch, self.metrics, self.diverged)
 
     @property
     def diverged(self) -> bool:
-        """Whether it failed by its numbers, as it would again; one that died or raised may go well another time."""
+        """Whether its numbers diverged, as they would again; a trial that died or raised may succeed next time."""
         return self.state == "failed" and (self.reason or "").startswith(DIVERGED)
 
 
@@ -394,10 +395,10 @@ IDENTITY = tuple(TrialIdentity.__dataclass_fields__)
 
 
 def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> TrialState:
-    """What the events of a journal add up to; the only code that knows what they mean.
+    """Fold the events of a journal into a trial's state; the only code that interprets them.
 
-    Where a journal is read in pieces ``state`` is what the pieces before came to: it goes on from there, in place. Of a
-    piece alone it is ``TrialState(begun=True)``.
+    To read a journal in pieces, pass the ``state`` of the earlier pieces, which is updated in place. To read one piece
+    alone, pass ``TrialState(begun=True)``.
 
     >>> events = [{"event": "epoch", "time": 1.0, "epoch": 1, "metrics": {"quality/swd_collapsed": 0.5}}]
     >>> fold(events, TrialState(begun=True)).metrics
@@ -417,7 +418,7 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
         elif event["event"] == "trial":
             _heard(state, last)
             _begin(state, event)
-            last = None  # between two attempts nothing is worked
+            last = None  # the time between two attempts is not counted as work
         elif event["event"] == "curve":
             state.given.curves[event["metric"]] = event
         elif event["event"] == "summary":
@@ -430,7 +431,7 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
             state.warnings.setdefault(" ".join(event["message"].split()), event["time"])
         else:
             if event["state"] == "finished" and state.given.summary is None:
-                # What it was measured at during training is no end scalar, though it has the same name.
+                # Metrics measured during training are not final metrics, though they have the same names.
                 event = {**event, "state": "interrupted", "reason": NO_SUMMARY}
             state.end = state.last_end = event
             state.state, state.reason, state.epoch = event["state"], event["reason"], event["epoch"]
@@ -442,13 +443,13 @@ def fold(events: Iterable[Event | BadLine], state: TrialState | None = None) -> 
 
 
 def _heard(state: TrialState, last: float | None) -> None:
-    """Note when the attempt that goes on was last heard of."""
+    """Set the time at which the current attempt was last heard of."""
     if state.attempts and last is not None:
         state.attempts[-1].last = last
 
 
 def _begin(state: TrialState, event: TrialEvent) -> None:
-    """Another attempt: what the one before did after its checkpoint is lost, and whatever it came to."""
+    """Begin another attempt: drop the previous one's results after its checkpoint, and its end."""
     state.begun = True
     state.attempts.append(Attempt(event, event["time"]))
     state.epoch = state.saved = event["resumed_epoch"]
@@ -457,7 +458,7 @@ def _begin(state: TrialState, event: TrialEvent) -> None:
 
 
 def lines(path: Path, content: bytes, reader: LineReader | None = None) -> list[Event | BadLine]:
-    """The events in a journal's bytes, and what in them is none; a last line without an end is none either."""
+    """The events in a journal's bytes, and a ``BadLine`` for all else, such as an unfinished last line."""
     reader = reader or LineReader(path)
     *whole, rest = content.split(b"\n")
     found = [event for line in whole for event in reader.read(line)]
@@ -468,9 +469,9 @@ def lines(path: Path, content: bytes, reader: LineReader | None = None) -> list[
 
 
 def state_of(path: Path) -> TrialState:
-    """What a journal tells of its trial, nothing where there is no file; warns of every line that cannot be read.
+    """A trial's state according to its journal; the empty state if there is no file. Warns about unreadable lines.
 
-    Raises ``OSError`` for a file that cannot be read at all.
+    Raises ``OSError`` if the file cannot be read at all.
     """
     state = fold(lines(path, _content(path)))
     warn(state.damage)
@@ -478,7 +479,7 @@ def state_of(path: Path) -> TrialState:
 
 
 def head_of(path: Path) -> TrialEvent | None:
-    """The line that a journal begins with, without reading on; None if it cannot be read or is no ``trial`` line."""
+    """A journal's first line, without reading further; None if it is unreadable or not a ``trial`` line."""
     with path.open("rb") as file:
         for event in LineReader(path).read(file.readline()):
             if not isinstance(event, BadLine) and event["event"] == "trial":
@@ -487,37 +488,38 @@ def head_of(path: Path) -> TrialEvent | None:
 
 
 def warn(damage: Iterable[BadLine]) -> None:
-    """Warn of what of a journal could not be read: a ``JournalWarning`` each."""
+    """Issue a ``JournalWarning`` for each line that could not be read."""
     for line in damage:
         warnings.warn(str(line), JournalWarning, stacklevel=3)
 
 
 RESULTS = ("curve", "summary", "artifact")
-"""Events of a trial's last evaluation."""
+"""Events recorded by a trial's last evaluation."""
 
 PIECE = 1 << 20
-"""Bytes of a journal that are worked on at a time."""
+"""Size in bytes of the pieces in which a journal is processed."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Events that follow each other, and where in the journal, in bytes, the next one begins."""
+    """Consecutive events, and the byte offset in the journal at which the next one begins."""
 
     events: list[Event | BadLine]
     end: int
 
     @property
     def whole(self) -> int:
-        """How many events there are."""
+        """The number of readable events."""
         return sum(not isinstance(event, BadLine) for event in self.events)
 
 
 def committed(path: Path, offset: int, size: int = PIECE) -> Iterator[Piece]:
-    """The events of a journal from ``offset`` on that nothing can take back, in pieces of about ``size`` bytes.
+    """The events of a journal from ``offset`` on that are final, in pieces of about ``size`` bytes.
 
-    Results wait for the end that follows them: a trial that dies between them gives them again, and who was told of
-    both would keep both. Those that were given again are left out. A line that is being written waits as well. Where no
-    line begins at ``offset``, since the journal is another one, it is read from the beginning.
+    Results are held back until the end event that follows them: if the trial dies in between, the next attempt records
+    them again, and a reader given both would keep both. The earlier ones are left out. A line that is still being
+    written is held back too. If no line begins at ``offset``, because the journal was replaced, it is read from the
+    beginning.
     """
     events: list[Event | BadLine] = []
     waiting: list[Event | BadLine] = []
@@ -551,7 +553,7 @@ def _result(event: Event | BadLine) -> bool:
 
 
 def _line_at(file: BinaryIO, offset: int) -> int:
-    """Go to ``offset`` in a file where a line begins there, otherwise to its beginning; the place."""
+    """Seek to ``offset`` if a line begins there, otherwise to the beginning; returns the position."""
     file.seek(max(0, offset - 1))
     if offset and file.read(1) == b"\n":
         return offset
@@ -559,6 +561,6 @@ def _line_at(file: BinaryIO, offset: int) -> int:
 
 
 def _lines_before(path: Path, offset: int) -> int:
-    """How many lines there are before a place in a file."""
+    """The number of lines before an offset in a file."""
     with path.open("rb") as file:
         return sum(file.read(min(BLOCK, offset - begin)).count(b"\n") for begin in range(0, offset, BLOCK))

@@ -1,4 +1,4 @@
-"""One line of a journal: the events that there are, and how bytes become one of them, or a reason why they do not."""
+"""One line of a journal: the kinds of events, and how bytes are read as one of them or rejected with a reason."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Kind = Literal["search", "control", "confirm", "reference"]
 State = Literal["finished", "stopped", "failed", "interrupted"]
 
 LARGEST = 2**63 - 1
-"""No epoch, step or seed is larger: frames keep them in 64 bits."""
+"""Largest epoch, step or seed: frames store them in 64 bits."""
 LATEST = 1e11
-"""UNIX seconds after which nothing was written: they lie three thousand years ahead."""
+"""Upper limit of valid times in UNIX seconds, about three thousand years ahead."""
 
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf, None: math.nan}
-"""How values that are not finite are written, and what they are."""
+"""Spellings of values that are not finite, and the values."""
 
 
 class TrialEvent(TypedDict):
@@ -43,7 +43,7 @@ class TrialEvent(TypedDict):
 
 
 class EpochEvent(TypedDict):
-    """What one epoch gave."""
+    """The metrics of one epoch."""
 
     event: Literal["epoch"]
     time: float
@@ -52,7 +52,7 @@ class EpochEvent(TypedDict):
 
 
 class CurveEvent(TypedDict):
-    """A metric against the number of solver steps."""
+    """A metric as a function of the number of solver steps."""
 
     event: Literal["curve"]
     time: float
@@ -62,7 +62,7 @@ class CurveEvent(TypedDict):
 
 
 class SummaryEvent(TypedDict):
-    """The end scalars."""
+    """The final metrics."""
 
     event: Literal["summary"]
     time: float
@@ -78,7 +78,7 @@ class WarningEvent(TypedDict):
 
 
 class SavedEvent(TypedDict):
-    """Another attempt goes on after this epoch."""
+    """The state after this epoch is saved: another attempt would continue from it."""
 
     event: Literal["saved"]
     time: float
@@ -86,7 +86,7 @@ class SavedEvent(TypedDict):
 
 
 class ArtifactEvent(TypedDict):
-    """A file, or folder, below the trial's artifacts is complete."""
+    """A file or folder among the trial's artifacts is complete."""
 
     event: Literal["artifact"]
     time: float
@@ -94,7 +94,7 @@ class ArtifactEvent(TypedDict):
 
 
 class EndEvent(TypedDict):
-    """A trial's end; ``epoch`` is the last one trained."""
+    """A trial's end; ``epoch`` is the last trained epoch."""
 
     event: Literal["end"]
     time: float
@@ -108,7 +108,7 @@ Event = TrialEvent | EpochEvent | CurveEvent | SummaryEvent | WarningEvent | Sav
 
 @dataclass(frozen=True)
 class BadLine:
-    """Something in a journal that is no event, or not a whole one: where it stands, and what is wrong with it."""
+    """Part of a journal that is not a complete event: its line number, and what is wrong with it."""
 
     path: Path
     number: int
@@ -121,7 +121,7 @@ class BadLine:
 Check = Callable[[dict[str, Any]], None]
 
 Decode = Callable[[bytes], Any]
-"""Bytes to what they are as JSON; raises ``ValueError`` where they are not."""
+"""Parses bytes as JSON; raises ``ValueError`` if they are not valid."""
 
 
 def _decoded(line: bytes) -> Any:
@@ -130,9 +130,9 @@ def _decoded(line: bytes) -> Any:
 
 @dataclass(slots=True)
 class LineReader:
-    """Makes events of a journal's lines, given in turn; ``begun`` is whether a trial line has come before.
+    """Turns a journal's lines, given in order, into events. ``begun`` is whether a trial line has come before.
 
-    ``decode`` may be a faster reader of JSON than Python's: what it refuses is read by that.
+    ``decode`` may be a faster JSON parser than Python's; lines that it rejects are parsed by Python's.
 
     >>> reader = LineReader(Path("t000-s0.jsonl"), begun=True)
     >>> reader.read(b'{"event": "saved", "time": 1.0, "epoch": 3}')
@@ -150,7 +150,7 @@ class LineReader:
     _told: bool = False
 
     def read(self, line: bytes) -> list[Event | BadLine]:
-        """What a line holds: one event, nothing where it is blank, or what can be saved of a broken one."""
+        """The contents of a line: one event, nothing if it is blank, or what can be recovered if it is broken."""
         self.number += 1
         if line == self._before and line.strip():
             return [self._bad("repeats the line before it")]
@@ -163,7 +163,7 @@ class LineReader:
         return self._checked(value, check, line)
 
     def _checked(self, value: dict[str, Any], check: Check, line: bytes) -> list[Event | BadLine]:
-        """An event whose fields are right, where it can stand; of those before any trial line the first is told of."""
+        """The event, or what is wrong with it; of several events before any trial line, only the first is reported."""
         name = value["event"]
         try:
             time = value["time"]
@@ -181,12 +181,14 @@ class LineReader:
             self.begun = True
         elif not self.begun:
             told, self._told = self._told, True
-            problem = f"a journal begins with a trial line, got {name!r}: what comes before one does not count"
+            problem = (
+                f"a journal begins with a trial line, got {name!r}; events before the first trial line are ignored"
+            )
             return [] if told else [self._bad(problem)]
         return [cast(Event, value)]
 
     def _saved(self, line: bytes) -> Iterator[Event | BadLine]:
-        """The events in a line that is not one, and what is wrong with it, if anything is."""
+        """The events recovered from a line that is not exactly one event, and what is wrong with the line."""
         stripped = line.strip(b"\0 \t\r\n").removeprefix(BYTE_ORDER_MARK)
         if not stripped and b"\0" not in line:
             return
@@ -198,7 +200,7 @@ class LineReader:
                 found += self._checked(value, check, stripped[begin:end])
                 spans.append((begin, end))
         if b"\0" in line:
-            yield self._bad("NUL bytes, as a power cut leaves them where something was written")
+            yield self._bad("contains NUL bytes, as a power cut during a write leaves them")
         elif spans != [(0, len(stripped))]:
             yield self._bad(_wrong(stripped, len(spans)))
         yield from found
@@ -209,13 +211,13 @@ class LineReader:
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 BEGINNING = re.compile(r'\{\s*"event"\s*:')
-"""How an event begins; within a string of JSON the quotes would be escaped."""
+"""The beginning of an event; within a JSON string the quotes would be escaped."""
 
 
 def _objects(line: bytes) -> Iterator[tuple[dict[str, Any], int, int]]:
-    """The JSON objects in a line that begin as events do, with where they stand in its bytes."""
+    """The JSON objects in a line that begin like events, with their start and end in its bytes."""
     decoder = json.JSONDecoder()
-    # One byte a character, so that places in the text are places in the bytes.
+    # One byte per character, so that positions in the text are positions in the bytes.
     text, end = line.decode("latin-1"), 0
     for begin in (0, *(match.start() for match in BEGINNING.finditer(text))):
         if begin < end:
@@ -231,17 +233,17 @@ def _objects(line: bytes) -> Iterator[tuple[dict[str, Any], int, int]]:
 
 
 def _wrong(line: bytes, events: int) -> str:
-    """What is wrong with a line that is not one event, where so many events could be read of it."""
+    """What is wrong with a line that is not one event, given the number of events recovered from it."""
     if events > 1:
         return f"{events} events on one line"
     if events:
-        return f"holds something else beside an event: {_text(line)}"
+        return f"contains something besides an event: {_text(line)}"
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         value = None
     if type(value) is dict and type(value.get("event")) is str:
-        return f"{_short(value['event'])} is no event of a journal"
+        return f"unknown event {_short(value['event'])}"
     return f"is not a JSON object with an event: {_text(line)}"
 
 
@@ -253,8 +255,8 @@ def _short(value: Any) -> str:
     return repr(value)[:80]
 
 
-# What each event must have. Fields that a reader can do without are filled in; anything wrong raises ``KeyError`` for a
-# field that is not there, and ``ValueError``.
+# Checks of each event's fields. Missing fields that readers can do without are filled in. A missing required field
+# raises ``KeyError``, an invalid one ``ValueError``.
 
 
 def _check_trial(event: dict[str, Any]) -> None:
@@ -280,7 +282,7 @@ FLOATS = {float}
 
 def _check_epoch(event: dict[str, Any]) -> None:
     epoch, metrics = event["epoch"], event["metrics"]
-    # Most lines are epochs, and most values floats: a call less for each is a tenth of the time that reading takes.
+    # Most lines are epochs, and most values floats: one call fewer per line makes reading a tenth faster.
     if type(epoch) is not int or not 0 <= epoch <= LARGEST:
         _whole("epoch", epoch)
     if type(metrics) is not dict or set(map(type, metrics.values())) != FLOATS:
@@ -351,7 +353,7 @@ def _whole(name: str, value: Any, least: int = 0) -> None:
 
 
 def _number(name: str, value: Any) -> float:
-    """A number as it is written: the words for values that are not finite stand for themselves."""
+    """A number as a float; strings that spell non-finite values are converted."""
     if type(value) is float or (type(value) is int and abs(value) <= LARGEST):
         return value
     if value is None or (type(value) is str and value in NOT_FINITE):

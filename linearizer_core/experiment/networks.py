@@ -1,4 +1,4 @@
-"""From a configuration to the builders of the library."""
+"""Builds the library's networks from a configuration."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from linearizer_core.plugins.marks import Names, Registration, flow, table
 def build_flow(config: FlowConfig, event: Event, labelled: bool = False) -> Invertible:
     """The invertible network of a configuration, from images ``(batch, *event)`` to latents ``(batch, dim)``.
 
-    A ``labelled`` network wants a label with every call. Raises ``ValueError`` for images that cannot be squeezed
-    ``levels`` times, and ``PluginError`` for a plugin that builds no invertible network.
+    A ``labelled`` network needs a label in every call. Raises ``ValueError`` for images that cannot be squeezed
+    ``levels`` times, and ``PluginError`` for a plugin that does not build an invertible network.
     """
     known = {**BUILT_IN, **config.plugged.get("flow", {})}
     if config.kind not in known:
-        raise InputValueError(f"a flow is one of {', '.join(known)}, got {config.kind!r}")
+        raise InputValueError(f"there is no flow {config.kind!r}; use one of {', '.join(known)}")
     registered = known[config.kind]
     made = registered.call(config, event=event, config=config, labelled=labelled)
     if not isinstance(made, Invertible):
         raise PluginError(
-            f"{registered.where}: flow {registered.name} must give a linearizer_core.flows.Invertible, "
+            f"{registered.where}: flow {registered.name} must return a linearizer_core.flows.Invertible, "
             f"got {type(made).__name__}"
         )
     return made
@@ -73,7 +73,7 @@ def coupling(event: Event, config: FlowConfig, labelled: bool) -> flows.Chain:
         transform=config.coupling,
         mixing=config.mixing,
         network=_network(config),
-        on="vectors" if on_vectors(config) else "images",  # of a plugin's: the library's own say it themselves
+        on="vectors" if on_vectors(config) else "images",  # used for plugins; the library's conditioners know it
         activation=config.activation,
         bins=config.bins,
         components=config.components,
@@ -86,11 +86,11 @@ def coupling(event: Event, config: FlowConfig, labelled: bool) -> flows.Chain:
 
 
 BUILT_IN: Names = table(identity, linear, coupling)
-"""The flows that need no plugin."""
+"""The built-in flows."""
 
 
 def on_vectors(config: FlowConfig) -> bool:
-    """Whether the conditioner acts on flat vectors, and not on images."""
+    """Whether the conditioner acts on flat vectors rather than images."""
     plugged = _conditioner(config)
     return config.conditioner == "mlp" if plugged is None else bool(plugged.options["on"] == "vectors")
 
@@ -100,7 +100,7 @@ def _conditioner(config: FlowConfig) -> Registration | None:
 
 
 def _network(config: FlowConfig) -> Any:
-    """The library's name of a conditioner, or what builds a plugin's."""
+    """The library's name of a conditioner, or the function that builds a plugin's."""
     registered = _conditioner(config)
     return config.conditioner if registered is None else partial(_built, registered, config)
 
@@ -109,7 +109,7 @@ def _built(registered: Registration, config: FlowConfig, inputs: int, outputs: i
     made = registered.call(config, inputs=inputs, outputs=outputs, **given)
     if not isinstance(made, Conditioner):
         raise PluginError(
-            f"{registered.where}: conditioner {registered.name} must give a "
+            f"{registered.where}: conditioner {registered.name} must return a "
             f"linearizer_core.flows.conditioners.Conditioner, got {type(made).__name__}"
         )
     return made

@@ -1,4 +1,4 @@
-"""Configurations with plugins: their names among those that are known, their settings beside them."""
+"""Configurations with plugins, whose names are added to the known ones, with their settings beside them."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ PLACES: Mapping[Kind, tuple[type[Any], str]] = {
     "family": (TrialConfig, "family"),
     "callback": (TrialConfig, "callbacks"),
 }
-"""The section and the field that names something of each kind; settings stand in the section, under the name."""
+"""For each kind, the section and field that name it; its settings are in the same section, under its name."""
 
 
 def trial_config(values: Mapping[str, Any]) -> TrialConfig:
-    """The configuration of nested values, by the names that its plugins register.
+    """The configuration of nested values, including names that its plugins register.
 
-    Raises ``ValueError`` as ``from_mapping`` does, and ``PluginError`` for a plugin that is not loaded.
+    Raises ``ValueError`` like ``from_mapping``, and ``PluginError`` for a plugin that is not loaded.
     """
     refs = values.get("plugins", ()) if isinstance(values, Mapping) else ()
     config: TrialConfig = from_mapping(configuration_of(refs), values)
@@ -43,7 +43,7 @@ def trial_config(values: Mapping[str, Any]) -> TrialConfig:
 
 
 def configuration_of(refs: Iterable[str]) -> type[TrialConfig]:
-    """The type of the configurations that name some loaded plugins; raises ``PluginError`` for a name that is taken."""
+    """The type of configurations with the given loaded plugins; raises ``PluginError`` for a name that is taken."""
     return _configuration(tuple(refs))
 
 
@@ -72,9 +72,9 @@ def extend(
     names: Mapping[Kind, Sequence[Registration]],
     inner: Mapping[str, type[Any]],
 ) -> type[Any]:
-    """A section whose ``fields`` take more names, with their settings, and whose sections are ``inner``.
+    """A section whose ``fields`` accept more names, with settings for them, and whose subsections are ``inner``.
 
-    Raises ``PluginError`` for a name that the section has already.
+    Raises ``PluginError`` for a name that the section already has.
     """
     hints, before = get_type_hints(section), {field.name: field for field in dataclasses.fields(section)}
     made: dict[str, tuple[str, Any, Any]] = {}
@@ -82,7 +82,7 @@ def extend(
         hint = hints[field]
         for registration in names[kind]:
             if registration.name in _literals(hint):
-                raise taken(registration, f"there is a {kind} of this name")
+                raise taken(registration, f"there already is a {kind} of this name")
             hint = with_name(hint, registration.name)
         made[field] = (field, hint, dataclasses.field(default=before[field].default, metadata=before[field].metadata))
     for name, kind_of in inner.items():
@@ -92,7 +92,7 @@ def extend(
             if each.settings is None:
                 continue
             if each.name in before or each.name in made:
-                raise taken(each, "its settings would be a key that is there already")
+                raise taken(each, "its settings would use a key that already exists")
             metadata = {"doc": f"settings of the {kind} {each.name}"}
             made[each.name] = (
                 each.name, each.settings, dataclasses.field(default_factory=each.settings, metadata=metadata)
@@ -111,10 +111,10 @@ def extend(
 
 
 def taken(registration: Registration, why: str) -> PluginError:
-    """The error of a name that cannot be used, with what would be right."""
+    """The error for a name that cannot be used, with a suggestion."""
     word = registration.kind.replace(" ", "_")
     return PluginError(
-        f"{registration.where}: {registration.kind} {registration.name}: {why}; give it another, "
+        f"{registration.where}: {registration.kind} {registration.name}: {why}; choose another name, "
         f"such as @{word}(name={'my_' + registration.name!r})"
     )
 
@@ -125,6 +125,6 @@ def _literals(hint: Any) -> tuple[Any, ...]:
 
 
 def with_name(hint: Any, name: str) -> Any:
-    """The type of a field that names things, or a list of them, with one more name that it takes."""
+    """The type of a field that holds a name, or a list of names, extended by one more name."""
     literal: Any = Literal.__getitem__((*_literals(hint), name))
     return tuple.__class_getitem__((literal, ...)) if get_origin(hint) is tuple else literal

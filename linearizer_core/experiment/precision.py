@@ -1,4 +1,4 @@
-"""Float32 that is float32: what is measured, and what must invert, is computed without TensorFloat-32."""
+"""Full float32: measurements and inverses are computed without TensorFloat-32."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 
 @contextmanager
 def whole_float32() -> Iterator[None]:
-    """Within it, products and convolutions of float32 keep all 24 bits on every GPU; the user's setting comes back.
+    """Within the context, float32 products and convolutions keep all 24 bits on every GPU; the setting is then
+    restored.
 
-    TensorFloat-32 keeps 11, and PyTorch lets convolutions use it unless told otherwise.
+    TensorFloat-32 keeps 11, and PyTorch lets convolutions use it by default.
 
     >>> with whole_float32():
     ...     torch.backends.cudnn.allow_tf32

@@ -1,4 +1,4 @@
-"""Named recipes: values that a configuration takes where it does not set them itself."""
+"""Named recipes: default values for whatever a configuration does not set itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from linearizer_core.experiment.nested import with_leaves
 
 
 def _like(names: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of nested values, those under the names that another mapping has."""
+    """The nested values at the names that another mapping has."""
     return {
         name: _like(inner, values[name]) if isinstance(inner, Mapping) else values[name]
         for name, inner in names.items()
@@ -83,26 +83,26 @@ LARGER = {
     "model": {"flow": {"frame": "principal", "mixing": "permutation", "depth": 8, "width": 256, "coordinates": 256}},
     "train": {"batch_size": 256, "lr": 1.0e-3, "dequantise": 0.05},
 }
-"""Of diffusion's recipes but the paper's for images larger than digits."""
+"""Values of diffusion's recipes, except the paper's, for images larger than digits."""
 
 LARGER_OPERATOR: dict[str, dict[str, Any]] = {
     "default": {"model": {"operator": {"spread": "diagonal"}}},
     "learned": {"model": {"operator": {"kind": "time_diagonal", "rank": 128}, "flow": {"coordinates": 128}}},
 }
-"""Of the recipe of each name, besides."""
+"""Further values of the recipe with each name."""
 
 UNLABELLED = ("celeba", "folder", "npz")
-"""Data sets that need not have labels: operators are those of clusters."""
+"""Data sets that may have no labels: their operators belong to clusters."""
 
 SHRUNK = {"celeba": 32, "folder": 32}
-"""Sides, in pixels, of data sets of which a matrix of dim×dim would be too large at their own size."""
+"""Sides in pixels of data sets whose own size would make a dim×dim matrix too large."""
 
 BASELINES: dict[str, dict[str, Any]] = {
     "flow_matching": {"train": {"dequantise": 0.0}},
-    # More times in the middle, as published.
+    # More training times in the middle, as published.
     "mean_flow": {"train": {"dequantise": 0.0, "time": "logit_normal"}},
 }
-"""Of baselines beside the Linearizer whose size they take: samples would show the noise that they have learned."""
+"""Values of baselines on top of the Linearizer whose size they take: samples would show the noise that they learned."""
 
 for _name in ("default", "learned", "paper"):
     for _family, _values in BASELINES.items():
@@ -110,10 +110,10 @@ for _name in ("default", "learned", "paper"):
 
 
 def recipe(family: str, name: str, data: str) -> dict[str, Any]:
-    """The nested values of a family's recipe for a data set; raises ``ValueError`` for a name that it has not."""
+    """The nested values of a family's recipe for a data set; raises ``ValueError`` for an unknown name."""
     if (family, name) not in RECIPES:
         known = ", ".join(sorted(other for each, other in RECIPES if each == family))
-        raise InputValueError(f"{family} has no recipe {name!r}; it has {known}")
+        raise InputValueError(f"{family} has no recipe {name!r}; use {known}")
     values = RECIPES[family, name]
     if data == "digits" or name == "paper" or family not in ("diffusion", *BASELINES):
         return values
@@ -126,9 +126,9 @@ def recipe(family: str, name: str, data: str) -> dict[str, Any]:
 
 
 def expand(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values of a configuration over those of the recipe that they name; values win.
+    """Nested values of a configuration, merged over those of the recipe that they name; the given values win.
 
-    Values that name no known recipe are returned as they are: validation says what is wrong with them.
+    Values that name no known recipe are returned unchanged; validation reports what is wrong with them.
     """
     family, name = values.get("family", "diffusion"), values.get("recipe", "default")
     data = values.get("data")
@@ -139,9 +139,9 @@ def expand(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_then(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested values of a record from before there were affine operators, with what they leave unsaid now.
+    """The nested values of a record from before affine operators existed, with the settings that it leaves implicit.
 
-    Values that say it are returned as they are, with what came later still: plugins, of which there were none.
+    Values that include them are returned unchanged, apart from keys added later still, such as plugins.
     """
     if "function" in values:
         return dict(values)
@@ -158,7 +158,7 @@ def of_then(values: Mapping[str, Any]) -> dict[str, Any]:
 def brought(base: Mapping[str, Any], family: Any, name: Any) -> dict[str, Any]:
     """The nested values that come with a family and a recipe other than those of a whole configuration.
 
-    A baseline of a diffusion model keeps that model's values, whose size it takes.
+    A baseline of a diffusion model keeps the values of that model, whose size it takes.
     """
     if (base["family"], base["recipe"]) == ("diffusion", name) and family in tuple(BASELINES):  # it may be a list
         return {"family": family, **BASELINES[family]}

@@ -1,4 +1,4 @@
-"""What of a configuration's plugins can be tried before anything starts, on a few real images."""
+"""Trying out a configuration's plugins on a few real images before anything starts."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from linearizer_core.plugins.loading import files_of
 from linearizer_core.plugins.marks import Registration
 
 IMAGES = 64
-"""Held-out images that parts are tried on."""
+"""Number of held-out images on which parts are tried."""
 ROWS = 4
 LARGEST_JACOBIAN = 256
-"""Dimensions up to which a log-determinant is compared with that of the Jacobian."""
+"""Largest dimension for which a log-determinant is compared with that of the Jacobian."""
 APART = 1e-2
-"""How far g⁻¹(g(x)) may be from x, and a log-determinant from the true one: wider than float32, far below a mistake."""
+"""Tolerance for g⁻¹(g(x)) against x and for log-determinants: above float32's errors, far below those of a mistake."""
 
 
 def rehearsed(config: TrialConfig) -> dict[str, str]:
-    """Dotted name → what is wrong with a plugin, by its file and line; nothing is tried where no plugin is used.
+    """The dotted name of each field whose plugin fails, with what is wrong, by file and line; none without plugins.
 
-    Networks must be invertible with the right log-determinant, models give terms of a loss, metrics a finite number.
+    Networks must be invertible with the right log-determinant, models must return loss terms, metrics a finite number.
     """
     found: dict[str, str] = {}
     files, flow, core = files_of(config.plugins), config.model.flow, config.model.operator
@@ -70,14 +70,14 @@ def rehearsed(config: TrialConfig) -> dict[str, str]:
 def _tried(key: str, files: frozenset[str], work: Callable[..., None], *arguments: Any) -> dict[str, str]:
     try:
         work(*arguments)
-    except Exception as error:  # noqa: BLE001 - whatever a plugin raises is told by its line
+    except Exception as error:  # noqa: BLE001 - whatever a plugin raises is reported with its line
         return {key: reason(error, files) if not isinstance(error, PluginError) else str(error)}
     return {}
 
 
 @dataclass(frozen=True)
 class _Case:
-    """A configuration, equal to others that have the same ``key``: what a part depends on is tried once."""
+    """A configuration that equals others with the same ``key``, so that each combination of parts is tried once."""
 
     key: tuple[Any, ...]
     config: TrialConfig = field(compare=False)
@@ -100,7 +100,7 @@ def _network(case: _Flow) -> None:
         torch.manual_seed(0)
         g = build_flow(case.flow, (images.shape[1], images.shape[2], images.shape[3]))
         for value in g.parameters():
-            value.add_(0.02 * torch.randn_like(value))  # not the identity that couplings start as
+            value.add_(0.02 * torch.randn_like(value))  # couplings start as the identity, which would test nothing
         g.initialise(images)
     rows = images[:ROWS]
     z, log_det = _pair(g(rows), where, "forward")
@@ -112,7 +112,7 @@ def _network(case: _Flow) -> None:
         )
     again, back = _pair(g.inverse(z), where, "inverse")
     if again.shape != rows.shape or not _near(again, rows):
-        raise PluginError(f"{where}: its inverse does not give images back: {_far(again, rows)}")
+        raise PluginError(f"{where}: its inverse does not return the images: {_far(again, rows)}")
     if not _near(back, -log_det):
         raise PluginError(
             f"{where}: the log-determinant of the inverse must be the negative of that of the forward map"
@@ -122,13 +122,13 @@ def _network(case: _Flow) -> None:
         true, given = torch.linalg.slogdet(jacobian)[1], log_det[0].detach()
         if not _near(given[None], true[None]):
             raise PluginError(
-                f"{where}: its log-determinant is {float(given):.4g}, and that of its Jacobian {float(true):.4g}"
+                f"{where}: its log-determinant is {float(given):.4g}, but that of its Jacobian is {float(true):.4g}"
             )
 
 
 def _pair(given: Any, where: str, way: str) -> tuple[Tensor, Tensor]:
     if not (isinstance(given, tuple) and len(given) == 2 and all(isinstance(each, Tensor) for each in given)):
-        raise PluginError(f"{where}: {way} must give a tensor and its log-determinant, got {type(given).__name__}")
+        raise PluginError(f"{where}: {way} must return a tensor and its log-determinant, got {type(given).__name__}")
     return given
 
 
@@ -138,19 +138,19 @@ def _near(a: Tensor, b: Tensor) -> bool:
 
 def _far(a: Tensor, b: Tensor) -> str:
     if a.shape != b.shape:
-        return f"it gives {tuple(a.shape)} for {tuple(b.shape)}"
-    return f"they are up to {float((a - b).detach().abs().max()):.3g} apart"
+        return f"it returns {tuple(a.shape)} for {tuple(b.shape)}"
+    return f"they differ by up to {float((a - b).detach().abs().max()):.3g}"
 
 
 @lru_cache(maxsize=256)
 def _losses(case: _Case) -> None:
-    """Raise what building a model and one loss of it raises, and ``PluginError`` where it is no loss."""
+    """Raise any error of building a model and one loss of it, and ``PluginError`` if the result is not a loss."""
     config, family = case.config, family_of(case.config)
     data = load(config.data)
     model = family.build(config, data.event, data.classes)
     where = f"family {config.family}"
     if not isinstance(model, Model):
-        raise PluginError(f"{where}: build must give a linearizer_core.models.Model, got {type(model).__name__}")
+        raise PluginError(f"{where}: build must return a linearizer_core.models.Model, got {type(model).__name__}")
     groups = family.groups(config, data)
     generator = torch.Generator().manual_seed(0)
     count = max(IMAGES, config.model.operator.rank)
@@ -159,15 +159,15 @@ def _losses(case: _Case) -> None:
     draws.groups = None if groups is None else groups[:IMAGES]
     terms: Any = family.losses(model, data.train.head(IMAGES), config, draws)
     if not isinstance(terms, Mapping) or not terms:
-        raise PluginError(f"{where}: losses must give a mapping with a term at least, got {type(terms).__name__}")
+        raise PluginError(f"{where}: losses must return a mapping with at least one term, got {type(terms).__name__}")
     for name, term in terms.items():
         if not isinstance(term, Tensor) or term.numel() != 1 or not math.isfinite(float(term.detach())):
-            raise PluginError(f"{where}: the term {name} of its loss must be a tensor with a finite number")
+            raise PluginError(f"{where}: the loss term {name} must be a tensor with one finite number")
 
 
 @lru_cache(maxsize=256)
 def _metric(measure: Measure, data: DataConfig) -> None:
-    """Raise what a metric raises of real images, and ``PluginError`` where it gives no finite number."""
+    """Raise any error of a metric on real images, and ``PluginError`` if it does not return a finite number."""
     images = load(data)
     samples, real = images.validation[:IMAGES], images.test[:IMAGES]
     if measure.of != "images":
@@ -180,4 +180,4 @@ def _metric(measure: Measure, data: DataConfig) -> None:
 @lru_cache(maxsize=256)
 def _callback(case: _Case, name: str) -> None:
     made = case.config.plugged["callback"][name].call(case.config, config=case.config)
-    assert isinstance(made, Callback), "its decorator has made sure of it"
+    assert isinstance(made, Callback), "the decorator ensures this"

@@ -1,4 +1,4 @@
-"""The measures of generated images, by name."""
+"""Measures of generated images, by name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Of = Literal["images", "classifier", "imagenet", "inception"]
 
 @metric()
 def swd(samples: Tensor, real: Tensor) -> float:
-    """Sliced Wasserstein distance of pixels."""
+    """Sliced Wasserstein distance between pixels."""
     return quality.sliced_wasserstein(samples, real)
 
 
@@ -29,7 +29,7 @@ def swd(samples: Tensor, real: Tensor) -> float:
 @metric("imagenet_fd", better="min", of="imagenet")
 @metric("inception_fid", better="min", of="inception")
 def frechet(samples: Tensor, real: Tensor) -> float:
-    """Fréchet distance of features."""
+    """Fréchet distance between features."""
     return quality.frechet_distance(samples, real)
 
 
@@ -37,7 +37,7 @@ def frechet(samples: Tensor, real: Tensor) -> float:
 @metric("imagenet_kid", better="min", of="imagenet")
 @metric("inception_kid", better="min", of="inception")
 def kernel(samples: Tensor, real: Tensor) -> float:
-    """Kernel distance of features."""
+    """Kernel distance between features."""
     return quality.kernel_distance(samples, real)
 
 
@@ -49,7 +49,7 @@ def neighbours(samples: Tensor, real: Tensor, real_radii: Callable[[], Tensor] |
 
 
 BUILT_IN: Names = table(swd, frechet, kernel, neighbours)
-"""The metrics that need no plugin."""
+"""The built-in metrics."""
 
 CLASSIFIER_METRICS = tuple(name for name, each in BUILT_IN.items() if each.options["of"] == "classifier")
 INCEPTION_METRICS = tuple(name for name, each in BUILT_IN.items() if each.options["of"] == "inception")
@@ -57,7 +57,7 @@ INCEPTION_METRICS = tuple(name for name, each in BUILT_IN.items() if each.option
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """A metric as a configuration has it: what its name stands for, and its settings. Equal ones measure alike."""
+    """A metric as configured: its registration and its settings. Equal instances measure the same."""
 
     registration: Registration
     settings: Any = None
@@ -68,7 +68,7 @@ class Measure:
 
     @property
     def of(self) -> Of:
-        """What it compares."""
+        """What the metric compares."""
         return self.registration.options["of"]
 
     def __eq__(self, other: object) -> bool:
@@ -84,12 +84,12 @@ class Measure:
     def __call__(
         self, samples: Tensor, real: Tensor, real_radii: Callable[[], Tensor] | None = None
     ) -> dict[str, float]:
-        """Name to value, of this metric and of those that come with it.
+        """Values by name, for this metric and those computed with it.
 
         ``real_radii`` gives the built-in metrics ``neighbour_radii(real)``; the caller, which keeps ``real``, computes
         them once.
 
-        Raises ``PluginError`` where a plugin gives no number.
+        Raises ``PluginError`` if a plugin does not return a number.
         """
         registered = self.registration
         with told(frozenset({registered.file})):
@@ -107,19 +107,19 @@ class Measure:
             number = math.nan
         if self.name not in BUILT_IN and not math.isfinite(number):
             raise PluginError(
-                f"{self.registration.where}: metric {name} must give a finite number of finite images, got "
+                f"{self.registration.where}: metric {name} must return a finite number for finite images, got "
                 f"{value if isinstance(value, int | float) else type(value).__name__}"
             )
         return number
 
 
 def registered(evaluate: EvaluateConfig) -> Names:
-    """All metrics that a configuration may name."""
+    """All metrics that a configuration can name."""
     return {**BUILT_IN, **evaluate.plugged.get("metric", {})}
 
 
 def measures(names: Collection[str], evaluate: EvaluateConfig) -> tuple[Measure, ...]:
-    """Metrics by name, with the settings that they have in a configuration."""
+    """Metrics by name, with their settings in a configuration."""
     known = registered(evaluate)
     return tuple(
         Measure(known[name], getattr(evaluate, name) if known[name].settings is not None else None) for name in names
@@ -127,19 +127,19 @@ def measures(names: Collection[str], evaluate: EvaluateConfig) -> tuple[Measure,
 
 
 def of_features(evaluate: EvaluateConfig, which: Of) -> list[str]:
-    """The configured metrics that compare features of a kind."""
+    """The configured metrics that compare a given kind of features."""
     known = registered(evaluate)
     return [name for name in evaluate.quality if name in known and known[name].options["of"] == which]
 
 
 def better(evaluate: EvaluateConfig, metric: str) -> Direction:
-    """Which way a configured metric is better, by its name."""
+    """The better direction of a configured metric, by its name."""
     way: Direction = registered(evaluate)[metric].options["better"]
     return way
 
 
 def direction_in(evaluate: EvaluateConfig, key: str) -> Direction | None:
-    """``direction_of`` a key, where the metric is a plugin's as that says."""
+    """The better direction of a key, like ``direction_of``, but for a plugin's metric as the plugin declares it."""
     for name in evaluate.plugged.get("metric", {}):
         if key.startswith(("quality/", "test/")) and key.partition("/")[2].startswith(f"{name}_"):
             return better(evaluate, name)

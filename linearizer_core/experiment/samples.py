@@ -1,4 +1,4 @@
-"""Images that a trained model makes."""
+"""Images made by a trained model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from linearizer_core.models.base import Model
 def sample(model: Model, config: TrialConfig, count: int, seed: int) -> Tensor:
     """Images ``(count, channels, height, width)`` in [-1, 1], float32, on the CPU.
 
-    The same seed gives the same images, of whole float32 on a GPU as well. Raises ``InputValueError`` for a count
+    The same seed gives the same images; GPUs compute in full float32 too. Raises ``InputValueError`` for a count
     below 1.
     """
     if count < 1:

@@ -1,4 +1,4 @@
-"""The state that an interrupted trial goes on from: two files of it, each of which tells whether it is whole."""
+"""The state from which an interrupted trial continues: two files, each with a checksum that proves it complete."""
 
 from __future__ import annotations
 
@@ -14,36 +14,38 @@ import torch
 from linearizer_core.files import SUFFIX, remove_unfinished, whole
 
 HEADER = b"linearizer state 2\n"
-"""Of a file: then the SHA-256 of the rest in 64 hexadecimal digits and a newline, then what ``torch.save`` wrote."""
+"""First line of a state file; then come the SHA-256 of the rest in hexadecimal, a newline, and ``torch.save``'s bytes.
+
+"""
 
 DIGEST = 64
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """``state`` is the newest that is whole, None if there is none; ``damaged`` says what could not be read."""
+    """``state`` is the newest intact state, None if there is none; ``damaged`` says what could not be read."""
 
     state: dict[str, Any] | None
     damaged: list[str]
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a state, and keep the one that was there as the one before.
+    """Write a state, keeping the existing one as the previous state.
 
-    At every moment, a crash's included, there is a whole file of the newest state or of the one before. Raises
-    ``OSError`` if it cannot be written; the older states are then as they were.
+    At every moment, even after a crash, there is an intact file of the newest state or of the previous one. Raises
+    ``OSError`` if the state cannot be written; the older states are then unchanged.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getbuffer()
-    remove_unfinished(path)  # a state may be gigabytes, and each crash would leave one
+    remove_unfinished(path)  # a state can be gigabytes, and every crash would leave an unfinished one
     with whole(path, previous=_before(path)) as temporary, temporary.open("wb") as file:
         file.write(HEADER + hashlib.sha256(payload).hexdigest().encode() + b"\n")
         file.write(payload)
 
 
 def load_state(path: Path) -> Loaded:
-    """The newest of both states that can be read."""
+    """The newest of the two states that can be read."""
     damaged: list[str] = []
     for file in (path, _before(path)):
         try:
@@ -56,9 +58,9 @@ def load_state(path: Path) -> Loaded:
 
 
 def remove_state(path: Path) -> None:
-    """Remove both states, and what a crash left of a third, where there are any."""
+    """Remove both states, if they exist, and anything that a crash left of a third."""
     remove_unfinished(path)
-    # Versions before had one name for what they were writing.
+    # Earlier versions used a single name for the file being written.
     for file in (path, _before(path), path.with_suffix(SUFFIX)):
         file.unlink(missing_ok=True)
 
@@ -67,9 +69,9 @@ def _read(file: Path) -> dict[str, Any]:
     content = memoryview(file.read_bytes())
     start = len(HEADER) + DIGEST + 1
     if bytes(content[: len(HEADER)]) != HEADER:
-        raise ValueError("is not a saved state of this version")
+        raise ValueError("not a saved state of this version")
     if bytes(content[len(HEADER) : start]) != hashlib.sha256(content[start:]).hexdigest().encode() + b"\n":
-        raise ValueError("is damaged: its SHA-256 is another than it was written with")
+        raise ValueError("damaged: its SHA-256 differs from the one written")
     state: dict[str, Any] = torch.load(io.BytesIO(content[start:]), map_location="cpu", weights_only=True)
     return state
 

@@ -1,4 +1,4 @@
-"""What a trial's process takes of the machine, from one epoch to the next."""
+"""The resources that a trial's process uses between epochs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GIB = 2**30
 
 
 class Usage:
-    """Processor, memory and GPU of this process; on several workers, of the one that leads."""
+    """Processor, memory and GPU use of this process; with several workers, of the leader."""
 
     def __init__(self, device: str) -> None:
         self._gpu = torch.device(device) if torch.device(device).type == "cuda" else None
@@ -21,10 +21,10 @@ class Usage:
         self._wall, self._busy = time.perf_counter(), time.process_time()
 
     def since_last(self) -> dict[str, float]:
-        """``system/…`` to value: mean ``cpu_cores`` busy since the last call, and what is taken now.
+        """``system/…`` values: mean ``cpu_cores`` busy since the last call, and current memory and GPU use.
 
-        ``memory_gb`` is resident memory (Linux), ``gpu_memory_gb`` what PyTorch holds of the GPU's, ``gpu_percent`` how
-        busy the GPU is, by whomever, where its driver tells and ``nvidia-ml-py`` is installed.
+        ``memory_gb`` is resident memory (Linux) and ``gpu_memory_gb`` the GPU memory held by PyTorch. ``gpu_percent``
+        is the GPU's utilisation by all processes, available if its driver reports it and ``nvidia-ml-py`` is installed.
         """
         wall, busy = time.perf_counter(), time.process_time()
         usage = {"cpu_cores": (busy - self._busy) / max(wall - self._wall, 1e-9)}
@@ -36,6 +36,6 @@ class Usage:
         if self._tells:
             try:
                 usage["gpu_percent"] = float(torch.cuda.utilization(self._gpu))
-            except Exception:  # noqa: BLE001 - the vendor's libraries have classes of their own, and no trial fails for this
+            except Exception:  # noqa: BLE001 - vendor libraries raise their own types, and no trial must fail for this
                 self._tells = False
         return {f"system/{name}": value for name, value in usage.items()}

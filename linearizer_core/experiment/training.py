@@ -1,4 +1,4 @@
-"""Training of one trial: a deterministic loop that yields once an epoch and can go on from its own state."""
+"""Training of one trial: a deterministic loop that yields after each epoch and can resume from its own state."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from linearizer_core.experiment.workers import ALONE, LOST, Workers
 from linearizer_core.models.base import Model
 
 STARTING_IMAGES = 4096
-"""Training images that data-dependent parameters are fitted to."""
+"""Number of training images to which data-dependent parameters are fitted."""
 
 
 class TrainingDiverged(LinsweepError, ArithmeticError):
-    """The loss stopped being finite."""
+    """The loss or a gradient is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Epoch:
-    """``order`` ``(steps · rows,)`` are the images that an epoch visits, ``draws`` what its steps draw.
+    """The images that an epoch visits, ``order`` ``(steps · rows,)``, and the source of its steps' ``draws``.
 
     ``merging`` draws the perturbations that follow merges.
     """
@@ -55,16 +55,16 @@ class Epoch:
 
 
 class Trainer:
-    """Trains the model of a configuration on a device, of which each of several workers has its own.
+    """Trains the model of a configuration on a device; with several workers, each has its own device.
 
-    ``model`` is what the optimiser moves, ``averaged`` its exponential moving average, which is what gets
-    evaluated and kept; the model itself where ``train.ema`` is 0. All noise of an epoch comes from its number and
-    ``order_seed``, so a trainer that goes on from a saved state does what it would have done without the break. Several
-    workers train what one would, up to rounding: each has its rows of every batch, and their gradients are averaged.
-    ``warnings`` says what of the configuration could not be had.
+    ``model`` is updated by the optimiser; ``averaged`` is its exponential moving average, which is evaluated and saved,
+    or the model itself if ``train.ema`` is 0. All noise of an epoch depends only on its number and ``order_seed``, so a
+    trainer that resumes from a saved state does what it would have done without the break. Several workers train what
+    one would, up to rounding: each has its rows of every batch, and their gradients are averaged. ``warnings`` lists
+    requests of the configuration that could not be met.
 
-    Raises ``ValueError`` for a batch that exceeds the training images, or that the workers cannot share, and for a
-    way to train that recomputed activations do not allow.
+    Raises ``ValueError`` for a batch that exceeds the training images or cannot be divided among the workers, and for
+    training options that do not work with recomputed activations.
     """
 
     model: Model
@@ -108,33 +108,33 @@ class Trainer:
         self.optimiser = self.step.optimiser
 
     def _check_precision(self) -> None:
-        """Train in float32 where any worker's device has no bfloat16."""
+        """Train in float32 if any worker's device does not support bfloat16."""
         lacking = self.device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
         if self._losses.precision and self._any(lacking):
             self._losses.precision = None
             self.warnings.append("train.precision: bfloat16 is not supported by the device; training is in float32")
 
     def _check_compiled(self, images: Tensor) -> None:
-        """Take a step that nothing comes of, and go on uncompiled where any worker cannot compile it."""
+        """Try one step and discard it; fall back to uncompiled losses if any worker cannot compile them."""
         failed = ""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the compiler, about itself
+                warnings.simplefilter("ignore")  # the compiler warns about itself
                 draws = Draws(self._generator(self.config.init_seed, 0), self.workers)
                 draws.groups = None if self._groups is None else self._groups[: len(images)]
                 loss, _ = self._losses(images, draws)
                 torch.autograd.grad(loss, list(self.model.parameters()), allow_unused=True)
         except LOST:
-            pass  # training will say so
-        except Exception as error:  # noqa: BLE001 - whatever the compiler raises is told below
+            pass  # training will report it
+        except Exception as error:  # noqa: BLE001 - whatever the compiler raises is reported below
             failed = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         self._losses.lost.clear()
         if self._any(bool(failed)):
             self._losses.uncompiled()
-            self.warnings.append(f"train.compile: could not be compiled, and training goes on without ({failed})")
+            self.warnings.append(f"train.compile: compilation failed; training continues without it ({failed})")
 
     def _any(self, here: bool) -> bool:
-        """Whether it is so on any worker."""
+        """Whether it is true on any worker."""
         return bool(self.workers.total(torch.tensor(float(here))) > 0)
 
     def _generator(self, seed: int, epoch: int) -> torch.Generator:
@@ -143,8 +143,7 @@ class Trainer:
         return torch.Generator(self.device).manual_seed(mixed)
 
     def _learning_rate(self, step: int) -> float:
-        """Linear rise over the warm-up, then as ``train.schedule`` says: the cosine would reach zero one step after the
-        last."""
+        """A linear rise during warm-up, then ``train.schedule``; the cosine reaches zero one step after the last."""
         config = self.config.train
         constant = config.schedule == "constant"
         total = (1 if constant else config.epochs) * self.steps_per_epoch
@@ -158,8 +157,8 @@ class Trainer:
     def train_epoch(self) -> EpochResult:
         """One pass over the training split.
 
-        Raises ``TrainingDiverged``, on all workers, when a term of the loss or the gradient is not finite, or an
-        inverse has no value.
+        Raises ``TrainingDiverged`` on all workers if a loss term or the gradient is not finite, or if an inverse has no
+        value.
         """
         started = time.perf_counter()
         epoch = self.begin_epoch()
@@ -168,14 +167,14 @@ class Trainer:
             epoch.draws.groups = self.groups_of(epoch.order[i * self.rows : (i + 1) * self.rows])
             try:
                 self.step(batch, epoch.draws, self.rate(i), epoch.merging)
-            except LOST as error:  # an inverse that is lost to rounding
+            except LOST as error:  # an inverse was lost to rounding
                 raise TrainingDiverged(f"in epoch {self.epoch + 1}: {error}") from error
         if self.step.recorded is not None and self.step.recorded.failure:
             self.warn_of_graph(self.step.recorded.failure)
         return replace(self.end_epoch(), seconds=time.perf_counter() - started)
 
     def begin_epoch(self) -> Epoch:
-        """What the steps of the next epoch take."""
+        """The order, draws and merging generator for the steps of the next epoch."""
         self._regroup()
         self.step.forget()
         self.model.train()
@@ -184,7 +183,7 @@ class Trainer:
         return Epoch(self._order(), draws, self._generator(seed, -number))
 
     def groups_of(self, index: Tensor) -> Tensor | None:
-        """The label or cluster of the training images at ``index`` ``(rows,)``, None where the model is told none."""
+        """The label or cluster of the training images at ``index`` ``(rows,)``; None if the model is unconditional."""
         return None if self._groups is None else self._groups[index]
 
     def rate(self, step: int) -> float:
@@ -192,10 +191,10 @@ class Trainer:
         return self._learning_rate(self.epoch * self.steps_per_epoch + step)
 
     def end_epoch(self) -> EpochResult:
-        """The means of the epoch's steps; raises ``TrainingDiverged`` as ``train_epoch`` does."""
+        """The means over the epoch's steps; raises ``TrainingDiverged`` like ``train_epoch``."""
         self.epoch += 1
         self._check_lost()
-        # Names are in the same order on all workers.
+        # The names are in the same order on all workers.
         totals = self.workers.total(self.step.sums).tolist()
         means = {
             f"train/{name}": total / self.workers.count / self.steps_per_epoch
@@ -207,8 +206,8 @@ class Trainer:
         return EpochResult(self.epoch, means)
 
     def warn_of_graph(self, failure: str) -> None:
-        """Say, once, that steps cannot be recorded."""
-        message = f"train.graph: steps cannot be recorded, and Python launches each kernel ({failure})"
+        """Warn, once, that steps cannot be recorded."""
+        message = f"train.graph: steps cannot be recorded, so Python launches each kernel ({failure})"
         if message not in self.warnings:
             self.warnings.append(message)
 
@@ -217,7 +216,7 @@ class Trainer:
         order = epoch_order(len(self.images), self.config.order_seed, self.epoch, self.workers.rank, self.workers.count)
         order = order[: self.steps_per_epoch * self.rows]
         if self.device.type == "cuda":
-            order = order.pin_memory()  # which a copy need not wait for
+            order = order.pin_memory()  # so that the copy is asynchronous
         return order.to(self.device, non_blocking=True)
 
     def _regroup(self) -> None:
@@ -231,7 +230,7 @@ class Trainer:
                     self.family.take_groups(model, groups)
 
     def _check_lost(self) -> None:
-        """Raise on all workers what any of them had to keep to itself."""
+        """Raise, on all workers, an error that any of them had to defer."""
 
         def tell() -> None:
             for error in self._losses.lost[:1]:
@@ -243,7 +242,7 @@ class Trainer:
             raise TrainingDiverged(f"in epoch {self.epoch}: {error}") from error
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and numbers to go on from, for ``torch.save``."""
+        """The tensors and numbers needed to resume, for ``torch.save``."""
         return {
             "epoch": self.epoch,
             "model": self.model.state_dict(),
@@ -253,18 +252,18 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that ``state_dict`` of the same configuration gave."""
+        """Resume from a state returned by ``state_dict`` for the same configuration."""
         self.epoch = state["epoch"]
         self.step.go_on(self.epoch * self.steps_per_epoch)
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state["optimiser"]})
-        self._regrouped = state.get("groups")  # states were kept that have none
+        self._regrouped = state.get("groups")  # missing in states of earlier versions
         if self._regrouped is not None:
             self._groups = self._regrouped = self._regrouped.to(self.device)
 
 
 def fit(trainer: Trainer) -> Generator[EpochResult, None, None]:
-    """Train to the configured number of epochs, yielding after each."""
+    """Train up to the configured number of epochs, yielding after each."""
     while trainer.epoch < trainer.config.train.epochs:
         yield trainer.train_epoch()

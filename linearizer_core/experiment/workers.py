@@ -1,4 +1,4 @@
-"""The processes that train and evaluate one trial together: who they are, how they join, what they tell each other."""
+"""The processes that train and evaluate one trial together: their identity, how they join, and what they exchange."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch.distributed import Store  # type: ignore[attr-defined]
 T = TypeVar("T")
 
 LOST: tuple[type[Exception], ...] = (ArithmeticError, torch.linalg.LinAlgError)  # type: ignore[attr-defined]
-"""What numbers that went astray raise: such a trial has failed, and another attempt would fail as well."""
+"""Errors raised by numbers that diverged: the trial has failed, and another attempt would fail too."""
 
 
 class WorkerError(RuntimeError):
@@ -28,10 +28,10 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes that train one trial together, as one of them sees them.
+    """The processes that train one trial together, from the view of one of them.
 
-    All of them run the same code in step. Every method but ``leads``, ``rows`` and ``own`` waits for the others: it
-    MUST be called by all workers, in the same order, and needs them ``joined``; one worker alone waits for nobody.
+    All of them run the same code in step. Every method except ``leads``, ``rows`` and ``own`` waits for the others: it
+    MUST be called by all workers, in the same order, while they are ``joined``; a single worker waits for nobody.
     """
 
     rank: int = 0
@@ -43,25 +43,25 @@ class Workers:
 
     @property
     def leads(self) -> bool:
-        """Whether this worker keeps the record."""
+        """Whether this worker writes the record."""
         return self.rank == 0
 
     def rows(self, batch: Tensor) -> Tensor:
-        """This worker's rows of a batch: row j is worker j mod ``count``'s."""
+        """This worker's rows of a batch: row j belongs to worker j mod ``count``."""
         return batch[self.rank :: self.count] if self.count > 1 else batch
 
     def own(self, index: Tensor) -> Tensor:
-        """Which of this worker's rows are those at ``index`` ``(count,)`` of the batch, in the same order."""
+        """The positions among this worker's rows of those at ``index`` ``(count,)`` of the batch, in order."""
         return index if self.count == 1 else index[index % self.count == self.rank] // self.count
 
     def whole(self, rows: Tensor) -> Tensor:
-        """The batch of which each worker has its equally many ``rows``, without gradients."""
+        """The batch of which each worker holds equally many ``rows``, without gradients."""
         if self.count == 1:
             return rows.detach()
         return torch.stack(self._gathered(rows), 1).flatten(0, 1)
 
     def joint(self, part: Tensor, sizes: list[int]) -> Tensor:
-        """The workers' parts, of ``sizes`` rows, one after another, without gradients."""
+        """The workers' parts, of ``sizes`` rows, concatenated, without gradients."""
         if self.count == 1:
             return part.detach()
         short = max(sizes) - len(part)
@@ -69,7 +69,7 @@ class Workers:
         return torch.cat([each[:size] for each, size in zip(self._gathered(padded), sizes, strict=True)])
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all workers of tensors of one shape, the same to the last bit on each."""
+        """The sum over all workers of tensors of the same shape, identical to the last bit on each."""
         if self.count == 1:
             return values
         summed = values.detach().to(_exchange_device(), copy=True)
@@ -77,7 +77,7 @@ class Workers:
         return summed.to(values.device)
 
     def leading(self, values: Tensor) -> Tensor:
-        """The leading worker's tensor, of the same shape and dtype on each."""
+        """The leading worker's tensor, which has the same shape and dtype on each."""
         if self.count == 1:
             return values
         sent = values.detach().to(_exchange_device(), copy=True)
@@ -85,10 +85,10 @@ class Workers:
         return sent.to(values.device)
 
     def together(self, work: Callable[[], T]) -> T:
-        """What ``work`` gives this worker; where it raises on any worker, all of them raise.
+        """Return this worker's result of ``work``; if it raises on any worker, all of them raise.
 
-        ``work`` must not wait for others. Raises what it raised here, ``WorkerError`` where it raised elsewhere, and on
-        all the same ``ArithmeticError`` for what is in ``LOST``.
+        ``work`` must not wait for others. Raises its own error here, ``WorkerError`` if it raised elsewhere, and on all
+        workers the same ``ArithmeticError`` for errors in ``LOST``.
         """
         if self.count == 1:
             return work()
@@ -96,7 +96,7 @@ class Workers:
         error: Exception | None = None
         try:
             result.append(work())
-        except Exception as caught:  # noqa: BLE001 - raised below, once the others know
+        except Exception as caught:  # noqa: BLE001 - raised below, after the others know
             error = caught
         found: list[Any] = [None] * self.count
         dist.all_gather_object(found, error and _told(error))
@@ -104,9 +104,9 @@ class Workers:
         return result[0]
 
     def led(self, work: Callable[[], T]) -> T:
-        """What ``work`` gives the worker that leads, which alone does it; where it raises, all of them raise.
+        """Return the result of ``work``, which only the leading worker runs; if it raises, all workers raise.
 
-        ``work`` must not wait for others. Raises as ``together`` does.
+        ``work`` must not wait for others. Raises like ``together``.
         """
         if self.count == 1:
             return work()
@@ -115,7 +115,7 @@ class Workers:
         if self.leads:
             try:
                 box[0] = work()
-            except Exception as caught:  # noqa: BLE001 - raised below, once the others know
+            except Exception as caught:  # noqa: BLE001 - raised below, after the others know
                 error, box[1] = caught, _told(caught)
         dist.broadcast_object_list(box, src=0)
         _raise(error, [box[1]])
@@ -138,7 +138,7 @@ ALONE = Workers()
 
 
 def present() -> Workers:
-    """The workers that this process is joined with now: ``ALONE`` outside of ``joined``."""
+    """The workers that this process is currently joined with; ``ALONE`` outside of ``joined``."""
     return Workers(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
 
 
@@ -146,26 +146,26 @@ def present() -> Workers:
 def joined(
     workers: Workers, store: Store | None, device: torch.device | str, timeout_seconds: float
 ) -> Iterator[Workers]:
-    """Join the other workers, by NCCL for a CUDA device and by gloo otherwise, and leave them whatever happens.
+    """Join the other workers, by NCCL on a CUDA device and by gloo otherwise, and leave them whatever happens.
 
-    Their rendezvous is ``store``, which must be new to each joining, or where it is None the address that the
-    environment names as ``torchrun`` sets it. Nothing is joined by one worker alone. Waiting for others that do not
-    come raises after ``timeout_seconds``; with NCCL only where ``TORCH_NCCL_BLOCKING_WAIT`` is set to 1 before, since
-    otherwise its watchdog ends the process. The workers' time is not that of the store, which its maker sets.
+    They meet at ``store``, which must be new for each joining, or, if it is None, at the address that ``torchrun`` sets
+    in the environment. A single worker joins nothing. If others do not come, an error is raised after
+    ``timeout_seconds``; with NCCL this requires that TORCH_NCCL_BLOCKING_WAIT was set to 1 beforehand, since its
+    watchdog ends the process otherwise. The store has a timeout of its own, set by its creator.
 
-    Raises ``ValueError`` in a process that has joined others already.
+    Raises ``ValueError`` in a process that has already joined others.
     """
     if workers.count == 1:
         yield workers
         return
     if dist.is_initialized():
-        raise ValueError(f"this process is joined with {present().count} workers already")
+        raise ValueError(f"this process has already joined {present().count} workers")
     device = torch.device(device)
     on_gpu = device.type == "cuda"
     if on_gpu:
         device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
         torch.cuda.set_device(device)
-    # Optimisers import it. First imported within a group it would keep that for ever, in defaults of its functions.
+    # Optimisers import it. If first imported within a group, its functions' defaults would hold the group for ever.
     import_module("torch._dynamo")
     sound = False
     try:
@@ -188,34 +188,34 @@ def joined(
 
 
 def _leave(sound: bool) -> None:
-    """Destroy the process group; where NCCL may be waiting for a dead peer, without waiting for what is under way."""
+    """Destroy the process group; if NCCL may be waiting for a dead peer, abort pending work instead of waiting."""
     if not dist.is_initialized():
         return
     if not sound and dist.group.WORLD is not None:
         dist.group.WORLD.abort()
     dist.destroy_process_group()
-    gc.collect()  # gloo's connections are closed with the last reference, and a wrapped model refers to itself
+    gc.collect()  # gloo closes connections with the last reference, and a wrapped model refers to itself
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Let go of what an error's frames refer to: the others learn of it when the connections to them are closed."""
+    """Release what an error's frames refer to: the others notice the failure when their connections are closed."""
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
 
 def _exchange_device() -> torch.device:
-    """Where tensors must be to be exchanged with other workers."""
+    """The device that tensors must be on to be exchanged with other workers."""
     return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
 def _told(error: Exception) -> tuple[bool, str]:
-    """What the other workers are told of an error: whether numbers went astray, and its message."""
+    """What the other workers are told about an error: whether numbers diverged, and its message."""
     return isinstance(error, LOST), str(error) if isinstance(error, LOST) else f"{type(error).__name__}: {error}"
 
 
 def _raise(error: Exception | None, found: list[tuple[bool, str] | None]) -> None:
-    """Raise on all workers where any failed: what failed otherwise than by its numbers goes first."""
+    """Raise on all workers if any failed; failures other than divergence take precedence."""
     told = sorted(((lost, rank, text) for rank, each in enumerate(found) if each for lost, text in [each]))
     if not told:
         return

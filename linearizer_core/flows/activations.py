@@ -1,4 +1,4 @@
-"""Activations by name; the gated ones take twice the channels that they give."""
+"""Activations by name; gated ones take twice as many channels as they return."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class APTx(nn.Module):
 class PolyNorm(nn.Module):
     """a₀ + Σᵢ aᵢ xⁱ / rms(xⁱ) for i = 1, 2, 3, with rms over the channels (Zhuo et al., PolyCom, 2024).
 
-    ``(batch, c, …)`` to the same shape. Normalised, the powers grow no faster than a constant; ``eps`` under the root
-    keeps the slope at zero finite.
+    ``(batch, c, …)`` to the same shape. Normalised powers grow no faster than a constant; ``eps`` under the root keeps
+    the slope at zero finite.
     """
 
     def __init__(self, eps: float = 1e-5) -> None:
@@ -77,10 +77,10 @@ ACTIVATIONS = POINTWISE | GATED
 def activation(name: str) -> nn.Module:
     """The named activation over dimension 1; raises ``ValueError`` for a name that is not in ``ACTIVATIONS``."""
     if name not in ACTIVATIONS:
-        raise InputValueError(f"unknown activation {name!r}: one of {', '.join(ACTIVATIONS)}")
+        raise InputValueError(f"unknown activation {name!r}; use one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
 
 
 def expansion(name: str) -> int:
-    """How many channels the named activation takes for each that it gives."""
+    """The number of channels that the named activation takes for each that it returns."""
     return 2 if name in GATED else 1

@@ -12,7 +12,7 @@ from linearizer_core.flows.base import Invertible
 
 
 class ActNorm(Invertible):
-    """y = (x - mean) · exp(log_scale), one pair a channel, fitted to the first batch it is initialised with.
+    """y = (x - mean) · exp(log_scale), one pair per channel, fitted to the first batch passed to ``initialise``.
 
     ``initialised`` is a buffer, so a loaded network is not fitted a second time. Inputs are
     ``(batch, channels)`` or ``(batch, channels, height, width)``.
@@ -60,17 +60,17 @@ class ActNorm(Invertible):
 
     @torch.no_grad()
     def initialise(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """Make the batch's channels zero-mean and of unit variance, the first time that it is called.
+        """On the first call, fit the channels of the batch to zero mean and unit variance.
 
-        Raises ``ValueError`` for an empty batch then.
+        Raises ``ValueError`` if that batch is empty.
         """
         if not self.initialised:
             if not x.numel():
-                raise InputValueError(f"actnorm is fitted to at least one input, got a batch of shape {tuple(x.shape)}")
+                raise InputValueError(f"actnorm needs at least one input to fit, got a batch of shape {tuple(x.shape)}")
             dims = [d for d in range(x.ndim) if d != 1]
             deviation = x.std(dims, correction=int(x.numel() > x.shape[1]))  # a single value has no spread
             self.mean.copy_(x.mean(dims))
-            # A border pixel that is black in all of the batch would get an unbounded gain: it ends at 20.
+            # Limit the gain to 20: that of a border pixel that is black in the whole batch would be unbounded.
             self.log_scale.copy_(-deviation.clamp_min(0.05).log())
             self.initialised.fill_(True)
         return self.forward(x)[0]

@@ -19,12 +19,11 @@ Shape = tuple[int, ...]
 class Invertible(Short, ABC):
     """An invertible map between tensors of shape ``(batch, *event)``.
 
-    Implementations MUST return from both directions the mapped tensor and the log of the absolute Jacobian
-    determinant of the direction that was taken, ``(batch,)``; the two directions' values are each other's
-    negatives. They MUST hold no randomness, so that g and g⁻¹ are inverses at every call. They MUST hand
-    ``label``, ``(batch,)``, to the networks inside that take one, and otherwise ignore it. They CAN be
-    data-dependent at the start through ``initialise``, and say by ``keeps_shape``, ``in_shape`` and ``out_shape`` what
-    they know of shapes.
+    Both directions MUST return the mapped tensor and the log of the absolute Jacobian determinant of that direction,
+    ``(batch,)``; the values of the two directions are each other's negatives. Implementations MUST hold no randomness,
+    so that g and g⁻¹ are inverses at every call. They MUST pass ``label``, ``(batch,)``, to inner networks that take
+    one, and otherwise ignore it. They CAN be data-dependent at the start through ``initialise``, and declare what they
+    know of shapes in ``keeps_shape``, ``in_shape`` and ``out_shape``.
 
     >>> import math, torch, linearizer_core as lc
     >>> class Double(lc.flows.Invertible):
@@ -37,7 +36,7 @@ class Invertible(Short, ABC):
     """
 
     keeps_shape = False
-    """Whether an output has the shape of its input."""
+    """Whether outputs have the shape of inputs."""
 
     @abstractmethod
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -53,11 +52,11 @@ class Invertible(Short, ABC):
 
     @property
     def in_shape(self) -> Shape | None:
-        """The shape of one input, None if the map does not know it."""
+        """The shape of one input; None if the map does not know it."""
         return None
 
     def out_shape(self, shape: Shape | None) -> Shape | None:
-        """The shape that an input of the given one is mapped to, None if that is not known."""
+        """The shape of the output for an input of the given shape; None if it is not known."""
         return shape if self.keeps_shape else None
 
     def extra_repr(self) -> str:
@@ -67,9 +66,9 @@ class Invertible(Short, ABC):
 
 
 class VolumePreserving(Invertible):
-    """An invertible map whose log-determinants are zero everywhere: a chain asks it for values alone.
+    """An invertible map whose log-determinants are zero everywhere, so that a chain computes values alone.
 
-    Implementations MUST define ``move`` and ``back``, from which both directions follow.
+    Implementations MUST define ``move`` and ``back``, which give the two directions.
 
     >>> import torch, linearizer_core as lc
     >>> class Flip(lc.flows.VolumePreserving):
@@ -97,7 +96,7 @@ class VolumePreserving(Invertible):
 
 
 class Identity(VolumePreserving):
-    """g(x) = x: the control in which a Linearizer is an ordinary linear map.
+    """g(x) = x: the control that makes a Linearizer an ordinary linear map.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.Identity()
@@ -122,8 +121,8 @@ class Chain(Invertible):
     """The composition of invertible maps, first to last.
 
     ``memory`` is ``"store"``, which keeps every map's activations for the backward pass, or ``"recompute"``, which
-    recovers them from the output by the maps' inverses: memory constant in depth for time, on the terms of
-    ``linearizer_core.flows.recompute``. Values and log-determinants are the same.
+    recovers them from the output through the inverses: memory constant in depth in exchange for time, on the conditions
+    stated in ``linearizer_core.flows.recompute``. Values and log-determinants are the same.
 
     Raises ``ValueError`` for another ``memory``.
 
@@ -178,14 +177,14 @@ class Chain(Invertible):
 
 
 def _step(each: Invertible) -> Step:
-    """A map as a step of a chain, without log-determinants where these are zero."""
+    """A map as a step of a chain, without log-determinants if these are zero."""
     if isinstance(each, VolumePreserving):
         return Step(lambda x, label: (each.move(x, label), None), lambda y, label: (each.back(y, label), None), each)
     return Step(each, each.inverse, each)
 
 
 class Labelled(Invertible):
-    """A network at a fixed label: one labelled network serves as g_x at one value and as g_y at another.
+    """A network with a fixed label: one labelled network can be g_x at one label and g_y at another.
 
     >>> import torch, linearizer_core as lc
     >>> network = lc.flows.coupling((4,), depth=1, width=8, labelled=True)

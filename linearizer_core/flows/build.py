@@ -1,4 +1,4 @@
-"""Short ways to an invertible network, from plain arguments."""
+"""Short constructors of invertible networks from plain arguments."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Network = Literal["mlp", "conv", "unet"]
 Memory = Literal["store", "recompute"]
 Conditioner = Callable[[int, int], nn.Module]
 Builder = Callable[..., nn.Module]
-"""Builds a network of one's own: called with inputs and outputs, and ``width``, ``activation`` and ``labelled``."""
+"""Builds a custom network from inputs and outputs, and ``width``, ``activation`` and ``labelled``."""
 Choice = TypeVar("Choice")
 
 
 def identity(event: Sequence[int]) -> Chain:
-    """g(x) = x but for the shape, ``(batch, *event)`` to ``(batch, dim)``: a Linearizer on it is a linear map.
+    """g(x) = x, flattened from ``(batch, *event)`` to ``(batch, dim)``: its Linearizers are linear maps.
 
     Raises ``ValueError`` for an ``event`` that is not a shape.
 
@@ -48,11 +48,11 @@ def identity(event: Sequence[int]) -> Chain:
 
 
 def linear(event: Sequence[int], *, frame: Literal["pixels", "principal"] = "pixels") -> Chain:
-    """An affine map, ``(batch, *event)`` to ``(batch, dim)``: what couplings are to be compared with.
+    """An affine map, ``(batch, *event)`` to ``(batch, dim)``: the baseline for couplings.
 
-    In ``"pixels"`` a learned scale each and an invertible matrix; in the ``"principal"`` frame of the data that
-    ``initialise`` is given, a learned scale each. Raises ``ValueError`` for an ``event`` that is not a shape and for
-    another frame.
+    In the frame ``"pixels"`` it is one learned scale per pixel and an invertible matrix; in the frame ``"principal"``,
+    fitted by ``initialise``, one learned scale per principal coordinate. Raises ``ValueError`` for an ``event`` that is
+    not a shape and for another frame.
 
     >>> import torch, linearizer_core as lc
     >>> x = torch.randn(100, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -89,16 +89,17 @@ def coupling(
 ) -> Chain:
     """A normalizing flow of ``depth`` blocks of actnorm, coupling and mixing, ``(batch, *event)`` to ``(batch, dim)``.
 
-    ``transform`` is τ of the couplings: ``"affine"`` (Dinh et al., Real NVP, 2017), ``"additive"`` (Dinh et al., NICE,
-    2015), ``"spline"`` of ``bins`` bins (Durkan et al., 2019) or a ``"mixture"`` of ``components`` logistics (Ho et
-    al., Flow++, 2019). ``mixing`` stands between them. ``network`` computes τ's parameters with ``width`` hidden units
-    or channels and the named ``activation``: with ``"mlp"`` the blocks act on the flat vector; with ``"conv"``, of
-    ``kernel``, and ``"unet"``, with ``attention`` or without, on squeezed images ``(channels, height, width)``,
-    ``depth`` of them at each of ``levels`` scales. A network of one's own is a ``Builder``, and ``on`` says what it
-    acts on. ``memory`` is that of ``Chain``. A ``labelled`` network wants a label ``(batch,)`` with every call.
+    ``transform`` is the couplings' τ: ``"affine"`` (Dinh et al., Real NVP, 2017), ``"additive"`` (Dinh et al., NICE,
+    2015), ``"spline"`` with ``bins`` bins (Durkan et al., 2019) or a ``"mixture"`` of ``components`` logistics (Ho et
+    al., Flow++, 2019). ``mixing`` is the linear map between couplings. ``network`` computes τ's parameters with
+    ``width`` hidden units or channels and the named ``activation``: with ``"mlp"`` the blocks act on the flat vector;
+    with ``"conv"`` (of size ``kernel``) and ``"unet"`` (optionally with ``attention``) they act on squeezed images
+    ``(channels, height, width)``, ``depth`` blocks at each of ``levels`` scales. A custom network is a ``Builder``, and
+    ``on`` says what it acts on. ``memory`` is that of ``Chain``. A ``labelled`` network needs a label ``(batch,)`` in
+    every call.
 
-    Raises ``ValueError`` for an ``event`` that is not a shape, a name that is not known, a depth, width or number of
-    levels below 1, and images that cannot be squeezed ``levels`` times.
+    Raises ``ValueError`` for an ``event`` that is not a shape, an unknown name, a depth, width or number of levels
+    below 1, and images that cannot be squeezed ``levels`` times.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.coupling((1, 4, 4), depth=2, width=16, transform="spline")
@@ -120,7 +121,7 @@ def coupling(
     channels, height, across = event
     if height % 2**levels or across % 2**levels:
         raise InputValueError(
-            f"a convolutional flow squeezes 2×2 blocks {levels} times: image sides must be multiples of "
+            f"a convolutional flow squeezes 2×2 blocks {levels} times, so image sides must be multiples of "
             f"{2**levels}, got {height}×{across}"
         )
     scales, shapes, entering = [], [], channels
@@ -149,10 +150,10 @@ def principal(
 ) -> Chain:
     """The blocks of ``coupling`` on the data's leading principal coordinates, ``(batch, *event)`` to ``(batch, dim)``.
 
-    ``initialise`` finds the principal axes and scales each coordinate to unit variance; couplings act on at most
-    ``coordinates`` of them, and the others are only scaled. The other arguments are ``coupling``'s.
+    ``initialise`` finds the principal axes and scales each coordinate to unit variance. Couplings act on at most
+    ``coordinates`` of them; the others are only scaled. The other arguments are those of ``coupling``.
 
-    Raises ``ValueError`` as ``coupling`` does, and for fewer than two coordinates.
+    Raises ``ValueError`` like ``coupling``, and for fewer than two coordinates.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.principal((1, 4, 4), coordinates=4, depth=1, width=8)
@@ -171,7 +172,7 @@ def principal(
 
 @dataclass(frozen=True)
 class _Blocks:
-    """``depth`` blocks of actnorm, coupling and mixing over some channels."""
+    """``depth`` blocks of actnorm, coupling and mixing on a given number of channels."""
 
     depth: int
     width: int

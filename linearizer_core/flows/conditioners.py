@@ -15,20 +15,20 @@ from linearizer_core.errors import InputValueError
 from linearizer_core.flows.activations import activation, expansion
 
 FREQUENCIES, EMBEDDING = 6, 32
-"""Of a label's sinusoids, and of the features that every hidden layer is modulated by: small beside any width."""
+"""Number of a label's sinusoids, and of the features that modulate every hidden layer: small relative to any width."""
 
 
 class LabelEmbedding(nn.Module):
     """SiLU(W [sin ωt, cos ωt] + b) of labels t in [0, 1], with ω = π·2ᵏ, to ``(batch, EMBEDDING)``.
 
-    Of one label ``(batch,)`` a row, or of ``labels`` ``(batch, labels)`` a row, whose waves are side by side.
+    A row has one label, ``(batch,)``, or ``labels`` labels, ``(batch, labels)``, whose waves are concatenated.
     """
 
     frequencies: Tensor
 
     def __init__(self, labels: int = 1) -> None:
         super().__init__()
-        # The lowest goes half a turn, so that its cosine tells all labels apart; the others by octaves.
+        # The lowest frequency spans half a turn, so its cosine tells all labels apart; each next one is an octave up.
         self.register_buffer("frequencies", math.pi * 2.0 ** torch.arange(FREQUENCIES), persistent=False)
         self.linear = nn.Linear(2 * FREQUENCIES * labels, EMBEDDING)
 
@@ -50,30 +50,30 @@ class Modulation(nn.Module):
 
 
 def hidden(layer: Callable[[int], nn.Module], width: int, name: str, labelled: bool) -> list[nn.Module]:
-    """A hidden layer of ``width`` outputs: a linear part, where labelled a modulation, and the named activation.
+    """A hidden layer of ``width`` outputs: a linear part, a modulation if labelled, and the named activation.
 
-    ``layer(channels)`` builds the linear part with the channels that the activation takes.
+    ``layer(channels)`` builds the linear part with the number of channels that the activation takes.
     """
     act, channels = activation(name), expansion(name) * width
     return [layer(channels), Modulation(channels), act] if labelled else [layer(channels), act]
 
 
 def run(layers: Iterable[nn.Module], x: Tensor, embedding: Tensor | None) -> Tensor:
-    """The layers one after another, modulations given the label's features besides."""
+    """Apply the layers one after another; modulations are also given the label's features."""
     for layer in layers:
         x = layer(x, embedding) if isinstance(layer, Modulation) else layer(x)
     return x
 
 
 class Conditioner(nn.Module, ABC):
-    """A network θ(x, label), whose hidden layers a label ``(batch,)`` modulates if it is ``labelled``.
+    """A network θ(x, label). If it is ``labelled``, a label ``(batch,)`` modulates its hidden layers.
 
-    Without, a label is ignored. Several ``labels`` are ``(batch, labels)``. Raises ``ValueError`` if a labelled
-    network is not given as many labels a row as it has.
+    Otherwise the label is ignored. Several ``labels`` are ``(batch, labels)``. Raises ``ValueError`` if a labelled
+    network is not given its number of labels in every row.
     """
 
     autocast: torch.dtype | None = None
-    """The dtype that ``in_precision`` has given the layers for now; None: that of the parameters."""
+    """The dtype set by ``in_precision`` for the layers; None means the parameters' own."""
 
     def __init__(self, labelled: bool, labels: int = 1) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Conditioner(nn.Module, ABC):
         self.embedding = LabelEmbedding(labels) if labelled else None
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """θ of ``(batch, inputs, …)``: ``(batch, outputs, …)``, in the dtype of x."""
+        """θ for ``(batch, inputs, …)``: ``(batch, outputs, …)``, in the dtype of x."""
         if self.autocast is None:
             return self.network(x, label)
         with torch.autocast(x.device.type, self.autocast):
@@ -89,10 +89,10 @@ class Conditioner(nn.Module, ABC):
 
     @abstractmethod
     def network(self, x: Tensor, label: Tensor | None) -> Tensor:
-        """θ in whatever dtype the layers give."""
+        """θ in whatever dtype the layers return."""
 
     def embed(self, x: Tensor, label: Tensor | None) -> Tensor | None:
-        """The label's features ``(batch, EMBEDDING)``, or None of an unlabelled network."""
+        """The label's features ``(batch, EMBEDDING)``, or None for an unlabelled network."""
         if self.embedding is None:
             return None
         shape = (len(x),) if self.labels == 1 else (len(x), self.labels)
@@ -104,10 +104,10 @@ class Conditioner(nn.Module, ABC):
 
 @contextmanager
 def in_precision(conditioners: Sequence[Conditioner], dtype: torch.dtype | None) -> Iterator[None]:
-    """Within it, the layers of networks compute in a dtype, by autocast; None: in that of their parameters.
+    """Within the context, the networks' layers compute in ``dtype`` by autocast; None means their parameters' dtype.
 
-    What is around the networks is not touched: g and g⁻¹ are inverses to the precision of their inputs, and
-    log-determinants are sums in it.
+    Everything around the networks is unaffected: g and g⁻¹ are inverses to the precision of their inputs, in which
+    log-determinants are summed too.
     """
     for conditioner in conditioners:
         conditioner.autocast = dtype
@@ -119,7 +119,7 @@ def in_precision(conditioners: Sequence[Conditioner], dtype: torch.dtype | None)
 
 
 class Stack(Conditioner):
-    """Hidden layers and a last one, which starts at zero."""
+    """Hidden layers and a last layer, which starts at zero."""
 
     def __init__(self, layers: list[nn.Module], last: nn.Linear | nn.Conv2d, labelled: bool) -> None:
         super().__init__(labelled)
@@ -131,7 +131,7 @@ class Stack(Conditioner):
 
 
 class MLP(Stack):
-    """A perceptron with two hidden layers, ``(batch, inputs)`` to ``(batch, outputs)``, zero at the start."""
+    """A perceptron with two hidden layers, ``(batch, inputs)`` to ``(batch, outputs)``, initially zero."""
 
     def __init__(self, inputs: int, outputs: int, *, width: int, activation: str, labelled: bool = False) -> None:
         first = hidden(partial(nn.Linear, inputs), width, activation, labelled)
@@ -140,17 +140,17 @@ class MLP(Stack):
 
 
 class ConvNet(Stack):
-    """k×k, 1×1 and k×k convolutions, ``(batch, inputs, h, w)`` to ``(batch, outputs, h, w)``, zero at the start.
+    """k×k, 1×1 and k×k convolutions, ``(batch, inputs, h, w)`` to ``(batch, outputs, h, w)``, initially zero.
 
     The layers are those of Glow's couplings (Kingma & Dhariwal, 2018, section 5). Raises ``ValueError`` for an even
-    kernel, which has no middle.
+    kernel, which has no centre.
     """
 
     def __init__(
         self, inputs: int, outputs: int, *, width: int, activation: str, kernel: int, labelled: bool = False
     ) -> None:
         if kernel % 2 == 0:
-            raise InputValueError(f"a convolution that keeps the image's size needs an odd kernel, got {kernel}")
+            raise InputValueError(f"a convolution that preserves the image's size needs an odd kernel, got {kernel}")
         conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2)
         first = hidden(partial(conv, inputs), width, activation, labelled)
         second = hidden(partial(nn.Conv2d, width, kernel_size=1), width, activation, labelled)
@@ -158,7 +158,7 @@ class ConvNet(Stack):
 
 
 def zero(layer: nn.Linear | nn.Conv2d) -> None:
-    """Zero a last layer, so that a coupling starts as the identity (Glow, 2018, section 3.3)."""
+    """Zero a last layer, so that its coupling starts as the identity (Glow, 2018, section 3.3)."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -170,9 +170,9 @@ def parameters(module: nn.Module) -> int:
 
 
 def fitted_values(module: nn.Module) -> int:
-    """The number of values that have come from data: learned ones, and those that are ``fitted`` into buffers.
+    """The number of values derived from data: learned parameters, and buffers listed in ``fitted``.
 
-    A module names such buffers in ``fitted``: principal axes, and matrices that perturbations are merged into. Without
+    Modules list such buffers in ``fitted``: principal axes, and matrices that perturbations are merged into. Without
     them a network in the images' own frame would seem smaller than it is.
 
     >>> import linearizer_core as lc

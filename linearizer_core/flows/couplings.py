@@ -1,4 +1,4 @@
-"""Couplings: half of the channels decides how the others are transformed (Dinh et al., NICE, 2015; Real NVP, 2017)."""
+"""Couplings: half of the channels decide how the rest are transformed (Dinh et al., NICE, 2015; Real NVP, 2017)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Invertible
 
 CLAMP = 2.0
-"""The largest |log scale| of one coupling; the soft clamp's gradient never vanishes exactly, unlike a hard one's."""
+"""Largest |log scale| of one coupling; unlike a hard clamp's, the soft clamp's gradient never vanishes exactly."""
 
 
 class Coupling(Invertible):
-    """Both halves of the channels in turn: b ← τ(b; θ(a)), then a ← τ(a; θ(b)), with τ monotone in each entry.
+    """Transforms both halves of the channels in turn: b ← τ(b; θ(a)), then a ← τ(a; θ(b)), with τ monotone per entry.
 
-    ``conditioner(inputs, outputs)`` builds the networks θ, called with an input and a label; an entry is given
-    ``parameters`` of their outputs.
+    ``conditioner(inputs, outputs)`` builds the networks θ, which are called with an input and a label; ``parameters``
+    is the number of their outputs per entry.
 
     Raises ``ValueError`` for a single channel.
 
@@ -52,7 +52,7 @@ class Coupling(Invertible):
         """τ⁻¹(y; θ) and the log-determinant of τ⁻¹, ``(batch,)``."""
 
     def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        # Unlike two slices, one split needs no padding with zeros in the backward pass.
+        # Unlike two slices, a split needs no zero padding in the backward pass.
         a, b = x.split((self.split, x.shape[1] - self.split), 1)
         return a, b
 
@@ -94,7 +94,7 @@ class AffineCoupling(Coupling):
 
 
 class AdditiveCoupling(Coupling):
-    """τ(x; m) = x + m (NICE, section 3.2): volume-preserving, and its inverse loses no digits to scale.
+    """τ(x; m) = x + m (NICE, section 3.2): volume-preserving, and its inverse loses no precision to scaling.
 
     >>> import torch, linearizer_core as lc
     >>> from linearizer_core.flows.conditioners import MLP
@@ -117,5 +117,5 @@ class AdditiveCoupling(Coupling):
 
 def _scale_and_shift(theta: Tensor) -> tuple[Tensor, Tensor]:
     s, m = theta.chunk(2, 1)
-    # CLAMP·tanh(s / 2), by the function that a CPU computes four times as fast.
+    # CLAMP·tanh(s / 2), in a form that a CPU computes four times as fast.
     return 2 * CLAMP * s.sigmoid() - CLAMP, m

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 Increasing = Callable[..., tuple[Tensor, Tensor]]
-"""``f(x, *parameters)``: its value, elementwise increasing in x, and the log of its derivative in x, both ``(…)``."""
+"""``f(x, *parameters)`` returns its value, elementwise increasing in x, and the log of its x-derivative, both ``(…)``.
+
+"""
 
 
 def monotone_root(
@@ -17,12 +19,12 @@ def monotone_root(
 ) -> Tensor:
     """The x in [lower, upper] with f(x, *parameters) = y, entry by entry, differentiable in y and the parameters.
 
-    ``y``, ``lower`` and ``upper`` are ``(…)``; the parameters have any shapes that f broadcasts to that. Newton's
-    method in a bracket runs to float precision relative to 1 + |x|, which takes few of the ``iterations``. The
-    gradients are ∂x/∂y = 1/f′ and ∂x/∂θ = -f_θ/f′, to any order; they keep x alone, whatever the iterations (Köhler,
-    Krämer & Noé, Smooth Normalizing Flows, 2021). Entries that are not finite give NaN.
+    ``y``, ``lower`` and ``upper`` are ``(…)``; the parameters have any shapes that f broadcasts to that. A bracketed
+    Newton method runs to float precision relative to 1 + |x|, which takes few of the ``iterations``. The gradients are
+    ∂x/∂y = 1/f′ and ∂x/∂θ = -f_θ/f′, to any order; they store x alone, whatever the iterations (Köhler, Krämer & Noé,
+    Smooth Normalizing Flows, 2021). Entries that are not finite give NaN.
 
-    Raises ``ArithmeticError`` if f stays away from y: the bracket holds no root, or the iterations ran out.
+    Raises ``ArithmeticError`` if f does not reach y: the bracket holds no root, or the iterations ran out.
     """
     root: Tensor = _Root.apply(f, iterations, y, lower, upper, *parameters)
     return root
@@ -43,7 +45,7 @@ class _Root(torch.autograd.Function):
         differentiable = torch.is_grad_enabled()
         needed = ctx.needs_input_grad[5:]
         with torch.enable_grad():
-            # Aliases: x is itself a function of the parameters, and f_θ is the derivative at a fixed x.
+            # Views: x is itself a function of the parameters, and f_θ is the derivative at a fixed x.
             x, *parameters = (saved.view_as(saved) for saved in ctx.saved_tensors)
             value, log_derivative = ctx.f(x, *parameters)
         grad_y = grad * (-log_derivative).exp()
@@ -57,7 +59,8 @@ class _Root(torch.autograd.Function):
 def _solve(
     f: Callable[[Tensor], tuple[Tensor, Tensor]], y: Tensor, lower: Tensor, upper: Tensor, iterations: int
 ) -> Tensor:
-    # The step after one this small has converged, as Newton's steps square; a smaller bound would meet f's rounding.
+    # After a step this small the next has converged, as Newton's method is quadratic; a smaller bound would hit
+    # rounding.
     tolerance = torch.finfo(y.dtype).eps ** 0.5
     previous = upper - lower
     x = lower + previous / 2
@@ -68,7 +71,7 @@ def _solve(
         newton = _newton(y, value, log_derivative)
         small = newton.abs() <= tolerance * (1 + x.abs())
         inside = (x + newton > lower) & (x + newton < upper)
-        # Bisection takes over where Newton's steps do not at least halve, so that no f can make them wander.
+        # Bisect wherever Newton's steps do not at least halve, so that no f can make them wander.
         trusted = small | (inside & (2 * newton.abs() <= previous))
         step = torch.where(trusted, newton, lower + (upper - lower) / 2 - x)
         x = x + step
@@ -77,14 +80,14 @@ def _solve(
             break
     value, log_derivative = f(x)
     newton = _newton(y, value, log_derivative)
-    # Where f is steep, the nearest x to the root can be far from y in value.
+    # Where f is steep, even the x closest to the root can be far from y in value.
     missed = ((value - y).abs() > tolerance * (1 + y.abs())) & (newton.abs() > tolerance * (1 + x.abs()))
     if bool(missed.any()):
         raise ArithmeticError(
-            f"f must reach y inside the bracket within {iterations} iterations, it did not for {int(missed.sum())} of "
+            f"f must reach y inside the bracket within {iterations} iterations; it did not for {int(missed.sum())} of "
             f"{missed.numel()} entries"
         )
-    # Where f is flat, the step is but f's rounding.
+    # Where f is flat, the step is only f's rounding error.
     return torch.where(newton.abs() > tolerance * (1 + x.abs()), x, x + newton)
 
 

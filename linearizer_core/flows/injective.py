@@ -22,8 +22,8 @@ from linearizer_core.short import Short, by
 class Injective(Short, ABC):
     """An injective map of tensors ``(batch, *event)``, with a left inverse.
 
-    Implementations MUST have ``left_inverse(forward(x)) = x`` for every x and hold no randomness. ``left_inverse``
-    MUST be defined on all tensors of the output's shape, also away from the range, where it inverts nothing.
+    Implementations MUST satisfy ``left_inverse(forward(x)) = x`` for every x and hold no randomness. ``left_inverse``
+    MUST be defined on all tensors of the output's shape, including those outside the range.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.InjectiveDense(3, 8)
@@ -42,7 +42,7 @@ class Injective(Short, ABC):
 
     @abstractmethod
     def inverse_lipschitz(self) -> Tensor:
-        """An upper bound, a scalar, of ‖g†(y) - g†(y')‖ / ‖y - y'‖ over all y and y', on the range or not."""
+        """An upper bound, a scalar, of ‖g†(y) - g†(y')‖ / ‖y - y'‖ over all y and y', in the range or not."""
 
     def initialise(self, x: Tensor) -> Tensor:
         """Fit data-dependent parameters to a batch of inputs and return its image."""
@@ -52,17 +52,17 @@ class Injective(Short, ABC):
 class PairedReLU(Injective):
     """y = ReLU([p; -D p; E x]) over channels, p = B x + b, with B invertible, D > 0 diagonal and E affine and free.
 
-    One row of each pair is active wherever x is, so p = y₊ - D⁻¹y₋ and x = B⁻¹(p - b), whatever E is. The bias only
+    One row of each pair is active at every x, so p = y₊ - D⁻¹y₋ and x = B⁻¹(p - b), whatever E is. The bias only
     moves the origin of x.
 
-    Raises ``ValueError`` for fewer than two outputs an input: no ReLU layer is injective with fewer.
+    Raises ``ValueError`` for fewer than two outputs per input: no ReLU layer is injective with fewer.
     """
 
     def __init__(self, inputs: int, outputs: int, extra: Callable[[int, int], nn.Module], spatial: int) -> None:
         super().__init__()
         if outputs < 2 * inputs:
             raise InputValueError(
-                f"an injective ReLU layer of {inputs} inputs needs at least twice the outputs, got {outputs}"
+                f"an injective ReLU layer of {inputs} inputs needs at least twice as many outputs, got {outputs}"
             )
         self.inputs = inputs
         self.outputs = outputs
@@ -96,26 +96,26 @@ class PairedReLU(Injective):
     def left_inverse(self, y: Tensor) -> Tensor:
         """g†(y) = B⁻¹(y₊ - D⁻¹y₋ - b), affine in y.
 
-        Raises ``ValueError`` unless y has this layer's number of outputs.
+        Raises ``ValueError`` if y does not have this layer's number of outputs.
         """
         if y.shape[1] != self.outputs:
-            raise InputValueError(f"the layer's outputs are {self.outputs}, got {tuple(y.shape)} to invert")
+            raise InputValueError(f"the layer has {self.outputs} outputs, got {tuple(y.shape)} to invert")
         positive, negative = y[:, : self.inputs], y[:, self.inputs : 2 * self.inputs]
         return self.solve(positive - negative * (-self.log_d).exp() - self.bias)
 
     def inverse_lipschitz(self) -> Tensor:
         # g† is affine with the matrix B⁻¹[I, -D⁻¹], and [I, -D⁻¹][I, -D⁻¹]ᵀ = I + D⁻²: its norm, which differences
-        # of outputs attain when there are no extra rows, is 1 / σ_min((I + D⁻²)^-½ B); for D = I, √2 / σ_min(B).
+        # of outputs attain if there are no extra rows, is 1 / σ_min((I + D⁻²)^-½ B); for D = I, √2 / σ_min(B).
         scale = (1 + (-2 * self.log_d.flatten()).exp()).rsqrt()
         return 1 / torch.linalg.svdvals(scale[:, None] * self.blocks()).min()
 
 
 class InjectiveDense(PairedReLU):
-    """An injective layer ``(batch, inputs)`` to ``(batch, outputs)`` with B in LU form, started from a rotation.
+    """An injective layer ``(batch, inputs)`` to ``(batch, outputs)`` with B in LU form, initially a rotation.
 
-    The extra rows have a bias of their own, so the range is no cone even where the pairs' bias is 0.
+    The extra rows have their own bias, so the range is not a cone even if the pairs' bias is 0.
 
-    Raises ``ValueError`` for fewer than two outputs an input.
+    Raises ``ValueError`` for fewer than two outputs per input.
 
     >>> import torch, linearizer_core as lc
     >>> g, x = lc.flows.InjectiveDense(3, 8), torch.ones(2, 3)
@@ -148,12 +148,12 @@ class InjectiveDense(PairedReLU):
 
 
 class InjectiveConv(PairedReLU):
-    """An injective layer on images ``(batch, channels, *size)`` with B a circular convolution, started near I.
+    """An injective layer on images ``(batch, channels, *size)`` with B a circular convolution, initially near I.
 
-    B is inverted through its Fourier transform, which makes it one ``(channels, channels)`` matrix a frequency.
-    Nothing keeps these regular in training: ``left_inverse`` checks that they are.
+    B is inverted through its Fourier transform, which makes it one ``(channels, channels)`` matrix per frequency.
+    Training can make these singular; ``left_inverse`` checks that they are not.
 
-    Raises ``ValueError`` for fewer than two output channels an input channel, for a kernel wider than the image and
+    Raises ``ValueError`` for fewer than two output channels per input channel, for a kernel wider than the image and
     for images of another size.
 
     >>> import torch, linearizer_core as lc
@@ -182,9 +182,9 @@ class InjectiveConv(PairedReLU):
         return rfft2(centred).permute(2, 3, 0, 1)
 
     def _multiply(self, matrices: Tensor, x: Tensor) -> Tensor:
-        """The image whose spectrum is that of x times one matrix a frequency."""
+        """The image whose spectrum is that of x multiplied by one matrix per frequency."""
         if x.shape[2:] != self.size:
-            raise InputValueError(f"the layer is for images of size {self.size}, got {tuple(x.shape)}")
+            raise InputValueError(f"the layer takes images of size {self.size}, got {tuple(x.shape)}")
         return ConvolutionalOperator(matrices, self.size[1]).apply(x.flatten(1)).view(x.shape)
 
     def linear(self, x: Tensor) -> Tensor:
@@ -193,22 +193,22 @@ class InjectiveConv(PairedReLU):
     def solve(self, p: Tensor) -> Tensor:
         """B⁻¹ p.
 
-        Raises ``ValueError`` when B is singular to working precision.
+        Raises ``ValueError`` if B is singular to working precision.
         """
         blocks = self.blocks()
         inverse, failed = torch.linalg.inv_ex(blocks)
         condition = blocks.detach().norm(dim=(2, 3)).max() * inverse.detach().norm(dim=(2, 3)).max()
-        # The comparison is false for a NaN as well.
+        # The comparison is false for NaN as well.
         if failed.any() or not condition < 1 / torch.finfo(p.dtype).eps:
-            raise InputValueError("the convolution is singular at some frequency: the layer has no left inverse")
+            raise InputValueError("the convolution is singular at some frequency, so the layer has no left inverse")
         return self._multiply(inverse, p)
 
 
 class InjectiveNetwork(Injective):
-    """The composition of injective layers, first to last; invertible maps can stand anywhere among them.
+    """The composition of injective layers, first to last; invertible maps can be anywhere among them.
 
-    A left inverse of ReLU layers alone is affine: it is invertible maps (couplings) that make it nonlinear. Images are
-    turned into vectors by ``Flatten``.
+    The left inverse of ReLU layers alone is affine; invertible maps (couplings) make it nonlinear. ``Flatten`` turns
+    images into vectors.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.InjectiveNetwork([lc.flows.Flatten((1, 2, 2)), lc.flows.InjectiveDense(4, 10)])
@@ -238,7 +238,7 @@ class InjectiveNetwork(Injective):
     def inverse_lipschitz(self) -> Tensor:
         """The product of the layers' bounds.
 
-        Raises ``ValueError`` when an invertible map among them is no isometry: no bound is known for it.
+        Raises ``ValueError`` if an invertible map among them is not an isometry, since no bound is known for it.
         """
         bound = torch.ones(())
         for layer in self.layers:
@@ -246,8 +246,8 @@ class InjectiveNetwork(Injective):
                 bound = bound * layer.inverse_lipschitz()
             elif not isinstance(layer, Flatten | Squeeze | Identity):
                 raise InputValueError(
-                    "the inverse Lipschitz bound is known for injective layers and isometries (Flatten, Squeeze, "
-                    f"Identity) only, got {type(layer).__name__}"
+                    "the inverse Lipschitz bound is only known for injective layers and isometries (Flatten, Squeeze, "
+                    f"Identity), got {type(layer).__name__}"
                 )
         return bound
 

@@ -13,12 +13,12 @@ from linearizer_core.flows.base import Invertible, VolumePreserving
 
 
 class LUMixing(Invertible):
-    """y = P L U x over channels, with L unit lower and U upper triangular, started from a random rotation.
+    """y = P L U x over channels, with L unit lower and U upper triangular, initially a random rotation.
 
     Kingma & Dhariwal, Glow, 2018, section 3.2. The inverse solves two triangular systems; no general matrix is ever
-    inverted. Inputs are ``(batch, channels)`` or ``(batch, channels, height, width)`` (then a 1×1 convolution). The
-    signs of U's diagonal are fixed, so the matrix stays invertible throughout training. Few columns are solved for
-    directly, many are multiplied by the inverse map's matrix: the two agree to rounding.
+    inverted. Inputs are ``(batch, channels)`` or ``(batch, channels, height, width)`` (then it is a 1×1 convolution).
+    The signs of U's diagonal are fixed, so the matrix stays invertible throughout training. For few columns the systems
+    are solved directly, for many the matrix of the inverse is formed: the two agree up to rounding.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.LUMixing(4)
@@ -61,7 +61,7 @@ class LUMixing(Invertible):
 
     def forward(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         channels = len(self.lower)
-        # As in the inverse: the matrix is worth forming for many columns.
+        # As in the inverse, forming the matrix pays off for many columns.
         if x.numel() // channels >= channels:
             upper = self._upper()
             product = torch.addmm(upper, self.lower.tril(-1), upper)  # L U = U + (L - I) U
@@ -72,7 +72,7 @@ class LUMixing(Invertible):
 
     def inverse(self, y: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         channels = len(self.lower)
-        # A matrix product is much cheaper than two solves, once there is the matrix: worth it for many columns.
+        # A matrix product is much cheaper than two solves once the matrix is formed: worth it for many columns.
         if y.numel() // channels >= channels:
             return mix(self._solve(self.permutation.T), y), -self._log_det(y)
         columns = y.flatten(2).transpose(0, 1).flatten(1) if y.ndim > 2 else y.T
@@ -89,12 +89,12 @@ class LUMixing(Invertible):
 
 
 class HouseholderMixing(VolumePreserving):
-    """y = H_k ⋯ H_1 x over channels, H_i = I - 2 v_i v_iᵀ / ‖v_i‖²: orthogonal whatever the v_i, at first random.
+    """y = H_k ⋯ H_1 x over channels, H_i = I - 2 v_i v_iᵀ / ‖v_i‖²: orthogonal for any v_i, initially random.
 
     Inputs are ``(batch, channels)`` or ``(batch, channels, height, width)``. As many reflections as channels, the
     default, reach every orthogonal matrix with one sign of the determinant (Tomczak & Welling, Improving Variational
     Auto-Encoders using Householder Flow, 2016). All act at once, as I - V T Vᵀ with T triangular (Joffrain et al.,
-    Accumulating Householder Transformations, Revisited, 2006): on few columns directly, on many by their matrix.
+    Accumulating Householder Transformations, Revisited, 2006): directly on few columns, through their matrix on many.
 
     Raises ``ValueError`` for less than one reflection.
 
@@ -128,7 +128,7 @@ class HouseholderMixing(VolumePreserving):
         return self._reflect(y, self.vectors)
 
     def _reflect(self, x: Tensor, vectors: Tensor) -> Tensor:
-        """The product of the reflections, of which the last acts first."""
+        """The product of the reflections; the last one acts first."""
         v = normalize(vectors)
         count, channels = v.shape
         core = (v @ v.T).triu(1) + torch.eye(count, dtype=v.dtype, device=v.device) / 2  # T⁻¹
@@ -143,7 +143,7 @@ class HouseholderMixing(VolumePreserving):
 
 
 class Permutation(VolumePreserving):
-    """A random permutation of the channels, fixed for ever: ``order`` is a buffer, so it is saved with the network.
+    """A fixed random permutation of the channels; ``order`` is a buffer, so it is saved with the network.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.Permutation(4)
@@ -174,5 +174,5 @@ class Permutation(VolumePreserving):
 
 
 def mix(matrix: Tensor, x: Tensor) -> Tensor:
-    """The matrix times the channels of each row or pixel."""
+    """The matrix applied to the channels of each row or pixel."""
     return x @ matrix.T if x.ndim == 2 else (matrix @ x.flatten(2)).view(x.shape)

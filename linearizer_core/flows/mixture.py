@@ -1,4 +1,4 @@
-"""Couplings by mixtures of logistic distributions: smooth, with an inverse that is solved for."""
+"""Couplings by mixtures of logistic distributions: smooth, with a numerically solved inverse."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from linearizer_core.flows.couplings import CLAMP, Coupling
 from linearizer_core.flows.implicit import monotone_root
 
 FAR = 1000.0
-"""Between roots that are further apart than this no data lies that a flow is trained on."""
+"""Distance of roots beyond which a flow's training data do not lie between them."""
 
 
 def logistic_mixture(x: Tensor, logits: Tensor, locations: Tensor, log_scales: Tensor) -> tuple[Tensor, Tensor]:
     """logit Σ_k w_k σ((x - μ_k) / s_k), w = softmax(logits), and the log of its derivative, both ``(…)``.
 
     ``x`` is ``(…)``, the parameters are ``(…, components)`` (Ho et al., Flow++, 2019, section 3.2.1). It is smooth
-    and increasing, and tends to a line of slope 1 / max s_k on both sides.
+    and increasing, and approaches a line of slope 1 / max s_k on both sides.
     """
     u = (x[..., None] - locations) * (-log_scales).exp()
     log_weights = logits.log_softmax(-1)
@@ -29,7 +29,7 @@ def logistic_mixture(x: Tensor, logits: Tensor, locations: Tensor, log_scales: T
     below, above = log_weights + left, log_weights + right
     y = below.logsumexp(-1) - above.logsumexp(-1)
     # The derivatives of log F and of -log(1 - F), each a mean over components: far out, where F' and F (1 - F) both
-    # vanish, their quotient would lose its digits.
+    # vanish, their quotient would lose precision.
     slopes = torch.cat([below.log_softmax(-1) + right - log_scales, above.log_softmax(-1) + left - log_scales], -1)
     return y, slopes.logsumexp(-1)
 
@@ -40,9 +40,9 @@ def logistic_mixture_inverse(
     """The inverse of ``logistic_mixture`` in its first argument, and the log of the inverse's derivative.
 
     The mixture lies between its smallest and its largest component, so the root lies between the smallest and the
-    largest μ_k + s_k y. Where components lie many scales apart the mixture is flat in between, and its inverse loses
-    as many digits. Where most are lost between roots that are more than ``FAR`` apart, x is NaN; ``size`` is that of
-    what y was computed from, of which it has the rounding, where that is larger than y.
+    largest μ_k + s_k y. If components are many scales apart, the mixture is flat between them, and its inverse loses
+    as many digits. x is NaN where most digits are lost between roots more than ``FAR`` apart. ``size`` is the magnitude
+    of the values that y was computed from, if larger than y, since y has their rounding error.
     """
     roots = locations + log_scales.exp() * y[..., None]
     lower, upper = roots.amin(-1), roots.amax(-1)
@@ -57,7 +57,7 @@ def logistic_mixture_inverse(
 
 
 def _unknown(x: Tensor, y: Tensor, size: Tensor, *mixture: Tensor) -> Tensor:
-    """Whether x may be another in its third digit without changing y by more than rounding of this size."""
+    """Whether changing the third digit of x could change y by no more than the rounding error of this size."""
     rounding = 8 * torch.finfo(y.dtype).eps * (1 + size)
     moves = [1e-3 * sign * (1 + x.abs()) for sign in (-1, 1)]
     return torch.stack([(logistic_mixture(x + move, *mixture)[0] - y).abs() <= rounding for move in moves]).any(0)
@@ -66,10 +66,10 @@ def _unknown(x: Tensor, y: Tensor, size: Tensor, *mixture: Tensor) -> Tensor:
 class MixtureCoupling(Coupling):
     """τ(x) = logistic_mixture(x)·exp(a) + b, the mixture of ``components`` (Flow++, section 3.2.1).
 
-    ``theta`` holds for all channels the first component's logit, those of the others, then likewise all the locations,
-    the log scales, a and b: parameter p of channel c is its channel p·channels + c. The log scales and a are clamped
-    softly to ±``CLAMP``. θ = 0 is the identity. The inverse is NaN where components more than ``FAR`` apart, and the
-    rounding of y, leave nothing of x.
+    ``theta`` holds, for all channels, the first component's logit, then those of the other components, then likewise
+    the locations, the log scales, a and b: parameter p of channel c is its channel p·channels + c. The log scales and a
+    are softly clamped to ±``CLAMP``. θ = 0 is the identity. The inverse is NaN where, with components more than ``FAR``
+    apart, the rounding of y leaves no digits of x.
 
     Raises ``ValueError`` for less than one component.
 
@@ -88,7 +88,7 @@ class MixtureCoupling(Coupling):
         if components < 1:
             raise InputValueError(f"a mixture needs at least one component, got {components}")
         super().__init__(channels, conditioner, 3 * components + 2)
-        # Components that start equal get equal gradients, and would stay equal: they move at different speeds instead.
+        # Equal components would get equal gradients and stay equal, so each moves at its own speed.
         self.register_buffer("gains", torch.linspace(0.5, 1.5, components), persistent=False)
 
     def transform(self, x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,7 +98,7 @@ class MixtureCoupling(Coupling):
 
     def untransform(self, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         mixture, a, b = self._unpack(theta)
-        # What comes before mixes the channels: each has the rounding of the largest.
+        # The preceding mixing combines the channels, so each has the rounding error of the largest.
         size = (y.abs() + b.abs()).flatten(1).amax(1).view(-1, *[1] * (y.ndim - 1)) * (-a).exp()
         x, log_derivative = logistic_mixture_inverse((y - b) * (-a).exp(), *mixture, size)
         return x, (log_derivative - a).flatten(1).sum(1)

@@ -1,4 +1,4 @@
-"""The multi-scale architecture: latents leave at every resolution (Real NVP, 2017, section 3.6; Glow, 2018)."""
+"""The multi-scale architecture: latents are split off at every resolution (Real NVP, 2017, section 3.6; Glow, 2018)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Event = tuple[int, int, int]
 
 
 class MultiScale(Invertible):
-    """``(batch, *event)`` to flat latents ``(batch, dim)``: each level acts, then half of its channels leave.
+    """``(batch, *event)`` to flat latents ``(batch, dim)``: after each level, half of the channels are split off.
 
-    ``levels`` map images to images, typically by a ``Squeeze`` and what follows it; ``shapes`` are the events that they
-    map to. The first half of the channels goes on to the next level; of the last level all channels leave. The latents
-    are the parts in the order in which they leave, the finest first, each flattened.
+    ``levels`` map images to images, typically a ``Squeeze`` and the blocks after it; ``shapes`` are the events they map
+    to. The first half of the channels goes on to the next level; at the last level all channels become latents. The
+    latents are the parts in the order in which they are split off, the finest first, each flattened.
 
-    Raises ``ValueError`` for shapes that do not fit each other at construction, and for tensors of other shapes.
+    Raises ``ValueError`` for inconsistent shapes at construction, and for tensors of other shapes.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.MultiScale([lc.flows.Squeeze(), lc.flows.Squeeze()], (1, 4, 4), [(4, 2, 2), (8, 1, 1)])
@@ -65,7 +65,7 @@ class MultiScale(Invertible):
         parts = []
         for number, (level, kept) in enumerate(self._steps()):
             x, log_det = level(x, label)
-            _check(f"what level {number + 1} gives", x, self.shapes[number])
+            _check(f"the output of level {number + 1}", x, self.shapes[number])
             total = total + log_det
             parts.append(x[:, kept:].flatten(1))
             x = x[:, :kept]

@@ -1,4 +1,4 @@
-"""Invertible linear maps between channels that are trained by the P4 method."""
+"""Invertible linear maps between channels, trained by the P4 method."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from linearizer_core.operators.rank_one_orthogonal import OrthogonalP4
 
 
 class P4Mixing(Invertible):
-    """y = W x over channels, W = A + u vᵀ with A, A⁻¹ and log|det A| known, or orthogonal where that is asked for.
+    """y = W x over channels, with W = A + u vᵀ for known A, A⁻¹ and log|det A|, or with an orthogonal W.
 
     Krämer, Köhler & Noé, Training Invertible Linear Layers through Rank-One Perturbations, 2020. Inputs are
-    ``(batch, channels)`` or ``(batch, channels, height, width)`` (then a 1×1 convolution). Nothing is factorised or
-    solved in either direction, W⁻¹ and log|det W| take O(channels²). Training has to call ``p4.merge`` every so many
-    steps, and to add ``p4.penalty()`` to the loss, as ``Trainer`` does: without merges W only has a rank-one change
-    from where it started.
+    ``(batch, channels)`` or ``(batch, channels, height, width)`` (then it is a 1×1 convolution). Nothing is factorised
+    or solved in either direction; W⁻¹ and log|det W| take O(channels²). The training loop must call ``p4.merge`` at
+    intervals and add ``p4.penalty()`` to the loss, as ``Trainer`` does: without merges, W only ever differs from its
+    start by a rank-one matrix.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.P4Mixing(4)
@@ -50,5 +50,5 @@ class P4Mixing(Invertible):
 
 
 def _per_sample(log_det: Tensor, x: Tensor) -> Tensor:
-    """The log-determinant of one position's map, for all positions of each sample: ``(batch,)``."""
+    """The log-determinant of one position's map, summed over all positions of each sample: ``(batch,)``."""
     return (log_det * math.prod(x.shape[2:])).expand(len(x))

@@ -1,4 +1,4 @@
-"""The data's principal axes as the coordinates of a flow, and flows on the leading ones of them."""
+"""The data's principal axes as the coordinates of a flow, and flows on the leading axes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from linearizer_core.flows.base import Invertible, VolumePreserving
 
 
 class PrincipalAxes(VolumePreserving):
-    """y = Qᵀ(x - mean), with Q the principal axes of the first batch that it is initialised with, the largest first.
+    """y = Qᵀ(x - mean), with Q the principal axes of the first batch passed to ``initialise``, the largest first.
 
-    ``(batch, dim)`` to the same; mean and Q are buffers, so they are saved with the network and not trained. With an
-    actnorm behind it, it makes a Gaussian set of inputs standard normal (Hotelling, 1933).
+    ``(batch, dim)`` to the same; mean and Q are buffers, so they are saved with the network and not trained. Followed
+    by an actnorm, it makes Gaussian inputs standard normal (Hotelling, 1933).
     """
 
     keeps_shape = True
@@ -45,7 +45,7 @@ class PrincipalAxes(VolumePreserving):
     def initialise(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         if not self.initialised:
             if not x.numel():
-                raise InputValueError(f"principal axes are those of at least one input, got shape {tuple(x.shape)}")
+                raise InputValueError(f"principal axes need at least one input, got shape {tuple(x.shape)}")
             mean, axes, _ = principal_axes(x)
             self.mean.copy_(mean)
             self.axes.copy_(axes)
@@ -54,11 +54,11 @@ class PrincipalAxes(VolumePreserving):
 
 
 class LeadingAxes(nn.Module):
-    """Images in their ``count`` leading principal coordinates, all under one scale: y = Vᵀ(x - mean) / scale.
+    """Images in their ``count`` leading principal coordinates, with one common scale: y = Vᵀ(x - mean) / scale.
 
-    ``encode`` ``(batch, *event)`` to ``(batch, count)``; ``decode`` back, the other coordinates at their mean. The
-    scale is half the largest coordinate's standard deviation: one for all, which keeps the images' geometry. Mean, V
-    and scale are buffers that ``initialise`` fits. It is the frame of models that need not be invertible.
+    ``encode`` maps ``(batch, *event)`` to ``(batch, count)``; ``decode`` maps back, with the other coordinates at their
+    mean. The scale is half the largest coordinate's standard deviation: a single one, which preserves the images'
+    geometry. Mean, V and scale are buffers fitted by ``initialise``. Models that need not be invertible use this frame.
 
     >>> import torch, linearizer_core as lc
     >>> x = torch.randn(100, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -87,12 +87,12 @@ class LeadingAxes(nn.Module):
         return (x.flatten(1) - self.mean) @ self.axes / self.scale
 
     def decode(self, y: Tensor) -> Tensor:
-        """The images of coordinates."""
+        """The images with given coordinates."""
         return torch.addmm(self.mean, y * self.scale, self.axes.T).view(len(y), *self.event)
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> Tensor:
-        """Fit to images ``(batch, *event)``; their coordinates."""
+        """Fit to images ``(batch, *event)`` and return their coordinates."""
         mean, axes, variances = principal_axes(x.flatten(1))
         self.mean.copy_(mean)
         self.axes.copy_(axes[:, : self.axes.shape[1]])
@@ -102,7 +102,7 @@ class LeadingAxes(nn.Module):
 
 
 def principal_axes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean ``(dim,)`` of rows ``(count, dim)``, their axes ``(dim, dim)`` as columns and the variances along them.
+    """The mean ``(dim,)`` of rows ``(count, dim)``, their principal axes ``(dim, dim)`` as columns, and the variances.
 
     All in float64, the largest variance first.
     """
@@ -111,13 +111,13 @@ def principal_axes(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     centred = values - mean
     variances, axes = torch.linalg.eigh(centred.T @ centred)
     axes = axes.flip(1)
-    # An axis has two directions: the one in which its largest entry is positive is the same on every machine.
+    # An axis has two directions; choosing the one with a positive largest entry gives the same on every machine.
     largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
     return mean, axes * largest.sign(), variances.flip(0).clamp_min(0) / len(values)
 
 
 class Leading(Invertible):
-    """An invertible map of the ``count`` leading coordinates; the others pass as they are.
+    """An invertible map on the ``count`` leading coordinates; the others pass unchanged.
 
     ``(batch, dim)`` to the same. Raises ``ValueError`` for a count below 1.
     """

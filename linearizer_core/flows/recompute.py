@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from linearizer_core.errors import InputValueError
 
 TOLERANCE = 1e-3
-"""The largest error of a recovered activation, relative to the largest entry, with which gradients are still given."""
+"""Largest error of a recovered activation, relative to the largest entry, for which gradients are still returned."""
 
 Direction = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor | None]]
-"""A value and its log-determinant ``(batch,)``; None for one that is zero."""
+"""Returns a value and its log-determinant ``(batch,)``, or None for a log-determinant of zero."""
 
 
 class Step(NamedTuple):
-    """An invertible map in the direction that is taken, its other direction, and the module that holds both."""
+    """An invertible map in one direction, its other direction, and the module that holds both."""
 
     run: Direction
     undo: Direction
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
 
 def run(steps: Sequence[Step], x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The steps in turn: the value ``(batch, *event)`` and the sum of the log-determinants ``(batch,)``."""
+    """Apply the steps in turn: the value ``(batch, *event)`` and the sum of the log-determinants ``(batch,)``."""
     total: Tensor | None = None
     for step in steps:
         x, log_det = step.run(x, label)
@@ -43,14 +43,14 @@ def run(steps: Sequence[Step], x: Tensor, label: Tensor | None) -> tuple[Tensor,
 
 
 _LOST: ContextVar[list[Exception] | None] = ContextVar("lost", default=None)
-"""Where errors of the backward pass go, set by ``deferred``; None: they are raised."""
+"""Collects errors of the backward pass within ``deferred``; if None, they are raised."""
 
 
 @contextmanager
 def deferred(lost: list[Exception]) -> Iterator[None]:
-    """What is recomputed of chains that run within it raises no ``ArithmeticError`` in its backward pass.
+    """Chains that run within the context raise no ``ArithmeticError`` in their backward pass.
 
-    The error goes into ``lost`` instead, and the gradients are NaN: other workers wait for them whatever they are.
+    The error is appended to ``lost`` instead and the gradients are NaN, since other workers wait for them either way.
     """
     token = _LOST.set(lost)
     try:
@@ -60,25 +60,25 @@ def deferred(lost: list[Exception]) -> Iterator[None]:
 
 
 def recompute(steps: Sequence[Step], x: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
-    """As ``run``, keeping only the first value and the last for the backward pass (Gomez et al., 2017, algorithm 1).
+    """Like ``run``, but stores only the first and last value for the backward pass (Gomez et al., 2017, algorithm 1).
 
-    Backward takes the steps in reverse: the input of each is recovered from its output by the inverse, the step runs
-    again from there, and gradients pass through it, at the cost of an inverse and a forward pass more. They are exact
-    up to the rounding of the inverses, which compounds with depth by their condition numbers. The last value recovered
-    is therefore compared with what the first step gives: a chain that loses its digits is refused, not differentiated
-    wrongly. Labels are data: they get no gradient.
+    The backward pass takes the steps in reverse: it recovers each step's input from its output through the inverse,
+    runs the step again from there and passes gradients through it, at the cost of one more inverse and forward pass.
+    Gradients are exact up to the rounding errors of the inverses, which compound with depth by their condition numbers.
+    The last recovered value is therefore compared with the result of the first step: a chain that loses its precision
+    raises an error instead of returning wrong gradients. Labels are data: they get no gradient.
 
-    Raises ``ValueError`` for less than single precision, under autocast and for a label that requires a gradient; in
-    the backward pass, where a parameter or buffer was changed since and if the graph is to be differentiated again,
-    and ``ArithmeticError`` if the recovered value is off by more than ``TOLERANCE``.
+    Raises ``ValueError`` for less than single precision, under autocast and for a label that requires a gradient. The
+    backward pass raises ``ValueError`` if a parameter or buffer has changed since or if the graph is to be
+    differentiated again, and ``ArithmeticError`` if the recovered value is off by more than ``TOLERANCE``.
     """
     if not torch.is_grad_enabled():
         return run(steps, x, label)
     if torch.is_autocast_enabled(x.device.type) or x.dtype not in (torch.float32, torch.float64):
         mode = "autocast" if torch.is_autocast_enabled(x.device.type) else x.dtype
-        raise InputValueError(f"recomputation needs maps and inverses in float32 or float64 throughout, got {mode}")
+        raise InputValueError(f"recomputation needs float32 or float64 for maps and inverses, got {mode}")
     if label is not None and label.requires_grad:
-        raise InputValueError("recomputation gives labels no gradient, got one that requires it")
+        raise InputValueError("recomputation gives labels no gradient, got a label that requires one")
     learned = [_learned(step) for step in steps]
     start = 0 if x.requires_grad else next((i for i, found in enumerate(learned) if found), len(steps))
     x, before = run(steps[:start], x, label)
@@ -100,9 +100,9 @@ class _Recompute(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, grad_log_det: Tensor) -> tuple[Any, ...]:
-        # ``once_differentiable`` would give constants here wherever the incoming gradient is one.
+        # ``once_differentiable`` would return constants here whenever the incoming gradient is constant.
         if torch.is_grad_enabled():
-            raise InputValueError("recomputation gives first derivatives only, got create_graph=True")
+            raise InputValueError("recomputation supports first derivatives only, got create_graph=True")
         try:
             return _Recompute._backward(ctx, grad, grad_log_det)
         except ArithmeticError as error:
@@ -119,7 +119,7 @@ class _Recompute(torch.autograd.Function):
         finite = bool(y.isfinite().all())
         now = _versions(ctx.steps)
         if any(a is not b or i != j for (a, i), (b, j) in zip(now, ctx.versions, strict=True)):
-            raise InputValueError("recomputation needs the maps as they were: a parameter or buffer was changed since")
+            raise InputValueError("recomputation needs unchanged maps: a parameter or buffer has changed since")
         totals: dict[nn.Parameter, Tensor] = {}
         for i, step in reversed(list(enumerate(ctx.steps))):
             with torch.no_grad():
@@ -127,7 +127,7 @@ class _Recompute(torch.autograd.Function):
             before = before.detach().requires_grad_(i > 0 or x.requires_grad)
             learned = _learned(step)
             after, (grad, *terms) = _gradients(step, before, label, learned, grad, grad_log_det)
-            # Beyond finite values gradients are NaN without recomputation too.
+            # Where values are not finite, gradients are NaN without recomputation too.
             if i == 0 and finite and len(x):
                 _compare(y, after)
             for parameter, term in zip(learned, terms, strict=True):
@@ -140,7 +140,7 @@ class _Recompute(torch.autograd.Function):
 def _gradients(
     step: Step, x: Tensor, label: Tensor | None, learned: list[nn.Parameter], grad: Tensor | None, grad_log_det: Tensor
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """The step's value at x, and the gradients that reach x and what is learned (None: none does)."""
+    """The step's value at x, and the gradients of x and the learned parameters (None where there is none)."""
     with torch.enable_grad():
         y, log_det = step.run(x, label)
     sides = [(y, grad), (log_det, grad_log_det)]
@@ -158,8 +158,8 @@ def _compare(recovered: Tensor, value: Tensor) -> None:
     error = (recovered - value).abs().max() / scale
     if not error <= TOLERANCE:
         raise ArithmeticError(
-            f"recomputation needs maps that invert to {TOLERANCE:.0e} of the largest entry: a recovered activation is "
-            f"off by {float(error):.1e}; use memory: store or a lower learning rate"
+            f"recomputation needs inverses accurate to {TOLERANCE:.0e} of the largest entry, but a recovered "
+            f"activation is off by {float(error):.1e}; use memory: store or a lower learning rate"
         )
 
 
@@ -168,5 +168,5 @@ def _learned(step: Step) -> list[nn.Parameter]:
 
 
 def _versions(steps: Sequence[Step]) -> list[tuple[Tensor, int]]:
-    """The parameters and buffers, each with the counter that writing to it moves."""
+    """The parameters and buffers, each with its version counter, which every write increments."""
     return [(t, t._version) for step in steps for t in (*step.module.parameters(), *step.module.buffers())]

@@ -1,8 +1,9 @@
 """Whether a ReLU layer is injective: directed spanning sets (Puthawala et al., Globally Injective ReLU Networks, 2022).
 
-ReLU(W x) is injective on Rⁿ if and only if at every x the active rows {w_i : ⟨w_i, x⟩ ≥ 0} span Rⁿ. Where they do not,
-a small step orthogonal to them leaves the image as it is. Where x and x' have one image, a row active at their midpoint
-has one value at both (if both are at most 0, their sum is at least 0 and both are 0); so if these rows span, x = x'.
+ReLU(W x) is injective on Rⁿ if and only if at every x the active rows {w_i : ⟨w_i, x⟩ ≥ 0} span Rⁿ. If they do not,
+a small step orthogonal to them leaves the image unchanged. If x and x' have the same image, a row active at their
+midpoint has the same value at both (if both were at most 0, their sum, at least 0, makes both 0); so if these rows
+span, x = x'.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from torch.nn.functional import normalize
 from linearizer_core.errors import InputValueError
 
 TOLERANCE = 1e-6
-"""Rows, taken at unit length, that are this near to a plane lie in it: above float32's rounding and the solver's."""
+"""Distance below which a unit-length row counts as lying in a plane: above the rounding of float32 and the solver."""
 
 
 def relu_injective(weight: Tensor, limit: int = 10_000) -> bool:
-    """Whether ReLU(W x) is injective, for W ``(outputs, inputs)``; see ``unspanned_point``, which says where it is not.
+    """Whether ReLU(W x) is injective, for W ``(outputs, inputs)``; ``unspanned_point`` says where it is not.
 
-    With a bias the condition stays necessary; it is sufficient if the bias is W c for some c, which moves x by c.
+    With a bias the condition is still necessary; it is sufficient if the bias is W c for some c, which moves x by c.
 
-    Raises ``ValueError`` as ``unspanned_point`` does.
+    Raises ``ValueError`` like ``unspanned_point``.
     """
     return unspanned_point(weight, limit) is None
 
@@ -37,8 +38,9 @@ def unspanned_point(weight: Tensor, limit: int = 10_000) -> Tensor | None:
 
     The search is finite. Let the active rows at x span a proper subspace. Rows outside it are negative at x, and if
     all rows of W span Rⁿ, some of them extend it to a hyperplane spanned by n - 1 rows; rows outside that are still
-    negative. Conversely a point where all rows outside such a hyperplane are negative has its active rows inside. So
-    one linear program a hyperplane decides. Rows in pairs w, -d w that span Rⁿ need no search: one of each is active.
+    negative. Conversely, at a point where all rows outside such a hyperplane are negative, the active rows lie inside.
+    So one linear program per hyperplane decides. Rows in pairs w, -d w that span Rⁿ need no search: one of each is
+    active.
 
     Raises ``ValueError`` if W is not a matrix, or its rows have more than ``limit`` subsets of n - 1 to search.
     """
@@ -55,7 +57,7 @@ def unspanned_point(weight: Tensor, limit: int = 10_000) -> Tensor | None:
     count = math.comb(len(rows), n - 1)
     if count > limit:
         raise InputValueError(
-            f"{len(rows)} rows in {n} dimensions have {count} subsets to search, the limit is {limit}"
+            f"{len(rows)} rows in {n} dimensions have {count} subsets to search; the limit is {limit}"
         )
     for inside in _hyperplanes(rows):
         x = _negative_at(rows[~inside].cpu().numpy())
@@ -69,7 +71,7 @@ def _spans(rows: Tensor) -> bool:
 
 
 def _hyperplanes(rows: Tensor) -> Tensor:
-    """Which rows lie in a hyperplane through each n - 1 of them, without repeats, ``(hyperplanes, outputs)``."""
+    """For each hyperplane through n - 1 rows, which rows lie in it, without repeats, ``(hyperplanes, outputs)``."""
     m, n = rows.shape
     subsets = torch.tensor(list(combinations(range(m), n - 1)), dtype=torch.long, device=rows.device)
     normals = torch.linalg.svd(rows[subsets]).Vh[:, -1]
@@ -77,7 +79,7 @@ def _hyperplanes(rows: Tensor) -> Tensor:
 
 
 def _negative_at(rows: np.ndarray) -> np.ndarray | None:
-    """A point of the cube [-1, 1]ⁿ where all rows ``(count, n)`` are negative by more than the tolerance, if any."""
+    """A point of the cube [-1, 1]ⁿ where all rows ``(count, n)`` are below minus the tolerance, if there is one."""
     m, n = rows.shape
     # Over (x, t): the largest t with ⟨w_i, x⟩ ≤ -t for every row.
     solved = linprog(

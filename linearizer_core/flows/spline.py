@@ -14,11 +14,11 @@ from linearizer_core.errors import InputValueError
 from linearizer_core.flows.couplings import Coupling
 
 MINIMUM = 0.1
-"""The least bin as a share of an equal one, and the least derivative: they bound what the inverse loses in float32."""
+"""Smallest bin relative to an equal share, and smallest derivative: they bound the inverse's error in float32."""
 
 
 class _Bin(NamedTuple):
-    """The bin of each entry: its lower left corner, its sides, the derivatives at its ends, and its mean slope."""
+    """The bin of each entry: its lower left corner, its sides, the derivatives at its ends and its mean slope."""
 
     x0: Tensor
     y0: Tensor
@@ -37,7 +37,7 @@ def rational_quadratic(
 ) -> tuple[Tensor, Tensor]:
     """The spline's value and the log of its derivative, both ``(…)``; it is the identity outside ±``bound``.
 
-    ``x`` is ``(…)``. The bins' ``widths`` and ``heights``, ``(…, bins)``, are positive and sum to 2·``bound``; the
+    ``x`` is ``(…)``. The bins' ``widths`` and ``heights``, ``(…, bins)``, are positive and sum to 2·``bound``. The
     ``derivatives`` at the knots between them, ``(…, bins - 1)``, are positive; those at ±``bound`` are 1 (equations
     4 and 5).
     """
@@ -54,7 +54,7 @@ def rational_quadratic_inverse(
 ) -> tuple[Tensor, Tensor]:
     """The inverse of ``rational_quadratic`` in its first argument, and the log of the inverse's derivative.
 
-    Equations 6 to 8: ξ is the root of a quadratic, taken in the form that does not cancel.
+    Equations 6 to 8: ξ is the root of a quadratic, in the form without cancellation.
     """
     inner = y.clamp(-bound, bound)
     k = _bin(inner, heights, widths, heights, derivatives, bound)
@@ -63,14 +63,14 @@ def rational_quadratic_inverse(
     a = k.height * (k.slope - k.d0) + bend
     b = k.height * k.d0 - bend
     c = -k.slope * rise
-    # Positive for every monotone spline, though not always after rounding; the root's gradient must stay finite.
+    # Positive for every monotone spline, but not always after rounding; the root's gradient must stay finite.
     discriminant = (b.square() - 4 * a * c).clamp_min(torch.finfo(y.dtype).tiny)
     xi = _rounded(-2 * c / (b + discriminant.sqrt()))
     return _with_tails(y, k.x0 + xi * k.width, -_log_derivative(k, xi), bound)
 
 
 def _bin(value: Tensor, sides: Tensor, widths: Tensor, heights: Tensor, derivatives: Tensor, bound: float) -> _Bin:
-    """The bin that holds each value, ``sides`` being the widths or the heights, whichever the value is measured by."""
+    """The bin that holds each value; ``sides`` are the widths or heights, whichever direction the value is in."""
     inner_knots = sides[..., :-1].cumsum(-1) - bound
     index = (value[..., None] >= inner_knots).sum(-1, keepdim=True)
 
@@ -92,7 +92,7 @@ def _bin(value: Tensor, sides: Tensor, widths: Tensor, heights: Tensor, derivati
 
 
 def _rounded(xi: Tensor) -> Tensor:
-    """ξ in [0, 1], which only rounding makes it leave: its gradient stays."""
+    """ξ clamped to [0, 1], which it leaves only by rounding, with its gradient unchanged."""
     return xi + (xi.clamp(0, 1) - xi).detach()
 
 
@@ -113,9 +113,9 @@ class SplineCoupling(Coupling):
 
     ``theta`` holds ``bins`` logits of widths, as many of heights, then ``bins - 1`` pre-derivatives, each for all
     channels: parameter p of channel c is its channel p·channels + c. Bins are softmax shares of 2·bound, derivatives
-    softplus(·) / log 2, none below its ``MINIMUM``. θ = 0 is the identity.
+    are softplus(·) / log 2, and none is below its ``MINIMUM``. θ = 0 is the identity.
 
-    Raises ``ValueError`` for less than two bins and for a bound that is not positive.
+    Raises ``ValueError`` for fewer than two bins and for a bound that is not positive.
 
     >>> import torch, linearizer_core as lc
     >>> from linearizer_core.flows.conditioners import MLP

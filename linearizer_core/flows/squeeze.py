@@ -1,4 +1,4 @@
-"""Exchange of space for channels, and of images for vectors."""
+"""Rearrangements of pixels into channels, and of images into vectors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Squeeze(VolumePreserving):
         return 4 * channels, height // 2, width // 2
 
     def move(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        if not len(x):  # which torch gives another shape
+        if not len(x):  # torch gives empty batches another shape
             return x.reshape(0, 4 * x.shape[1], x.shape[2] // 2, x.shape[3] // 2)
         return pixel_unshuffle(x, 2)
 
@@ -36,7 +36,7 @@ class Squeeze(VolumePreserving):
 
 
 class Flatten(VolumePreserving):
-    """``(batch, *event)`` to ``(batch, dim)``, back to the event shape that it was made with.
+    """``(batch, *event)`` to ``(batch, dim)``, and back to the given event shape.
 
     >>> import torch, linearizer_core as lc
     >>> lc.flows.Flatten((1, 2, 2))(torch.ones(3, 1, 2, 2))[0].shape

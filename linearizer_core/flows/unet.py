@@ -1,4 +1,4 @@
-"""A small U-Net as a coupling's network: it sees the whole of an image at the cost of a few convolutions."""
+"""A small U-Net as a coupling's network: it sees the whole image at the cost of a few convolutions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ conv3 = partial(nn.Conv2d, kernel_size=3, padding=1)
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Normalisation in groups of at least four channels, where there are so many (Wu & He, 2018)."""
-    # In smaller groups nothing but signs would be left of an image of one pixel.
+    """Normalisation in groups of at least four channels, if there are that many (Wu & He, 2018)."""
+    # Smaller groups would leave only the signs of a one-pixel image.
     return nn.GroupNorm(math.gcd(channels, max(1, channels // 4)), channels)
 
 
@@ -36,7 +36,7 @@ class Residual(nn.Module):
 class SelfAttention(nn.Module):
     """x + W softmax(Q Kᵀ/√c) V over an image's pixels, with one head (Vaswani et al., 2017, equation 1).
 
-    ``(batch, channels, h, w)`` to the same shape; a permutation of the pixels permutes the output.
+    ``(batch, channels, h, w)`` to the same shape; permuting the pixels permutes the output.
     """
 
     def __init__(self, channels: int) -> None:
@@ -53,13 +53,13 @@ class SelfAttention(nn.Module):
 
 
 class UNet(Conditioner):
-    """A U-Net of two levels, ``(batch, inputs, h, w)`` to ``(batch, outputs, h, w)``, zero at the start.
+    """A U-Net of two levels, ``(batch, inputs, h, w)`` to ``(batch, outputs, h, w)``, initially zero.
 
-    ``width`` channels at the full and ``2·width`` at half the resolution, a residual block on each way down and up,
-    self-attention at half the resolution with ``attention``. Any h and w will do: an odd side is rounded up below
-    and cropped above (Ronneberger et al., 2015; Ho et al., DDPM, 2020, appendix B).
+    It has ``width`` channels at full and ``2·width`` at half resolution, a residual block on each way down and up, and
+    with ``attention`` self-attention at half resolution. h and w are arbitrary: an odd side is rounded up on the way
+    down and cropped on the way up (Ronneberger et al., 2015; Ho et al., DDPM, 2020, appendix B).
 
-    Raises ``ValueError`` for a width below 2: one channel of one pixel cannot be normalised.
+    Raises ``ValueError`` for a width below 2, since one channel of one pixel cannot be normalised.
     """
 
     def __init__(
@@ -90,6 +90,6 @@ class UNet(Conditioner):
         embedding = self.embed(x, label)
         fine = self.encode(self.stem(x), embedding)
         coarse = self.attention(self.middle(self.down(fine), embedding))
-        # Convolved before it is enlarged: a quarter of the work, and the block that follows mixes the pixels.
+        # Convolve before upsampling: a quarter of the work, and the next block mixes the pixels.
         upper = interpolate(self.up(coarse), scale_factor=2, mode="nearest")[..., : x.shape[2], : x.shape[3]]
         return self.last(self.decode(fine + upper, embedding))

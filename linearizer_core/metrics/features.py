@@ -1,7 +1,7 @@
-"""A small classifier, trained the same way every time, whose features the Fréchet distance is taken in.
+"""A small classifier, trained identically every time, whose features are used for Fréchet distances.
 
-A score in its features is not FID: it is called ``classifier_fd`` and is comparable only between models of one data
-set, under one classifier (named by its checksum), beside its floor, real against real.
+A score in its features is not FID. It is called ``classifier_fd``, and is only comparable between models of one data
+set, under one classifier (identified by its checksum), next to its floor, real against real.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 RECIPE = "classifier-1"
-"""Named in the file of whoever keeps a classifier: to be changed with anything below that changes the weights."""
+"""Name of the training recipe in files of kept classifiers: change it with anything below that changes the weights."""
 
 EPOCHS = 25
 BATCH = 64
 STEPS = 1500
-"""The most steps: a set that would need more has batches of twice the size, and as many epochs as it then gets."""
+"""Maximum number of steps; a set that would need more has batches of twice the size and as many epochs as then fit."""
 
 FEATURES = 64
 
@@ -27,9 +27,9 @@ FEATURES = 64
 class Classifier(nn.Module):
     """Two convolutions and a hidden layer; ``features`` is the hidden layer, ``(batch, 64)``.
 
-    ``event`` is the images' ``(channels, height, width)``. The last convolution is the dear one and sees sides of at
-    most 16: the first has stride 2 for larger images, another of stride 2 stands between them from 32 pixels on,
-    and images of 64 or more are averaged down to between 32 and 64 before.
+    ``event`` is the images' ``(channels, height, width)``. The last convolution is the expensive one and sees sides of
+    at most 16: the first has stride 2 for larger images, from 32 pixels on there is another of stride 2 between them,
+    and images of 64 pixels or more are first averaged down to between 32 and 64.
     """
 
     def __init__(self, event: tuple[int, int, int], classes: int) -> None:
@@ -55,7 +55,7 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def accuracy(self, images: Tensor, labels: Tensor, batch: int = 1024) -> float:
-        """The fraction of images that it classifies as labelled, computed in batches."""
+        """The fraction of images classified as labelled, computed in batches."""
         predicted = torch.cat([self(part).argmax(1) for part in images.split(batch)])
         return float((predicted == labels).double().mean())
 
@@ -63,10 +63,10 @@ class Classifier(nn.Module):
 def train_classifier(
     images: Callable[[Tensor], Tensor], labels: Tensor, event: tuple[int, int, int], classes: int
 ) -> Classifier:
-    """The classifier of labelled images, from a fixed seed, on one CPU thread so that the sums come out the same.
+    """Train the classifier of labelled images from a fixed seed, on one CPU thread so that sums are reproducible.
 
-    ``images`` gives those at indices ``(batch,)``, ``(batch, *event)`` in [-1, 1]: of a tensor its ``__getitem__``.
-    ``labels`` ``(count,)`` are in 0 … ``classes`` - 1.
+    ``images`` returns the images at indices ``(batch,)`` as ``(batch, *event)`` in [-1, 1]; for a tensor, pass its
+    ``__getitem__``. ``labels`` ``(count,)`` are in 0 … ``classes`` - 1.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -89,7 +89,7 @@ def train_classifier(
 
 
 def _budget(count: int) -> tuple[int, int]:
-    """The size of a batch and the number of steps for ``count`` training images."""
+    """The batch size and the number of steps for ``count`` training images."""
     batch = min(BATCH, count)
     steps = EPOCHS * (count // batch)
     if steps <= STEPS:
@@ -98,7 +98,7 @@ def _budget(count: int) -> tuple[int, int]:
 
 
 def _batches(count: int, batch: int, steps: int) -> Iterator[Tensor]:
-    """``steps`` batches of indices, shuffled anew each time that all have been used; a short last one is left out."""
+    """``steps`` batches of indices, reshuffled whenever all have been used; an incomplete last batch is dropped."""
     order = torch.Generator().manual_seed(1234)
     each = count // batch
     for step in range(steps):
@@ -108,7 +108,7 @@ def _batches(count: int, batch: int, steps: int) -> Iterator[Tensor]:
 
 
 def checksum(model: nn.Module) -> str:
-    """The SHA-256 of a model's weights, which names the feature space that a score was taken in."""
+    """The SHA-256 of a model's weights, which identifies the feature space of a score."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode() + tensor.detach().cpu().numpy().tobytes())

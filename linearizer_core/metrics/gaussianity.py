@@ -1,4 +1,4 @@
-"""How near recovered noise is to the standard Gaussian that a diffusion model starts from."""
+"""How close recovered noise is to the standard Gaussian that a diffusion model starts from."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from linearizer_core.metrics.sets import rows, unit
 
 @dataclass(frozen=True)
 class Gaussianity:
-    """What n samples of dim entries have, beside what n samples of N(0, I) would have.
+    """Statistics of n samples of dim entries, each with its value for n samples of N(0, I).
 
-    ``norm_ratio``: the mean of ‖x‖/√dim; of N(0, I) √(1 - 1/(2 dim)) to first order, as E‖x‖ ≈ √(dim - 1/2).
-    ``norm_spread``: the standard deviation of ‖x‖² over √(2 dim); of N(0, I) 1 ± √((1/2 + 3/dim)/n). It tells what
+    ``norm_ratio``: the mean of ‖x‖/√dim; for N(0, I) √(1 - 1/(2 dim)) to first order, as E‖x‖ ≈ √(dim - 1/2).
+    ``norm_spread``: the standard deviation of ‖x‖² over √(2 dim); for N(0, I) 1 ± √((1/2 + 3/dim)/n). It shows what
     single entries cannot: above 1 they are dependent, or samples differ in scale; below 1 samples lie near a sphere.
-    ``mean``: the mean over entries of the absolute mean over samples; of N(0, I) √(2/(πn)).
-    ``deviation``: likewise of the absolute error of the standard deviation against 1; of N(0, I) about √(1/(πn)).
-    ``skewness``: the third standardised moment of all entries together; of N(0, I) 0 ± √(6/(n dim)).
-    ``kurtosis``: the fourth less 3, above 0 where tails are heavy; of N(0, I) 0 ± √(24/(n dim)).
-    ``ks``: the Kolmogorov-Smirnov distance of all entries together from N(0, 1), in [0, 1]; of N(0, I) in the mean
+    ``mean``: the mean over entries of the absolute mean over samples; for N(0, I) √(2/(πn)).
+    ``deviation``: likewise for the absolute error of the standard deviation against 1; for N(0, I) about √(1/(πn)).
+    ``skewness``: the third standardised moment of all entries together; for N(0, I) 0 ± √(6/(n dim)).
+    ``kurtosis``: the fourth minus 3, above 0 for heavy tails; for N(0, I) 0 ± √(24/(n dim)).
+    ``ks``: the Kolmogorov-Smirnov distance of all entries together from N(0, 1), in [0, 1]; for N(0, I) on average
     √(π/2)·log 2/√(n dim) ≈ 0.87/√(n dim).
     """
 
@@ -37,11 +37,11 @@ class Gaussianity:
 
 
 def gaussianity(x0: Tensor) -> Gaussianity:
-    """The statistics of samples ``(n, *event)`` that tell them from N(0, I), in float64.
+    """Statistics that distinguish samples ``(n, *event)`` from N(0, I), in float64.
 
-    Entries that are all equal have no skewness and no kurtosis: both are NaN.
+    If all entries are equal, they have no skewness and no kurtosis: both are NaN.
 
-    Raises ``ValueError`` for less than two samples, which have no spread, and for samples without entries.
+    Raises ``ValueError`` for fewer than two samples, which have no spread, and for samples without entries.
 
     >>> import torch, linearizer_core as lc
     >>> noise = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0))
@@ -75,6 +75,6 @@ def gaussianity(x0: Tensor) -> Gaussianity:
 def _kolmogorov_smirnov(values: Tensor) -> float:
     """The largest distance of the values' empirical distribution function from that of N(0, 1)."""
     expected = torch.special.ndtr(values.sort().values)
-    # The empirical function jumps at each value, from one of these levels to the next.
+    # The empirical distribution function jumps at each value from one of these levels to the next.
     levels = torch.arange(len(values) + 1, dtype=values.dtype, device=values.device) / len(values)
     return float(torch.maximum(levels[1:] - expected, expected - levels[:-1]).max())

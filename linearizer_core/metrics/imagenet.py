@@ -1,6 +1,6 @@
-"""Features of a small network trained on ImageNet, whose weights come inside a package: the same on every machine.
+"""Features of a small network trained on ImageNet, whose weights come with a package: the same on every machine.
 
-A Fréchet distance in them means the same for every data set, labelled or not, and needs nothing to be downloaded at run
+A Fréchet distance in these features means the same for every data set, labelled or not, and needs no download at run
 time. It is not FID, which is defined in Inception's features.
 """
 
@@ -24,9 +24,9 @@ EXTRA = 'the extra imagenet (pip install "linearizer-sweeps[imagenet]")'
 
 FEATURES = 320
 SIDE = 128
-"""Pixels of the squares that the network is shown: it was trained on 224, which costs three times as much."""
+"""Side in pixels of the network's input; training used 224, which costs three times as much."""
 MEAN, SCALE = 127.0, 128.0
-"""What the network takes from grey levels 0 … 255, and divides them by."""
+"""The network subtracts the first from grey levels 0 … 255 and divides by the second."""
 STAGES = (
     (1, 3, 1, 16, 1), (6, 3, 2, 24, 2), (6, 5, 2, 40, 2), (6, 3, 2, 80, 3), (6, 5, 1, 112, 3), (6, 5, 2, 192, 4),
     (6, 3, 1, 320, 1),
@@ -35,7 +35,7 @@ STAGES = (
 
 
 def missing() -> str | None:
-    """What must be installed before ``ImagenetFeatures`` can be made; ``None`` where nothing is."""
+    """What must be installed before ``ImagenetFeatures`` can be used; ``None`` if nothing is missing."""
     return None if _stored() is not None else f"features of ImageNet need {EXTRA}, which brings their weights"
 
 
@@ -46,10 +46,10 @@ def _stored() -> Path | None:
 
 
 class ImagenetFeatures:
-    """The 320 channels, each a mean over the image, that EfficientNet-Lite0 has before its head.
+    """The 320 channels, averaged over the image, that EfficientNet-Lite0 has before its head.
 
-    EfficientNet without squeeze and excitation, and with ReLU6. Raises ``InputValueError`` with what ``missing`` says,
-    and for a file of weights that is not the published one.
+    It is EfficientNet without squeeze-and-excitation and with ReLU6. Raises ``InputValueError`` with the message of
+    ``missing`` if something is missing, and for a weights file that is not the published one.
 
     >>> from linearizer_core.metrics import imagenet
     >>> if imagenet.missing() is None:
@@ -66,7 +66,7 @@ class ImagenetFeatures:
             raise InputValueError(f"{path} is damaged: its SHA-256 starts with {digest[:8]}; install its package again")
         weights = torch.load(path, map_location="cpu", weights_only=True)
         network = _network()
-        names = list(network.state_dict())  # in the order of the file, which goes on with the head
+        names = list(network.state_dict())  # in the order of the file, which continues with the head
         network.load_state_dict(dict(zip(names, list(weights.values())[: len(names)], strict=True)))
         self._device = torch.device(device)
         self._network = network.eval().requires_grad_(False).to(self._device)
@@ -75,8 +75,8 @@ class ImagenetFeatures:
     def features(self, images: Tensor, batch: int = 64) -> Tensor:
         """Features ``(count, 320)`` of images ``(count, channels, height, width)`` in [-1, 1], in batches.
 
-        What is seen is what an 8-bit file would hold, resized to 128 pixels (bilinear, antialiased). Grey images, of
-        one channel, are repeated for all three.
+        Images are rounded to the levels of an 8-bit file and resized to 128 pixels (bilinear, antialiased). Grey
+        images, with one channel, are repeated for all three.
         """
         parts = []
         for part in images.split(batch):
@@ -99,7 +99,7 @@ def _network() -> nn.Sequential:
 
 
 class _Block(nn.Module):
-    """An inverted residual (Sandler et al., 2018): wide in between, and convolved channel by channel there."""
+    """An inverted residual (Sandler et al., 2018): wide in the middle, with a depthwise convolution there."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class _Block(nn.Module):
 
 
 def _layer(inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1, bent: bool = True) -> nn.Sequential:
-    """Convolution, batch normalisation, ReLU6; padded as TensorFlow does, more to the right and below."""
+    """Convolution, batch normalisation, ReLU6; padded as in TensorFlow, more on the right and below."""
     whole = kernel - stride if stride > 1 else kernel - 1
     pad = (whole // 2, whole - whole // 2) * 2
     layers: OrderedDict[str, nn.Module] = OrderedDict(

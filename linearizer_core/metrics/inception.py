@@ -1,4 +1,4 @@
-"""Features of the Inception network of FID and KID, where its package and its weights are on this machine."""
+"""Features of the Inception network of FID and KID, if its package and weights are on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from linearizer_core.errors import InputValueError
 
 FILES = ("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth")
-"""The names under which torch-fidelity and pytorch-fid publish one and the same file."""
+"""Names under which torch-fidelity and pytorch-fid publish the same file."""
 
 FEATURES = 2048
 
@@ -24,9 +24,9 @@ def checkpoints() -> Path:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file whose name ends, as torch hub's do, in the first digits of its SHA-256.
+    """The tensors of a file whose name ends, like torch hub's, with the first digits of its SHA-256.
 
-    Raises ``ValueError`` if the digits differ, and what ``torch.load`` raises where it is more than tensors.
+    Raises ``ValueError`` if the digits differ, and the error of ``torch.load`` if the file holds more than tensors.
     """
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -37,7 +37,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def missing() -> str | None:
-    """What must be installed or put where before ``InceptionFeatures`` can be made; ``None`` where nothing is."""
+    """What must be installed or stored before ``InceptionFeatures`` can be used; ``None`` if nothing is missing."""
     wanted = []
     if find_spec("torch_fidelity") is None:
         wanted.append("the package torch-fidelity (pip install torch-fidelity)")
@@ -51,18 +51,18 @@ def _stored() -> Path | None:
 
 
 class InceptionFeatures:
-    """The pooled features that FID (Heusel et al., 2017) and KID (Bińkowski et al., 2018) are defined in.
+    """The pooled features in which FID (Heusel et al., 2017) and KID (Bińkowski et al., 2018) are defined.
 
-    The TensorFlow network of 2015 as torch-fidelity converted it, with its own way of resizing: ``frechet_distance``
-    of these features is FID, ``kernel_distance`` KID. Raises ``ValueError`` with what ``missing`` says, and for a
-    damaged file of weights.
+    This is the TensorFlow network of 2015 as converted by torch-fidelity, with its own way of resizing:
+    ``frechet_distance`` of these features is FID, ``kernel_distance`` KID. Raises ``ValueError`` with the message of
+    ``missing`` if something is missing, and for a damaged weights file.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         reason, path = missing(), _stored()
         if reason is not None or path is None:
             raise InputValueError(reason)
-        # torch-fidelity unpickles whatever the file holds: it gets none that has not been read as tensors alone.
+        # torch-fidelity unpickles whatever the file holds, so first make sure that it holds nothing but tensors.
         read_weights(path)
         extractor = import_module("torch_fidelity").FeatureExtractorInceptionV3
         model = extractor("inception-v3-compat", [str(FEATURES)], feature_extractor_weights_path=str(path))
@@ -73,7 +73,7 @@ class InceptionFeatures:
     def features(self, images: Tensor, batch: int = 64) -> Tensor:
         """Features ``(count, 2048)`` of images ``(count, channels, height, width)`` in [-1, 1], in batches.
 
-        What is seen is what an 8-bit file would hold. Grey images, of one channel, are repeated for all three.
+        Images are rounded to the levels of an 8-bit file. Grey images, with one channel, are repeated for all three.
         """
         parts = []
         for part in images.split(batch):

@@ -1,4 +1,4 @@
-"""How linear a map between induced spaces is in float arithmetic, and how far it is from what its algebra promises."""
+"""How linear a map between induced spaces is in floating point, and how far it is from what its algebra promises."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from linearizer_core.space import InducedSpace
 
 
 class InducedMap(Protocol):
-    """Any map f between two induced spaces, such as a Linearizer, which is to be held to linearity."""
+    """Any map f between two induced spaces, such as a Linearizer, that is tested for linearity."""
 
     @property
     def domain(self) -> InducedSpace:
@@ -35,7 +35,7 @@ class Penrose:
     """Relative residuals of the four equations of a Moore-Penrose inverse: zero for f⁺, and for no other map.
 
     ``first``: f f⁺ f = f, and ``second``: f⁺ f f⁺ = f⁺, in pixels. ``third``: f f⁺ is symmetric, and ``fourth``: f⁺ f
-    is, in the induced inner products, relative to the norms of both sides.
+    is symmetric, in the induced inner products, relative to the norms of both sides.
     """
 
     first: float
@@ -45,10 +45,10 @@ class Penrose:
 
 
 def relative_error(value: Tensor, expected: Tensor, *inputs: Tensor) -> float:
-    """‖value - expected‖ / ‖expected‖ over all entries, in float64; 0 where the two are equal.
+    """‖value - expected‖ / ‖expected‖ over all entries, in float64; 0 if the two are equal.
 
-    ``inputs`` are what both were computed from: where ‖expected‖ and ‖value - expected‖ are both no more than some
-    epsilons of their norms, these are nothing but their rounding, and the error is taken relative to them.
+    ``inputs`` are the tensors that both were computed from. If ‖expected‖ and ‖value - expected‖ are both no more than
+    a few epsilons of the norms of ``inputs``, they are only rounding errors, and the error is relative to these norms.
 
     Raises ``ValueError`` for tensors of different shapes.
 
@@ -58,7 +58,7 @@ def relative_error(value: Tensor, expected: Tensor, *inputs: Tensor) -> float:
     """
     if value.shape != expected.shape:
         raise InputValueError(
-            f"tensors of one shape are compared, got {tuple(value.shape)} and {tuple(expected.shape)}"
+            f"tensors must have the same shape to be compared, got {tuple(value.shape)} and {tuple(expected.shape)}"
         )
     precision = torch.finfo(expected.dtype).eps if expected.is_floating_point() else 0.0
     difference, scale = float(_norm(value.double() - expected.double())), float(_norm(expected))
@@ -144,7 +144,7 @@ def idempotency(f: Callable[[Tensor], Tensor], x: Tensor) -> float:
 
 @torch.no_grad()
 def penrose(f: InducedMap, pinv: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Penrose:
-    """The residuals of the four Penrose equations (Penrose, 1955) of f and what is to be its inverse, f⁺.
+    """The residuals of the four Penrose equations (Penrose, 1955) for f and its supposed inverse f⁺.
 
     ``x`` and ``y`` are ``(batch, *event)`` of the domain and of the codomain. Symmetry is tested on each row and the
     next one. Raises ``ValueError`` for a single row of either: every map is symmetric on one vector.
@@ -170,7 +170,7 @@ def penrose(f: InducedMap, pinv: Callable[[Tensor], Tensor], x: Tensor, y: Tenso
 
 
 def _asymmetry(space: InducedSpace, x: Tensor, image: Tensor) -> float:
-    """⟨P x_i, x_j⟩ - ⟨x_i, P x_j⟩ for each row and the next one, relative to ‖x_i‖‖x_j‖ in the mean square."""
+    """⟨P x_i, x_j⟩ - ⟨x_i, P x_j⟩ for each row and the next one, root mean square relative to ‖x_i‖‖x_j‖."""
     z, p = space.encode(x).double(), space.encode(image).double()
     z_next, p_next = z.roll(-1, 0), p.roll(-1, 0)
     difference = (p * z_next).sum(1) - (z * p_next).sum(1)
@@ -195,5 +195,5 @@ def roundtrip(g: Invertible, x: Tensor) -> float:
     1.0
     """
     z = g(x)[0]
-    # Only zeros have no size of their own to compare with.
+    # Zeros alone have no size to compare with.
     return relative_error(g.inverse(z)[0], x, *(() if x.any() else (z,)))

@@ -15,10 +15,10 @@ from linearizer_core.flows.base import Chain
 def local_lipschitz(function: Callable[[Tensor], Tensor], x: Tensor, iterations: int = 30, seed: int = 0) -> Tensor:
     """The largest singular value of the function's Jacobian J at each row of x, ``(batch,)``, by power iteration.
 
-    ``function`` takes ``(batch, *event)`` to ``(batch, …)`` row by row, and is differentiated twice: flows that
-    recompute their activations have to be run under ``storing``. The iteration is v ← JᵀJ v / ‖J v‖ from a random
-    start that ``seed`` fixes. The result is a lower bound, which grows with each of the ``iterations``; what it lacks
-    shrinks by (σ₂ / σ₁)⁴ a step.
+    ``function`` maps ``(batch, *event)`` to ``(batch, …)`` row by row and is differentiated twice; flows that recompute
+    their activations must run under ``storing``. The iteration is v ← JᵀJ v / ‖J v‖ from a random start fixed by
+    ``seed``. The result is a lower bound that grows with each of the ``iterations``; its error shrinks by (σ₂ / σ₁)⁴
+    per iteration.
 
     Raises ``ValueError`` for less than one iteration.
 
@@ -31,7 +31,7 @@ def local_lipschitz(function: Callable[[Tensor], Tensor], x: Tensor, iterations:
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         y = function(x)
-        # Jᵀw is linear in w, whatever w is, and its own derivative in w along v is J v.
+        # Jᵀw is linear in w, and its derivative in w along v is J v.
         w = torch.zeros_like(y, requires_grad=True)
         (pullback,) = torch.autograd.grad(y, x, w, create_graph=True)
     generator = torch.Generator().manual_seed(seed)
@@ -43,16 +43,16 @@ def local_lipschitz(function: Callable[[Tensor], Tensor], x: Tensor, iterations:
 
 
 def _unit(rows: Tensor) -> Tensor:
-    """The rows at length 1, and at 0 those that are 0."""
+    """The rows scaled to length 1; zero rows stay zero."""
     length = rows.flatten(1).norm(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
     return rows / length.view(-1, *[1] * (rows.ndim - 1))
 
 
 @contextmanager
 def storing(*networks: nn.Module) -> Iterator[None]:
-    """Within it, the networks' chains store their activations whatever their ``memory``.
+    """Within the context, the networks' chains store their activations whatever their ``memory``.
 
-    Recomputation has first derivatives only.
+    Recomputation supports first derivatives only.
     """
     chains = [module for network in networks for module in network.modules() if isinstance(module, Chain)]
     before = [chain.memory for chain in chains]

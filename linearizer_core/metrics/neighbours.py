@@ -1,4 +1,4 @@
-"""How much of each of two sets lies in the other's nearest-neighbour balls: fidelity and diversity apart."""
+"""How much of each of two sets lies in the other's nearest-neighbour balls: fidelity and diversity separately."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from linearizer_core.errors import InputValueError, NotFiniteError
 from linearizer_core.metrics.sets import rows, unit
 
 NEIGHBOURS = 5
-"""Of a point, up to which its ball reaches."""
+"""The ball around a point reaches to its neighbour of this number."""
 
 ENTRIES = 2**24
-"""The most distances held at once."""
+"""Maximum number of distances held at once."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Neighbourhood:
 
     A set's balls are centred at its points, each reaching to the point's k-th nearest neighbour in the set, border
     included. ``precision``: the share of fakes in some real ball; ``recall``: the share of reals in some fake ball;
-    ``density``: the number of real balls that a fake is in, on average, over k; ``coverage``: the share of real balls
-    with a fake in them. Density is not bounded by 1, which is its expectation for fakes drawn as the reals were.
+    ``density``: the average number of real balls that contain a fake, divided by k; ``coverage``: the share of real
+    balls with a fake in them. Density is not bounded by 1, its expectation for fakes distributed like the reals.
     """
 
     precision: float
@@ -57,8 +57,8 @@ def neighbourhood(
     if real.shape[1] != fake.shape[1] or not real.shape[1]:
         raise InputValueError(f"both sets must have as many features, got {real.shape[1]} and {fake.shape[1]}")
     if not bool(real.isfinite().all() and fake.isfinite().all()):
-        raise NotFiniteError("neighbours need features that are finite: a distance to any other is none")
-    # Of numbers that are tiny or huge throughout, squares would be 0 or infinite, and every point in every ball.
+        raise NotFiniteError("neighbours need finite features: distances to others are undefined")
+    # Squares of numbers that are all tiny or all huge would be 0 or infinite, and every point in every ball.
     size = unit(real, fake)
     real, fake = real / size, fake / size
     if real_radii is not None and real_radii.shape != (len(real),):
@@ -93,21 +93,21 @@ def neighbour_radii(points: Tensor, k: int = NEIGHBOURS) -> Tensor:
     if not 1 <= k < len(points):
         raise InputValueError(f"k must be at least 1 and less than the set's size, got {k} of {len(points)}")
     if not bool(points.isfinite().all()):
-        raise NotFiniteError("neighbours need features that are finite: a distance to any other is none")
+        raise NotFiniteError("neighbours need finite features: distances to others are undefined")
     size = unit(points)
     return _radii(points / size, k) * size
 
 
 def _radii(points: Tensor, k: int) -> Tensor:
     """Each point's distance to its ``k``-th nearest other point, ``(count,)``."""
-    # A point's distance to itself is the least: it stands before those of the others.
+    # A point's distance to itself is the smallest and comes first.
     return torch.cat([distances.kthvalue(k + 1, dim=1).values for _, distances in _distances(points, points)])
 
 
 def _distances(a: Tensor, b: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of rows of the distances ``(len(a), len(b))``, each with the rows that it holds."""
+    """Blocks of rows of the distances ``(len(a), len(b))``, each with the slice of its rows."""
     count = max(1, ENTRIES // len(b))
     for start in range(0, len(a), count):
         block = slice(start, start + count)
-        # Not by a matrix product: equal points must be at distance 0, and a ball's border at its radius.
+        # Avoid matrix products: equal points must have distance 0, and a ball's border must be exactly at its radius.
         yield block, torch.cdist(a[block], b, compute_mode="donot_use_mm_for_euclid_dist")

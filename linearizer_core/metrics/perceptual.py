@@ -1,4 +1,4 @@
-"""Differentiable distances of images, as losses: by pixels, by edges and structure, and by a trained network."""
+"""Differentiable distances between images, for losses: by pixels, by edges and structure, and by a trained network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from linearizer_core.metrics.similarity import ssim
 
 ALEXNET = "alexnet-owt-7be5be79.pth"
 SMALLEST_SIDE = 4
-"""The least side of an image that edges and structure are still looked for in."""
+"""Smallest side of an image in which edges and structure are still compared."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 
@@ -29,11 +29,11 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
 
 
 def gradient_ssim(a: Tensor, b: Tensor) -> Tensor:
-    """``mse`` plus the mean over scales of the edges' and the structure's differences, a scalar.
+    """``mse`` plus the mean over scales of the differences in edges and structure, a scalar.
 
     At each scale of images ``(batch, channels, height, width)`` in [-1, 1], halved by averaging while both sides are
-    at least 4: the mean absolute difference of the neighbours' differences, across and down, plus 1 - ``ssim``. All
-    terms have weight 1. It needs no weights, and unlike ``mse`` it does not favour a blur.
+    at least 4: the mean absolute difference of neighbouring pixels' differences, across and down, plus 1 - ``ssim``.
+    All terms have weight 1. It needs no weights, and unlike ``mse`` it does not favour blur.
 
     Raises ``ValueError`` for images with a side below 4.
 
@@ -43,10 +43,10 @@ def gradient_ssim(a: Tensor, b: Tensor) -> Tensor:
     True
     """
     if a.shape != b.shape or a.ndim != 4 or not len(a):
-        message = f"images of one shape (batch, channels, height, width) are compared, got {tuple(a.shape)}"
+        message = f"images must have the same shape (batch, channels, height, width), got {tuple(a.shape)}"
         raise InputValueError(f"{message} and {tuple(b.shape)}")
     if min(a.shape[-2:]) < SMALLEST_SIDE:
-        raise InputValueError(f"images must be {SMALLEST_SIDE} pixels or more a side, got {tuple(a.shape[-2:])}")
+        raise InputValueError(f"images must have sides of at least {SMALLEST_SIDE} pixels, got {tuple(a.shape[-2:])}")
     total = mse(a, b)
     scales = []
     while min(a.shape[-2:]) >= SMALLEST_SIDE:
@@ -59,9 +59,9 @@ def gradient_ssim(a: Tensor, b: Tensor) -> Tensor:
 class Lpips:
     """The learned perceptual distance of Zhang et al. (2018) in AlexNet's features, averaged over the batch.
 
-    Images in [-1, 1] of one or three channels, on any device; grey ones are repeated for all three, and sides are
-    enlarged to at least 64 pixels, which AlexNet needs. Raises ``ValueError`` with what ``missing`` says, and for a
-    damaged file of weights.
+    Images in [-1, 1] have one or three channels and can be on any device. Grey ones are repeated for all three
+    channels, and sides are enlarged to at least 64 pixels, which AlexNet needs. Raises ``ValueError`` with the message
+    of ``missing`` if something is missing, and for a damaged weights file.
     """
 
     SIDE = 64
@@ -72,10 +72,10 @@ class Lpips:
             raise InputValueError(reason)
         backbone = read_weights(checkpoints() / ALEXNET)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torchvision, about how the package calls it
-            # A random backbone, then its weights: the package itself would download them.
+            warnings.simplefilter("ignore")  # torchvision warns about how the package calls it
+            # A random backbone, whose weights are then loaded: the package itself would download them.
             model = import_module("lpips").LPIPS(net="alex", pnet_rand=True, verbose=False)
-        # The package keeps the layers' numbers and spreads them over slices: slice2.3.weight is features.3.weight.
+        # The package keeps the layers' numbers but groups them in slices: slice2.3.weight is features.3.weight.
         names = {name: f"features.{name.partition('.')[2]}" for name in model.net.state_dict()}
         model.net.load_state_dict({name: backbone[source] for name, source in names.items()})
         self._model = model.eval().requires_grad_(False)
@@ -84,7 +84,7 @@ class Lpips:
         return self._model.to(a.device)(self._seen(a), self._seen(b)).mean()
 
     def _seen(self, images: Tensor) -> Tensor:
-        """The images as the network takes them, float32 ``(batch, 3, height, width)``."""
+        """The images in the network's input format, float32 ``(batch, 3, height, width)``."""
         images = images.float().expand(-1, 3, -1, -1)
         height, width = images.shape[-2:]
         scale = self.SIDE / min(height, width)
@@ -102,18 +102,18 @@ DISTANCES: dict[str, Callable[[], Distance]] = {
 
 @lru_cache
 def distance(name: str) -> Distance:
-    """The named distance d(a, b) of two batches of images in [-1, 1], a scalar; made once, as ``lpips`` has weights.
+    """The named distance d(a, b) of two batches of images in [-1, 1], a scalar; cached, as ``lpips`` has weights.
 
-    Raises ``ValueError`` for a name that is not known and, with what ``missing`` says, for one that cannot be had.
+    Raises ``ValueError`` for an unknown name and, with the message of ``missing``, for an unavailable distance.
     """
     _check(name)
     return DISTANCES[name]()
 
 
 def missing(name: str) -> str | None:
-    """What must be installed or put where before ``distance(name)`` can be had; ``None`` where nothing is.
+    """What must be installed or stored before ``distance(name)`` can be used; ``None`` if nothing is missing.
 
-    Raises ``ValueError`` for a name that is not known.
+    Raises ``ValueError`` for an unknown name.
     """
     _check(name)
     if name != "lpips":
@@ -128,4 +128,4 @@ def missing(name: str) -> str | None:
 
 def _check(name: str) -> None:
     if name not in DISTANCES:
-        raise InputValueError(f"unknown distance {name!r}, known are {', '.join(DISTANCES)}")
+        raise InputValueError(f"unknown distance {name!r}; use one of {', '.join(DISTANCES)}")

@@ -1,4 +1,4 @@
-"""How far images move with their latents: the pull-back of the images' metric."""
+"""How far images move with their latents: the pull-back of the metric of images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def pullback_metric(
     passes: int = 8,
     batch: int = 256,
 ) -> Tensor:
-    """E[JᵀJ] over latents ``(count, dim)``, J the Jacobian of ``decode``: ``(dim, dim)``, symmetric, in float64.
+    """E[JᵀJ] over latents ``(count, dim)``, with J the Jacobian of ``decode``: ``(dim, dim)``, symmetric, in float64.
 
     A small step δ of a latent moves its image by √(δᵀ JᵀJ δ): the leading eigenvectors are the directions that change
-    images most (Arvanitidis et al., Latent Space Oddity, 2018, take the same metric point by point). It is estimated
-    without bias by ``passes`` vector-Jacobian products a latent, of standard normal vectors v: E[(Jᵀv)(Jᵀv)ᵀ] = JᵀJ.
+    images most (Arvanitidis et al., Latent Space Oddity, 2018, use the same metric point by point). The estimate is
+    unbiased and uses ``passes`` vector-Jacobian products per latent with standard normal vectors v, since
+    E[(Jᵀv)(Jᵀv)ᵀ] = JᵀJ.
 
     Raises ``InputValueError`` if there are no latents or no passes.
 
@@ -33,7 +34,7 @@ def pullback_metric(
     True
     """
     if not len(latents) or passes < 1:
-        raise InputValueError(f"a pull-back is the mean over latents and passes, got {len(latents)} and {passes}")
+        raise InputValueError(f"a pull-back needs at least one latent and one pass, got {len(latents)} and {passes}")
     total = torch.zeros(latents.shape[1], latents.shape[1], dtype=torch.float64, device=latents.device)
     for part in latents.detach().split(batch):
         point = part.clone().requires_grad_(True)

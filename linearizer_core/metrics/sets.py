@@ -1,4 +1,4 @@
-"""Sets of samples as metrics take them: real numbers, at a size whose squares floating point holds."""
+"""Sets of samples in the form that metrics use: real numbers, of a size whose squares fit in floating point."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from torch import Tensor
 from linearizer_core.errors import InputValueError
 
 LARGEST = 2.0**300
-"""Squares of numbers up to this, and their sums, are far from what float64 holds; so are those of its reciprocal."""
+"""Squares of numbers up to this, and their sums, are far from overflow in float64; likewise underflow for 1 / LARGEST.
+
+"""
 
 
 def rows(*sets: Tensor) -> list[Tensor]:
     """Sets ``(count, *event)`` as ``(count, dim)`` in float64.
 
-    Raises ``TypeError`` for what is no tensor, and ``InputValueError`` for one that is no such set.
+    Raises ``TypeError`` for anything but tensors, and ``InputValueError`` for a tensor that is not such a set.
     """
     for each in sets:
         if not isinstance(each, Tensor):
-            raise TypeError(f"a set of samples is a tensor, got {type(each).__name__}")
+            raise TypeError(f"a set of samples must be a tensor, got {type(each).__name__}")
         if each.ndim < 2:
-            raise InputValueError(f"a set of samples is (count, *event), got {tuple(each.shape)}")
+            raise InputValueError(f"a set of samples must be (count, *event), got {tuple(each.shape)}")
         if each.is_complex():
-            raise InputValueError(f"samples are real numbers, got {each.dtype}")
+            raise InputValueError(f"samples must be real numbers, got {each.dtype}")
     return [each.detach().flatten(1).double() for each in sets]
 
 
 def unit(*sets: Tensor) -> float:
-    """A power of two to divide by before anything is squared: 1 where the numbers are of a usual size, or not finite.
+    """A power of two to divide by before squaring: 1 if the numbers are of ordinary size, or not finite.
 
     >>> import torch
     >>> unit(torch.tensor([3.0, -5.0])), unit(torch.tensor([3e200], dtype=torch.float64)) > 1e200

@@ -1,4 +1,4 @@
-"""How alike two images are, structure by structure."""
+"""Structural similarity of two images."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SIGMA = 1.5
 def ssim(a: Tensor, b: Tensor, peak: float = 2.0) -> Tensor:
     """The structural similarity of images ``(batch, channels, height, width)``, ``(batch,)`` (Wang et al., 2004).
 
-    The mean over channels and all places of a Gaussian window of 11 × 11 pixels and σ = 1.5 that lie wholly in the
-    image; where the image is smaller, the largest odd window that fits. Pixels are in ±``peak`` / 2 and are shifted
-    to [0, ``peak``] first, as the luminance term counts from black. Differentiable; 1 for equal images, its most.
+    The mean over channels and over all positions at which a Gaussian window of 11 × 11 pixels and σ = 1.5 lies inside
+    the image; if the image is smaller, the largest odd window that fits. Pixels are in ±``peak`` / 2 and are shifted to
+    [0, ``peak``] first, as the luminance term counts from black. Differentiable; equal images have the maximum, 1.
 
     Raises ``ValueError`` for images of different shapes, or without pixels.
 
@@ -29,11 +29,13 @@ def ssim(a: Tensor, b: Tensor, peak: float = 2.0) -> Tensor:
     tensor([1., 1.])
     """
     if a.shape != b.shape:
-        raise InputValueError(f"images of one shape are compared, got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise InputValueError(
+            f"images must have the same shape to be compared, got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
     if a.ndim != 4 or 0 in a.shape[1:]:
-        raise InputValueError(f"images need pixels, (batch, channels, height, width), got {tuple(a.shape)}")
+        raise InputValueError(f"images must be (batch, channels, height, width) with pixels, got {tuple(a.shape)}")
     if not peak > 0:
-        raise InputValueError(f"the peak of images lies above 0, got {peak}")
+        raise InputValueError(f"peak must be above 0, got {peak}")
     height, width = a.shape[-2:]
     window = _gaussian(min(WINDOW, height - 1 + height % 2, width - 1 + width % 2), a)
     x, y = (image.reshape(-1, 1, height, width) + peak / 2 for image in (a, b))
@@ -49,12 +51,12 @@ def ssim(a: Tensor, b: Tensor, peak: float = 2.0) -> Tensor:
 
 
 def _gaussian(size: int, like: Tensor) -> Tensor:
-    """A window's weights along one axis, ``(size,)``, which sum to 1."""
+    """The window's weights along one axis, ``(size,)``; they sum to 1."""
     offset = torch.arange(size, dtype=like.dtype, device=like.device) - size // 2
     weights = torch.exp(-offset.square() / (2 * SIGMA**2))
     return weights / weights.sum()
 
 
 def _blur(images: Tensor, window: Tensor) -> Tensor:
-    """The window's weighted means, one axis after the other, of ``(count, 1, height, width)``."""
+    """The window's weighted means of ``(count, 1, height, width)``, along one axis after the other."""
     return conv2d(conv2d(images, window.view(1, 1, 1, -1)), window.view(1, 1, -1, 1))

@@ -1,4 +1,4 @@
-"""Numbers that describe the singular values of an operator."""
+"""Numbers that summarise the singular values of an operator."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from linearizer_core.operators.base import cutoff, finite
 def effective_rank(singular_values: Tensor) -> float:
     """exp of the entropy of the normalised singular values (Roy & Vetterli, 2007): 1 … their count, 0 if all are 0.
 
-    Raises ``NotFiniteError`` for values that are not finite and ``InputValueError`` for negative ones and for more than
-    one list, as all functions here do.
+    Like all functions here, raises ``NotFiniteError`` for values that are not finite, and ``InputValueError`` for
+    negative ones and for anything but a one-dimensional tensor.
 
     >>> import torch, linearizer_core as lc
     >>> s = torch.tensor([4.0, 2.0, 0.0])
@@ -28,7 +28,7 @@ def effective_rank(singular_values: Tensor) -> float:
 
 
 def energy_rank(singular_values: Tensor, fraction: float = 0.99) -> int:
-    """The fewest singular values whose squares hold ``fraction`` of the sum of all squares: 0 if all are 0.
+    """The smallest number of singular values whose squares sum to ``fraction`` of the sum of all; 0 if all are 0.
 
     >>> import torch, linearizer_core as lc
     >>> s = torch.tensor([4.0, 2.0, 0.0])
@@ -37,7 +37,7 @@ def energy_rank(singular_values: Tensor, fraction: float = 0.99) -> int:
     """
     values = _checked(singular_values)
     if not 0 < fraction <= 1:
-        raise InputValueError(f"a fraction of the energy lies in (0, 1], got {fraction}")
+        raise InputValueError(f"fraction must be in (0, 1], got {fraction}")
     if not values.any():
         return 0
     energy = (values / values.max()).square().sort(descending=True).values.cumsum(0)
@@ -45,7 +45,7 @@ def energy_rank(singular_values: Tensor, fraction: float = 0.99) -> int:
 
 
 def stable_rank(singular_values: Tensor) -> float:
-    """‖A‖_F² / ‖A‖², the sum of the squares over the largest (Rudelson & Vershynin, 2007), 0 if all are 0.
+    """‖A‖_F² / ‖A‖², the sum of squares over the largest square (Rudelson & Vershynin, 2007); 0 if all are 0.
 
     >>> import torch, linearizer_core as lc
     >>> s = torch.tensor([4.0, 2.0, 0.0])
@@ -59,10 +59,10 @@ def stable_rank(singular_values: Tensor) -> float:
 
 
 def numerical_rank(singular_values: Tensor, rcond: float | None = None) -> int:
-    """How many singular values exceed ``rcond`` times the largest.
+    """The number of singular values above ``rcond`` times the largest.
 
-    By default that is their count times their dtype's epsilon, the rounding of a square operator; of one that is not
-    square, ``LinearOperator.rank`` knows the larger side.
+    By default ``rcond`` is their count times the dtype's epsilon, the rounding error of a square operator. For other
+    operators use ``LinearOperator.rank``, which knows the larger side.
 
     >>> import torch, linearizer_core as lc
     >>> s = torch.tensor([4.0, 2.0, 0.0])
@@ -71,16 +71,16 @@ def numerical_rank(singular_values: Tensor, rcond: float | None = None) -> int:
     """
     _checked(singular_values)
     if rcond is not None and not 0 <= rcond < 1:
-        raise InputValueError(f"rcond lies in [0, 1), got {rcond}")
+        raise InputValueError(f"rcond must be in [0, 1), got {rcond}")
     values = singular_values if singular_values.is_floating_point() else singular_values.double()
     return int((values > cutoff(values, len(values), rcond)).sum())
 
 
 def _checked(singular_values: Tensor) -> Tensor:
-    """Singular values in float64; raises ``InputValueError`` for what can be none."""
+    """Singular values in float64; raises ``InputValueError`` for values that cannot be singular values."""
     if singular_values.ndim != 1 or singular_values.is_complex():
-        message = f"singular values are a list of real numbers, got {tuple(singular_values.shape)}"
+        message = f"singular values must be a list of real numbers, got {tuple(singular_values.shape)}"
         raise InputValueError(f"{message} of {singular_values.dtype}")
     if bool((singular_values < 0).any()):
-        raise InputValueError("singular values are 0 or more, and some are below")
+        raise InputValueError("singular values must be at least 0, but some are negative")
     return finite(singular_values).double()

@@ -1,4 +1,4 @@
-"""How sure a distance between sets is: what chance in both sets moves it by, and what endlessly many would give."""
+"""The uncertainty of a distance between sets: its deviation by chance, and its value extrapolated to infinite sets."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Distance = Callable[[Tensor, Tensor], float]
 
 RESAMPLES = 50
 SHARES = tuple(1 / (1 + i / 4) for i in range(13))
-"""Of both sets, at which the line is fitted: even in 1 / n, from the whole down to a quarter."""
+"""Shares of both sets used in the line fit: even in 1 / n, from the whole down to a quarter."""
 FEWEST = 8
-"""Of each set, that a line is fitted to: a quarter of them has a covariance."""
+"""Smallest size of a set for a line fit: a quarter of it still has a covariance."""
 SEED = 13
 
 
 def bootstrap_deviation(distance: Distance, a: Tensor, b: Tensor, resamples: int = RESAMPLES) -> float:
     """The standard deviation of a distance of sets ``(count, features)`` over resamples of both, from a fixed seed.
 
-    It is that of other samples of a model against other held-out images (Efron, 1979). Resampled sets are farther apart
-    than the sets themselves, so that the mean of the resamples says nothing.
+    It estimates the variation over other samples of a model and other held-out images (Efron, 1979). Resampled sets are
+    farther apart than the sets themselves, so the mean over resamples is meaningless.
 
     Raises ``InputValueError`` for fewer than two resamples and for an empty set.
 
@@ -34,7 +34,7 @@ def bootstrap_deviation(distance: Distance, a: Tensor, b: Tensor, resamples: int
     True
     """
     if resamples < 2 or not min(len(a), len(b)):
-        raise InputValueError(f"two resamples or more are drawn of sets that are not empty, got {resamples}")
+        raise InputValueError(f"at least two resamples of sets that are not empty are needed, got {resamples}")
     generator = torch.Generator().manual_seed(SEED)
 
     def drawn(rows: Tensor) -> Tensor:
@@ -44,11 +44,11 @@ def bootstrap_deviation(distance: Distance, a: Tensor, b: Tensor, resamples: int
 
 
 def extrapolated(distance: Distance, a: Tensor, b: Tensor) -> float:
-    """A distance of sets ``(count, features)`` as it would be of endlessly many: a line over 1 / n, at 0.
+    """A distance of sets ``(count, features)`` extrapolated to infinite sets: a line over 1 / n, evaluated at 0.
 
     The Fréchet distance of two samples is too large by a multiple of 1 / n (Chong & Forsyth, Effectively Unbiased FID
-    and Inception Score, 2020). Here both sets are finite, and both are cut to the same shares, of a quarter and more,
-    at random from a fixed seed. It can be below 0 where the distance is.
+    and Inception Score, 2020). Here both sets are finite, and both are cut to the same shares of a quarter or more, at
+    random from a fixed seed. The result can be negative if the true distance is near 0.
 
     Raises ``InputValueError`` for a set of fewer than ``FEWEST``.
 
@@ -59,7 +59,7 @@ def extrapolated(distance: Distance, a: Tensor, b: Tensor) -> float:
     True
     """
     if min(len(a), len(b)) < FEWEST:
-        raise InputValueError(f"a line over 1 / n needs {FEWEST} or more of each set, got {len(a)} and {len(b)}")
+        raise InputValueError(f"a line over 1 / n needs at least {FEWEST} of each set, got {len(a)} and {len(b)}")
     generator = torch.Generator().manual_seed(SEED)
 
     def cut(rows: Tensor, share: float) -> Tensor:
@@ -69,7 +69,7 @@ def extrapolated(distance: Distance, a: Tensor, b: Tensor) -> float:
     inverse = torch.tensor([1 / share for share in SHARES], dtype=torch.float64)
     values = [distance(a, b) if share == 1 else distance(cut(a, share), cut(b, share)) for share in SHARES]
     found = torch.tensor(values, dtype=torch.float64)
-    # Distances of smaller sets vary more: by about 1 / n, like what is to be fitted.
+    # Distances of smaller sets vary more: by about 1 / n, like the bias that is fitted.
     weights = inverse.square().reciprocal()
     mean_x, mean_y = (weights * inverse).sum() / weights.sum(), (weights * found).sum() / weights.sum()
     slope = (weights * (inverse - mean_x) * (found - mean_y)).sum() / (weights * (inverse - mean_x).square()).sum()

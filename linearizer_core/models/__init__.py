@@ -1,4 +1,4 @@
-"""What each family trains: the models, without the loop that trains them."""
+"""The models that the families train, without the training loop."""
 
 from linearizer_core.models.affine_diffusion import AffineDiffusion, AffineOperators
 from linearizer_core.models.base import Model

@@ -29,7 +29,7 @@ Order = Literal["pullback", "covariance"]
 
 @dataclass(frozen=True)
 class AffineOperators:
-    """K affine operators z0 ↦ b_k + U_k diag(s_k) U_kᵀ z0 of one rank r, symmetric in their linear part.
+    """K affine operators z0 ↦ b_k + U_k diag(s_k) U_kᵀ z0 of common rank r, with symmetric linear parts.
 
     ``offsets`` ``(K, dim)``, ``frames`` ``(K, dim, r)`` with orthonormal columns, ``scales`` ``(K, r)``.
 
@@ -46,33 +46,33 @@ class AffineOperators:
 
     @property
     def rank(self) -> int:
-        """r."""
+        """The common rank r."""
         return self.scales.shape[1]
 
     def one(self, k: int) -> AffineOperator:
-        """The operator of k with the algebra of operators; raises ``InputValueError`` for one that does not exist."""
+        """The k-th operator as an ``AffineOperator``; raises ``InputValueError`` if there is no such operator."""
         if not 0 <= k < len(self.scales):
-            raise InputValueError(f"there are the operators 0 … {len(self.scales) - 1}, got {k}")
+            raise InputValueError(f"operator must be one of 0 … {len(self.scales) - 1}, got {k}")
         factors = Factors(self.frames[k], self.frames[k])
         return AffineOperator(LowRankOperator(torch.diag(self.scales[k]), factors), self.offsets[k])
 
     def coordinates(self, z: Tensor, which: Tensor) -> Tensor:
-        """U_kᵀ z of each row, ``(batch, dim)`` to ``(batch, r)``."""
+        """U_kᵀ z for each row, ``(batch, dim)`` to ``(batch, r)``."""
         return self._each(lambda k, rows: rows @ self.frames[k], z, which, self.rank)
 
     def embed(self, y: Tensor, which: Tensor) -> Tensor:
-        """b_k + U_k y of each row, ``(batch, r)`` to ``(batch, dim)``."""
+        """b_k + U_k y for each row, ``(batch, r)`` to ``(batch, dim)``."""
         dim = self.offsets.shape[1]
         return self._each(lambda k, rows: self.offsets[k] + rows @ self.frames[k].T, y, which, dim)
 
     def apply(self, z: Tensor, which: Tensor) -> Tensor:
-        """b_k + U_k diag(s_k) U_kᵀ z for each row of ``(batch, dim)`` under its own k of ``which`` ``(batch,)``."""
+        """b_k + U_k diag(s_k) U_kᵀ z for each row of ``(batch, dim)``, with its own k from ``which`` ``(batch,)``."""
         return self.embed(self.coordinates(z, which) * self.scales[which], which)
 
     def pinv(self, z: Tensor, which: Tensor) -> Tensor:
-        """U_k diag(1 / s_k) U_kᵀ (z - b_k) for each row: the noise of smallest norm that z is nearest to.
+        """U_k diag(1 / s_k) U_kᵀ (z - b_k) for each row: the noise of smallest norm whose image is nearest to z.
 
-        A scale that counts as zero is one of no direction, by the rule of every rank.
+        Directions whose scale counts as zero, by the same rule as for ranks, are dropped.
         """
         self._check(z, which)
         dim = self.offsets.shape[1]
@@ -90,7 +90,7 @@ class AffineOperators:
         return out
 
     def _check(self, rows: Tensor, which: Tensor) -> None:
-        """Raise ``InputValueError`` unless each row has an operator: a negative number would be that of another."""
+        """Raise ``InputValueError`` unless each row has an operator: a negative index would silently pick another."""
         whole = which.shape == rows.shape[:1] and not which.is_floating_point()
         if not whole or (len(which) and not 0 <= int(which.min()) <= int(which.max()) < len(self.scales)):
             raise InputValueError(
@@ -100,24 +100,25 @@ class AffineOperators:
 
 
 def gain(t: float, variance: Tensor) -> Tensor:
-    """What the velocity multiplies a direction of variance λ by at t: (tλ - (1 - t)) / ((1 - t)² + t²λ), like λ.
+    """The factor of a direction of variance λ in the velocity at t: (tλ - (1 - t)) / ((1 - t)² + t²λ), shaped like λ.
 
-    With z_t = (1 - t) z0 + t z1 for independent z0 ~ N(0, I) and z1 ~ N(b, Σ) the velocity is E[z1 - z0 | z_t]
-    = b + (tΣ - (1 - t) I) ((1 - t)² I + t² Σ)⁻¹ (z_t - t b). Where λ > 0 nothing is singular, at t = 1 either.
+    With z_t = (1 - t) z0 + t z1 for independent z0 ~ N(0, I) and z1 ~ N(b, Σ), the velocity is E[z1 - z0 | z_t]
+    = b + (tΣ - (1 - t) I) ((1 - t)² I + t² Σ)⁻¹ (z_t - t b). Where λ > 0 nothing is singular, not even at t = 1.
     """
     return (t * variance - (1 - t)) / ((1 - t) ** 2 + t**2 * variance)
 
 
 def leading_roots(covariance: Tensor, ranks: Sequence[int], metric: Tensor | None) -> dict[int, tuple[Tensor, Tensor]]:
-    """By rank the symmetric root of a covariance ``(dim, dim)`` cut to its leading directions, U diag(s) Uᵀ.
+    """For each rank, the symmetric root of a covariance ``(dim, dim)`` cut to its leading directions, U diag(s) Uᵀ.
 
-    U ``(dim, rank)`` and s ``(rank,)``. The directions that lead are those of most variance, or of the pull-back
-    ``metric`` ``(dim, dim)`` where one is given; what takes longest, their order, is found once for all ranks.
+    U is ``(dim, rank)`` and s ``(rank,)``. The leading directions are those of largest variance or, if the pull-back
+    ``metric`` ``(dim, dim)`` is given, those that it ranks first. Their order, the costly part, is computed once for
+    all ranks.
     """
     values, vectors = torch.linalg.eigh(covariance)
     scales, vectors = values.clamp_min(0).sqrt().flip(0), vectors.flip(1)
     root = (vectors * scales) @ vectors.T
-    # The right singular vectors of M^½ A are the eigenvectors of A M A, which are found sooner.
+    # The right singular vectors of M^½ A are the eigenvectors of A M A, which are cheaper to compute.
     leading = vectors if metric is None else torch.linalg.eigh(root @ metric @ root)[1].flip(1)
     found = {}
     for rank in ranks:
@@ -130,12 +131,11 @@ def leading_roots(covariance: Tensor, ranks: Sequence[int], metric: Tensor | Non
 
 
 class AffineDiffusion(Model):
-    """A diffusion model whose sampler is one affine operator for each label or cluster, all over one g.
+    """A diffusion model whose sampler is one affine operator per label or cluster, all over one g.
 
-    g is trained by the exact likelihood of z = g(x) under the Gaussians N(b_k, Σ_k); the noise is its own latent. Its
-    diffusion is in closed form: sampling is g⁻¹(b_k + Σ_k^½ z0), and the steps of any solver are an affine operator.
-    ``operators`` gives them at any rank: of the full Σ_k, or of its leading directions.
-
+    g is trained by the exact likelihood of z = g(x) under the Gaussians N(b_k, Σ_k); noise is its own latent. The
+    diffusion has a closed form: sampling is g⁻¹(b_k + Σ_k^½ z0), and the steps of any solver are an affine operator.
+    ``operators`` returns these operators at any rank: of the full Σ_k, or of its leading directions.
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.coupling((1, 4, 4), depth=1, width=8)
     >>> model = lc.models.AffineDiffusion(g, lc.operators.AffineGaussians(16, 3, 2), (1, 4, 4))
@@ -156,38 +156,38 @@ class AffineDiffusion(Model):
         self.event = event
         dim = gaussians.dim
         self.register_buffer("pullback", torch.eye(dim))
-        """The mean pull-back metric E[JᵀJ] of g⁻¹ over latents of training images, as ``measure`` has found it."""
+        """The mean pull-back metric E[JᵀJ] of g⁻¹ over latents of training images, as found by ``measure``."""
         self.register_buffer("chosen", torch.tensor([float(dim), 1.0]))
-        """The rank and the temperature that samples are drawn with where nothing else is asked for."""
+        """The default rank and temperature of samples."""
 
     @property
     def rank(self) -> int:
-        """The rank that was chosen for sampling."""
+        """The rank chosen for sampling."""
         return int(self.chosen[0])
 
     @property
     def temperature(self) -> float:
-        """The temperature that was chosen for sampling."""
+        """The temperature chosen for sampling."""
         return float(self.chosen[1])
 
     def choose(self, rank: int, temperature: float) -> None:
-        """Draw samples with this rank and temperature from now on."""
+        """Set the default rank and temperature of samples."""
         self.chosen.copy_(torch.tensor([float(rank), temperature]))
 
     @torch.no_grad()
     def measure(self, latents: Tensor, generator: torch.Generator, passes: int) -> None:
-        """Find the pull-back metric at ``latents`` ``(count, dim)`` of training images."""
+        """Compute the pull-back metric at ``latents`` ``(count, dim)`` of training images."""
         found = pullback_metric(lambda z: self.g.inverse(z)[0], latents, generator, passes=passes)
         self.pullback.copy_(found.to(self.pullback.dtype))
 
     @torch.no_grad()
     def operators(self, rank: int | None = None, order: Order = "pullback") -> AffineOperators:
-        """The K operators of the leading ``rank`` directions of each, of all where none is asked for.
+        """The K operators, each cut to its ``rank`` leading directions, or with all of them if ``rank`` is None.
 
-        ``order`` says which lead: ``covariance``, those of the largest variance of latents; ``pullback``, those that
-        move images most, the right singular vectors of M^½ A_k with M the pull-back metric and A_k = Σ_k^½. For the
-        leading directions V the law is that of A_k V Vᵀ z0, and the operator its symmetric root, to which the
-        diffusion of this law leads.
+        ``order`` decides which directions lead: with ``covariance``, those with the largest variance of latents; with
+        ``pullback``, those that change images most, the right singular vectors of M^½ A_k with M the pull-back metric
+        and A_k = Σ_k^½. With leading directions V, samples have the distribution of A_k V Vᵀ z0, and the operator is
+        the symmetric root of its covariance, which the diffusion of this distribution leads to.
 
         Raises ``InputValueError`` for a rank outside 1 … ``dim``.
         """
@@ -196,7 +196,7 @@ class AffineDiffusion(Model):
 
     @torch.no_grad()
     def operators_at(self, ranks: Sequence[int], order: Order = "pullback") -> dict[int, AffineOperators]:
-        """``operators`` of several ranks, by rank: what takes longest, the order of the directions, is found once.
+        """``operators`` at several ranks, by rank; the order of the directions, the costly part, is computed once.
 
         Raises ``InputValueError`` for a rank outside 1 … ``dim``.
         """
@@ -217,7 +217,7 @@ class AffineDiffusion(Model):
         }
 
     def labels(self, count: int, generator: torch.Generator) -> Tensor:
-        """k of each of ``count`` samples, drawn by the mixture's proportions."""
+        """The label k of each of ``count`` samples, drawn in the mixture's proportions."""
         return draw_labels(self.gaussians.proportions, count, generator).to(self.device)
 
     @torch.no_grad()
@@ -238,7 +238,7 @@ class AffineDiffusion(Model):
     ) -> Tensor:
         """Images from noise ``(batch, *event)`` by ``steps`` solver steps of the closed-form velocity over [0, 1].
 
-        The steps are taken in the coordinates of the operator's range. The rest of the noise goes on a straight line to
+        Steps are taken in the coordinates of the operator's range. The rest of the noise moves on a straight line to
         the mean, which every solver follows exactly.
         """
         variance = operators.scales[which].square()
@@ -249,8 +249,9 @@ class AffineDiffusion(Model):
 
     @torch.no_grad()
     def collapse(self, operators: AffineOperators, steps: int, solver: Solver, grid: Grid = uniform) -> AffineOperators:
-        """The affine operators that ``steps`` solver steps are: b_k + U_k diag(m_k) U_kᵀ, with m_k the product of the
-        steps' multipliers; Euler's tend to s_k as 1/steps.
+        """The affine operators that ``steps`` solver steps amount to: b_k + U_k diag(m_k) U_kᵀ.
+
+        m_k is the product of the steps' multipliers; with Euler's method it converges to s_k at the rate 1/steps.
         """
         scales = []
         for variance in operators.scales.square():
@@ -267,20 +268,20 @@ class AffineDiffusion(Model):
         return Linearizer(identity(self.event), operator, self.g)
 
     def blend(self, operators: AffineOperators, first: int, second: int, weight: float) -> AffineOperator:
-        """(1 - w) f_first ⊕ w f_second: between two operators for w in (0, 1), guided away from the first above 1."""
+        """(1 - w) f_first ⊕ w f_second: between the two operators for w in (0, 1), away from the first for w > 1."""
         return operators.one(first).scale(1 - weight).add(operators.one(second).scale(weight))
 
     @torch.no_grad()
     def edit(self, images: Tensor, source: Tensor, target: Tensor, operators: AffineOperators) -> Tensor:
-        """f_target(f_source⁺(x)) of images ``(batch, *event)`` of operators ``source`` and ``target`` ``(batch,)``."""
+        """f_target(f_source⁺(x)) for images ``(batch, *event)``, with their ``source`` and ``target`` ``(batch,)``."""
         noise = operators.pinv(self.g(images)[0], source)
         return self.g.inverse(operators.apply(noise, target))[0]
 
     def log_likelihood(self, images: Tensor, which: Tensor | None = None) -> Tensor:
-        """log p(x | k) in nats, ``(batch,)``; of the mixture, log Σ_k π_k p(x | k), where no k are given.
+        """log p(x | k) in nats, ``(batch,)``; without ``which``, that of the mixture, log Σ_k π_k p(x | k).
 
-        Exact, by the change of variables: log N(g(x); b_k, Σ_k) + log|det g'(x)|, of the full Σ_k. Operators of fewer
-        directions have no density.
+        Exact, by the change of variables log N(g(x); b_k, Σ_k) + log|det g'(x)|, with the full Σ_k. Operators of lower
+        rank have no density.
         """
         z, log_det = self.g(images)
         return (self.gaussians.mixture(z) if which is None else self.gaussians.log_prob(z, which)) + log_det
@@ -291,9 +292,9 @@ class AffineDiffusion(Model):
         return self.gaussians.posterior(self.g(images)[0])
 
     def denoise(self, images: Tensor, deviation: float) -> Tensor:
-        """x + σ² ∇ log p(x), the mean of the clean image given x for noise of deviation σ (Tweedie's formula).
+        """x + σ² ∇ log p(x), the mean of the clean image given x with noise of deviation σ (Tweedie's formula).
 
-        It is no linear map in the induced space: an option of sampling, and no part of the algebra.
+        This is not linear in the induced space: it is an option of sampling, and not part of the algebra.
         """
         with torch.enable_grad():
             point = images.detach().requires_grad_(True)

@@ -1,4 +1,4 @@
-"""What the models of all families have in common."""
+"""Common parts of all families' models."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ Event = tuple[int, int, int]
 
 
 def draw_labels(proportions: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """``(count,)`` labels in random order, each as often as its share of ``proportions`` ``(classes,)`` says.
+    """``(count,)`` labels in random order, each as often as its share in ``proportions`` ``(classes,)``.
 
-    What is left of whole numbers is drawn without replacement by the remainders. Independent draws would have the same
-    shares in the mean, and a Fréchet distance that says which labels happened to come: on digits, of 1,024 real images
-    6 to 11 against 6.
-
+    The remainder left after rounding down is drawn without replacement. Independent draws would have the same expected
+    shares, but the Fréchet distance would then depend on which labels happened to be drawn: on digits, that of 1,024
+    real images varies from 6 to 11, against 6.
     >>> draw_labels(torch.tensor([0.75, 0.25]), 8, torch.Generator().manual_seed(0)).bincount()
     tensor([6, 2])
     """
@@ -29,7 +28,7 @@ def draw_labels(proportions: Tensor, count: int, generator: torch.Generator) -> 
 
 
 def _of_cpu(generator: torch.Generator) -> torch.Generator:
-    """The generator, or one on the CPU that it seeds: the same labels on every device."""
+    """The generator itself, or a CPU generator seeded from it: the same labels on every device."""
     if generator.device.type == "cpu":
         return generator
     seed = torch.randint(2**62, (), generator=generator, device=generator.device)
@@ -37,7 +36,7 @@ def _of_cpu(generator: torch.Generator) -> torch.Generator:
 
 
 class Model(nn.Module):
-    """What all families' models have besides their own methods.
+    """Base class of all families' models.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.coupling((1, 4, 4), depth=1, width=8)
@@ -50,7 +49,7 @@ class Model(nn.Module):
     """``(channels, height, width)`` of the images."""
 
     classes: int = 0
-    """The number of labels that the model is told; 0 where it is told none."""
+    """The number of labels that the model is conditioned on; 0 if there are none."""
 
     @property
     def device(self) -> torch.device:
@@ -61,6 +60,6 @@ class Model(nn.Module):
         return next(self.parameters()).dtype
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
-        """x0 ~ N(0, I), ``(count, *event)``, drawn on the generator's device: a CPU's means the same everywhere."""
+        """x0 ~ N(0, I), ``(count, *event)``, drawn on the generator's device: a CPU's gives the same anywhere."""
         drawn = torch.randn(count, *self.event, generator=generator, device=generator.device, dtype=self.dtype)
         return drawn.to(self.device)

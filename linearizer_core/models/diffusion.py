@@ -1,7 +1,7 @@
 """Flow matching in the induced space, and the collapse of its samplers (arXiv 2510.08570, section 4.1).
 
-z_t = (1-t) z0 + t z1 with z0 = g_y(x0) the latent of noise and z1 = g_x(x1) that of an image; A(t) predicts the
-endpoint, ẑ1 = A(t) z_t, so the velocity is the linear map V(t) = (A(t) - I) / (1-t) and every solver step is a matrix.
+z_t = (1-t) z0 + t z1 with z0 = g_y(x0) the latent of noise and z1 = g_x(x1) the latent of an image. A(t) predicts the
+endpoint, ẑ1 = A(t) z_t, so the velocity is the linear map V(t) = (A(t) - I) / (1-t), and every solver step is a matrix.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ from linearizer_core.space import InducedSpace
 
 @dataclass(frozen=True)
 class Inversion:
-    """``noise`` ``(batch, *event)`` of images, and how far it can be trusted.
+    """The noise ``(batch, *event)`` that images were inverted to, and how far it can be trusted.
 
-    ``condition`` of B bounds the growth of relative errors on the way back; below full ``rank`` of ``dim`` the noise is
-    the one of smallest induced norm, and what B annihilates is lost.
-
+    ``condition`` of B bounds the growth of relative errors in the inversion. If ``rank`` is less than ``dim``, the
+    noise is the one of smallest induced norm, and whatever B annihilates is lost.
     >>> import torch, linearizer_core as lc
     >>> from linearizer_core.solvers import EULER
     >>> g = lc.flows.coupling((1, 4, 4), depth=1, width=8)
@@ -50,9 +49,8 @@ class Inversion:
 class LinearDiffusion(Model):
     """A diffusion model whose sampler is a Linearizer from noise to images.
 
-    ``end`` is the time at which sampling stops: the velocity is singular at 1. What A leaves alone moves on a straight
-    line, so every solver multiplies it by 1 - ``end`` exactly, whatever the number of steps.
-
+    ``end`` is the time at which sampling stops, since the velocity is singular at 1. Directions in which A is 0 move on
+    a straight line, so every solver multiplies them by exactly 1 - ``end``, whatever the number of steps.
     >>> import torch, linearizer_core as lc
     >>> from linearizer_core.solvers import EULER
     >>> g = lc.flows.coupling((1, 4, 4), depth=1, width=8)
@@ -78,7 +76,7 @@ class LinearDiffusion(Model):
         return (operator.apply(z) - z) / (1 - t)
 
     def velocity_operators(self, times: list[list[float]]) -> list[list[LinearOperator]]:
-        """V(t) as operators at the times of each step's stages."""
+        """The operators V(t) at the times of each step's stages."""
         operators = self.operator.at(torch.tensor(times, dtype=self.dtype, device=self.device))
         return [
             [operator.shift(-1.0).scale(1 / (1 - t)) for operator, t in zip(step, stages, strict=True)]
@@ -91,7 +89,7 @@ class LinearDiffusion(Model):
     ) -> Tensor:
         """Images from noise ``(batch, *event)`` by ``steps`` solver steps over the grid's times in [0, ``end``].
 
-        ``temperature`` scales the latents of the noise: below 1 images are nearer to the mean, and less varied.
+        ``temperature`` scales the noise latents: below 1 images are closer to the mean and less varied.
         """
         z: Tensor = temperature * self.g_y(x0)[0]
         for start, stop in self._spans(steps, grid):
@@ -100,7 +98,7 @@ class LinearDiffusion(Model):
 
     @torch.no_grad()
     def collapse(self, steps: int, solver: Solver, grid: Grid = uniform) -> LinearOperator:
-        """B = M_{steps-1} … M_0: the whole of stepping as one operator (section 4.1, "one-step sampling").
+        """B = M_{steps-1} … M_0: all solver steps as one operator (section 4.1, "one-step sampling").
 
         With factors that do not change with time this takes O(steps · rank³) and forms nothing of size dim×dim.
         """
@@ -109,7 +107,7 @@ class LinearDiffusion(Model):
         products = [
             solver.step_operator(stages, stop - start) for (start, stop), stages in zip(spans, velocities, strict=True)
         ]
-        # Neighbours are multiplied, then neighbouring products: wide stacks of factors then meet only a few times.
+        # Multiply neighbours, then neighbouring products: wide stacks of factors are then multiplied only a few times.
         while len(products) > 1:
             last = products[-1:] if len(products) % 2 else []
             pairs = zip(products[::2], products[1::2], strict=False)
@@ -117,7 +115,7 @@ class LinearDiffusion(Model):
         return products[0]
 
     def _spans(self, steps: int, grid: Grid) -> list[tuple[float, float]]:
-        """Where each step begins and ends."""
+        """The start and end time of each step."""
         if steps < 1:
             raise ValueError(f"sampling takes at least one step, got {steps}")
         return list(pairwise(grid(steps, self.end)))
@@ -135,15 +133,15 @@ class LinearDiffusion(Model):
 
     @torch.no_grad()
     def reconstruct(self, images: Tensor, operator: Operator, rcond: float | None = None) -> Tensor:
-        """g_x⁻¹(B B⁺ g_x(x)): images inverted to noise and generated again; exact where B has full rank."""
+        """g_x⁻¹(B B⁺ g_x(x)): images inverted to noise and generated again; exact if B has full rank."""
         generate = self.generator(operator)
         return generate(generate.pinv(rcond)(images))
 
     @torch.no_grad()
     def interpolate(self, first: Tensor, second: Tensor, weight: float, operator: Operator) -> Tensor:
-        """From one image to another by way of their noise: spherically in g_y's space, where noise is a shell.
+        """Interpolate two images through their noise: spherically in g_y's space, where noise lies near a shell.
 
-        The straight way in the images' own induced space is ``InducedSpace(g_x).lerp``.
+        ``InducedSpace(g_x).lerp`` is the straight line in the images' own induced space.
         """
         generate = self.generator(operator)
         back = generate.pinv()
@@ -155,7 +153,7 @@ class LinearDiffusion(Model):
         log p(x) = log N(x0; 0, I) + log|det g_x'(x)| - log|det B| + log|det (g_y⁻¹)'(z0)|, with z0 = B⁻¹ g_x(x) and
         x0 = g_y⁻¹(z0): exact, by the change of variables of the one-step generator.
 
-        Raises ``ValueError`` if B is singular: there is no density then.
+        Raises ``ValueError`` if B is singular, since there is then no density.
         """
         z1, image_log_det = self.g_x(images)
         x0, noise_log_det = self.g_y.inverse(operator.solve(z1))

@@ -1,4 +1,4 @@
-"""Ordinary flow matching, the baseline that shows what linearity costs and gains (Lipman et al., 2023)."""
+"""Ordinary flow matching, the baseline that shows the costs and gains of linearity (Lipman et al., 2023)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FlowMatching(Transport):
     >>> model.sample_stepping(torch.ones(2, 1, 4, 4), 4, EULER).shape
     torch.Size([2, 1, 4, 4])
 
-    Told one of ten labels, in the leading 8 principal coordinates:
+    Conditioned on one of ten labels, in the leading 8 principal coordinates:
 
     >>> network = lc.models.velocity_network((8,), 2000, convolutional=False, told=10, **options)
     >>> model = lc.models.FlowMatching(network, (1, 4, 4), 10, lc.flows.LeadingAxes((1, 4, 4), 8))

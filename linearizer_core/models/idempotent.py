@@ -1,7 +1,7 @@
-"""Idempotent Linearizers f = g⁻¹ P g, and the Gaussian that their images are drawn from (arXiv 2510.08570, 4.3).
+"""Idempotent Linearizers f = g⁻¹ P g, and the Gaussian that their images are sampled from (arXiv 2510.08570, 4.3).
 
-P is an orthogonal projection, so f(f(x)) = f(x) by construction: f projects any image onto the images that P leaves as
-they are. A Gaussian fitted to the training images' latents inside the image of P makes f's image samplable.
+P is an orthogonal projection, so f(f(x)) = f(x) by construction: f projects any image onto the images that P leaves
+unchanged. A Gaussian fitted to the training images' latents in the image of P makes the image of f samplable.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from linearizer_core.models.base import Event, Model
 from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
 
 LARGEST_FACTOR = 512
-"""Columns, at most, of the fitted Gaussian's factor where the rank is learned and could be the dimension."""
+"""Maximum number of columns of the fitted Gaussian's factor if the rank is learned and could reach the dimension."""
 
 STEEPNESS = 0.1
-"""Logits' distance, for a factor e in worth, from the threshold at which coordinates are dropped: within reach of
-training for those near it, out of its reach for the others."""
+"""Distance of a coordinate's logit from the threshold at which it is dropped, per factor of e in value: coordinates
+near the threshold can cross it in training, the others cannot."""
 
 EXACT = 2048
-"""Dimensions up to which all eigenvectors are computed where only some are needed."""
+"""Largest dimension for which all eigenvectors are computed though only some are needed."""
 
 OVERSAMPLING = 16
 POWERS = 4
 
 Sums = tuple[Tensor, Tensor, Tensor]
 Reduction = Callable[[Callable[[], Sums]], Sums]
-"""From work that gives this process's sums to the sums over all processes that take part."""
+"""Takes a function that returns this process's sums, and returns the sums over all processes."""
 
 
 def own_sums(work: Callable[[], Sums]) -> Sums:
-    """The reduction of a process that is alone: its own sums."""
+    """The reduction of a single process: its own sums."""
     return work()
 
 
 class Rotation(Invertible):
-    """y = Qᵀx with a fixed orthogonal Q, at first the identity: ``(batch, dim)`` to the same.
+    """y = Qᵀx with a fixed orthogonal Q, initially the identity: ``(batch, dim)`` to the same.
 
-    Q is a buffer, which ``axes`` holds by columns: it is saved with the network and not trained.
+    Q is the buffer ``axes``, held by columns: saved with the network, but not trained.
     """
 
     keeps_shape = True
@@ -68,11 +68,11 @@ class Rotation(Invertible):
 class IdempotentLinearizer(Model):
     """f = g⁻¹ P g with P an orthogonal projection, and a Gaussian in P's image to sample from.
 
-    Where the rank is learned, P is diagonal and its frame is the ``Rotation`` that ``g`` is made to end in. ``price``
-    is the squared error of an image that a coordinate must spare to be kept at the start; where it is 0, all are.
+    If the rank is learned, P is diagonal and its frame is a ``Rotation`` appended to ``g``. ``price`` is the squared
+    error of an image that a coordinate must save to be kept at the start; at 0 all are kept. The buffers
     ``latent_mean`` ``(dim,)``, ``latent_factor`` F ``(dim, m)`` and ``latent_rest`` ``(dim,)`` hold the Gaussian
-    N(mean, F Fᵀ + diag(rest²)) that ``settle`` fits: buffers, zero before. m is the rank, or where that is learned the
-    dimension, up to 512. F's columns are orthogonal, the longest first.
+    N(mean, F Fᵀ + diag(rest²)) that ``settle`` fits; they are zero before. m is the rank or, if that is learned, the
+    dimension up to 512. F's columns are orthogonal, the longest first.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.coupling((1, 4, 4), depth=1, width=8)
@@ -109,11 +109,11 @@ class IdempotentLinearizer(Model):
 
     @torch.no_grad()
     def initialise(self, images: Tensor) -> None:
-        """Fit g to images ``(count, *event)``, and P to the directions of its latents that tell most of the pixels.
+        """Fit g to images ``(count, *event)``, and P to the directions of its latents that explain the pixels best.
 
-        With g the identity that is their principal component analysis about 0, the best that a projection can do. A
-        learned spectrum starts at the ones that minimise the squared error plus ``price`` times the rank where g is
-        linear: from equal logits all coordinates would be dropped at the same step.
+        With g the identity this is principal component analysis about 0, the best that a projection can do. A learned
+        spectrum starts with the coordinates that minimise the squared error plus ``price`` times the rank for a linear
+        g: from equal logits all coordinates would be dropped at the same step.
         """
         latents = self.g.initialise(images)
         if isinstance(self.projection, FrameProjection):
@@ -138,11 +138,11 @@ class IdempotentLinearizer(Model):
     def settle(self, batches: Iterable[Tensor], reduction: Reduction = own_sums) -> None:
         """Fit the Gaussian to the mean and covariance of P g(x) over batches of images ``(batch, *event)``.
 
-        Where P's rank exceeds the factor's columns, the covariance is that of factor analysis: the leading principal
-        directions, and for what is left the variance of each coordinate. Of several processes each has batches of its
-        own, and by ``reduction``, which adds up their sums, all get the Gaussian of all batches.
+        If P's rank exceeds the factor's columns, the covariance is that of factor analysis: the leading principal
+        directions, and the remaining variance of each coordinate. With several processes, each passes its own batches,
+        and ``reduction``, which adds up their sums, gives all of them the Gaussian of all batches.
 
-        Raises ``ValueError`` for less than two images.
+        Raises ``ValueError`` for fewer than two images.
         """
         count, total, squares = reduction(lambda: self._moments(batches))
         if count < 2:
@@ -168,17 +168,17 @@ class IdempotentLinearizer(Model):
         return count, total, squares
 
     def latent_noise(self, count: int, generator: torch.Generator) -> Tensor:
-        """Standard normal numbers that ``images`` makes ``count`` images from, drawn on the generator's device."""
+        """Standard normal noise from which ``images`` makes ``count`` images, drawn on the generator's device."""
         columns = self.latent_factor.shape[1] + len(self.latent_mean)
         drawn = torch.randn(count, columns, generator=generator, device=generator.device, dtype=self.dtype)
         return drawn.to(self.device)
 
     @torch.no_grad()
     def images(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """Images g⁻¹(P (mean + temperature (F ε + rest ⊙ ε'))), ``(count, *event)``, which f leaves as they are.
+        """Images g⁻¹(P (mean + temperature (F ε + rest ⊙ ε'))), ``(count, *event)``, which f leaves unchanged.
 
-        ``noise`` is ε and ε' side by side, ``(count, m + dim)``. Before ``settle`` all images are the space's zero
-        vector.
+        ``noise`` is ε and ε' side by side, ``(count, m + dim)``. Before ``settle`` all images are the induced space's
+        zero vector.
         """
         dim, columns = self.latent_factor.shape
         along, rest = noise.split([columns, dim], 1)
@@ -187,12 +187,12 @@ class IdempotentLinearizer(Model):
         return images
 
     def sample(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-        """``images`` of noise that the generator draws, ``(count, *event)``."""
+        """``images`` of noise drawn from the generator, ``(count, *event)``."""
         return self.images(self.latent_noise(count, generator), temperature)
 
 
 def isometry(latents: Tensor, origin: Tensor, images: Tensor) -> Tensor:
-    """The mean of log²(‖g(x) - g(0)‖² / ‖x‖²): zero where g keeps distances from 0, and the same at every scale.
+    """The mean of log²(‖g(x) - g(0)‖² / ‖x‖²): zero if g preserves distances from 0, and scale-invariant.
 
     ``latents`` are g(x) ``(batch, dim)``, ``origin`` is g(0) ``(1, dim)`` or ``(dim,)``, ``images`` are x.
     """
@@ -205,15 +205,15 @@ def isometry(latents: Tensor, origin: Tensor, images: Tensor) -> Tensor:
 def telling_axes(images: Tensor, latents: Tensor, count: int) -> Tensor:
     """The ``count`` leading right singular vectors of Σ x zᵀ, ``(dim, count)``, from x ``(n, *event)``, z ``(n, dim)``.
 
-    They are orthonormal. Of z = x they are the principal axes about 0, and of white latents of an affine g the
-    directions whose loss costs the pixels most.
+    They are orthonormal. For z = x they are the principal axes about 0; for white latents of an affine g, the
+    directions whose loss costs the most in pixels.
     """
     moment = images.flatten(1).double().T @ latents.double()
     return _leading(moment.T @ moment, count)[1].to(latents.dtype)
 
 
 def _spared(images: Tensor, latents: Tensor) -> Tensor:
-    """By how much each latent alone lowers the mean of ‖x‖² by linear regression, ``(dim,)``, above 0."""
+    """By how much each latent alone reduces the mean of ‖x‖² in linear regression, ``(dim,)``, always above 0."""
     pixels = images.flatten(1)
     smallest = torch.finfo(latents.dtype).tiny
     explained = (pixels.T @ latents).square().sum(0) / latents.square().sum(0).clamp_min(smallest)
@@ -225,7 +225,7 @@ def _leading(matrix: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if len(matrix) <= EXACT or 4 * count > len(matrix):
         values, vectors = torch.linalg.eigh(matrix)
         return values.flip(0)[:count], vectors.flip(1)[:, :count]
-    with torch.random.fork_rng():  # it starts from random directions, which are to be the same every time
+    with torch.random.fork_rng():  # svd_lowrank starts from random directions, which must be the same every time
         torch.manual_seed(0)
         vectors, values, _ = torch.svd_lowrank(matrix, q=count + OVERSAMPLING, niter=POWERS)
     return values[:count], vectors[:, :count]

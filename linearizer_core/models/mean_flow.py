@@ -1,4 +1,4 @@
-"""MeanFlow, the one-step opponent: a network of average velocities (Geng et al., 2025, arXiv 2505.13447)."""
+"""MeanFlow, the one-step competitor: a network of average velocities (Geng et al., 2025, arXiv 2505.13447)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from linearizer_core.models.transport import Transport
 class MeanFlow(Transport):
     """x_t = (1-t) x0 + t x1 and a network u(x_t, t, r), the average velocity on the way from t to r ≥ t.
 
-    (r - t) u = ∫ₜʳ v dτ, so that x_r = x_t + (r - t) u(x_t, t, r): one step, over [0, 1], goes from noise to images.
-    The paper's time runs the other way. The network is told t and r - t.
+    (r - t) u = ∫ₜʳ v dτ, so x_r = x_t + (r - t) u(x_t, t, r): a single step over [0, 1] goes from noise to images. Time
+    runs the other way in the paper. The network's inputs are t and r - t.
 
     >>> import torch, linearizer_core as lc
     >>> options = {"depth": 1, "activation": "gelu", "attention": False, "times": 2}
@@ -35,13 +35,15 @@ class MeanFlow(Transport):
         _load_forward_mode()
 
     def average_velocity(self, t: Tensor, r: Tensor, x: Tensor, which: Tensor | None = None) -> Tensor:
-        """u(x, t, r) at x in the frame, ``(batch, *event)`` or ``(batch, count)``, and times ``(batch,)``."""
+        """u(x, t, r) at x in the frame's coordinates, ``(batch, *event)`` or ``(batch, count)``, and times
+        ``(batch,)``.
+        """
         return self.field(x, torch.stack([t, r - t], 1), which)
 
     def with_rate(
         self, t: Tensor, r: Tensor, x: Tensor, velocity: Tensor, which: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """u and its rate of change along the way, du/dt = ∂u/∂t + ∂u/∂x · v at constant r, by one forward pass."""
+        """u and its total derivative along the path, du/dt = ∂u/∂t + ∂u/∂x · v at constant r, in one forward pass."""
 
         def along(point: Tensor, time: Tensor) -> Tensor:
             return self.average_velocity(time, r, point, which)
@@ -58,7 +60,7 @@ class MeanFlow(Transport):
         which: Tensor | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """Images from noise ``(batch, *event)`` by the average velocities of ``steps`` parts of [0, 1]."""
+        """Images from noise ``(batch, *event)``, by the average velocities over ``steps`` parts of [0, 1]."""
         x = self.start(x0, temperature)
         for start, stop in pairwise(grid(steps, 1.0)):
             t, r = x.new_full((len(x),), start), x.new_full((len(x),), stop)
@@ -68,7 +70,7 @@ class MeanFlow(Transport):
 
 @lru_cache(maxsize=1)
 def _load_forward_mode() -> None:
-    """Have PyTorch load its forward mode, once: it warns of its own use of TorchScript as it does so."""
+    """Make PyTorch load its forward mode, once and with warnings off: it warns of its own use of TorchScript."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))

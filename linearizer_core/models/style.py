@@ -1,4 +1,4 @@
-"""Style transfer: one invertible network, and for each style one linear operator (arXiv 2510.08570, section 4.2)."""
+"""Style transfer: one invertible network, and one linear operator per style (arXiv 2510.08570, section 4.2)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from linearizer_core.operators.module import OperatorModule
 
 
 class StyleTransfer(Model):
-    """y_s = g⁻¹(A_s g(x)): images ``(batch, *event)`` in each of the styles s that ``operators`` names.
+    """y_s = g⁻¹(A_s g(x)): images ``(batch, *event)`` in each of the styles s named in ``operators``.
 
-    All styles share g, so that every linear combination of their operators is a Linearizer of the same space.
+    All styles share g, so every linear combination of their operators is a Linearizer of the same space.
 
     >>> import torch, linearizer_core as lc
     >>> g = lc.flows.coupling((1, 4, 4), depth=1, width=8)
@@ -41,29 +41,29 @@ class StyleTransfer(Model):
         return tuple(self.operators)
 
     def initialise(self, images: Tensor) -> None:
-        """Fit what starts from data to images ``(count, *event)``."""
+        """Fit the data-dependent parts to images ``(count, *event)``."""
         latents = self.g.initialise(images)
         for learned in self.operators.values():
             assert isinstance(learned, OperatorModule)
             learned.initialise(latents)
 
     def operator(self, style: str) -> Operator:
-        """A_s with its gradients; raises ``ValueError`` for a style that the model has not."""
+        """A_s with its gradients; raises ``ValueError`` for an unknown style."""
         if style not in self.operators:
-            raise InputValueError(f"there is no style {style!r}, there are {', '.join(self.styles)}")
+            raise InputValueError(f"there is no style {style!r}; the styles are {', '.join(self.styles)}")
         learned = self.operators[style]
         assert isinstance(learned, OperatorModule)
         return learned.operator()
 
     def transfer(self, style: str) -> Linearizer:
-        """x ↦ g⁻¹(A_s g(x)); raises ``ValueError`` for a style that the model has not."""
+        """x ↦ g⁻¹(A_s g(x)); raises ``ValueError`` for an unknown style."""
         return Linearizer(self.g, self.operator(style))
 
     def mix(self, weights: Mapping[str, float]) -> Linearizer:
-        """x ↦ g⁻¹(Σ_s w_s A_s g(x)), styles mixed by their operators (section 4.2, "style interpolation").
+        """x ↦ g⁻¹(Σ_s w_s A_s g(x)), a mix of styles by their operators (section 4.2, "style interpolation").
 
-        In the induced space that is Σ_s w_s y_s, whatever the weights. Raises ``ValueError`` for no weights and for a
-        style that the model has not.
+        In the induced space this is Σ_s w_s y_s, whatever the weights. Raises ``ValueError`` for no weights and for an
+        unknown style.
         """
         if not weights:
             raise InputValueError("a mix needs the weight of at least one style")

@@ -1,4 +1,4 @@
-"""What models have in common that move noise to images by an ordinary network: frame, labels and temperature."""
+"""Common parts of models that move noise to images with an ordinary network: frame, labels and temperature."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from linearizer_core.models.base import Event, Model, draw_labels
 from linearizer_core.models.velocity_networks import ResidualMLP
 
 LOUDNESS = 3.0
-"""What a label's one-hot vector is scaled by beside inputs of about unit variance: it is one entry among many."""
+"""Scale of a label's one-hot vector next to inputs of about unit variance, since it is one entry among many."""
 
 
 def _at_temperature_one(_: nn.Module, state: dict[str, Tensor], prefix: str, *__: object) -> None:
-    """Weights from before a temperature was chosen are sampled at 1."""
+    """Set a temperature of 1 for weights saved before the temperature was chosen."""
     state.setdefault(f"{prefix}chosen", torch.ones(()))
 
 
 class Transport(Model):
-    """A network of x_t = (1-t) x0 + t x1 in a ``frame``, told one of ``groups`` labels or clusters.
+    """A network of x_t = (1-t) x0 + t x1 in a ``frame``, conditioned on one of ``groups`` labels or clusters.
 
-    The frame is the images' own, or their leading principal coordinates; noise is drawn for whole images all the same,
-    of which the frame has the leading entries, so that every model is given the same. With ``groups`` 0 nothing is
-    told. ``proportions`` ``(groups,)``, a buffer, is what samples' labels are drawn by.
+    The frame is the images' own, or their leading principal coordinates. Noise is drawn for whole images either way,
+    and the frame takes its leading entries, so that every model is given the same noise. With ``groups`` 0 there is no
+    conditioning. The buffer ``proportions`` ``(groups,)`` holds the proportions in which samples' labels are drawn.
 
     >>> import torch, linearizer_core as lc
     >>> options = {"depth": 1, "activation": "gelu", "attention": False}
@@ -50,42 +50,42 @@ class Transport(Model):
 
     @property
     def temperature(self) -> float:
-        """What noise is multiplied by where nothing else is asked for."""
+        """The default factor on the noise."""
         return float(self.chosen)
 
     def choose(self, temperature: float) -> None:
-        """Draw samples at this temperature from now on."""
+        """Set the default temperature of samples."""
         self.chosen.fill_(temperature)
 
     @torch.no_grad()
     def initialise(self, images: Tensor, groups: Tensor | None = None) -> None:
-        """Fit the frame to training images, and the proportions to the labels or clusters ``(count,)`` of all."""
+        """Fit the frame to training images, and the proportions to all labels or clusters ``(count,)``."""
         if self.frame is not None:
             self.frame.initialise(images)
         if self.groups and groups is not None:
             self.proportions.copy_(torch.bincount(groups, minlength=self.groups) / len(groups))
 
     def encode(self, images: Tensor) -> Tensor:
-        """Images ``(batch, *event)`` in the frame: ``(batch, count)``, or as they are."""
+        """Images ``(batch, *event)`` in the frame's coordinates: ``(batch, count)``, or unchanged."""
         return images if self.frame is None else self.frame.encode(images)
 
     def decode(self, x: Tensor) -> Tensor:
-        """Images of what is in the frame."""
+        """The images with given coordinates in the frame."""
         return x if self.frame is None else self.frame.decode(x)
 
     def start(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
-        """Where sampling starts in the frame from noise ``(batch, *event)``."""
+        """The starting point of sampling in the frame, from noise ``(batch, *event)``."""
         kept = noise if self.frame is None else noise.flatten(1)[:, : self.frame.axes.shape[1]]
         return temperature * kept
 
     def labels(self, count: int, generator: torch.Generator) -> Tensor:
-        """The label of each of ``count`` samples, drawn by the proportions; zeros, undrawn, where none is told."""
+        """The label of each of ``count`` samples, drawn by the proportions; zeros, without a draw, if unconditional."""
         if not self.groups:
             return torch.zeros(count, dtype=torch.int64, device=self.device)
         return draw_labels(self.proportions, count, generator).to(self.device)
 
     def field(self, x: Tensor, times: Tensor, which: Tensor | None) -> Tensor:
-        """The network at x in the frame and times ``(batch,)`` or ``(batch, count)``, told ``which`` ``(batch,)``."""
+        """The network at x in the frame, times ``(batch,)`` or ``(batch, count)`` and labels ``which`` ``(batch,)``."""
         flat = isinstance(self.network, ResidualMLP)
         inputs = x.flatten(1) if flat else x
         if self.groups:

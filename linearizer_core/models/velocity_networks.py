@@ -1,4 +1,4 @@
-"""The networks of velocities: ordinary ones, told the time and a label, and of any size."""
+"""Velocity networks: ordinary networks of any size, conditioned on time and a label."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from linearizer_core.flows.unet import UNet
 
 
 class ResidualMLP(Conditioner):
-    """A perceptron of ``depth`` residual blocks that ``times`` modulate, ``(batch, dim + told)`` to ``(batch, dim)``.
+    """A perceptron of ``depth`` residual blocks modulated by ``times``, ``(batch, dim + told)`` to ``(batch, dim)``.
 
-    The first ``dim`` inputs, by a factor that depends on time, are added to the output: hidden layers that are narrower
-    than the images could not hand on the noise that a velocity has in it.
+    The first ``dim`` inputs, times a factor that depends on time, are added to the output: hidden layers narrower than
+    the images could not pass on the noise that is part of a velocity.
     """
 
     def __init__(self, dim: int, *, width: int, depth: int, activation: str, told: int = 0, times: int = 1) -> None:
@@ -58,10 +58,10 @@ def velocity_network(
     told: int = 0,
     times: int = 1,
 ) -> Conditioner:
-    """The network for inputs of shape ``event`` of the width that brings it nearest to ``size`` learned values.
+    """The network for inputs of shape ``event`` whose width brings it closest to ``size`` learned values.
 
-    A perceptron of ``depth`` residual blocks, or a U-Net for ``convolutional``. It is ``told`` so many further inputs,
-    or planes, and the ``times`` that it is given modulate it.
+    A U-Net if ``convolutional``, otherwise a perceptron of ``depth`` residual blocks. ``told`` is the number of further
+    inputs, or planes; ``times`` is the number of times that modulate it.
 
     >>> import linearizer_core as lc
     >>> from linearizer_core.flows.conditioners import parameters
@@ -85,7 +85,7 @@ def velocity_network(
             )
         return ResidualMLP(math.prod(event), width=width, depth=depth, activation=activation, told=told, times=times)
 
-    # Whatever the network, the number of its learned values is a quadratic in the width: three small ones tell it.
+    # The number of learned values is quadratic in the width for any network, so three small ones determine it.
     counts = torch.tensor([parameters(build(width)) for width in (4, 8, 12)], dtype=torch.float64)
     powers = torch.tensor([[width**2, width, 1] for width in (4, 8, 12)], dtype=torch.float64)
     a, b, c = torch.linalg.solve(powers, counts).tolist()

@@ -13,18 +13,20 @@ from linearizer_core.errors import InputValueError
 from linearizer_core.operators.base import SVD, Eigen, LinearOperator, finite, repeated
 
 REFINEMENTS = 2
-"""Steps that take from a fixed point what the rounding of a pseudo-inverse leaves, its condition times the dtype's."""
+"""Steps that refine a fixed point: a pseudo-inverse leaves an error of its condition number times the dtype's epsilon.
+
+"""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AffineOperator:
     """z ↦ A z + b on rows, ``(batch, in_dim)`` to ``(batch, out_dim)``, with the ``offset`` b ``(out_dim,)``.
 
-    Methods have the names of ``LinearOperator``'s. Those of a map (``compose``, ``add``, ``power``, ``exp``, ``pinv``,
-    …) are of the affine map; those of a matrix (``svd``, ``eig``, ``rank``, ``condition``, ``trace``, ``logdet``) are
-    of A, which is ``linear``. A keeps whatever structure its own algebra keeps.
+    Methods have the same names as those of ``LinearOperator``. Methods of a map (``compose``, ``add``, ``power``,
+    ``exp``, ``pinv``, …) refer to the affine map; methods of a matrix (``svd``, ``eig``, ``rank``, ``condition``,
+    ``trace``, ``logdet``) refer to A, which is ``linear``. A keeps whatever structure its own algebra preserves.
 
-    Raises ``TypeError`` if ``linear`` is no ``LinearOperator``, and ``InputValueError`` for an offset of another
+    Raises ``TypeError`` if ``linear`` is not a ``LinearOperator``, and ``InputValueError`` if the offset has another
     shape.
 
     >>> import torch, linearizer_core as lc
@@ -68,25 +70,25 @@ class AffineOperator:
         return self.linear.apply(z) + self.offset
 
     def to_dense(self) -> Tensor:
-        """The homogeneous matrix [[A, b], [0, 1]], ``(out_dim + 1, in_dim + 1)``: products of these compose."""
+        """The homogeneous matrix [[A, b], [0, 1]], ``(out_dim + 1, in_dim + 1)``; products of these compose."""
         matrix = pad(torch.cat([self.linear.to_dense(), self.offset[:, None]], 1), (0, 0, 0, 1))
         matrix[-1, -1] = 1.0
         return matrix
 
     def adjoint(self) -> LinearOperator:
-        """Aᵀ where b = 0.
+        """Aᵀ if b = 0.
 
-        Raises ``InputValueError`` for any other b: ⟨Az + b, y⟩ is not linear in z, so no map can stand on the other
-        side. ``linear.adjoint()`` is that of A, and ``pinv()`` leads back.
+        Raises ``InputValueError`` for any other b: ⟨Az + b, y⟩ is not linear in z, so there is no map on the other
+        side. ``linear.adjoint()`` is the adjoint of A, and ``pinv()`` maps back.
         """
         if bool((self.offset.detach() != 0).any()):
             raise InputValueError(
-                "an affine map with an offset has no adjoint: take that of its linear part, or pinv for the way back"
+                "an affine map with an offset has no adjoint; use that of its linear part, or pinv to map back"
             )
         return self.linear.adjoint()
 
     def compose(self, other: LinearOperator | AffineOperator) -> AffineOperator:
-        """z ↦ A other(z) + b; raises ``ValueError`` where dimensions differ."""
+        """z ↦ A other(z) + b; raises ``ValueError`` if dimensions differ."""
         linear = self.linear.compose(linear_part(other))
         if not isinstance(other, AffineOperator):
             return AffineOperator(linear, self.offset)
@@ -100,7 +102,7 @@ class AffineOperator:
         return AffineOperator(then.compose(self.linear), then.apply(self.offset[None])[0])
 
     def add(self, other: LinearOperator | AffineOperator) -> AffineOperator:
-        """z ↦ f(z) + other(z); raises ``ValueError`` where shapes differ."""
+        """z ↦ f(z) + other(z); raises ``ValueError`` if shapes differ."""
         if isinstance(other, AffineOperator):
             return AffineOperator(self.linear.add(other.linear), self.offset + other.offset)
         return AffineOperator(self.linear.add(other), self.offset)
@@ -114,9 +116,9 @@ class AffineOperator:
         return AffineOperator(self.linear.shift(alpha), self.offset)
 
     def power(self, n: int) -> AffineOperator:
-        """f applied n times, Aⁿ z + (I + A + … + Aⁿ⁻¹) b, for a square A; a negative n takes powers of the inverse.
+        """f applied n times, Aⁿ z + (I + A + … + Aⁿ⁻¹) b, for a square A; for a negative n, powers of the inverse.
 
-        Raises ``ValueError`` for a negative power where A is singular.
+        Raises ``ValueError`` for a negative power if A is singular.
         """
         dim = self.linear._square("raised to a power")
         if n < 0:
@@ -135,7 +137,7 @@ class AffineOperator:
         return AffineOperator(self.linear.exp(t), t * self.linear._phi(t, self.offset))
 
     def fixed_point(self, rcond: float | None = None) -> Tensor:
-        """The z ``(dim,)`` of least norm with f(z) = z, for a square A.
+        """The z ``(dim,)`` of smallest norm with f(z) = z, for a square A.
 
         Singular values of A - I up to ``rcond`` times the largest count as zero, as in ``pinv``. Raises
         ``InputValueError`` if f has no fixed point.
@@ -152,22 +154,22 @@ class AffineOperator:
         largest = float(away.singular_values().detach()[:1].double().sum())
         if left > 8 * (1 + len(z)) * torch.finfo(z.dtype).eps * (offset + largest * point):
             raise InputValueError(
-                f"the affine map has no fixed point: A - I cannot undo its offset, {left / offset:.3g} of it is left"
+                f"the affine map has no fixed point: A - I cannot undo its offset; {left / offset:.3g} of it remains"
             )
         return z
 
     def pinv(self, rcond: float | None = None) -> AffineOperator:
-        """f⁺(y) = A⁺(y - b), the z of least norm among those that bring f(z) closest to y.
+        """f⁺(y) = A⁺(y - b), the z of smallest norm among those that bring f(z) closest to y.
 
-        It is the Moore-Penrose inverse of a map between affine spaces: f f⁺ f = f, f⁺ f f⁺ = f⁺, f f⁺ is the orthogonal
-        projection onto the affine range b + range(A), and f⁺ f the (linear) one onto the row space. Its homogeneous
-        matrix is not the pseudo-inverse of f's, and (f⁺)⁺ is f only where b is in the range of A.
+        This is the Moore-Penrose inverse of a map between affine spaces: f f⁺ f = f, f⁺ f f⁺ = f⁺, f f⁺ is the
+        orthogonal projection onto the affine range b + range(A), and f⁺ f the (linear) one onto the row space. Its
+        homogeneous matrix is not the pseudo-inverse of that of f, and (f⁺)⁺ is f only if b is in the range of A.
         """
         inverse = self.linear.pinv(rcond)
         return AffineOperator(inverse, -inverse.apply(self.offset[None])[0])
 
     def row_projection(self, rcond: float | None = None) -> LinearOperator:
-        """f⁺ f = A⁺A, the orthogonal projection onto the row space, linear: f sees nothing else of z."""
+        """f⁺ f = A⁺A, the linear orthogonal projection onto the row space: f depends on nothing else of z."""
         return self.linear.row_projection(rcond)
 
     def range_projection(self, rcond: float | None = None) -> AffineOperator:
@@ -176,18 +178,18 @@ class AffineOperator:
         return AffineOperator(onto, self.offset - onto.apply(self.offset[None])[0])
 
     def null_projection(self, rcond: float | None = None) -> LinearOperator:
-        """I - A⁺A, the orthogonal projection onto the null space of A, linear: what f takes to f(0) = b."""
+        """I - A⁺A, the linear orthogonal projection onto the null space of A, which f maps to f(0) = b."""
         return self.linear.null_projection(rcond)
 
     def solve(self, y: Tensor) -> Tensor:
-        """The z with f(z) = y, A⁻¹(y - b), for each row of ``(batch, dim)``, A square.
+        """The z with f(z) = y, A⁻¹(y - b), for each row of ``(batch, dim)``, for a square A.
 
-        Raises ``ValueError`` if A is singular to working precision: ``lstsq`` is for those.
+        Raises ``ValueError`` if A is singular to working precision; use ``lstsq`` then.
         """
         return self.linear.solve(y - self.offset)
 
     def lstsq(self, y: Tensor, rcond: float | None = None) -> Tensor:
-        """The z of least norm that brings f(z) closest to y, f⁺(y): ``(batch, out_dim)`` to ``(batch, in_dim)``."""
+        """The z of smallest norm that brings f(z) closest to y, f⁺(y): ``(batch, out_dim)`` to ``(batch, in_dim)``."""
         return self.linear.lstsq(y - self.offset, rcond)
 
     def svd(self, k: int | None = None) -> SVD:
@@ -203,11 +205,11 @@ class AffineOperator:
         return self.linear.eig(k)
 
     def trace(self) -> Tensor:
-        """The trace of A, the divergence of the field z ↦ f(z)."""
+        """The trace of A, which is the divergence of the vector field z ↦ f(z)."""
         return self.linear.trace()
 
     def logdet(self) -> Tensor:
-        """log|det A|: what f does to volumes."""
+        """log|det A|, the log of the factor by which f changes volumes."""
         return self.linear.logdet()
 
     def rank(self, rcond: float | None = None) -> int:
@@ -220,11 +222,11 @@ class AffineOperator:
 
 
 Operator: TypeAlias = LinearOperator | AffineOperator
-"""What a Linearizer may have as its core."""
+"""Operators that can be the core of a Linearizer."""
 
 
 def linear_part(operator: Operator) -> LinearOperator:
-    """A of an affine map z ↦ A z + b; a linear operator is its own.
+    """A of an affine map z ↦ A z + b; a linear operator is returned unchanged.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.DiagonalOperator(torch.ones(2))

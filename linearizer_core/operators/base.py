@@ -1,4 +1,4 @@
-"""The interface of the linear cores A of a Linearizer, and what any of them can do by its matrix."""
+"""The interface of a Linearizer's linear core A, with default implementations based on its matrix."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Eigen:
 
 
 class cached(cached_property[Result]):  # noqa: N801 - a decorator
-    """``functools.cached_property`` that keeps nothing of operators which carry gradients.
+    """``functools.cached_property`` that caches nothing for operators that carry gradients.
 
-    What they compute belongs to one graph, or to none: kept, it would be stale in the next.
+    Their results belong to one autograd graph, or to none: a cached result would be stale in the next graph.
     """
 
     def __get__(self, instance: Any, owner: type[Any] | None = None) -> Any:
@@ -75,8 +75,8 @@ def carries_gradients(value: Any) -> bool:
 class LinearOperator(ABC):
     """A linear map between finite-dimensional real spaces, applied to rows of ``(batch, dim)`` tensors.
 
-    Products and sums keep whatever structure both sides share: each asks its left side first, then its right side, and
-    only then falls back on matrices.
+    Products and sums keep whatever structure both sides share: the left side is asked first, then the right side, and
+    only then are matrices formed.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.DiagonalOperator(torch.tensor([3.0, 1.0]))
@@ -105,7 +105,7 @@ class LinearOperator(ABC):
 
     @abstractmethod
     def scale(self, factor: float) -> LinearOperator:
-        """The operator times a number."""
+        """The operator multiplied by a number."""
 
     def to_dense(self) -> Tensor:
         """The ``(out_dim, in_dim)`` matrix, for tests and small problems."""
@@ -118,7 +118,7 @@ class LinearOperator(ABC):
     def compose(self, other: AffineOperator) -> AffineOperator: ...
 
     def compose(self, other: LinearOperator | AffineOperator) -> LinearOperator | AffineOperator:
-        """A ∘ other, in the narrowest structure that holds it, affine where other is.
+        """A ∘ other, in the narrowest structure that holds it; affine if ``other`` is.
 
         Raises ``ValueError`` if dimensions differ.
         """
@@ -133,11 +133,11 @@ class LinearOperator(ABC):
         return DenseOperator(self.apply(other.to_dense().T).T) if product is None else product
 
     def _after(self, first: LinearOperator) -> LinearOperator | None:
-        """A ∘ first where A knows a structure for it."""
+        """A ∘ first, if A knows a structure for it."""
         return None
 
     def _before(self, then: LinearOperator) -> LinearOperator | None:
-        """then ∘ A where A knows a structure for it."""
+        """then ∘ A, if A knows a structure for it."""
         return None
 
     @overload
@@ -147,7 +147,7 @@ class LinearOperator(ABC):
     def add(self, other: AffineOperator) -> AffineOperator: ...
 
     def add(self, other: LinearOperator | AffineOperator) -> LinearOperator | AffineOperator:
-        """A + other, in the narrowest structure that holds it, affine where other is.
+        """A + other, in the narrowest structure that holds it; affine if ``other`` is.
 
         Raises ``ValueError`` if shapes differ.
         """
@@ -161,7 +161,7 @@ class LinearOperator(ABC):
         return _sum(self.to_dense(), other.to_dense(), self._terms(), other._terms()) if total is None else total
 
     def _plus(self, other: LinearOperator) -> LinearOperator | None:
-        """A + other where A knows a structure for it."""
+        """A + other, if A knows a structure for it."""
         return None
 
     def __repr__(self) -> str:
@@ -169,7 +169,7 @@ class LinearOperator(ABC):
         return f"{type(self).__name__}({self.shape[1]} → {self.shape[0]}{', ' * bool(detail)}{detail})"
 
     def _detail(self) -> str:
-        """What ``repr`` says besides the dimensions."""
+        """What ``repr`` shows besides the dimensions."""
         return ""
 
     @overload
@@ -187,7 +187,7 @@ class LinearOperator(ABC):
         return _sum(self.to_dense(), alpha * self._eye(dim), self._terms())
 
     def power(self, n: int) -> LinearOperator:
-        """Aⁿ for a square A by repeated squaring; a negative n takes powers of the inverse.
+        """Aⁿ for a square A, by repeated squaring; for a negative n, powers of the inverse.
 
         Raises ``ValueError`` for a negative power of a singular operator.
         """
@@ -206,11 +206,11 @@ class LinearOperator(ABC):
         return DenseOperator(torch.linalg.matrix_exp(t * self.to_dense()))
 
     def _phi(self, t: float, b: Tensor) -> Tensor:
-        """φ₁(tA) b of b ``(dim,)``: where the flow of ż = Az + b from 0 is at time t, over t."""
+        """φ₁(tA) b for b ``(dim,)``: the position at time t of the flow of ż = Az + b from 0, divided by t."""
         return phi(t * self.to_dense(), b)
 
     def svd(self, k: int | None = None) -> SVD:
-        """The k leading singular triples; all ``min(out_dim, in_dim)`` when k is None."""
+        """The k leading singular triples; all ``min(out_dim, in_dim)`` if k is None."""
         k = self._count(k, min(self.shape))
         u, s, vh = torch.linalg.svd(finite(self.to_dense()), full_matrices=False)
         return SVD(u[:, :k], s[:k], vh[:k].T)
@@ -220,9 +220,9 @@ class LinearOperator(ABC):
         return torch.linalg.svdvals(finite(self.to_dense()))
 
     def eig(self, k: int | None = None) -> Eigen:
-        """The k eigenpairs of largest magnitude, all ``dim`` when k is None; orthonormal where A is symmetric.
+        """The k eigenpairs of largest magnitude, all ``dim`` if k is None; orthonormal if A is symmetric.
 
-        Raises ``ValueError`` if A has not that many independent eigenvectors to working precision.
+        Raises ``ValueError`` if A does not have that many independent eigenvectors to working precision.
         """
         k = self._count(k, self._square("decomposed into eigenvectors"))
         found = eigenpairs(finite(self.to_dense()))
@@ -236,7 +236,7 @@ class LinearOperator(ABC):
         return DenseOperator(pseudo_inverse(self.to_dense(), self._cutoff(rcond)))
 
     def row_projection(self, rcond: float | None = None) -> LinearOperator:
-        """A⁺A, the orthogonal projection onto the row space, which A does not annihilate."""
+        """A⁺A, the orthogonal projection onto the row space, the complement of A's null space."""
         _, s, vh = torch.linalg.svd(finite(self.to_dense()), full_matrices=False)
         kept = vh[s > self._cutoff(rcond)]
         return DenseOperator(kept.T @ kept)
@@ -252,17 +252,17 @@ class LinearOperator(ABC):
         return DenseOperator(kept.T @ kept)
 
     def solve(self, y: Tensor) -> Tensor:
-        """A⁻¹ y for each row of ``(batch, dim)``, A square.
+        """A⁻¹ y for each row of ``(batch, dim)``, for a square A.
 
-        Raises ``ValueError`` if A is singular to working precision: ``lstsq`` is for those.
+        Raises ``ValueError`` if A is singular to working precision; use ``lstsq`` then.
         """
         dim = self._square("solved with")
         if self.rank() < dim:
-            raise InputValueError(f"the operator is singular (rank {self.rank()} of {dim}): use lstsq")
+            raise InputValueError(f"the operator is singular (rank {self.rank()} of {dim}); use lstsq")
         return self._solve(y)
 
     def _solve(self, y: Tensor) -> Tensor:
-        """``solve`` where A is known to be regular."""
+        """``solve`` for an A known to be regular."""
         return torch.linalg.solve(self.to_dense(), y.T).T
 
     def lstsq(self, y: Tensor, rcond: float | None = None) -> Tensor:
@@ -275,28 +275,28 @@ class LinearOperator(ABC):
         return self.to_dense().trace()
 
     def logdet(self) -> Tensor:
-        """log|det A| of a square A, -∞ where a singular value is 0 or no more than the rounding of its terms."""
+        """log|det A| of a square A; -∞ if a singular value is 0, or no more than the rounding error of A's terms."""
         self._square("given a determinant")
         if self._vanishes():
             return self.like.new_full((), -math.inf)
         return torch.linalg.slogdet(self.to_dense()).logabsdet
 
     def rank(self, rcond: float | None = None) -> int:
-        """The numerical rank: how many singular values exceed ``rcond`` times the largest, or ``cutoff``."""
+        """The numerical rank: the number of singular values above ``rcond`` times the largest, or above ``cutoff``."""
         return int((self.singular_values() > self._cutoff(rcond)).sum())
 
     def _cutoff(self, rcond: float | None) -> float:
-        """The threshold under which a singular value counts as zero."""
+        """The threshold below which a singular value counts as zero."""
         return float(cutoff(self.singular_values().detach(), max(self.shape), rcond, self._terms()))
 
     def _terms(self) -> Tensor | None:
-        """The size of the terms that the operator is a sum of, where they may be larger than it is."""
+        """The size of the terms whose sum the operator is, if they may be larger than the operator."""
         return None
 
     def _vanishes(self) -> bool:
-        """Whether the smallest singular value is no more than the rounding of the terms.
+        """Whether the smallest singular value is no more than the rounding error of the terms.
 
-        A rank's cutoff is wider: it also counts as zero what is small, yet known well enough for a determinant.
+        A rank's cutoff is wider: it also treats as zero values that are small but accurate enough for a determinant.
         """
         terms = self._terms()
         if terms is None or not min(self.shape):
@@ -307,7 +307,7 @@ class LinearOperator(ABC):
     def condition(self) -> float:
         """The ratio of the largest to the smallest singular value.
 
-        It is infinite where the smallest is 0, or no more than the rounding of what the operator is a sum of.
+        It is infinite if the smallest is 0, or no more than the rounding error of the operator's terms.
 
         Raises ``ValueError`` for an operator without singular values.
         """
@@ -318,7 +318,7 @@ class LinearOperator(ABC):
 
     def _square(self, use: str) -> int:
         if self.shape[0] != self.shape[1]:
-            raise InputValueError(f"only a square operator can be {use}, this one is {self.shape}")
+            raise InputValueError(f"only a square operator can be {use}; this one is {self.shape}")
         return self.shape[0]
 
     def _count(self, k: int | None, most: int) -> int:
@@ -333,7 +333,7 @@ class LinearOperator(ABC):
 
 
 def repeated(operator: Repeated, n: int) -> Repeated:
-    """The n-th power, n ≥ 1, by repeated squaring."""
+    """The n-th power for n ≥ 1, by repeated squaring."""
     result: Repeated | None = None
     square = operator
     while n:
@@ -347,14 +347,14 @@ def repeated(operator: Repeated, n: int) -> Repeated:
 
 
 def phi(matrix: Tensor, b: Tensor) -> Tensor:
-    """φ₁(X) b, φ₁(X) = Σ Xⁿ/(n+1)!, of matrices X ``(…, n, n)`` and b ``(…, n)``, even if X is singular.
+    """φ₁(X) b with φ₁(X) = Σ Xⁿ/(n+1)!, for matrices X ``(…, n, n)`` and b ``(…, n)``, even if X is singular.
 
     It is the last column of the exponential of [[X, b], [0, 0]] (Al-Mohy & Higham, 2011, theorem 2.1).
     """
     n = b.shape[-1]
     if not n:
         return b
-    # The exponential halves by the norm of the whole: a large b would cost X its digits.
+    # The exponential scales its argument by the norm of the whole matrix: a large b would cost X its digits.
     scale = b.detach().abs().amax(-1, keepdim=True)
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     augmented = torch.cat([matrix, (b / scale)[..., None]], -1)
@@ -363,13 +363,13 @@ def phi(matrix: Tensor, b: Tensor) -> Tensor:
 
 
 def cutoff(values: Tensor, dim: int, rcond: float | None = None, terms: Tensor | None = None) -> Tensor:
-    """The absolute threshold up to which singular ``values`` ``(count,)`` count as zero: the one rule of all ranks.
+    """The absolute threshold below which singular ``values`` ``(count,)`` count as zero; all ranks use this rule.
 
-    ``rcond`` times the largest value; without it, what rounding can leave: ``dim``, the larger side of the operator,
-    times the dtype's epsilon times the largest value (numpy's and LAPACK's convention), or the ``rounding`` of the
-    ``terms`` where these were so much larger and have cancelled.
+    It is ``rcond`` times the largest value. Without ``rcond`` it is what rounding can leave: ``dim``, the operator's
+    larger side, times the dtype's epsilon times the largest value (numpy's and LAPACK's convention), or the
+    ``rounding`` of the ``terms`` if these were much larger and cancelled.
 
-    Raises ``NotFiniteError`` for values that are not finite.
+    Raises ``NotFiniteError`` if a value is not finite.
     """
     largest = finite(values).max() if len(values) else values.new_zeros(())
     if rcond is not None:
@@ -379,22 +379,22 @@ def cutoff(values: Tensor, dim: int, rcond: float | None = None, terms: Tensor |
 
 
 def rounding(terms: Tensor) -> Tensor:
-    """What rounding can leave of terms of this size that cancel: a few epsilons, as the size counts every addition."""
+    """The rounding error left when terms of this size cancel: a few epsilons, as the size counts every addition."""
     return 8 * torch.finfo(terms.dtype).eps * terms
 
 
 def finite(matrix: Tensor) -> Tensor:
-    """The matrix, unless an entry is not finite: raises ``NotFiniteError``, where a solver may give anything."""
+    """The matrix itself; raises ``NotFiniteError`` if an entry is not finite, since a solver could return anything."""
     broken = int((~matrix.detach().isfinite()).sum())
     if broken:
-        raise NotFiniteError(f"the operator has {broken} entries that are not finite, of {matrix.numel()}")
+        raise NotFiniteError(f"{broken} of the operator's {matrix.numel()} entries are not finite")
     return matrix
 
 
 def size(matrix: Tensor) -> Tensor:
-    """√(longest row · longest column) of ``(…, m, n)``, the largest: 1 of the identity.
+    """√(longest row · longest column) of ``(…, m, n)``, the largest over the batch; 1 for the identity.
 
-    Roundings of the entries are independent of each other, and a matrix of such entries has about that norm.
+    Rounding errors of the entries are independent, and a matrix of such entries has about that norm.
     """
     entries = matrix.detach().abs()
     if not entries.numel():
@@ -404,7 +404,7 @@ def size(matrix: Tensor) -> Tensor:
 
 
 def _sum(a: Tensor, b: Tensor, terms_a: Tensor | None, terms_b: Tensor | None = None) -> DenseOperator:
-    """a + b, which knows the size of both, or of what they were sums of where that is larger."""
+    """a + b, with the combined size of both, or of the terms they are sums of if that is larger."""
     return DenseOperator(a + b, _larger(a, terms_a) + _larger(b, terms_b))
 
 
@@ -413,15 +413,15 @@ def _larger(matrix: Tensor, terms: Tensor | None) -> Tensor:
 
 
 def pseudo_inverse(matrix: Tensor, threshold: float) -> Tensor:
-    """The Moore-Penrose inverse, of each matrix of a batch, without singular values up to the threshold.
+    """The Moore-Penrose inverse of each matrix of a batch, dropping singular values up to the threshold.
 
-    Unlike what is put together of singular vectors, it is differentiable where singular values are repeated.
+    Unlike an inverse assembled from singular vectors, it is differentiable at repeated singular values.
     """
     return torch.linalg.pinv(matrix, atol=threshold, rtol=0.0)
 
 
 def eigenpairs(matrix: Tensor) -> Eigen:
-    """All eigenpairs of a square matrix, by the symmetric solver where it is symmetric but for rounding."""
+    """All eigenpairs of a square matrix, by the symmetric solver if it is symmetric up to rounding."""
     if is_symmetric(matrix):
         values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
     else:
@@ -430,7 +430,7 @@ def eigenpairs(matrix: Tensor) -> Eigen:
 
 
 def is_symmetric(matrix: Tensor) -> bool:
-    """Whether a matrix is symmetric but for the rounding of a product of its size."""
+    """Whether a matrix is symmetric up to the rounding error of a product of its size."""
     if matrix.shape[0] != matrix.shape[1] or not matrix.numel():
         return matrix.shape[0] == matrix.shape[1]
     rounding = len(matrix) * torch.finfo(matrix.dtype).eps * matrix.abs().max()
@@ -438,9 +438,9 @@ def is_symmetric(matrix: Tensor) -> bool:
 
 
 def leading(values: Tensor, vectors: Tensor, k: int) -> Eigen:
-    """The k eigenpairs of largest magnitude out of ``(count,)`` and ``(dim, count)``, real where their values are.
+    """The k eigenpairs of largest magnitude out of ``(count,)`` and ``(dim, count)``, real if their values are.
 
-    Raises ``ValueError`` if there are not k of them that are independent to working precision.
+    Raises ``ValueError`` if there are no k eigenvectors that are independent to working precision.
     """
     order = values.abs().argsort(descending=True, stable=True)[:k]
     values, vectors = values[order], vectors[:, order]
@@ -448,7 +448,7 @@ def leading(values: Tensor, vectors: Tensor, k: int) -> Eigen:
         values, vectors = values.real, vectors.real
     tolerance = torch.finfo(vectors.dtype).eps ** 0.5
     if len(values) < k or (k and float(torch.linalg.svdvals(vectors.detach())[-1]) < tolerance):
-        raise InputValueError(f"the operator has not {k} independent eigenvectors to working precision")
+        raise InputValueError(f"the operator does not have {k} independent eigenvectors to working precision")
     return Eigen(values, vectors)
 
 
@@ -456,8 +456,8 @@ def leading(values: Tensor, vectors: Tensor, k: int) -> Eigen:
 class DenseOperator(LinearOperator):
     """An operator held as its matrix ``(out_dim, in_dim)``.
 
-    ``terms`` is the ``size`` of what it was added up from, None if it is no sum: what is left of terms that cancel
-    is their rounding, and counts as zero.
+    ``terms`` is the ``size`` of the terms it was added up from, None if it is not a sum: what remains after terms
+    cancel is rounding error, and counts as zero.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.DenseOperator(torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 0.0]]))
@@ -472,7 +472,7 @@ class DenseOperator(LinearOperator):
 
     def __post_init__(self) -> None:
         if self.matrix.ndim != 2:
-            raise InputValueError(f"a matrix is (out_dim, in_dim), got {tuple(self.matrix.shape)}")
+            raise InputValueError(f"a matrix must be (out_dim, in_dim), got {tuple(self.matrix.shape)}")
 
     @property
     def shape(self) -> tuple[int, int]:

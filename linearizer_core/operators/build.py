@@ -1,4 +1,4 @@
-"""Short ways to a learned operator, from plain arguments; fixed ones are the operators themselves."""
+"""Short constructors of learned operators from plain arguments; fixed operators are constructed directly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from linearizer_core.operators.projections import FrameProjection, SpectrumProje
 
 
 def diagonal(dim: int) -> LearnedDiagonal:
-    """A learned diagonal on latents ``(batch, dim)``, at first the identity.
+    """A learned diagonal on latents ``(batch, dim)``, initially the identity.
 
     >>> import linearizer_core as lc
     >>> lc.operators.diagonal(16)
@@ -28,10 +28,10 @@ def diagonal(dim: int) -> LearnedDiagonal:
 
 
 def low_rank(dim: int, rank: int, out_dim: int | None = None) -> LearnedLowRank:
-    """A learned U Vᵀ of a rank, ``(batch, dim)`` to ``(batch, out_dim)``, where nothing else is said a square one.
+    """A learned U Vᵀ of a given rank, ``(batch, dim)`` to ``(batch, out_dim)``; square by default.
 
-    It starts as the projection on a random subspace, or by ``initialise`` on the latents' leading principal directions.
-    Raises ``ValueError`` when ``rank`` is not in 1 … the smaller dimension.
+    It starts as the projection onto a random subspace; ``initialise`` moves it to the latents' leading principal
+    directions. Raises ``ValueError`` if ``rank`` is not in 1 … the smaller dimension.
 
     >>> import linearizer_core as lc
     >>> lc.operators.low_rank(64, 16)
@@ -41,9 +41,9 @@ def low_rank(dim: int, rank: int, out_dim: int | None = None) -> LearnedLowRank:
 
 
 def identity_plus_low_rank(dim: int, rank: int) -> LearnedIdentityPlusLowRank:
-    """A learned I + U C Vᵀ on latents ``(batch, dim)``, at first the identity, invertible close to it.
+    """A learned I + U C Vᵀ on latents ``(batch, dim)``, initially the identity, and invertible close to it.
 
-    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+    Raises ``ValueError`` if ``rank`` is not in 1 … ``dim``.
 
     >>> import linearizer_core as lc
     >>> lc.operators.identity_plus_low_rank(64, 4)
@@ -53,7 +53,7 @@ def identity_plus_low_rank(dim: int, rank: int) -> LearnedIdentityPlusLowRank:
 
 
 def dense(dim: int, out_dim: int | None = None) -> LearnedDense:
-    """A learned matrix, ``(batch, dim)`` to ``(batch, out_dim)``, at first the identity.
+    """A learned matrix, ``(batch, dim)`` to ``(batch, out_dim)``, initially the identity.
 
     >>> import linearizer_core as lc
     >>> lc.operators.dense(16), lc.operators.dense(16, out_dim=10)
@@ -63,10 +63,10 @@ def dense(dim: int, out_dim: int | None = None) -> LearnedDense:
 
 
 def affine(linear: LinearOperator | OperatorModule, offset: Tensor | None = None) -> LearnedAffine:
-    """A learned z ↦ A z + b over any linear operator, learned or fixed, with b ``(out_dim,)`` from 0 or ``offset``.
+    """A learned z ↦ A z + b over a learned or fixed linear operator; b ``(out_dim,)`` starts at 0 or at ``offset``.
 
-    ``initialise`` makes a square one keep the latents' mean. Raises ``TypeError`` for what is no linear operator, and
-    ``InputValueError`` for an offset of another shape.
+    For a square operator, ``initialise`` makes it preserve the latents' mean. Raises ``TypeError`` if ``linear`` is not
+    a linear operator, and ``InputValueError`` if the offset has another shape.
 
     >>> import linearizer_core as lc
     >>> lc.operators.affine(lc.operators.low_rank(64, 16))
@@ -76,7 +76,7 @@ def affine(linear: LinearOperator | OperatorModule, offset: Tensor | None = None
 
 
 def convolution(shape: tuple[int, int, int]) -> LearnedKernels:
-    """A learned 3×3 kernel for each channel of latents that are flattened images ``(channels, height, width)``.
+    """A learned 3×3 kernel per channel, for latents that are flattened images ``(channels, height, width)``.
 
     >>> import linearizer_core as lc
     >>> lc.operators.convolution((4, 8, 8))
@@ -88,7 +88,7 @@ def convolution(shape: tuple[int, int, int]) -> LearnedKernels:
 def projection(dim: int, rank: int) -> FrameProjection:
     """A learned orthogonal projection of a fixed rank on latents ``(batch, dim)`` (arXiv 2510.08570, section 4.3).
 
-    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+    Raises ``ValueError`` if ``rank`` is not in 1 … ``dim``.
 
     >>> import linearizer_core as lc
     >>> lc.operators.projection(64, 16)
@@ -98,7 +98,7 @@ def projection(dim: int, rank: int) -> FrameProjection:
 
 
 def selection(dim: int) -> SpectrumProjection:
-    """A diagonal of zeros and ones that learns which coordinates of latents ``(batch, dim)`` to keep, at first all.
+    """A diagonal of zeros and ones that learns which coordinates of latents ``(batch, dim)`` to keep; initially all.
 
     >>> import linearizer_core as lc
     >>> lc.operators.selection(64)

@@ -1,4 +1,4 @@
-"""Circular convolutions of images, held and combined frequency by frequency."""
+"""Circular convolutions of images, stored and combined frequency by frequency."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from linearizer_core.operators.base import SVD, Eigen, LinearOperator, finite, l
 
 @dataclass(frozen=True)
 class _Half:
-    """Which of the frequencies that rfft2 keeps, flattened, stand for what in the whole spectrum of a real image.
+    """The roles of rfft2's flattened frequencies in the whole spectrum of a real image.
 
-    ``own`` are their own conjugates; ``pairs`` stand for themselves and for their conjugates; ``twins`` are the
-    conjugates of ``originals`` that are kept all the same.
+    ``own`` are their own conjugates; ``pairs`` represent themselves and their conjugates; ``twins`` are conjugates of
+    ``originals`` that rfft2 keeps as well.
     """
 
     own: Tensor
@@ -32,9 +32,9 @@ class _Half:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Some of the vectors found at the frequencies: ``place`` counts through those of ``own``, then those of ``pairs``.
+    """A selection of the vectors found at the frequencies; ``place`` indexes first those of ``own``, then of ``pairs``.
 
-    A ``paired`` one stands for two, itself and the conjugate one, marked ``second``.
+    A ``paired`` vector stands for two, itself and its conjugate; the conjugate is marked ``second``.
     """
 
     place: Tensor
@@ -46,14 +46,14 @@ class _Chosen:
 class ConvolutionalOperator(LinearOperator):
     """A circular convolution of ``(in_channels, height, width)`` images, flattened to rows of ``(batch, dim)``.
 
-    ``spectrum`` ``(height, width // 2 + 1, out_channels, in_channels)`` is complex: one matrix for each frequency of
-    rfft2, which act independently of each other. Every method works on those matrices; none but ``to_dense`` and a
-    full ``svd`` or ``eig``, whose results are dim×dim, forms anything of that size.
+    ``spectrum`` ``(height, width // 2 + 1, out_channels, in_channels)`` is complex: one matrix per rfft2 frequency,
+    each acting independently. All methods work on these matrices. Only ``to_dense`` and a full ``svd`` or ``eig``,
+    whose results are dim×dim, form anything of that size.
 
-    ``terms`` is the size of what the spectrum was added up from, as a dense operator has it.
+    ``terms`` is the size of the terms that the spectrum was added up from, as in ``DenseOperator``.
 
-    It is of float32 or float64, which have complex numbers. Raises ``ValueError`` if the spectrum is not that of
-    images of this width, and for kernels and rows in half precision.
+    The dtype must be float32 or float64, which have complex counterparts. Raises ``ValueError`` if the spectrum does
+    not fit images of this width, and for kernels and rows in half precision.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.ConvolutionalOperator.from_kernel(torch.ones(2, 1, 3, 3), 4, 4)
@@ -76,16 +76,16 @@ class ConvolutionalOperator(LinearOperator):
 
     @classmethod
     def from_kernel(cls, kernel: Tensor, height: int, width: int) -> ConvolutionalOperator:
-        """What conv2d does with ``kernel`` ``(out_channels, in_channels, rows, columns)`` on circularly padded images.
+        """The operator of conv2d with ``kernel`` ``(out_channels, in_channels, rows, columns)`` and circular padding.
 
-        As with ``Conv2d(padding="same", padding_mode="circular")`` the centre is the tap ``((rows - 1) // 2,
+        As with ``Conv2d(padding="same", padding_mode="circular")``, the centre is the tap ``((rows - 1) // 2,
         (columns - 1) // 2)``. A kernel larger than the image wraps around it.
 
-        Raises ``ValueError`` for a kernel of other than four dimensions and for an image without pixels.
+        Raises ``ValueError`` for a kernel that does not have four dimensions, and for an image without pixels.
         """
         if kernel.ndim != 4 or height < 1 or width < 1:
             raise InputValueError(
-                "a kernel must be (out_channels, in_channels, rows, columns) and an image have pixels, "
+                "a kernel must be (out_channels, in_channels, rows, columns) and an image must have pixels, "
                 f"got {tuple(kernel.shape)} for {height}×{width}"
             )
         _whole(kernel)
@@ -98,7 +98,7 @@ class ConvolutionalOperator(LinearOperator):
 
     @property
     def height(self) -> int:
-        """The images' height."""
+        """The height of the images."""
         return self.spectrum.shape[0]
 
     @property
@@ -118,7 +118,7 @@ class ConvolutionalOperator(LinearOperator):
         return self._filter(z, lambda x: self.spectrum @ x)
 
     def _filter(self, z: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """Rows ``(batch, dim)`` under a function of their spectra ``(height, width // 2 + 1, channels, batch)``."""
+        """Apply to rows ``(batch, dim)`` a function of their spectra ``(height, width // 2 + 1, channels, batch)``."""
         _whole(z)
         spectra = torch.fft.rfft2(z.unflatten(1, (-1, self.height, self.width))).permute(2, 3, 1, 0)
         images = torch.fft.irfft2(function(spectra).permute(3, 2, 0, 1), s=(self.height, self.width))
@@ -166,7 +166,7 @@ class ConvolutionalOperator(LinearOperator):
 
     @property
     def _own(self) -> Tensor:
-        """The real matrices at the frequencies that are their own conjugates."""
+        """The real matrices at frequencies that are their own conjugates."""
         return finite(self.spectrum).flatten(0, 1)[self._half.own].real
 
     @property
@@ -175,7 +175,7 @@ class ConvolutionalOperator(LinearOperator):
         return finite(self.spectrum).flatten(0, 1)[self._half.pairs]
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> ConvolutionalOperator:
-        """A function of the matrix at each frequency, evaluated once a conjugate pair: the result is exactly real."""
+        """Apply a function to the matrix at each frequency, once per conjugate pair: the result is exactly real."""
         own, pairs = function(self._own), function(self._pairs)
         flat = pairs.new_empty(self.height * self.spectrum.shape[1], *pairs.shape[1:])
         flat[self._half.own] = own.to(flat.dtype)
@@ -184,7 +184,7 @@ class ConvolutionalOperator(LinearOperator):
         return ConvolutionalOperator(flat.unflatten(0, self.spectrum.shape[:2]), self.width)
 
     def _sum(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """The sum over all frequencies of a real function of the matrices there."""
+        """The sum of a real function of the matrices over all frequencies."""
         return function(self._own).sum() + 2 * function(self._pairs).sum()
 
     def exp(self, t: float = 1.0) -> ConvolutionalOperator:
@@ -238,9 +238,9 @@ class ConvolutionalOperator(LinearOperator):
         return torch.cat([own.flatten(), pairs.flatten().repeat_interleave(2)]).sort(descending=True).values
 
     def svd(self, k: int | None = None) -> SVD:
-        """The k leading singular triples: A takes v e^{iθ}, a singular vector times its wave, to s u e^{iθ}.
+        """The k leading singular triples: A maps v e^{iθ}, a singular vector times its wave, to s u e^{iθ}.
 
-        Where the wave is not its own conjugate, the real and the imaginary parts are two real vectors of that value.
+        If the wave is not its own conjugate, its real and imaginary parts are two real vectors with that value.
         """
         k = self._count(k, min(self.shape))
         own, pairs = (torch.linalg.svd(part, full_matrices=False) for part in (self._own, self._pairs))
@@ -249,15 +249,15 @@ class ConvolutionalOperator(LinearOperator):
         return SVD(_real(u, chosen), s, _real(v, chosen))
 
     def eig(self, k: int | None = None) -> Eigen:
-        """The k eigenpairs of largest magnitude, all ``dim`` when k is None: x e^{iθ} with x an eigenvector at θ.
+        """The k eigenpairs of largest magnitude, all ``dim`` if k is None: x e^{iθ} with x an eigenvector at θ.
 
-        Real and orthonormal where A is symmetric but for rounding. Otherwise λ and its conjugate belong to a wave and
-        its conjugate; a λ that is real but for rounding has the real and the imaginary part of the wave.
+        They are real and orthonormal if A is symmetric up to rounding. Otherwise λ and its conjugate belong to a wave
+        and its conjugate; if λ is real up to rounding, its vectors are the real and imaginary parts of the wave.
 
-        Raises ``ValueError`` if A has not that many independent eigenvectors to working precision.
+        Raises ``ValueError`` if A does not have that many independent eigenvectors to working precision.
         """
         k = self._count(k, self._square("decomposed into eigenvectors"))
-        # A transform back and forth leaves no matrix exactly Hermitian and no eigenvalue exactly real.
+        # After transforms back and forth no matrix is exactly Hermitian and no eigenvalue exactly real.
         rounding = 10 * self.spectrum.shape[2] * torch.finfo(self.like.dtype).eps * self.spectrum.abs().max()
         symmetric = bool((self.spectrum - self.spectrum.mH).abs().max() <= rounding)
         own, pairs = (torch.linalg.eigh(m) if symmetric else torch.linalg.eig(m) for m in (self._own, self._pairs))
@@ -269,7 +269,7 @@ class ConvolutionalOperator(LinearOperator):
         return leading(torch.where(chosen.second, values.conj(), values), waves, k)
 
     def _largest(self, own: Tensor, pairs: Tensor, k: int) -> tuple[Tensor, _Chosen]:
-        """The k largest of the values ``(frequencies, count)``, those of pairs counting twice, and where they are."""
+        """The k largest of the values ``(frequencies, count)``, with those of pairs counted twice, and their places."""
         places = torch.arange(pairs.numel(), device=pairs.device) + own.numel()
         place = torch.cat([torch.arange(own.numel(), device=own.device), places.repeat_interleave(2)])
         values = torch.cat([own.flatten(), pairs.flatten()])[place]
@@ -278,7 +278,7 @@ class ConvolutionalOperator(LinearOperator):
         return values[order], _Chosen(place[order], paired, paired & ((order - own.numel()) % 2 == 1))
 
     def _waves(self, own: Tensor, pairs: Tensor, chosen: _Chosen) -> Tensor:
-        """The chosen of vectors ``(frequencies, channels, count)`` times their unit waves: complex ``(dim, k)``."""
+        """The chosen vectors among ``(frequencies, channels, count)`` times their unit waves: complex ``(dim, k)``."""
         vectors = torch.cat([own.to(pairs.dtype), pairs])
         index = chosen.place // vectors.shape[2]
         frequency = torch.cat([self._half.own, self._half.pairs])[index]
@@ -290,20 +290,22 @@ class ConvolutionalOperator(LinearOperator):
 
 
 def _whole(real: Tensor) -> None:
-    """Raise ``InputValueError`` for numbers in half precision: the Fourier transform has no such complex ones."""
+    """Raise ``InputValueError`` for half precision, which has no complex counterpart in the Fourier transform."""
     if real.dtype in (torch.bfloat16, torch.float16):
         name = str(real.dtype).removeprefix("torch.")
-        raise InputValueError(f"a convolution is computed by its spectrum, in float32 or float64, got {name}")
+        raise InputValueError(
+            f"a convolution is computed in the Fourier domain and needs float32 or float64, got {name}"
+        )
 
 
 def _waves(frequency: Tensor, length: int, dtype: torch.dtype) -> Tensor:
-    """The discrete Fourier transform's waves of unit length, ``(length, k)``, at integer frequencies ``(k,)``."""
+    """The discrete Fourier transform's unit-length waves, ``(length, k)``, at integer frequencies ``(k,)``."""
     turns = torch.outer(torch.arange(length, device=frequency.device), frequency) % length
     angles = turns.to(dtype) * (2 * math.pi / length)
     return torch.polar(torch.full_like(angles, length**-0.5), angles)
 
 
 def _real(waves: Tensor, chosen: _Chosen) -> Tensor:
-    """The real vectors that span the chosen waves and their conjugates, of unit length as these are."""
+    """Real vectors of unit length that span the chosen waves and their conjugates."""
     parts = math.sqrt(2) * torch.where(chosen.second, waves.imag, waves.real)
     return torch.where(chosen.paired, parts, waves.real)

@@ -1,4 +1,4 @@
-"""Diagonal operators: the simplest ones, closed under everything."""
+"""Diagonal operators: the simplest kind, closed under all operations."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from linearizer_core.operators.base import SVD, Eigen, LinearOperator, finite
 
 TERMS = 16
-"""Terms of φ₁'s series, the next of which is no more than rounding in double precision up to |x| = 1/2."""
+"""Terms of the series of φ₁, enough that the next is below double-precision rounding for |x| ≤ 1/2."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DiagonalOperator(LinearOperator):
     """diag(``values``) with values ``(dim,)``, stored and applied in O(dim).
 
-    ``terms`` is the size of what they were added up from, as a dense operator has it.
+    ``terms`` is the size of the terms that the values were added up from, as in ``DenseOperator``.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.DiagonalOperator(torch.tensor([3.0, 1.0]))
@@ -72,7 +72,7 @@ class DiagonalOperator(LinearOperator):
 
     def _phi(self, t: float, b: Tensor) -> Tensor:
         x = t * self.values
-        # Near 0 the series: of the quotient there, the gradient would be a difference of nearly equal numbers.
+        # Near 0 use the series: the gradient of the quotient would be a difference of nearly equal numbers there.
         near = x.abs() < 0.5
         small, large = torch.where(near, x, 0), torch.where(near, 1, x)
         series = torch.ones_like(x)

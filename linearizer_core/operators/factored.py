@@ -1,4 +1,4 @@
-"""Low rank, U C Vᵀ, and scaled identity plus low rank, αI + U C Vᵀ: the structures that diffusion's operators keep."""
+"""Low rank, U C Vᵀ, and scaled identity plus low rank, αI + U C Vᵀ: the structures kept by diffusion operators."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from linearizer_core.short import by
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Factors:
-    """The outer factors U ``(out_dim, r)`` and V ``(in_dim, s)``; operators on the same tensors combine in r×s work.
+    """The outer factors U ``(out_dim, r)`` and V ``(in_dim, s)``; operators that share them combine in r×s work.
 
     >>> import torch, linearizer_core as lc
     >>> factors = lc.operators.Factors(torch.eye(4)[:, :2], torch.eye(4)[:, :2])
@@ -45,11 +45,11 @@ class Factors:
 
     @cached
     def gram(self) -> Tensor:
-        """VᵀU, ``(s, r)``: all that a product of two operators on these factors needs of them."""
+        """VᵀU, ``(s, r)``: all that a product of two operators on these factors needs from them."""
         return self.v.T @ self.u
 
     def shared_with(self, other: Factors) -> bool:
-        """Whether both hold the very same tensors."""
+        """Whether both hold the same tensor objects."""
         return self.u is other.u and self.v is other.v
 
     def beside(self, other: Factors) -> Factors:
@@ -61,7 +61,7 @@ class Factors:
 class LowRankOperator(LinearOperator):
     """U C Vᵀ with ``core`` C ``(r, s)``.
 
-    No method but ``to_dense`` and a full ``svd`` or ``eig`` forms anything of size out_dim×in_dim.
+    No method except ``to_dense`` and a full ``svd`` or ``eig`` forms anything of size out_dim×in_dim.
 
     >>> import torch, linearizer_core as lc
     >>> factors = lc.operators.Factors(torch.eye(4)[:, :2], torch.eye(4)[:, :2])
@@ -100,7 +100,7 @@ class LowRankOperator(LinearOperator):
         return ScaledIdentityPlusLowRank(alpha, self.core, self.factors)
 
     def _after(self, first: LinearOperator) -> LinearOperator:
-        """(U C Vᵀ) B = U C (BᵀV)ᵀ for any B, in r×s work where B is on the same factors."""
+        """(U C Vᵀ) B = U C (BᵀV)ᵀ for any B, in r×s work if B has the same factors."""
         if isinstance(first, LowRankOperator | ScaledIdentityPlusLowRank) and self.factors.shared_with(first.factors):
             core = self.core @ (self.factors.gram @ first.core)
             if isinstance(first, ScaledIdentityPlusLowRank):
@@ -138,12 +138,12 @@ class LowRankOperator(LinearOperator):
         return q_u, finite(r_u @ self.core @ r_v.T), q_v
 
     def _terms(self) -> Tensor:
-        """The size of the products that U C Vᵀ adds up: with stacked factors they can cancel."""
+        """The size of the products summed in U C Vᵀ; with stacked factors they can cancel."""
         return _size(self.core, self.factors)
 
     @cached
     def _triples(self) -> SVD:
-        """The singular triples that the factors can hold, those of K."""
+        """The singular triples in the span of the factors, those of K."""
         q_u, k, q_v = self._orthonormal
         p, s, qh = torch.linalg.svd(k, full_matrices=False)
         return SVD(q_u @ p, s, q_v @ qh.T)
@@ -197,7 +197,7 @@ class LowRankOperator(LinearOperator):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class OrthogonalProjection(LowRankOperator):
-    """P = Q Qᵀ of a frame Q ``(dim, r)`` with orthonormal columns: P = Pᵀ = P², its own adjoint and pseudo-inverse.
+    """P = Q Qᵀ with a frame Q ``(dim, r)`` of orthonormal columns: P = Pᵀ = P², its own adjoint and pseudo-inverse.
 
     >>> import torch, linearizer_core as lc
     >>> p = lc.operators.OrthogonalProjection.onto(torch.eye(4)[:, :2])
@@ -207,7 +207,7 @@ class OrthogonalProjection(LowRankOperator):
 
     @classmethod
     def of(cls, frame: Tensor) -> OrthogonalProjection:
-        """The projection of an orthonormal ``frame`` ``(dim, r)``, taken as such without a check."""
+        """The projection for an orthonormal ``frame`` ``(dim, r)``; orthonormality is not checked."""
         return cls(torch.eye(frame.shape[1], dtype=frame.dtype, device=frame.device), Factors(frame, frame))
 
     @classmethod
@@ -215,8 +215,8 @@ class OrthogonalProjection(LowRankOperator):
         """The projection onto the span of the columns of ``vectors`` ``(dim, count)``, which may be dependent."""
         _, s, vh = torch.linalg.svd(finite(vectors.detach()), full_matrices=False)
         keep = s > cutoff(s, max(vectors.shape), rcond)
-        # As many independent combinations of the vectors as they have dimensions: unlike singular vectors, they have
-        # gradients where singular values are repeated.
+        # Combine the vectors into as many independent ones as they have dimensions: unlike singular vectors, these
+        # have gradients at repeated singular values.
         return cls.of(torch.linalg.qr(vectors @ (vh[keep].T / s[keep]))[0])
 
     def adjoint(self) -> OrthogonalProjection:
@@ -244,7 +244,7 @@ class OrthogonalProjection(LowRankOperator):
 class ScaledIdentityPlusLowRank(LinearOperator):
     """The square operator αI + U C Vᵀ with ``core`` C ``(r, s)``.
 
-    No method but ``to_dense`` and a full ``svd`` or ``eig``, whose results are dim×dim, forms anything of that size.
+    No method except ``to_dense`` and a full ``svd`` or ``eig``, whose results are dim×dim, forms anything of that size.
 
     >>> import torch, linearizer_core as lc
     >>> factors = lc.operators.Factors(torch.eye(4)[:, :2], torch.eye(4)[:, :2])
@@ -284,7 +284,7 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         return ScaledIdentityPlusLowRank(self.alpha + alpha, self.core, self.factors)
 
     def _after(self, first: LinearOperator) -> LinearOperator | None:
-        """(αI + UCVᵀ)(βI + U'C'V'ᵀ); on shared factors αβI + U[αC' + βC + C(VᵀU)C']Vᵀ, else they are stacked."""
+        """(αI + UCVᵀ)(βI + U'C'V'ᵀ): αβI + U[αC' + βC + C(VᵀU)C']Vᵀ on shared factors; others are stacked."""
         if isinstance(first, LowRankOperator) and self.factors.shared_with(first.factors):
             return LowRankOperator(
                 self.alpha * first.core + self.core @ (self.factors.gram @ first.core), first.factors
@@ -314,13 +314,13 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         return ScaledIdentityPlusLowRank(alpha, core, self.factors.beside(other.factors))
 
     def _stacked_width(self, other: LowRankOperator | ScaledIdentityPlusLowRank) -> int:
-        """The columns that stacked factors would have: from the dimension on, the matrix itself is narrower."""
+        """The number of columns of stacked factors; from the dimension on, the matrix itself is smaller."""
         return max(a + b for a, b in zip(self.core.shape, other.core.shape, strict=True))
 
     def exp(self, t: float = 1.0) -> ScaledIdentityPlusLowRank:
         """exp(t(αI + UCVᵀ)) = e^{tα}(I + U φ(tCVᵀU) tC Vᵀ), φ(X) = Σ Xⁿ/(n+1)!, in r×r work on the same factors."""
-        # The exponential of [[X, I], [0, 0]] holds φ(X) in its upper right block (Al-Mohy & Higham, 2011, theorem 2.1).
-        # Shifted by tα it holds e^{tα} φ(X), which can be moderate where neither factor is.
+        # The exponential of [[X, I], [0, 0]] has φ(X) as its upper right block (Al-Mohy & Higham, 2011, theorem 2.1).
+        # Shifted by tα it has e^{tα} φ(X), which can be moderate even if neither factor is.
         r = len(self.core)
         grown = torch.linalg.matrix_exp(self._augmented(t))[:r, r:]
         return ScaledIdentityPlusLowRank(math.exp(t * self.alpha), t * (grown @ self.core), self.factors)
@@ -353,7 +353,7 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         left = w.T @ u
         k = finite(left @ self.core @ (left if u is v else w.T @ v).T)
         if u is v and is_symmetric(self.core):
-            k = (k + k.T) / 2  # exactly symmetric, as the operator is
+            k = (k + k.T) / 2  # exactly symmetric, like the operator
         return w, k + self.alpha * self._eye(w.shape[1])
 
     def _outside(self) -> int:
@@ -382,8 +382,8 @@ class ScaledIdentityPlusLowRank(LinearOperator):
             found = eigenpairs(inner)
             inside, vectors = found.values, basis @ found.vectors
         else:
-            # With UCVᵀ = P Qᵀ, Q orthonormal, P Qᵀ (P x) = P (QᵀP) x: its eigenvalues other than 0 are those of QᵀP,
-            # and all else that it annihilates is orthogonal to Q.
+            # With UCVᵀ = P Qᵀ and Q orthonormal, P Qᵀ (P x) = P (QᵀP) x: its nonzero eigenvalues are those of QᵀP, and
+            # everything else that it annihilates is orthogonal to Q.
             low_rank = LowRankOperator(self.core, self.factors)
             triples, threshold = low_rank._triples, low_rank._cutoff(None)
             held = triples.s > threshold
@@ -397,10 +397,10 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         return leading(values, torch.cat([vectors, outside.to(vectors.dtype)], 1)[:, order], k)
 
     def pinv(self, rcond: float | None = None) -> ScaledIdentityPlusLowRank:
-        """α⁺(I - WWᵀ) + W K⁺ Wᵀ: the two parts act on orthogonal spaces, so each is inverted by itself."""
+        """α⁺(I - WWᵀ) + W K⁺ Wᵀ: the two parts act on orthogonal spaces, so each is inverted separately."""
         w, k = self._span
         threshold = self._cutoff(rcond)
-        # Where U and V span everything there is no outside: adding 1/α and taking it away again would cost digits.
+        # If U and V span the whole space there is no outside: adding and subtracting 1/α would only cost precision.
         outside = 1 / self.alpha if self._outside() and self._alpha_counts(rcond) else 0.0
         core = pseudo_inverse(k, threshold) - outside * self._eye(len(k))
         return ScaledIdentityPlusLowRank(outside, core, Factors(w, w))
@@ -427,11 +427,11 @@ class ScaledIdentityPlusLowRank(LinearOperator):
         return OrthogonalProjection.of(w @ qh[s > self._cutoff(rcond)].T).complement()
 
     def _terms(self) -> Tensor:
-        """|α| and the size of U C Vᵀ, which can cancel."""
+        """|α| plus the size of U C Vᵀ, since the two can cancel."""
         return abs(self.alpha) + _size(self.core, self.factors)
 
     def _alpha_counts(self, rcond: float | None) -> bool:
-        """Whether α is more than rounding. It is one number: no sum over the dimension stands behind it."""
+        """Whether α exceeds rounding error. It is a single number, not a sum over the dimension."""
         threshold = cutoff(self.singular_values().detach(), 1, rcond)
         if rcond is None:
             threshold = torch.maximum(threshold, torch.finfo(threshold.dtype).eps * self._terms())
@@ -471,14 +471,14 @@ class ScaledIdentityPlusLowRank(LinearOperator):
 def _size(core: Tensor, factors: Factors) -> Tensor:
     """The size of the terms C_ij u_i v_jᵀ of U C Vᵀ: the root of the sum of their squared norms.
 
-    Their roundings are independent, so these add up in the same way; the sum of the norms would be far too much.
+    Their rounding errors are independent, so they add up in the same way; the sum of the norms would be far too large.
     """
     u, v = (factor.detach().double().norm(dim=0) for factor in (factors.u, factors.v))
     return (u[:, None] * core.detach().double() * v).norm().to(core)  # the squares could overflow in single precision
 
 
 def _merge(inside: Tensor, basis: Tensor, alpha: float, k: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The k largest of ``inside`` and of α, their order, and α's vectors among them, orthogonal to ``basis``."""
+    """The k largest among ``inside`` and α, their order, and the vectors of α among them, orthogonal to ``basis``."""
     outside = min(k, basis.shape[0] - basis.shape[1])
     values = torch.cat([inside, inside.new_full((outside,), alpha)])
     order = values.abs().argsort(descending=True, stable=True)[:k]
@@ -487,7 +487,7 @@ def _merge(inside: Tensor, basis: Tensor, alpha: float, k: int) -> tuple[Tensor,
 
 def complement_of(basis: Tensor, count: int) -> Tensor:
     """``count`` orthonormal columns orthogonal to those of the orthonormal ``basis`` ``(dim, q)``."""
-    # Fixed Gaussian directions are in general position to any basis; the second pass removes what rounding left.
+    # Fixed Gaussian directions are in general position to any basis; the second pass removes rounding errors.
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(len(basis), count, generator=generator, device="cpu", dtype=torch.float64).to(basis)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Gaussians of low rank plus diagonal, the laws that affine operators give to standard normal noise."""
+"""Gaussians of low rank plus diagonal, the distributions that affine operators map standard normal noise to."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ Spread = Literal["scale", "diagonal"]
 Shared = Literal["none", "spread", "all"]
 
 START = 0.3
-"""Standard deviation of what the factors add to a latent at the start, of latents of unit variance."""
+"""Initial standard deviation of the factors' contribution to a latent, for latents of unit variance."""
 
 
 class AffineGaussians(Short):
-    """K learned Gaussians N(b_k, L_k L_kᵀ + D_k) of latents ``(batch, dim)``, what z0 ↦ b_k + A_k z0 makes of noise.
+    """K learned Gaussians N(b_k, L_k L_kᵀ + D_k) of latents ``(batch, dim)``, the images of noise under z0 ↦ b_k + A_k
+    z0.
 
-    b_k ``offsets`` ``(K, dim)``; L_k ``factors`` ``(dim, rank)``; D_k a multiple of the identity for the spread
-    ``scale``, a diagonal for ``diagonal``. ``shared`` says what all K have in common besides: nothing, their ``spread``
-    D, or ``all`` but the offsets. ``proportions`` ``(K,)`` are the weights of the mixture, a buffer. It is the factor
-    analyser of each group (Ghahramani & Hinton, The EM algorithm for mixtures of factor analyzers, 1996).
+    b_k are the ``offsets`` ``(K, dim)`` and L_k the ``factors`` ``(dim, rank)``; D_k is a multiple of the identity with
+    spread ``scale``, and a diagonal with ``diagonal``. ``shared`` says what all K share: nothing, their ``spread`` D,
+    or ``all`` but the offsets. The buffer ``proportions`` ``(K,)`` holds the weights of the mixture. Each group has its
+    own factor analyser (Ghahramani & Hinton, The EM algorithm for mixtures of factor analyzers, 1996).
 
     Raises ``InputValueError`` for a count below 1 and a rank outside 0 … ``dim``.
 
@@ -43,10 +44,10 @@ class AffineGaussians(Short):
     def __init__(self, dim: int, count: int, rank: int, *, spread: Spread = "scale", shared: Shared = "none") -> None:
         super().__init__()
         if count < 1:
-            raise InputValueError(f"there is at least one operator, got a count of {count}")
+            raise InputValueError(f"count must be at least 1, got {count}")
         if spread not in get_args(Spread) or shared not in get_args(Shared):
             known = f"{', '.join(get_args(Spread))} and {', '.join(get_args(Shared))}"
-            raise InputValueError(f"spread and shared must be of {known}, got {spread!r} and {shared!r}")
+            raise InputValueError(f"spread and shared must be among {known}, got {spread!r} and {shared!r}")
         if not 0 <= rank <= dim:
             raise InputValueError(f"rank must be between 0 and the dimension {dim}, got {rank}")
         self.dim, self.count, self.rank = dim, count, rank
@@ -64,20 +65,20 @@ class AffineGaussians(Short):
 
     @torch.no_grad()
     def initialise(self, z: Tensor, which: Tensor) -> None:
-        """Start from the means of latents ``(count, dim)`` of each group; a group without any from the mean of all."""
+        """Set the offsets to each group's mean of latents ``(count, dim)``; an empty group gets the mean of all."""
         self._check(z, which)
         if not len(z):
-            raise InputValueError("means need at least one latent, got none")
+            raise InputValueError("initialisation needs at least one latent, got none")
         for k in range(self.count):
             mine = z[which == k]
             self.offsets[k].copy_(mine.mean(0) if len(mine) else z.mean(0))
 
     def log_prob(self, z: Tensor, which: Tensor) -> Tensor:
-        """log N(z; b_k, Σ_k) in nats for each row of ``(batch, dim)`` under its own k of ``which`` ``(batch,)``."""
+        """log N(z; b_k, Σ_k) in nats for each row of ``(batch, dim)``, with its own k from ``which`` ``(batch,)``."""
         self._check(z, which)
         chosen = one_hot(which, self.count).to(z.dtype)
-        # What all rows share is multiplied once and then chosen from: a copy of L_k for each row would be far larger,
-        # and sums over rows of the same k would not be in the same order each time on a GPU.
+        # Quantities shared by all rows are multiplied once and then selected: a copy of L_k per row would be far
+        # larger, and on a GPU sums over rows of the same k would be in a different order each time.
         spread = chosen if self.shared == "none" else chosen.new_ones(len(z), 1)
         own = chosen if self.shared != "all" else chosen.new_ones(len(z), 1)
         inverse = (-2 * self.log_spread).exp().expand(-1, self.dim)
@@ -93,7 +94,7 @@ class AffineGaussians(Short):
         return -0.5 * (squares + determinant + self.dim * math.log(2 * math.pi))
 
     def log_probs(self, z: Tensor) -> Tensor:
-        """log N(z; b_k, Σ_k) in nats of each row of ``(batch, dim)`` under every k, ``(batch, K)``."""
+        """log N(z; b_k, Σ_k) in nats for each row of ``(batch, dim)`` and every k, ``(batch, K)``."""
         self._check(z)
         inverse = (-2 * self.log_spread).exp().expand(-1, self.dim)
         determinants = self._spread_logdet()
@@ -113,11 +114,11 @@ class AffineGaussians(Short):
         return torch.stack(found, 1)
 
     def _check(self, z: Tensor, which: Tensor | None = None) -> None:
-        """Raise ``InputValueError`` for latents of other dimensions, or another number of groups than of latents."""
+        """Raise ``InputValueError`` for latents of another dimension, or if groups and latents differ in number."""
         if z.ndim != 2 or z.shape[1] != self.dim:
             raise InputValueError(f"latents must be (batch, {self.dim}), got {tuple(z.shape)}")
         if which is not None and which.shape != z.shape[:1]:
-            raise InputValueError(f"each of {len(z)} latents has a group, got {tuple(which.shape)}")
+            raise InputValueError(f"each of {len(z)} latents needs a group, got {tuple(which.shape)}")
 
     def mixture(self, z: Tensor) -> Tensor:
         """log Σ_k π_k N(z; b_k, Σ_k) in nats, ``(batch,)``."""
@@ -136,7 +137,7 @@ class AffineGaussians(Short):
 
     @torch.no_grad()
     def moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The mixture's mean ``(dim,)``, its total covariance, and the mean of the Σ_k, ``(dim, dim)``, in float64."""
+        """The mixture's mean ``(dim,)``, its total covariance and the mean of the Σ_k, ``(dim, dim)``, in float64."""
         weights, offsets = self.proportions.double(), self.offsets.double()
         within = sum(
             (weight * self.covariance(k) for k, weight in enumerate(weights)),
@@ -153,12 +154,13 @@ class AffineGaussians(Short):
     def _whitening(self, inverse: Tensor) -> tuple[Tensor, Tensor]:
         """C⁻¹LᵀD⁻¹ with C the Cholesky factor of I + LᵀD⁻¹L, and the log-determinant of that matrix.
 
-        ``(K or 1, rank, dim)`` and ``(K or 1,)``, of ``inverse`` the diagonals of D⁻¹ ``(K or 1, dim)``: Woodbury's
-        identity needs no more, and nothing of size dim×dim is formed.
+        Their shapes are ``(K or 1, rank, dim)`` and ``(K or 1,)``; ``inverse`` holds the diagonals of D⁻¹ ``(K or 1,
+        dim)``. By Woodbury's identity nothing more is needed, and nothing of size dim×dim is formed.
         """
         weighted = self.factors.mT * inverse[:, None]
         eye = torch.eye(self.rank, dtype=weighted.dtype, device=weighted.device)
-        # Without asking whether there is one: in training that would wait for the device. Where there is none, NaN.
+        # Do not check whether the factor exists: in training that would wait for the device. Where it does not, use
+        # NaN.
         lower, failed = torch.linalg.cholesky_ex(eye + weighted @ self.factors)
         lower = torch.where(failed[:, None, None] == 0, lower, math.nan)
         whitening = torch.linalg.solve_triangular(lower, weighted, upper=False)

@@ -1,4 +1,4 @@
-"""Learned operators: what training changes of a Linearizer's core."""
+"""Learned operators: the trainable cores of Linearizers."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class LearnedDiagonal(OperatorModule):
 
 
 class LearnedIdentityPlusLowRank(OperatorModule):
-    """I + U C Vᵀ with U and V ``(dim, rank)`` and C ``(rank, rank)`` learned, C from zero.
+    """I + U C Vᵀ with learned U and V ``(dim, rank)`` and C ``(rank, rank)``; C starts at zero.
 
-    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+    Raises ``ValueError`` if ``rank`` is not in 1 … ``dim``.
 
     >>> import torch, linearizer_core as lc
     >>> lc.operators.LearnedIdentityPlusLowRank(8, 3)(torch.ones(1, 8)).detach()
@@ -57,16 +57,17 @@ class LearnedIdentityPlusLowRank(OperatorModule):
 
     @torch.no_grad()
     def initialise(self, z: Tensor) -> None:
-        """Start U and V from the leading principal directions of the latents."""
+        """Set U and V to the leading principal directions of the latents."""
         frame, _ = principal(z, self.u.shape[1])
         self.u.copy_(frame)
         self.v.copy_(frame)
 
 
 class LearnedLowRank(OperatorModule):
-    """U Vᵀ with U ``(out_dim, rank)`` and V ``(in_dim, rank)`` learned, at first the projection on a random subspace.
+    """U Vᵀ with learned U ``(out_dim, rank)`` and V ``(in_dim, rank)``, initially the projection onto a random
+    subspace.
 
-    Where the dimensions differ, U and V start as frames drawn apart. Raises ``ValueError`` when ``rank`` is not in
+    If the dimensions differ, U and V start as separately drawn frames. Raises ``ValueError`` if ``rank`` is not in
     1 … the smaller dimension.
 
     >>> import torch, linearizer_core as lc
@@ -90,7 +91,7 @@ class LearnedLowRank(OperatorModule):
 
     @torch.no_grad()
     def initialise(self, z: Tensor) -> None:
-        """Start V, and U where it is of the same dimension, from the leading principal directions of the latents."""
+        """Set V, and U if it has the same dimension, to the leading principal directions of the latents."""
         frame, _ = principal(z, self.v.shape[1])
         self.v.copy_(frame)
         if self.u.shape == self.v.shape:
@@ -98,7 +99,7 @@ class LearnedLowRank(OperatorModule):
 
 
 class LearnedDense(OperatorModule):
-    """A matrix ``(out_dim, in_dim)``, learned, at first the identity, cut or filled up with zeros where they differ.
+    """A learned matrix ``(out_dim, in_dim)``, initially the identity, truncated or padded with zeros if not square.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.LearnedDense(8, 5)
@@ -115,9 +116,9 @@ class LearnedDense(OperatorModule):
 
 
 class LearnedKernels(OperatorModule):
-    """A 3×3 kernel for each channel of latents that are ``shape`` = ``(channels, height, width)``, flattened.
+    """A 3×3 kernel per channel, for latents that are flattened ``shape`` = ``(channels, height, width)``.
 
-    The convolutions are circular, and channels do not meet.
+    The convolutions are circular and do not mix channels.
 
     >>> import torch, linearizer_core as lc
     >>> lc.operators.LearnedKernels((2, 4, 4))(torch.ones(2, 32)).shape
@@ -137,10 +138,10 @@ class LearnedKernels(OperatorModule):
 
 
 class LearnedAffine(OperatorModule):
-    """z ↦ A z + b with b ``(out_dim,)`` learned, at first 0 or a given ``offset``, and A learned or fixed.
+    """z ↦ A z + b with a learned b ``(out_dim,)``, initially 0 or a given ``offset``, and a learned or fixed A.
 
     Raises ``TypeError`` if ``linear`` is neither a ``LinearOperator`` nor a module that learns one, and
-    ``InputValueError`` for an offset of another shape.
+    ``InputValueError`` if the offset has another shape.
 
     >>> import torch, linearizer_core as lc
     >>> f = lc.operators.LearnedAffine(lc.operators.low_rank(8, 3))
@@ -162,7 +163,7 @@ class LearnedAffine(OperatorModule):
 
     @torch.no_grad()
     def initialise(self, z: Tensor) -> None:
-        """Start A from the latents about their mean m, and where A is square b at m - A m, which keeps the mean."""
+        """Initialise A from the latents about their mean m, and for a square A set b to m - A m, to keep the mean."""
         mean = z.mean(0)
         self.linear.initialise(z - mean)
         held = linear_part(self.linear.operator())

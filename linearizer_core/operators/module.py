@@ -1,4 +1,4 @@
-"""Operators as modules: what a Linearizer has as its core, learned or fixed."""
+"""Operators as modules: a Linearizer's core, learned or fixed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from linearizer_core.short import Short
 
 
 class OperatorModule(Short, ABC):
-    """A module that holds a linear or an affine operator: ``operator()`` is it as it is now, with its gradients.
+    """A module that holds a linear or affine operator; ``operator()`` returns its current value with gradients.
 
     >>> import torch, linearizer_core as lc
     >>> class Multiple(lc.operators.OperatorModule):
@@ -34,7 +34,7 @@ class OperatorModule(Short, ABC):
         """The operator ``(batch, in_dim)`` to ``(batch, out_dim)``, with its gradients."""
 
     def initialise(self, z: Tensor) -> None:
-        """Fit data-dependent parameters to latents ``(count, in_dim)``; most have none."""
+        """Fit data-dependent parameters to latents ``(count, in_dim)``; most operators have none."""
 
     def forward(self, z: Tensor) -> Tensor:
         """A z, or A z + b, for each row: ``(batch, in_dim)`` to ``(batch, out_dim)``."""
@@ -45,16 +45,16 @@ class OperatorModule(Short, ABC):
 
 
 class FixedOperator(OperatorModule):
-    """An operator, linear or affine, that is not trained: its tensors are buffers, saved and moved with the module.
+    """A linear or affine operator that is not trained: its tensors are buffers, saved and moved with the module.
 
-    Numbers that are no tensors, such as α of αI + U C Vᵀ, belong to the module and not to its ``state_dict``. Complex
-    tensors are held as ``torch.view_as_real`` gives them, so that ``double()`` and ``to`` convert them too; in half
-    precision there are none, and ``operator`` raises ``InputValueError``. What the
-    operator has computed of itself is kept until its tensors are others or were changed in place (changes through
-    ``Tensor.data``, which torch does not count, are not seen).
+    Numbers that are not tensors, such as α of αI + U C Vᵀ, belong to the module and not to its ``state_dict``. Complex
+    tensors are stored by ``torch.view_as_real``, so that ``double()`` and ``to`` convert them too; half precision has
+    no complex tensors, and there ``operator`` raises ``InputValueError``. Results that the operator has computed about
+    itself are kept until its tensors are replaced or changed in place (changes through ``Tensor.data``, which torch
+    does not count, go unnoticed).
 
-    An operator that was computed of parameters carries their graph, and ``copy.deepcopy`` refuses such tensors: what is
-    to be copied, such as the ``pinv()`` of a Linearizer that learns, is made under ``torch.no_grad()``.
+    An operator computed from parameters carries their graph, and ``copy.deepcopy`` refuses such tensors: anything that
+    will be copied, such as the ``pinv()`` of a Linearizer that learns, must be made under ``torch.no_grad()``.
 
     >>> import torch, linearizer_core as lc
     >>> fixed = lc.operators.FixedOperator(lc.operators.DiagonalOperator(torch.tensor([1.0, 2.0])))
@@ -66,9 +66,9 @@ class FixedOperator(OperatorModule):
         super().__init__()
         self._held = operator
         self._seen: list[tuple[Tensor, int]] = []
-        """The buffers that the held operator was put together from, each with its count of changes in place then."""
+        """The buffers from which the held operator was assembled, each with its version counter at that time."""
         self._names: dict[str, str] = {}
-        """The name of the buffer for each tensor of the operator: factors that are one tensor stay one."""
+        """The buffer's name for each tensor of the operator: factors that are one tensor share one buffer."""
         self._complex: set[str] = set()
         """The names of the buffers that hold complex tensors as pairs of real numbers."""
         first: dict[int, str] = {}
@@ -93,11 +93,11 @@ class FixedOperator(OperatorModule):
         return self._held
 
     def _now(self) -> list[tuple[Tensor, int]]:
-        # Changes of inference tensors are not counted: -1 says that they may have changed.
+        # Changes of inference tensors are not counted: -1 means that they may have changed.
         return [(buffer, -1 if buffer.is_inference() else buffer._version) for buffer in self.buffers()]
 
     def _is_current(self) -> bool:
-        """Whether the held operator is that of the buffers as they are now."""
+        """Whether the held operator matches the current buffers."""
         now = self._now()
         return len(now) == len(self._seen) and all(
             buffer is before and version == count >= 0
@@ -105,7 +105,7 @@ class FixedOperator(OperatorModule):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # Copied tensors count their changes anew: a copy puts its operator together from them.
+        # Copied tensors restart their version counters, so a copy must reassemble its operator.
         return {**self.__dict__, "_seen": []}
 
     def __repr__(self) -> str:
@@ -113,7 +113,7 @@ class FixedOperator(OperatorModule):
 
 
 def as_module(operator: Operator | OperatorModule) -> OperatorModule:
-    """A module of a fixed operator, and a learned one as it is; raises ``TypeError`` for anything else."""
+    """A module of a fixed operator; a learned one is returned unchanged. Raises ``TypeError`` for anything else."""
     if isinstance(operator, OperatorModule):
         return operator
     if isinstance(operator, LinearOperator | AffineOperator):
@@ -128,12 +128,14 @@ def as_module(operator: Operator | OperatorModule) -> OperatorModule:
 def _as_complex(pairs: Tensor) -> Tensor:
     if pairs.dtype not in (torch.float32, torch.float64):
         name = str(pairs.dtype).removeprefix("torch.")
-        raise InputValueError(f"an operator with complex tensors is of float32 or float64, and was made {name}")
+        raise InputValueError(
+            f"an operator with complex tensors must be float32 or float64, but was converted to {name}"
+        )
     return torch.view_as_complex(pairs)
 
 
 def _tensors(value: Any, prefix: str = "") -> list[tuple[str, Tensor]]:
-    """The tensors of nested dataclasses by names that a buffer may have."""
+    """The tensors of nested dataclasses, with names that are valid for buffers."""
     found: list[tuple[str, Tensor]] = []
     for field in fields(value) if is_dataclass(value) else ():
         part, name = getattr(value, field.name), f"{prefix}{field.name}"
@@ -142,7 +144,7 @@ def _tensors(value: Any, prefix: str = "") -> list[tuple[str, Tensor]]:
 
 
 def _with_tensors(value: Any, tensors: dict[str, Tensor], prefix: str = "") -> Any:
-    """Nested dataclasses with tensors by the names that ``_tensors`` gives them."""
+    """Nested dataclasses with their tensors replaced, by the names that ``_tensors`` gives them."""
     if not is_dataclass(value) or isinstance(value, type):
         return value
     names = {field.name: f"{prefix}{field.name}" for field in fields(value)}

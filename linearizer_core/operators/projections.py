@@ -14,7 +14,7 @@ from linearizer_core.operators.module import OperatorModule
 class FrameProjection(OperatorModule):
     """An orthogonal projection of fixed rank whose frame is the Q factor of a learned ``(dim, rank)`` matrix.
 
-    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+    Raises ``ValueError`` if ``rank`` is not in 1 … ``dim``.
 
     >>> import torch, linearizer_core as lc
     >>> p = lc.operators.FrameProjection(4, 2)
@@ -37,8 +37,8 @@ class FrameProjection(OperatorModule):
 class SpectrumProjection(OperatorModule):
     """diag(λ) with λ in {0, 1}: forward λ = round(sigmoid(logit)), backward straight through the rounding.
 
-    The frame is left to the network around it, so which coordinates survive, and with them the rank, are what is
-    learned (arXiv 2510.08570, section 4.3; straight-through: Bengio, Léonard & Courville, 2013).
+    The network around it provides the frame, so training decides which coordinates survive, and with them the rank
+    (arXiv 2510.08570, section 4.3; straight-through: Bengio, Léonard & Courville, 2013).
 
     >>> import torch, linearizer_core as lc
     >>> p = lc.operators.SpectrumProjection(4)
@@ -63,7 +63,7 @@ class SpectrumProjection(OperatorModule):
         return f"{super().extra_repr()}, rank {self.rank()}"
 
     def rank(self) -> int:
-        """How many coordinates survive."""
+        """The number of coordinates that survive."""
         return int(self.spectrum().sum())
 
     def forward(self, z: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Matrices with known inverses and determinants under rank-one perturbations: the P4 method's invertible layers.
+"""Matrices whose inverse and determinant are known under rank-one perturbations: the P4 method's invertible layers.
 
 Krämer, Köhler & Noé, Training Invertible Linear Layers through Rank-One Perturbations, 2020 (arXiv 2010.07033).
 """
@@ -19,10 +19,10 @@ from linearizer_core.operators.module import OperatorModule
 
 @dataclass(frozen=True, eq=False, repr=False)
 class RankOnePerturbed(LinearOperator):
-    """W = A + u vᵀ with the ``matrix`` A ``(dim, dim)``, its ``matrix_inverse`` and its ``log_abs_det`` given.
+    """W = A + u vᵀ for a ``matrix`` A ``(dim, dim)`` with given ``matrix_inverse`` and ``log_abs_det``.
 
-    ``u`` and ``v`` are ``(dim,)``. Products with W and W⁻¹ and log|det W| take O(dim²): the inverse is Sherman and
-    Morrison's, the determinant the matrix determinant lemma's, and no matrix is ever factorised for them.
+    ``u`` and ``v`` are ``(dim,)``. Products with W and W⁻¹ and log|det W| take O(dim²): the inverse uses the
+    Sherman–Morrison formula, the determinant the matrix determinant lemma, and no matrix is ever factorised.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.P4(8).operator()
@@ -86,8 +86,8 @@ class RankOnePerturbed(LinearOperator):
         )
 
     def inverse(self) -> RankOnePerturbed:
-        """W⁻¹ = A⁻¹ - δ⁻¹ (A⁻¹u)(A⁻ᵀv)ᵀ; not finite where δ is 0 or overflows."""
-        # An infinite δ would take the second term away, which is of the size of A⁻¹.
+        """W⁻¹ = A⁻¹ - δ⁻¹ (A⁻¹u)(A⁻ᵀv)ᵀ; not finite if δ is 0 or overflows."""
+        # An infinite δ would remove the second term, which is of the size of A⁻¹.
         delta = torch.where(self.delta.isinf(), math.nan, self.delta)
         return RankOnePerturbed(
             self.matrix_inverse,
@@ -98,20 +98,20 @@ class RankOnePerturbed(LinearOperator):
         )
 
     def pinv(self, rcond: float | None = None) -> LinearOperator:
-        """The inverse, unless there is an ``rcond`` to cut at or δ is 0 to working precision."""
+        """The inverse, unless an ``rcond`` is given or δ is 0 to working precision."""
         return super().pinv(rcond) if rcond is not None or self._singular() else self.inverse()
 
     def solve(self, y: Tensor) -> Tensor:
         """W⁻¹ y for each row of ``(batch, dim)``.
 
-        Raises ``ValueError`` if δ, and with it W, is singular to working precision.
+        Raises ``ValueError`` if δ, and hence W, is singular to working precision.
         """
         if self._singular():
-            raise InputValueError(f"the operator is singular (1 + vᵀA⁻¹u = {float(self.delta.detach())}): use lstsq")
+            raise InputValueError(f"the operator is singular (1 + vᵀA⁻¹u = {float(self.delta.detach())}); use lstsq")
         return self.inverse().apply(y)
 
     def _singular(self) -> bool:
-        """Whether 1 and vᵀA⁻¹u cancel to rounding."""
+        """Whether 1 and vᵀA⁻¹u cancel up to rounding."""
         return bool(self._cancels(finite(self.delta[None])[0]))
 
     def _cancels(self, delta: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class RankOnePerturbed(LinearOperator):
         return (delta.detach().abs() <= rounding(terms)) & terms.isfinite()
 
     def _terms(self) -> Tensor:
-        """The sizes of A and of u vᵀ, which can cancel."""
+        """The sizes of A and u vᵀ, which can cancel."""
         return size(self.matrix) + size(self.u[:, None]) * size(self.v[:, None])
 
     def trace(self) -> Tensor:
@@ -127,16 +127,16 @@ class RankOnePerturbed(LinearOperator):
 
     def logdet(self) -> Tensor:
         delta = self.delta
-        # Without asking what it is: in training that would wait for the device.
+        # Do not branch on its value: in training that would wait for the device.
         return torch.where(self._cancels(delta), -math.inf, delta.abs().log()) + self.log_abs_det
 
     def merged(self) -> RankOnePerturbed:
-        """The same operator with the perturbation taken into the matrix, its inverse and its determinant."""
+        """The same operator with the perturbation merged into the matrix, its inverse and its determinant."""
         zero = torch.zeros_like(self.u)
         return RankOnePerturbed(self.to_dense(), self.inverse().to_dense(), self.logdet(), zero, zero)
 
     def corrected(self, steps: int = 1) -> RankOnePerturbed:
-        """The same operator after Newton–Schulz steps X ← X (2I - AX) on A⁻¹, each of which squares its residual."""
+        """The same operator after Newton–Schulz steps X ← X (2I - AX) on A⁻¹, each of which squares the residual."""
         inverse = self.matrix_inverse
         for _ in range(steps):
             inverse = inverse + inverse @ (self._eye(len(inverse)) - self.matrix @ inverse)
@@ -144,12 +144,12 @@ class RankOnePerturbed(LinearOperator):
 
 
 class RankOneLayer(OperatorModule):
-    """A square matrix trained through a perturbation by two vectors, which is merged into it every so often.
+    """A square matrix trained through a perturbation by two vectors, which is merged into it at intervals.
 
-    Only ``u`` and ``v`` are parameters; all else that training needs to go on is in buffers. ``v`` is drawn in float64
-    on the generator's device, the CPU without one, so a CPU generator gives the same vectors on every device.
+    Only ``u`` and ``v`` are parameters; everything else needed to continue training is in buffers. ``v`` is drawn in
+    float64 on the generator's device, or on the CPU without one, so a CPU generator gives the same vectors everywhere.
 
-    Raises ``ValueError`` for less than one dimension or merge between corrections.
+    Raises ``ValueError`` for less than one dimension, or less than one merge between corrections.
     """
 
     merges: Tensor
@@ -166,30 +166,30 @@ class RankOneLayer(OperatorModule):
 
     @abstractmethod
     def operator(self) -> LinearOperator:
-        """The perturbed matrix with its gradients, on the layer's own tensors: good until the next merge or step."""
+        """The perturbed matrix with its gradients, on the layer's own tensors; valid until the next merge or step."""
 
     @abstractmethod
     def correct(self) -> None:
-        """Take away the rounding errors that merging has gathered, by an iterative step without any inversion."""
+        """Remove the rounding errors accumulated by merging, with an iterative step that inverts nothing."""
 
     @abstractmethod
     def _neutral(self, v: Tensor) -> Tensor:
-        """The u, a tensor of its own, at which this v perturbs nothing."""
+        """A new tensor u with which this v perturbs nothing."""
 
     @abstractmethod
     def _absorb(self) -> bool:
-        """Take the perturbation into the matrix, unless that would not be sound."""
+        """Merge the perturbation into the matrix, unless that would be unsafe; returns whether it was merged."""
 
     def penalty(self) -> Tensor:
-        """A differentiable scalar for the loss that keeps the perturbation within bounds: 0 where there are none."""
+        """A differentiable loss term that keeps the perturbation within bounds; 0 if there are no bounds."""
         return self.u.new_zeros(())
 
     @torch.no_grad()
     def merge(self, optimiser: torch.optim.Optimizer | None = None, generator: torch.Generator | None = None) -> bool:
-        """Take the perturbation into the matrix and start a new one; whether that was done.
+        """Merge the perturbation into the matrix and start a new one; returns whether it was merged.
 
-        A perturbation out of bounds is left as it is, to be trained further; one that is not finite is dropped. With
-        a new perturbation the optimiser's state of u and v starts anew.
+        A perturbation out of bounds is left as it is and trained further; one that is not finite is dropped. A new
+        perturbation resets the optimiser's state of u and v.
         """
         finite = all_finite(self.u, self.v)
         if finite and not self._absorb():
@@ -209,11 +209,11 @@ class RankOneLayer(OperatorModule):
 class P4(RankOneLayer):
     """An invertible matrix W = A + u vᵀ trained without ever inverting one (algorithm 1 of the paper).
 
-    A perturbation is merged where |log|δ||, δ = 1 + vᵀA⁻¹u, is at most ``max_log_delta`` and |log|det W|| at most
+    A perturbation is merged if |log|δ||, with δ = 1 + vᵀA⁻¹u, is at most ``max_log_delta`` and |log|det W|| is at most
     ``max_log_scale`` per dimension. The inverse is corrected every ``correct_every`` merges. A starts as a random
     rotation that is exact in any floating-point format.
 
-    Raises ``ValueError`` for less than one dimension or merge between corrections, and bounds that are not positive.
+    Raises ``ValueError`` for less than one dimension or merge between corrections, or a bound that is not positive.
 
     >>> import torch, linearizer_core as lc
     >>> layer = lc.operators.P4(8)
@@ -242,7 +242,7 @@ class P4(RankOneLayer):
         return RankOnePerturbed(self.matrix, self.inverse, self.log_abs_det, self.u, self.v)
 
     def penalty(self) -> Tensor:
-        """The square of what |log|δ|| exceeds its bound by."""
+        """The square of the amount by which |log|δ|| exceeds its bound."""
         return (self.operator().delta.abs().log().abs() - self.max_log_delta).relu().square()
 
     @torch.no_grad()
@@ -267,7 +267,7 @@ class P4(RankOneLayer):
 
 
 def _forget(optimiser: torch.optim.Optimizer, *parameters: nn.Parameter) -> None:
-    """Zero all that an optimiser has gathered on some parameters: moments and counts of steps."""
+    """Zero everything that an optimiser has accumulated for some parameters: moments and step counts."""
     for parameter in parameters:
         for value in optimiser.state.get(parameter, {}).values():
             if isinstance(value, Tensor):
@@ -275,12 +275,12 @@ def _forget(optimiser: torch.optim.Optimizer, *parameters: nn.Parameter) -> None
 
 
 def all_finite(*tensors: Tensor) -> bool:
-    """Whether no tensor has an infinite or undefined entry, which would make its sum so."""
+    """Whether all entries of all tensors are finite; an infinite or undefined entry would make a sum so."""
     return all(math.isfinite(tensor.sum()) for tensor in tensors)
 
 
 def dyadic_rotation(dim: int) -> Tensor:
-    """A random orthogonal matrix of multiples of 1/16, so exactly orthogonal also after a change of dtype.
+    """A random orthogonal matrix of multiples of 1/16, hence exactly orthogonal in every dtype.
 
     Permutations alternate with reflections I - 11ᵀ/2 of groups of four; below four dimensions nothing is reflected.
     """

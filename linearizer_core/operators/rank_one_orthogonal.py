@@ -1,4 +1,5 @@
-"""Orthogonal matrices under perturbations that keep them so: the P4 method for another property than invertibility.
+"""Orthogonal matrices under perturbations that preserve orthogonality: the P4 method for a property besides
+invertibility.
 
 Krämer, Köhler & Noé, Training Invertible Linear Layers through Rank-One Perturbations, 2020 (arXiv 2010.07033).
 """
@@ -20,8 +21,8 @@ from linearizer_core.operators.rank_one import RankOneLayer, all_finite, dyadic_
 class ReflectedOrthogonal(LinearOperator):
     """W = A H(u) H(v), the orthogonal ``matrix`` A ``(dim, dim)`` after two reflections H(w) = I - 2wwᵀ/‖w‖².
 
-    ``u`` and ``v`` are ``(dim,)``, of any length but 0: what is computed with a normal of zeros is NaN, and decomposing
-    it raises ``NotFiniteError``. A is taken as orthogonal without a check. Products with W and Wᵀ take O(dim²).
+    ``u`` and ``v`` are ``(dim,)``, of any nonzero length: results with a zero normal are NaN, and decomposing them
+    raises ``NotFiniteError``. A is assumed to be orthogonal without a check. Products with W and Wᵀ take O(dim²).
 
     >>> import linearizer_core as lc
     >>> a = lc.operators.OrthogonalP4(8).operator()
@@ -65,7 +66,7 @@ class ReflectedOrthogonal(LinearOperator):
         return ReflectedOrthogonal(self.to_dense() @ first.matrix, first.u, first.v)
 
     def _ones(self) -> Tensor:
-        """What all singular values are; raises ``NotFiniteError`` where a reflection has no normal."""
+        """The singular values, all 1; raises ``NotFiniteError`` if a reflection has no valid normal."""
         for normal in (self.u, self.v):
             if not bool(_unit(normal.detach()).isfinite().all()):
                 raise NotFiniteError("a reflection's normal must be finite and not zero")
@@ -75,7 +76,7 @@ class ReflectedOrthogonal(LinearOperator):
         return self._ones()
 
     def svd(self, k: int | None = None) -> SVD:
-        """The first k axes: as good as any, for all singular values are 1."""
+        """The first k axes, as good as any others, since all singular values are 1."""
         k = self._count(k, len(self.u))
         return SVD(self.to_dense()[:, :k], self._ones()[:k], self._eye(len(self.u))[:, :k])
 
@@ -89,18 +90,18 @@ class ReflectedOrthogonal(LinearOperator):
         return self.adjoint().apply(y)
 
     def logdet(self) -> Tensor:
-        """0, and NaN where a reflection has no normal."""
+        """0, or NaN if a reflection has no valid normal."""
         return 0 * (_unit(self.u.detach()) + _unit(self.v.detach())).sum()
 
 
 class OrthogonalP4(RankOneLayer):
-    """An orthogonal matrix W = A H(u) H(v) trained through two reflections, which cancel at the start, u = v.
+    """An orthogonal matrix W = A H(u) H(v) trained through two reflections, which initially cancel, u = v.
 
     The gradient at u = v does not vanish: to first order W turns in the planes that contain v. Every
     ``correct_every`` merges A takes a Newton–Schulz step towards its polar factor. It starts as a random rotation
     that is exact in any floating-point format.
 
-    Raises ``ValueError`` for less than one dimension or merge between corrections.
+    Raises ``ValueError`` for less than one dimension, or less than one merge between corrections.
 
     >>> import torch, linearizer_core as lc
     >>> layer = lc.operators.OrthogonalP4(8)
@@ -135,13 +136,13 @@ class OrthogonalP4(RankOneLayer):
 
 
 def _reflect(rows: Tensor, normal: Tensor) -> Tensor:
-    """Each row of ``(count, dim)`` reflected in the hyperplane of ``normal`` ``(dim,)``."""
+    """Each row of ``(count, dim)`` reflected across the hyperplane with ``normal`` ``(dim,)``."""
     unit = _unit(normal)
     return rows - torch.outer(rows @ unit, 2 * unit)
 
 
 def _unit(normal: Tensor) -> Tensor:
-    """A vector of length 1, whatever the size of ``normal``: its square may overflow, or vanish. NaN of zero."""
+    """``normal`` scaled to length 1, computed so that its square cannot overflow or vanish; NaN for a zero vector."""
     if not len(normal):
         return normal
     scaled = normal / normal.detach().abs().max()

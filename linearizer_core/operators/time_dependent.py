@@ -39,14 +39,14 @@ class TimeOperator(Short, ABC):
 
     @abstractmethod
     def at(self, times: Tensor) -> list[list[LinearOperator]]:
-        """The operators at ``(steps, stages)`` times as they are now, without gradients and apart from training.
+        """The current operators at ``(steps, stages)`` times, without gradients and unaffected by later training.
 
-        Those of one step share their factors, where there are any, so that a solver's step stays narrow.
+        Operators of one step share their factors, if they have any, so that a solver's step stays narrow.
         """
 
     @abstractmethod
     def initialise(self, z1: Tensor) -> None:
-        """Start from the best linear endpoint predictor for latents ``(count, dim)``, taken as independent of noise.
+        """Start from the best linear endpoint predictor for latents ``(count, dim)`` that are independent of the noise.
 
         With z0 of unit covariance and z1 of covariance Λ, the least-squares endpoint predictor is
         A(t) = tΛ ((1-t)²I + t²Λ)⁻¹.
@@ -54,7 +54,7 @@ class TimeOperator(Short, ABC):
 
 
 def wiener(t: Tensor, variance: Tensor) -> Tensor:
-    """The gain tλ / ((1-t)² + t²λ) that predicts z1 from z_t best: ``(batch,)``, ``(r,)`` to ``(batch, r)``."""
+    """The gain tλ / ((1-t)² + t²λ) that best predicts z1 from z_t: ``(batch,)``, ``(r,)`` to ``(batch, r)``."""
     t = t[:, None]
     return t * variance / ((1 - t) ** 2 + t**2 * variance)
 
@@ -71,7 +71,7 @@ def principal(z: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     if len(z) >= z.shape[1]:
         values, vectors = torch.linalg.eigh((z.T @ z) / len(z))
         frame, variances = vectors[:, -rank:].flip(1), values[-rank:].flip(0)
-    else:  # what the few latents do not span has no variance, and nothing of size dim×dim is formed
+    else:  # directions outside the span of the few latents have no variance, and nothing of size dim×dim is formed
         _, s, vh = torch.linalg.svd(z, full_matrices=False)
         missing = max(0, rank - len(s))
         frame = torch.cat([vh[:rank].T, complement_of(vh.T, missing)], 1)
@@ -87,10 +87,10 @@ def _check_rank(dim: int, rank: int) -> None:
 class TimeLowRank(TimeOperator):
     """A(t) = U S(t) Vᵀ of rank r with U and V ``(dim, r)`` shared over time and S(t) ``(r, r)`` a small network.
 
-    S(t) is the diagonal of Wiener gains for learned variances plus a learned correction, so an untrained
-    operator already is a sensible predictor.
+    S(t) is the diagonal of Wiener gains for learned variances plus a learned correction, so that even an untrained
+    operator is a sensible predictor.
 
-    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+    Raises ``ValueError`` if ``rank`` is not in 1 … ``dim``.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.TimeLowRank(8, 3)
@@ -123,7 +123,7 @@ class TimeLowRank(TimeOperator):
 
     @torch.no_grad()
     def at(self, times: Tensor) -> list[list[LinearOperator]]:
-        factors = Factors(self.u.clone(), self.v.clone())  # one pair for all steps: the whole product stays r×r
+        factors = Factors(self.u.clone(), self.v.clone())  # the same pair for all steps: the whole product stays r×r
         cores = self.core(times.flatten()).unflatten(0, times.shape)
         return [[LowRankOperator(core, factors) for core in step] for step in cores]
 
@@ -136,12 +136,12 @@ class TimeLowRank(TimeOperator):
 
 
 class TimeDiagonal(TimeOperator):
-    """A(t) = diag(s_1(t), …, s_r(t), 0, …): rank r on the leading coordinates, with the frame left to g.
+    """A(t) = diag(s_1(t), …, s_r(t), 0, …): rank r on the leading coordinates; g learns the frame.
 
-    The gains are the Wiener gains of learned variances plus a small network's correction. A collapse of any number of
-    steps is a diagonal, and full rank costs O(dim) where the other kinds take O(dim²).
+    The gains are the Wiener gains of learned variances plus a small network's correction. Any number of steps collapses
+    to a diagonal, and full rank costs O(dim) where the other kinds take O(dim²).
 
-    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+    Raises ``ValueError`` if ``rank`` is not in 1 … ``dim``.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.TimeDiagonal(8, 3)
@@ -178,13 +178,13 @@ class TimeDiagonal(TimeOperator):
 
 
 class TimeFactors(TimeOperator):
-    """A(t) = L(t) R(t)ᵀ of rank r with both factors ``(dim, r)`` changing with time, as in the paper's own models.
+    """A(t) = L(t) R(t)ᵀ of rank r, with both factors ``(dim, r)`` changing with time as in the paper's own models.
 
-    L(t) is a learned frame scaled by Wiener gains, R(t) a learned frame, each plus a learned correction. The operators
-    of different times share no factors, so a product of T of them holds up to r T columns, and the collapse of T steps
-    of s stages up to r s T; where that reaches the dimension it becomes a matrix.
+    L(t) is a learned frame scaled by Wiener gains and R(t) a learned frame, each plus a learned correction. Operators
+    at different times share no factors, so a product of T of them has up to r T columns, and the collapse of T steps of
+    s stages up to r s T; where that reaches the dimension, it becomes a matrix.
 
-    Raises ``ValueError`` when ``rank`` is not in 1 … ``dim``.
+    Raises ``ValueError`` if ``rank`` is not in 1 … ``dim``.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.TimeFactors(8, 3)
@@ -214,7 +214,7 @@ class TimeFactors(TimeOperator):
         return self.left * gains + change[:, 0], self.right + change[:, 1]
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
-        # The correction's weights meet z before its features do: no (batch, dim, r) tensor is formed.
+        # Multiply the correction's weights by z before the features: no (batch, dim, r) tensor is formed.
         features = self.features(sinusoidal(t, self.embedding))
         left, right = self.correction.weight.view(2, self.dim, -1)
         left_bias, right_bias = self.correction.bias.view(2, self.dim, self.rank)
@@ -230,7 +230,7 @@ class TimeFactors(TimeOperator):
             left, right = self.factors(step)
             stages = len(step)
             beside = Factors(torch.cat(list(left), 1), torch.cat(list(right), 1))
-            # Stage i is the block i of the factors of all of the step's stages.
+            # Stage i is block i of the factors of all stages of the step.
             cores = torch.eye(stages, dtype=left.dtype, device=left.device).repeat_interleave(self.rank, 1)
             operators.append([LowRankOperator(torch.diag(core), beside) for core in cores])
         return operators
@@ -267,7 +267,7 @@ class TimeDense(TimeOperator):
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
         base = ((z @ self.frame) * wiener(t, self.log_variance.exp())) @ self.frame.T
-        # Each basis matrix meets the whole batch once: no (batch, dim, dim) tensor is formed.
+        # Each basis matrix multiplies the whole batch once: no (batch, dim, dim) tensor is formed.
         terms = torch.einsum("jde,be->bjd", self.weights, z)
         return base + torch.einsum("bj,bjd->bd", sinusoidal(t, self.basis), terms)
 

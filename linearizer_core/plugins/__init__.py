@@ -1,4 +1,4 @@
-"""What a file of one's own says to be used by name in a spec: a decorator for each kind of part (docs/plugins.md)."""
+"""Decorators that register your own code under a name for use in specs, one for each kind of part (docs/plugins.md)."""
 
 from linearizer_core.plugins.errors import PluginError
 from linearizer_core.plugins.marks import (

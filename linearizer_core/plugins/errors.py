@@ -1,4 +1,4 @@
-"""Errors of plugins, told by the file and the line that they come from."""
+"""Plugin errors, reported with the file and line that they come from."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from linearizer_core.errors import LinsweepError
 
 
 class PluginError(LinsweepError, ValueError):
-    """A plugin that cannot be used, or whose code raised; the message begins with its file and line.
+    """A plugin cannot be used, or its code raised; the message begins with its file and line.
 
-    >>> raise PluginError("mine.py:12: metric swd: there is one of this name")
+    >>> raise PluginError("mine.py:12: metric swd: this name is already taken")
     Traceback (most recent call last):
-    linearizer_core.plugins.errors.PluginError: mine.py:12: metric swd: there is one of this name
+    linearizer_core.plugins.errors.PluginError: mine.py:12: metric swd: this name is already taken
     """
 
 
 def located(error: BaseException, files: frozenset[str]) -> str:
-    """An exception in one line, behind the last place in some files that it passed; where it passed none, alone.
+    """An exception as one line, prefixed with the last place in ``files`` that it passed, if it passed any.
 
     >>> located(ZeroDivisionError("division by zero"), frozenset())
     'ZeroDivisionError: division by zero'
@@ -32,7 +32,7 @@ def located(error: BaseException, files: frozenset[str]) -> str:
 
 
 def reason(error: BaseException, files: frozenset[str]) -> str:
-    """Why something ended: the type of an exception and its message in one line, or where in some files it came from.
+    """Why something ended: an exception's type and message as one line, prefixed with its place in ``files``, if any.
 
     >>> reason(ValueError("no such  file"), frozenset())
     'ValueError: no such file'
@@ -44,9 +44,9 @@ def reason(error: BaseException, files: frozenset[str]) -> str:
 
 @contextmanager
 def told(files: frozenset[str]) -> Iterator[None]:
-    """Within it, what passes through some files is raised as a ``PluginError`` that says where.
+    """Re-raise exceptions that pass through ``files`` as a ``PluginError`` that says where.
 
-    Errors that say already what is wrong are left as they are.
+    ``LinsweepError``s are left unchanged, since they already explain what is wrong.
     """
     try:
         yield

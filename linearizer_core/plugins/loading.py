@@ -1,4 +1,4 @@
-"""Plugins as files and installed packages: read, known by a digest of their code, and imported once a process."""
+"""Plugins from files and installed packages, identified by a digest of their code and imported once per process."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from linearizer_core.plugins.errors import PluginError, located
 from linearizer_core.plugins.marks import Registration, registrations
 
 GROUP = "linsweep.plugins"
-"""The group of entry points that installed packages offer plugins by."""
+"""Entry-point group under which installed packages offer plugins."""
 FOLDER = "plugins"
-"""The folder in a sweep's own that has the code of its plugins."""
+"""The folder within a sweep's folder that holds the code of its plugins."""
 MODULES = "linsweep_plugins"
-"""What the modules of files are called, behind which stands the digest: two files of one name are two modules."""
+"""Prefix of the module names of plugin files. The digest follows, so that two files of one name are two modules."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """Code that registers names: a file, or an installed package's entry point, with the digest of what it was.
+    """Code that registers names: a file, or the entry point of an installed package, with the digest of its contents.
 
-    ``source`` is the text of a file and None of a package, which is installed wherever it is needed.
+    ``source`` is the text of a file, and None for a package, which must be installed wherever it is needed.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Plugin:
 
     @property
     def ref(self) -> str:
-        """How a configuration names it: ``mine.py@3f2a91c0b7de``."""
+        """The plugin's name in a configuration: ``mine.py@3f2a91c0b7de``."""
         return f"{self.name}@{self.digest}"
 
     @cached_property
     def registrations(self) -> tuple[Registration, ...]:
-        """Every name that its module registers, in the order in which they stand there."""
+        """Every name that its module registers, in order of definition."""
         package = self.module.__name__.partition(".")[0]
         found: list[Registration] = []
         for thing in vars(self.module).values():
@@ -53,11 +53,13 @@ class Plugin:
 
 
 _LOADED: dict[str, Plugin] = {}
-"""By ``ref``, so by digest: code is run once, and nothing that a configuration does not name has an effect on it."""
+"""Plugins by ``ref``, hence by digest: code runs once, and a configuration is affected only by plugins that it names.
+
+"""
 
 
 def of_file(path: Path) -> Plugin:
-    """The plugin in a Python file; raises ``PluginError`` naming the file and line that is wrong."""
+    """The plugin in a Python file; raises ``PluginError`` naming the wrong file and line."""
     try:
         source = path.read_bytes()
     except OSError as error:
@@ -74,28 +76,28 @@ def _run(path: Path, source: bytes, name: str) -> ModuleType:
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules.setdefault(MODULES, ModuleType(MODULES))
-    sys.modules[name] = module  # before it runs: dataclasses look their annotations up there
+    sys.modules[name] = module  # before it runs: dataclasses look up their annotations there
     try:
         exec(compile(source, str(path), "exec"), vars(module))
     except SyntaxError as error:
         del sys.modules[name]
         place = error.lineno if error.filename == str(path) else None
-        raise PluginError(f"{path}:{place or 1}: is not valid Python: {error.msg}") from None
+        raise PluginError(f"{path}:{place or 1}: not valid Python: {error.msg}") from None
     except Exception as error:
         del sys.modules[name]
         hint = ""
         if isinstance(error, ModuleNotFoundError):
-            hint = "; install it, or keep a plugin of several files as a package with an entry point"
+            hint = "; install it, or turn a plugin of several files into a package with an entry point"
         raise PluginError(f"{located(error, frozenset({str(path)}))}{hint}") from error
     return module
 
 
 def of_entry_point(name: str) -> Plugin:
-    """The plugin that an installed package offers under a name; raises ``PluginError`` where there is none."""
+    """The plugin that an installed package offers under a name; raises ``PluginError`` if there is none."""
     offered = {each.name: each for each in metadata.entry_points(group=GROUP)}
     if name not in offered:
-        known = f"; installed: {', '.join(sorted(offered))}" if offered else "; no package offers any"
-        raise PluginError(f"{name}: no file of this name, and no installed plugin{known}")
+        known = f"; installed: {', '.join(sorted(offered))}" if offered else "; no installed package offers plugins"
+        raise PluginError(f"{name}: there is no file and no installed plugin of this name{known}")
     value = offered[name].value
     try:
         module = import_module(value)
@@ -110,7 +112,7 @@ def of_entry_point(name: str) -> Plugin:
 
 
 def _files_of(module: ModuleType) -> list[Path]:
-    """The Python files of the package that a module is in, or of the module alone."""
+    """The Python files of the package that contains a module, or the file of the module alone."""
     top = sys.modules[module.__name__.partition(".")[0]]
     folders = [Path(folder) for folder in getattr(top, "__path__", ())]
     if not folders:
@@ -119,9 +121,9 @@ def _files_of(module: ModuleType) -> list[Path]:
 
 
 def of_text(text: str, folders: Sequence[Path]) -> Plugin:
-    """The plugin that a spec names: a file, looked for in some folders in turn, or an installed plugin's name.
+    """The plugin that a spec names: a file, looked for in ``folders`` in turn, or an installed plugin's name.
 
-    What is loaded already can be named by its ``ref``. Raises ``PluginError`` saying where there is nothing.
+    A plugin that is already loaded can be named by its ``ref``. Raises ``PluginError`` if nothing is found.
     """
     if text in _LOADED:
         return _LOADED[text]
@@ -133,14 +135,16 @@ def of_text(text: str, folders: Sequence[Path]) -> Plugin:
         if place.is_file():
             return of_file(place.resolve())
     if path.suffix != ".py":
-        raise PluginError(f"{text}: a plugin is a Python file, such as ./mine.py, or the name of an installed plugin")
+        raise PluginError(
+            f"{text}: a plugin must be a Python file, such as ./mine.py, or the name of an installed plugin"
+        )
     raise PluginError(f"{text}: no such file in {' or '.join(str(folder.absolute()) for folder in folders)}")
 
 
 def ensure(refs: Iterable[str], folder: Path | None = None) -> None:
-    """Have every plugin of a configuration loaded, from the copies that ``keep`` wrote into a folder.
+    """Load every plugin of a configuration, from the copies that ``keep`` wrote into a folder.
 
-    Raises ``PluginError`` for one that is not there, and for an installed one of another version.
+    Raises ``PluginError`` if one is missing, or if another version of it is installed.
     """
     for ref in refs:
         if ref in _LOADED:
@@ -150,21 +154,21 @@ def ensure(refs: Iterable[str], folder: Path | None = None) -> None:
             found = of_entry_point(name)
             if found.digest != digest:
                 raise PluginError(
-                    f"plugin {name}: its code has changed: installed is {found.digest}, and {digest} is asked for; "
+                    f"plugin {name}: its code has changed: {found.digest} is installed, but {digest} is needed; "
                     "install that version"
                 )
             continue
         path = None if folder is None else kept(folder, ref)
         if path is None or not path.is_file():
             where = "" if path is None else f" at {path}"
-            raise PluginError(f"plugin {ref}: its code is not here{where}; hand its file over, or put it there")
+            raise PluginError(f"plugin {ref}: its code is missing{where}; pass its file, or put it there")
         copy = of_file(path)
         if copy.digest != digest:
-            raise PluginError(f"plugin {ref}: {path} has been changed, its digest is {copy.digest}")
+            raise PluginError(f"plugin {ref}: {path} was changed: its digest is now {copy.digest}")
 
 
 def keep(refs: Iterable[str], folder: Path) -> None:
-    """Write the code of the files among some loaded plugins into a folder, for ``ensure`` to find."""
+    """Write the code of those loaded plugins that are files into a folder, where ``ensure`` finds it."""
     for ref in refs:
         plugin = _LOADED[ref]
         path = kept(folder, ref)
@@ -174,13 +178,13 @@ def keep(refs: Iterable[str], folder: Path) -> None:
 
 
 def kept(folder: Path, ref: str) -> Path:
-    """Where a folder has the code of a plugin."""
+    """The path of a plugin's code within a folder."""
     name, _, digest = ref.rpartition("@")
     return folder / digest / name
 
 
 def loaded(refs: Iterable[str]) -> list[Plugin]:
-    """The plugins of a configuration; raises ``PluginError`` for one that nobody has loaded."""
+    """The plugins of a configuration; raises ``PluginError`` if one has not been loaded."""
     refs = list(refs)
     missing = [ref for ref in refs if ref not in _LOADED]
     if missing:
@@ -189,5 +193,5 @@ def loaded(refs: Iterable[str]) -> list[Plugin]:
 
 
 def files_of(refs: Iterable[str]) -> frozenset[str]:
-    """The files whose lines errors are told by."""
+    """The files of some plugins, by whose lines errors are located."""
     return frozenset(file for ref in refs if ref in _LOADED for file in _LOADED[ref].files)

@@ -1,6 +1,6 @@
-"""Decorators that give a function or a class a name which a configuration can use, and what such a name stands for.
+"""Decorators that give a function or class a name for use in configurations, and the registrations they create.
 
-A decorator marks what it stands above and keeps no list: whoever loads a module looks for the marks in it.
+A decorator marks what it decorates and keeps no list: code that loads a module looks for the marks in it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Thing = TypeVar("Thing", bound=Callable[..., Any])
 
 
 class Mark(Protocol):
-    """A decorator, which gives back what it stands above."""
+    """A decorator that returns what it decorates."""
 
     def __call__(self, thing: Thing, /) -> Thing: ...
 
@@ -33,9 +33,9 @@ MARK = "_linsweep_registrations"
 
 @dataclass(frozen=True)
 class Registration:
-    """A name and what it stands for: ``make`` is the function or class, ``settings`` the type of what it can be told.
+    """A name and what it stands for: ``make`` is the function or class, ``settings`` the type of its settings.
 
-    ``file`` and ``line`` are where it is written. ``options`` are the decorator's.
+    ``file`` and ``line`` are where it is defined. ``options`` are the decorator's.
     """
 
     kind: Kind
@@ -48,28 +48,28 @@ class Registration:
 
     @property
     def where(self) -> str:
-        """The file and the line."""
+        """The file and line."""
         return f"{self.file}:{self.line}"
 
     def call(self, section: Any = None, /, **given: Any) -> Any:
-        """``make`` with those of the given arguments that it takes, and its settings out of a section, if given."""
+        """Call ``make`` with those given arguments that it takes, and with its settings from ``section``, if any."""
         if self.settings is not None and section is not None:
             given["settings"] = getattr(section, self.name)
         return self.make(**{name: value for name, value in given.items() if name in parameters(self.make)})
 
 
 Names = Mapping[str, Registration]
-"""Registrations of one kind by name."""
+"""Registrations of one kind, by name."""
 
 
 def registrations(thing: Any) -> tuple[Registration, ...]:
-    """The marks of a function or class itself, none where it has none; a subclass has none of its base's."""
+    """The marks of a function or class itself; a subclass does not inherit those of its base."""
     found: tuple[Registration, ...] = getattr(thing, "__dict__", {}).get(MARK, ())
     return found
 
 
 def table(*things: Any) -> dict[str, Registration]:
-    """What marked functions and classes are called.
+    """The registrations of marked functions and classes by name.
 
     >>> @data_set("stripes")
     ... def drawn():
@@ -81,20 +81,20 @@ def table(*things: Any) -> dict[str, Registration]:
 
 
 def parameters(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """The parameters of a function, or those that a class is made with."""
+    """The parameters of a function, or of a class's constructor."""
     return inspect.signature(make).parameters
 
 
 def settings_of(make: Callable[..., Any], parameter: str = "settings") -> type[Any] | None:
-    """The type that the parameter of that name is annotated with; None where there is no such parameter.
+    """The annotated type of a parameter; None if there is no such parameter.
 
-    Raises ``PluginError`` where it has no type, or one that no spec can say.
+    Raises ``PluginError`` if the parameter has no type, or one that a spec cannot express.
     """
     found = parameters(make).get(parameter)
     if found is None:
         return None
     if found.annotation is inspect.Parameter.empty:
-        raise PluginError(f"{parameter} of {_called(make)} has no type; write {parameter}: a frozen dataclass")
+        raise PluginError(f"{parameter} of {_called(make)} has no type; annotate it with a frozen dataclass")
     hint = found.annotation
     if isinstance(hint, str):
         try:
@@ -106,9 +106,9 @@ def settings_of(make: Callable[..., Any], parameter: str = "settings") -> type[A
 
 
 def family(name: str | None = None) -> Mark:
-    """What is trained and how it is measured: a class that derives from ``Family``, or a function that gives one.
+    """A model and how it is trained and measured: a class that derives from ``Family``, or a function that returns one.
 
-    A class is made with ``settings`` where it takes any, and with ``config``, the trial's configuration, where it does.
+    A class's constructor may take ``settings`` and ``config``, the trial's configuration.
 
     >>> from linearizer_core.experiment.families import Idempotent
     >>> @family()
@@ -123,10 +123,10 @@ def family(name: str | None = None) -> Mark:
 def operator(name: str | None = None, *, family: str = "", ranked: bool = False) -> Mark:
     """The linear core of a family: a function of ``dim``, or of ``event``, the images' shape.
 
-    It may take ``rank``, ``flow``, the ``FlowConfig``, and ``settings`` too.
+    It may also take ``rank``, ``flow`` (the ``FlowConfig``) and ``settings``.
 
-    It gives the module that the family asks for: of ``diffusion`` a ``TimeOperator``, of ``style`` an
-    ``OperatorModule``, of ``idempotent`` a projection. ``ranked`` says that ``model.operator.rank`` bounds its rank.
+    It returns the module that the family needs: a ``TimeOperator`` for ``diffusion``, an ``OperatorModule`` for
+    ``style``, a projection for ``idempotent``. ``ranked`` says that ``model.operator.rank`` bounds its rank.
 
     >>> from linearizer_core import operators
     >>> @operator(family="style")
@@ -138,16 +138,16 @@ def operator(name: str | None = None, *, family: str = "", ranked: bool = False)
 
     def check(thing: Any) -> str | None:
         if not family:
-            return "needs its family: write @operator(family='style')"
+            return "needs a family; write, for instance, @operator(family='style')"
         return _takes(thing, "event" if "event" in parameters(thing) else "dim")
 
     return _decorator("operator", name, check, family=family, ranked=ranked)
 
 
 def flow(name: str | None = None) -> Mark:
-    """An invertible network: a function of ``event`` that gives an ``Invertible`` from images to ``(batch, dim)``.
+    """An invertible network: a function of ``event`` that returns an ``Invertible`` from images to ``(batch, dim)``.
 
-    ``event`` is ``(channels, height, width)``. It may take ``config``, the ``FlowConfig``, and ``settings`` too.
+    ``event`` is ``(channels, height, width)``. It may also take ``config`` (the ``FlowConfig``) and ``settings``.
 
     >>> from linearizer_core import flows
     >>> @flow()
@@ -160,9 +160,10 @@ def flow(name: str | None = None) -> Mark:
 
 
 def conditioner(name: str | None = None, *, on: Literal["vectors", "images"] = "vectors") -> Mark:
-    """The network inside couplings: a function of ``inputs`` and ``outputs``, channels, that gives a ``Conditioner``.
+    """The network inside couplings: a function of the channel counts ``inputs`` and ``outputs`` that returns a
+    ``Conditioner``.
 
-    It may take ``width``, ``activation``, ``labelled`` and ``settings`` too. ``on`` says whether it maps
+    It may also take ``width``, ``activation``, ``labelled`` and ``settings``. ``on`` says whether it maps
     ``(batch, inputs)`` or ``(batch, inputs, height, width)``.
 
     >>> from linearizer_core.flows.conditioners import MLP
@@ -175,7 +176,7 @@ def conditioner(name: str | None = None, *, on: Literal["vectors", "images"] = "
 
     def check(thing: Any) -> str | None:
         if on not in ("vectors", "images"):
-            return f"is on vectors or images, got {on!r}"
+            return f"on must be vectors or images, got {on!r}"
         return _takes(thing, "inputs", "outputs")
 
     return _decorator("conditioner", name, check, on=on)
@@ -188,12 +189,12 @@ def metric(
     of: Literal["images", "classifier", "imagenet", "inception"] = "images",
     names: tuple[str, ...] = (),
 ) -> Mark:
-    """A measure of generated images: a function of ``samples`` and ``real`` that gives a number.
+    """A measure of generated images: a function of ``samples`` and ``real`` that returns a number.
 
     ``of`` says what the two are: images ``(count, channels, height, width)`` in [-1, 1], or features
     ``(count, features)`` of the data set's classifier, of a network trained on ImageNet, or of Inception. ``better`` is
-    ``max`` where more is better. With ``names`` it gives a mapping with a number for each of several names, which are
-    computed together.
+    ``max`` if higher values are better. With ``names`` the function returns a mapping with a number for each of several
+    names, which are computed together.
 
     >>> @metric(better="max")
     ... def contrast(samples, real):
@@ -204,20 +205,20 @@ def metric(
 
     def check(thing: Any) -> str | None:
         if better not in ("min", "max"):
-            return f"is better by min or max, got {better!r}"
+            return f"better must be min or max, got {better!r}"
         if of not in ("images", "classifier", "imagenet", "inception"):
-            return f"is of images, classifier, imagenet or inception, got {of!r}"
+            return f"of must be images, classifier, imagenet or inception, got {of!r}"
         return _takes(thing, "samples", "real")
 
     return _decorator("metric", name, check, names, better=better, of=of)
 
 
 def data_set(name: str | None = None, *, find: Callable[..., Any] | None = None) -> Mark:
-    """Images by a name of one's own: a function that gives ``images``, or ``(images, labels)``.
+    """A data set of your own: a function that returns ``images``, or ``(images, labels)``.
 
-    ``images`` are uint8, an array or a tensor ``(n, h, w)`` or with 1 or 3 channels last or first, ``labels`` ``(n,)``
-    whole numbers from 0. They are split 80 / 10 / 10 % by the fixed shuffle. It may take ``root``, the path of
-    ``data.root``, ``size`` and ``settings``. ``find`` gives the files that it would read.
+    ``images`` are a uint8 array or tensor ``(n, h, w)``, or with 1 or 3 channels last or first; ``labels`` ``(n,)`` are
+    whole numbers from 0. They are split 80 / 10 / 10 % by the fixed shuffle. The function may take ``root`` (the path
+    in ``data.root``), ``size`` and ``settings``. ``find`` returns the files that it would read.
 
     >>> import numpy as np
     >>> @data_set()
@@ -230,7 +231,7 @@ def data_set(name: str | None = None, *, find: Callable[..., Any] | None = None)
 
 
 def sampler(name: str | None = None) -> Mark:
-    """What chooses the configurations: a function of ``seed`` that gives a sampler of Optuna.
+    """A way to choose configurations: a function of ``seed`` that returns an Optuna sampler.
 
     >>> @sampler()
     ... def sobol(seed: int):
@@ -243,7 +244,7 @@ def sampler(name: str | None = None) -> Mark:
 
 
 def callback(name: str | None = None) -> Mark:
-    """What is done beside the training: a class that derives from ``Callback``, made anew for each trial.
+    """Code that runs during training: a class that derives from ``Callback``, instantiated for each trial.
 
     >>> from linearizer_core.experiment.callbacks import Callback
     >>> @callback()
@@ -265,10 +266,10 @@ def _decorator(
 ) -> Mark:
     word = f"@{kind.replace(' ', '_')}"
     if name is not None and not isinstance(name, str):
-        raise PluginError(f"{word} above {_called(name)}: write {word}(), with brackets")
+        raise PluginError(f"{word} above {_called(name)}: write {word}(), with parentheses")
 
     def mark(thing: Any) -> Any:
-        wrong = "is for a function or a class" if not callable(thing) else check(thing)
+        wrong = "must decorate a function or class" if not callable(thing) else check(thing)
         if wrong:
             raise PluginError(f"{word} above {_called(thing)}: {wrong}")
         settings = settings_of(thing)
@@ -288,7 +289,7 @@ def _decorator(
 
 
 def _line_of(cls: type[Any]) -> int:
-    """The line of a class: where its first method is, if nothing tells it better."""
+    """The line of a class: that of its first method, if nothing better is known."""
     try:
         return inspect.getsourcelines(cls)[1]
     except (OSError, TypeError):
@@ -296,39 +297,41 @@ def _line_of(cls: type[Any]) -> int:
 
 
 def _check_name(word: str, name: str) -> None:
-    # A name of its own becomes a key of a spec, and part of the names of metrics.
+    # The name becomes a key of a spec, and part of the names of metrics.
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or keyword.iskeyword(name):
-        raise PluginError(f"{word}: {name!r} cannot be a name; use letters, digits and _, a letter first")
+        raise PluginError(
+            f"{word}: {name!r} is not a valid name; use letters, digits, _ and -, beginning with a letter"
+        )
 
 
 def _takes(thing: Any, *needed: str) -> str | None:
-    """What is wrong with something that should be called with certain arguments by name."""
+    """What is wrong with a callable that must take certain keyword arguments."""
     known = parameters(thing)
     if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values()):
-        return "must name its parameters, and takes **keywords"
+        return "must name its parameters instead of taking **keywords"
     missing = [name for name in needed if name not in known]
     if missing:
-        return f"is for a function of {' and '.join(needed)}, and this one takes {', '.join(known) or 'nothing'}"
+        return f"must take {' and '.join(needed)}, but its parameters are {', '.join(known) or 'none'}"
     return None
 
 
 def _is_function(thing: Any) -> str | None:
-    return "is for a function that gives images, not for a class" if isinstance(thing, type) else None
+    return "must be a function that returns images, not a class" if isinstance(thing, type) else None
 
 
 def _is_family(thing: Any) -> str | None:
-    """What is wrong with a family: names of bases, since the class itself is built on configurations."""
+    """What is wrong with a family. Compares names of bases, since the class itself is built on configurations."""
     if not isinstance(thing, type):
         return None
     missing = sorted(getattr(thing, "__abstractmethods__", ()))
     if not any(base.__name__ == "Family" for base in thing.__mro__[1:]):
-        return "is for a class that derives from linearizer_core.experiment.families.Family"
-    return f"is for a whole family, and this one lacks {', '.join(missing)}" if missing else None
+        return "must be a class that derives from linearizer_core.experiment.families.Family"
+    return f"must be a complete family; it lacks {', '.join(missing)}" if missing else None
 
 
 def _is_callback(thing: Any) -> str | None:
     derives = isinstance(thing, type) and any(base.__name__ == "Callback" for base in thing.__mro__[1:])
-    return None if derives else "is for a class that derives from linearizer_core.experiment.callbacks.Callback"
+    return None if derives else "must be a class that derives from linearizer_core.experiment.callbacks.Callback"
 
 
 def _called(thing: Any) -> str:

@@ -1,4 +1,4 @@
-"""Typed settings: dataclasses whose fields have defaults, bounds and a meaning."""
+"""Typed settings: dataclasses whose fields have defaults, bounds and documentation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from linearizer_core.plugins.errors import PluginError
 
 PLAIN = (bool, int, float, str)
-"""Types that a spec can say as they are."""
+"""Plain types that a spec can express."""
 
 
 def setting(default: Any, doc: str = "", **bounds: float) -> Any:
-    """A field of a dataclass with its meaning and its bounds, ``ge``, ``gt``, ``le`` or ``lt``.
+    """A dataclass field with its documentation and bounds: ``ge``, ``gt``, ``le`` or ``lt``.
 
-    A class as the default is called for one.
+    If the default is a class, each instance gets a new object of it.
 
     >>> import dataclasses
     >>> @dataclasses.dataclass(frozen=True)
@@ -31,12 +31,12 @@ def setting(default: Any, doc: str = "", **bounds: float) -> Any:
 
 
 def check_settings(kind: Any) -> None:
-    """Raise ``PluginError`` for what cannot be the type of a plugin's settings, saying what can."""
+    """Raise ``PluginError`` if ``kind`` cannot be the type of a plugin's settings, saying what can."""
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         name = getattr(kind, "__name__", repr(kind))
         raise PluginError(f"settings must be a frozen dataclass, such as @dataclass(frozen=True) class …, got {name}")
     if not kind.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-        raise PluginError(f"settings {kind.__name__}: write @dataclass(frozen=True), as settings do not change")
+        raise PluginError(f"settings {kind.__name__}: write @dataclass(frozen=True), since settings do not change")
     hints = get_type_hints(kind)
     for field in dataclasses.fields(kind):
         where = f"settings {kind.__name__}.{field.name}"
@@ -44,13 +44,13 @@ def check_settings(kind: Any) -> None:
             raise PluginError(f"{where}: has no default; give one, such as {field.name} = setting(1, 'what it does')")
         if not _can_be_said(hints[field.name]):
             raise PluginError(
-                f"{where}: is of type {_name(hints[field.name])}; use bool, int, float, str, Literal[…] of these, "
-                "or a tuple[…, ...] of one of them"
+                f"{where}: type {_name(hints[field.name])} is not supported; use bool, int, float, str, Literal[…] of "
+                "these, or a tuple[…, ...] of one of them"
             )
 
 
 def _can_be_said(hint: Any) -> bool:
-    """Whether a spec can say a value of a type."""
+    """Whether a spec can express values of a type."""
     if get_origin(hint) is tuple:
         inner = get_args(hint)
         return len(inner) == 2 and inner[1] is Ellipsis and get_origin(inner[0]) is not tuple and _can_be_said(inner[0])

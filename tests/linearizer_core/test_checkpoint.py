@@ -109,7 +109,7 @@ def test_a_trials_checkpoint_is_of_another_format(tmp_path: Path) -> None:
     (tmp_path / CONFIG).write_text(json.dumps({"format": 3, "config": {}}))
     with pytest.raises(CheckpointError, match="format 3, this version reads format 1") as caught:
         load(tmp_path, flows.coupling)
-    assert "trial's checkpoint, which linearizer_core.experiment.checkpoint.load reads" in str(caught.value)
+    assert "trial's checkpoint, use linearizer_core.experiment.checkpoint.load" in str(caught.value)
     saved(tmp_path)
-    with pytest.raises(CheckpointError, match=r"which linearizer_core\.checkpoint\.load reads"):
+    with pytest.raises(CheckpointError, match=r"use linearizer_core\.checkpoint\.load"):
         trial_checkpoint.load(tmp_path)

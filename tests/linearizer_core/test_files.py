@@ -135,7 +135,7 @@ def test_changed_weights_are_not_loaded(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors: .*its SHA-256 is another than it was saved with"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: .*its SHA-256 differs from the saved one"):
         load(tmp_path)
 
 

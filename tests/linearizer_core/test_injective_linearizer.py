@@ -192,5 +192,5 @@ def test_dimensions_must_fit() -> None:
         InjectiveLinearizer(dense(1), DenseOperator(normal(14, 13)))(x)
     with pytest.raises(ValueError, match=r"the operator's 14 dimensions, got \(2, 2, 3, 4\)"):
         InjectiveLinearizer(images(1).layers[0], DenseOperator(normal(14, 14)), dense(1))(normal(2, 1, 3, 4))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"the layer's outputs are 14, got \(2, 13\) to invert"):
+    with pytest.raises(ValueError, match=r"the layer has 14 outputs, got \(2, 13\) to invert"):
         InjectiveLinearizer(dense(1), DenseOperator(normal(13, 14)))(x)

@@ -50,7 +50,7 @@ def headless(content: bytes) -> bytes:
 
 
 BREAKS = {
-    glued: (f"{JOURNAL}:10: holds something else beside an event: ", "finished"),
+    glued: (f"{JOURNAL}:10: contains something besides an event: ", "finished"),
     nulls: (f"{JOURNAL}:18: NUL bytes, as a power cut leaves them", "interrupted"),
 }
 

@@ -140,7 +140,7 @@ FAILS = {
     "no number": ("report(step=step, accuracy='x')", "objective.py:11: report(step=1): accuracy must be a number, got"),
     "backwards": (
         "report(step=1, accuracy=1.0)",
-        "objective.py:11: report(step=1): steps rise from 1 to train.epochs",
+        "objective.py:11: report(step=1): steps must rise from 1 to train.epochs",
     ),
 }
 
@@ -162,12 +162,12 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "parameters": (
         GOOD.replace("config: Settings, report", "settings"),
         {},
-        r"objective\.py:9: train must take config and report, and takes settings",
+        r"objective\.py:9: train must take config and report, but its parameters are settings",
     ),
     "no type": (
         GOOD.replace("config: Settings", "config"),
         {},
-        r"objective\.py:9: config of train has no type; write config: a frozen dataclass",
+        r"objective\.py:9: config of train has no type; annotate it with a frozen dataclass",
     ),
     "unknown setting": (GOOD, {"settings": {"rat": 1.0}}, r"settings\.rat: unknown key; did you mean settings\.rate\?"),
     "a model's key": (GOOD, {"data": {"name": "digits"}}, r"data: unknown key"),

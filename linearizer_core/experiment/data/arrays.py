@@ -1,4 +1,4 @@
-"""Data sets that are arrays: the digits, MNIST and Fashion-MNIST, CIFAR-10, and NumPy archives."""
+"""Data sets that are arrays: digits, MNIST, Fashion-MNIST, CIFAR-10 and NumPy archives."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ CIFAR10_FILES = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batch
 class Arrays:
     """A whole data set: ``quanta`` ``(count, *event)`` uint8 below ``levels``, ``labels`` ``(count,)`` int64.
 
-    The functions below take ``which`` of the shuffles decides on the splits, 0 the fixed one.
+    ``notes`` say which parts of the file were not used, and why.
 
-    ``notes`` say what of the file was not used, and why.
+    The functions below take ``which``, the number of the shuffle that decides the splits; 0 is the fixed one.
     """
 
     quanta: Tensor
@@ -46,7 +46,7 @@ def digits(which: int = 0) -> Arrays:
 
 
 def mnist(root: Path, size: int, which: int = 0) -> Arrays:
-    """MNIST (LeCun et al., 1998): 55,000 / 5,000, and the official 10,000.
+    """MNIST (LeCun et al., 1998): 55,000 / 5,000 images, and the official test set of 10,000.
 
     Padded with black from 28×28 to 32×32, unless ``size`` is 28.
     """
@@ -54,7 +54,7 @@ def mnist(root: Path, size: int, which: int = 0) -> Arrays:
 
 
 def fashion_mnist(root: Path, size: int, which: int = 0) -> Arrays:
-    """Fashion-MNIST (Xiao et al., 2017), as ``mnist``."""
+    """Fashion-MNIST (Xiao et al., 2017), split and padded like ``mnist``."""
     return _padded(root, "fashion-mnist", size, which)
 
 
@@ -66,21 +66,21 @@ def _padded(root: Path, name: str, size: int, which: int) -> Arrays:
 
 
 def find_cifar10(root: Path) -> list[Path]:
-    """The files of CIFAR-10 as torchvision keeps them; raises ``DataError`` naming those that are missing."""
+    """The files of CIFAR-10 in torchvision's layout; raises ``DataError`` naming those that are missing."""
     paths = [root / CIFAR10_FOLDER / file for file in CIFAR10_FILES]
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
         raise DataError(
-            f"cifar10: found no {', '.join(missing)} in {root / CIFAR10_FOLDER}: unpack cifar-10-python.tar.gz in "
-            f"{root}, let data.download fetch it, or let data.root or LINEARIZER_DATA name the folder above"
+            f"cifar10: {', '.join(missing)} not found in {root / CIFAR10_FOLDER}; unpack cifar-10-python.tar.gz in "
+            f"{root}, set data.download to fetch it, or set data.root or LINEARIZER_DATA to the folder above"
         )
     return paths
 
 
 def cifar10(root: Path, which: int = 0) -> Arrays:
-    """CIFAR-10 (Krizhevsky, 2009): nine tenths and one tenth of the official training images, and the official test.
+    """CIFAR-10 (Krizhevsky, 2009): nine and one tenths of the official training images, and the official test set.
 
-    The files are pickles, which can run anything when they are read: they are read only when torchvision has found
+    The files are pickles, which can run arbitrary code when loaded. They are loaded only after torchvision has verified
     the official checksums. Raises ``DataError`` naming files that are missing or damaged.
     """
     find_cifar10(root)
@@ -91,8 +91,8 @@ def cifar10(root: Path, which: int = 0) -> Arrays:
     damaged = [file for file, md5 in official if not check_integrity(root / CIFAR10_FOLDER / file, md5)]
     if damaged:
         raise DataError(
-            f"cifar10: {', '.join(damaged)} in {root / CIFAR10_FOLDER} not as published, or damaged: delete the folder "
-            f"and fetch it again"
+            f"cifar10: {', '.join(damaged)} in {root / CIFAR10_FOLDER} differ from the published files; delete the "
+            f"folder and fetch it again"
         )
     parts = [CIFAR10(root, train=train) for train in (True, False)]
     quanta = torch.from_numpy(np.concatenate([part.data for part in parts])).permute(0, 3, 1, 2).contiguous()
@@ -102,44 +102,44 @@ def cifar10(root: Path, which: int = 0) -> Arrays:
 
 
 def find_archive(path: Path) -> Path:
-    """The file of an npz data set; raises ``DataError`` where it is none."""
+    """The file of an npz data set; raises ``DataError`` if it is not a file."""
     if not path.is_file():
-        raise DataError(f"npz: {path} is not a file: let data.root or LINEARIZER_DATA name the .npz file")
+        raise DataError(f"npz: {path} is not a file; set data.root or LINEARIZER_DATA to the .npz file")
     return path
 
 
 def archive(path: Path, which: int = 0) -> Arrays:
-    """A NumPy archive: ``images`` uint8, ``(n, h, w)`` or with 1 or 3 channels last or first, and maybe ``labels``.
+    """A NumPy archive: ``images`` uint8, ``(n, h, w)`` or with 1 or 3 channels last or first, and optional ``labels``.
 
-    Channels are taken to be last where they could be either. ``labels`` ``(n,)`` are whole numbers from 0; where all
-    are equal they are taken as none. Split
-    80 / 10 / 10 % by the fixed shuffle. Raises ``DataError`` naming the key that is missing or wrong.
+    If either axis could be the channels, the last one is. ``labels`` ``(n,)`` are whole numbers from 0; if all are
+    equal, they count as no labels. Split 80 / 10 / 10 % by the fixed shuffle. Raises ``DataError`` naming the key that
+    is missing or wrong.
     """
     find_archive(path)
     with path.open("rb") as opened:
         start = opened.read(6)
-    if not start.startswith((b"PK", b"\x93NUMPY")):  # which numpy would take for a pickle, and advise to trust
-        raise DataError(f"npz: {path} cannot be read as a NumPy archive: it is no zip file")
+    if not start.startswith((b"PK", b"\x93NUMPY")):  # numpy would take it for a pickle and advise to trust it
+        raise DataError(f"npz: {path} cannot be read as a NumPy archive: it is not a zip file")
     try:
         file = np.load(path, allow_pickle=False)
-    except Exception as error:  # of many kinds, as what is garbled is parsed as Python's literals
+    except Exception as error:  # many types: a garbled header is parsed as Python literals
         raise DataError(f"npz: {path} cannot be read as a NumPy archive: {error}") from error
     if not isinstance(file, np.lib.npyio.NpzFile):
-        raise DataError(f"npz: {path} holds one array and no keys: save it with numpy.savez(path, images=…)")
+        raise DataError(f"npz: {path} holds a single array without a key; save it with numpy.savez(path, images=…)")
     with file:
         if "images" not in file:
-            raise DataError(f"npz: {path} has no key images: it has {', '.join(file) or 'none'}")
+            raise DataError(f"npz: {path} has no key images; its keys are {', '.join(file) or 'none'}")
         images = _array(file, "images", path)
         labels = _array(file, "labels", path) if "labels" in file else None
         others = [key for key in file if key not in ("images", "labels")]
-    notes = [f"left out: the arrays {', '.join(others)}: only images and labels are read"] if others else []
+    notes = [f"left out: the arrays {', '.join(others)}; only images and labels are read"] if others else []
     return of_images(images, labels, "npz", str(path), tuple(notes), which)
 
 
 def of_images(
     images: np.ndarray, labels: np.ndarray | None, name: str, source: str, notes: tuple[str, ...] = (), which: int = 0
 ) -> Arrays:
-    """Images and labels as ``archive`` takes them; raises ``DataError`` naming the data set, source and array."""
+    """Images and labels in the formats of ``archive``; raises ``DataError`` naming the data set, source and array."""
     quanta = _channels_first(images, name, source)
     splits = split_tenths(len(quanta), f"{name}: images of {source}", which)
     if labels is None:
@@ -147,22 +147,22 @@ def of_images(
     if labels.shape != (len(quanta),) or labels.dtype.kind not in "iu":
         raise DataError(
             f"{name}: labels of {source} must be {len(quanta)} whole numbers, "
-            f"are {labels.dtype} of shape {labels.shape}"
+            f"got {labels.dtype} of shape {labels.shape}"
         )
     if labels.min() < 0 or labels.max() >= len(quanta):
         raise DataError(
-            f"{name}: labels of {source} must count classes from 0, fewer than images, "
-            f"and go from {labels.min()} to {labels.max()}"
+            f"{name}: labels of {source} must number the classes from 0, with fewer classes than images, "
+            f"got {labels.min()} to {labels.max()}"
         )
     if labels.min() == labels.max():
-        note = f"labels are all {labels.min()}: taken as no labels, as there is nothing to tell apart"
+        note = f"labels are all {labels.min()}; they are ignored, since they distinguish nothing"
         return Arrays(quanta, torch.zeros(len(quanta), dtype=torch.int64), 0, 256, splits, (*notes, note))
     kinds = int(labels.max()) + 1
     empty = sorted(set(range(kinds)) - set(labels.tolist()))
     if empty:
         shown = ", ".join(map(str, empty[:5])) + (", …" if len(empty) > 5 else "")
         notes += (
-            f"labels go up to {kinds - 1}, and no image has {shown}: {kinds} classes, {len(empty)} of them empty",
+            f"labels go up to {kinds - 1}, but no image has {shown}: {kinds} classes, {len(empty)} of them empty",
         )
     return Arrays(quanta, torch.from_numpy(labels.astype(np.int64)), kinds, 256, splits, notes)
 
@@ -174,7 +174,7 @@ def _array(file: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
         reason = str(error).strip() or type(error).__name__
         raise DataError(f"npz: {key} of {path} cannot be read: {reason}") from error
     if not isinstance(array, np.ndarray):
-        raise DataError(f"npz: {key} of {path} is no array: save it with numpy.savez(path, {key}=…)")
+        raise DataError(f"npz: {key} of {path} is not an array; save it with numpy.savez(path, {key}=…)")
     return array
 
 
@@ -188,5 +188,5 @@ def _channels_first(images: np.ndarray, name: str, source: str) -> Tensor:
             return torch.from_numpy(images)
     raise DataError(
         f"{name}: images of {source} must be uint8 of shape (n, h, w), (n, h, w, c) or (n, c, h, w) with c = 1 or 3, "
-        f"are {images.dtype} of shape {images.shape}"
+        f"got {images.dtype} of shape {images.shape}"
     )

@@ -1,4 +1,4 @@
-"""What is raised where images cannot be had."""
+"""The error raised when images are unavailable."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from linearizer_core.errors import LinsweepError
 
 
 class DataError(LinsweepError, ValueError):
-    """Files of a data set are missing or wrong; the message names them and says what to do."""
+    """Files of a data set are missing or wrong. The message names them and says what to do."""

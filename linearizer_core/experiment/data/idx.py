@@ -29,14 +29,14 @@ SHA256 = {
         "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
 }
-"""Of the official files' contents, unpacked."""
+"""SHA-256 of the official files' unpacked contents."""
 
 FOLDERS = {"mnist": ("mnist", "MNIST/raw"), "fashion-mnist": ("fashion-mnist", "FashionMNIST/raw")}
-"""Where the files are looked for: in a folder of the data set's name and in torchvision's."""
+"""Folders searched for the files: one with the data set's name, and torchvision's."""
 
 
 def find(root: Path, name: str) -> list[Path]:
-    """The four files of a data set in the order of ``SHA256``, unpacked or not.
+    """The four files of a data set, gzipped or not, in the order of ``SHA256``.
 
     Raises ``DataError`` naming those that are missing.
     """
@@ -48,16 +48,16 @@ def find(root: Path, name: str) -> list[Path]:
     missing = [file for file, found in places.items() if not found]
     if missing:
         raise DataError(
-            f"{name}: found no {', '.join(missing)} (or .gz) in {folders[0]} or {folders[1]}: put the files there, "
-            f"let data.download fetch them, or let data.root or LINEARIZER_DATA name the folder above"
+            f"{name}: {', '.join(missing)} (or .gz) not found in {folders[0]} or {folders[1]}; put the files there, "
+            f"set data.download to fetch them, or set data.root or LINEARIZER_DATA to the folder above"
         )
     return [found[0] for found in places.values()]
 
 
 def read(root: Path, name: str) -> tuple[Tensor, Tensor]:
-    """All of a data set's images ``(70000, 1, 28, 28)`` uint8 and labels int64, the 10,000 for the test last.
+    """All images of a data set ``(70000, 1, 28, 28)`` uint8 and their labels int64; the 10,000 test images come last.
 
-    Raises ``DataError`` naming a file that is missing or is not, byte by byte, the official one.
+    Raises ``DataError`` naming a file that is missing or differs from the official one.
     """
     arrays = [
         torch.from_numpy(read_idx(path, sha256).copy())
@@ -68,20 +68,20 @@ def read(root: Path, name: str) -> tuple[Tensor, Tensor]:
 
 
 def read_idx(path: Path, sha256: str = "") -> np.ndarray:
-    """The array of unsigned bytes in an idx file, which may be gzipped.
+    """The array of unsigned bytes in an idx file, gzipped or not.
 
-    Raises ``DataError`` if the file is not whole, or its contents' SHA-256 is not the one given.
+    Raises ``DataError`` if the file is incomplete, or the SHA-256 of its contents is not the given one.
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be unpacked: {error}; delete it and fetch it again") from error
     if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-        raise DataError(f"{path} is not the official file, or damaged: delete it and fetch it again")
+        raise DataError(f"{path} is damaged or not the official file; delete it and fetch it again")
     # Two zero bytes, 8 for unsigned bytes, the number of dimensions, each dimension as a big-endian 32-bit number.
     if len(content) < 4 or content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
         raise DataError(f"{path} is not an idx file of unsigned bytes")
     shape = struct.unpack(f">{content[3]}I", content[4 : 4 + 4 * content[3]])
     if len(content) != 4 + 4 * len(shape) + math.prod(shape):
-        raise DataError(f"{path} has {len(content)} bytes, not those of an array of {'×'.join(map(str, shape))}")
+        raise DataError(f"{path} has {len(content)} bytes, which do not match its shape {'×'.join(map(str, shape))}")
     return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * len(shape)).reshape(shape)

@@ -1,4 +1,4 @@
-"""Training images: the whole set as one tensor, or decoded from files while it is used."""
+"""Training images: the whole set as one tensor, or decoded from files during training."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from linearizer_core.experiment.data.pictures import decode
 
 
 def scaled(quanta: Tensor, levels: int) -> Tensor:
-    """2 q / (levels - 1) - 1 in float32: uint8 quanta 0 … levels - 1 to [-1, 1], the same on every device."""
-    # A divisor on the device: CUDA turns the division by a Python number into a product, which rounds otherwise.
+    """2 q / (levels - 1) - 1 in float32: maps uint8 quanta 0 … levels - 1 to [-1, 1], identically on every device."""
+    # The divisor is a tensor: CUDA replaces division by a Python number with a product, which rounds differently.
     divisor = torch.full((), levels - 1, dtype=torch.float32, device=quanta.device)
     return quanta.float().mul_(2).div_(divisor).sub_(1)
 
 
 class Images(ABC):
-    """A training split of images of one shape, given out as float32 in [-1, 1], ``(batch, *event)``."""
+    """A training split of images of one shape, returned as float32 in [-1, 1], ``(batch, *event)``."""
 
     @property
     @abstractmethod
@@ -32,28 +32,28 @@ class Images(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many images there are."""
+        """The number of images."""
 
     @abstractmethod
     def batch(self, index: Tensor) -> Tensor:
-        """The images at ``index`` ``(batch,)`` int64, which may be on any device, on the images' device."""
+        """The images at ``index`` ``(batch,)`` int64, on the images' device; ``index`` may be on any device."""
 
     @abstractmethod
     def to(self, device: torch.device | str) -> Self:
-        """The same images, given out on another device."""
+        """The same images, returned on another device."""
 
     def batches(self, order: Tensor, size: int) -> Iterator[Tensor]:
-        """The images at ``order`` in batches of ``size``; a last one that would be short is left out."""
+        """The images at ``order`` in batches of ``size``; an incomplete last batch is dropped."""
         for index in _full(order, size):
             yield self.batch(index)
 
     def head(self, count: int) -> Tensor:
-        """The first ``count`` images, or all where there are fewer."""
+        """The first ``count`` images, or all if there are fewer."""
         return self.batch(torch.arange(min(count, len(self))))
 
 
 class TensorImages(Images):
-    """The whole set on the device as ``quanta`` ``(count, *event)`` uint8 of ``levels`` grey levels."""
+    """The whole set on the device as ``quanta`` ``(count, *event)`` uint8 with ``levels`` grey levels."""
 
     def __init__(self, quanta: Tensor, levels: int) -> None:
         self.quanta = quanta
@@ -75,10 +75,10 @@ class TensorImages(Images):
 
 
 class StreamedImages(Images):
-    """Image files that ``threads`` threads decode, in ``batches`` up to ``ahead`` batches before they are asked for.
+    """Image files decoded by ``threads`` threads; ``batches`` decodes up to ``ahead`` batches in advance.
 
-    Each becomes ``(channels, size, size)`` as ``decode`` says. No more than ``ahead + 1`` batches are in memory at a
-    time. A file that cannot be read raises ``DataError`` when its batch is due.
+    ``decode`` turns each file into ``(channels, size, size)``. At most ``ahead + 1`` batches are in memory at a time. A
+    file that cannot be read raises ``DataError`` when its batch is returned.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class StreamedImages(Images):
             pool.shutdown(cancel_futures=True)
 
     def _start(self, pool: ThreadPoolExecutor, index: Tensor) -> tuple[Tensor, list[Future[None]]]:
-        """The batch's tensor and what will have been done when all of it is decoded."""
+        """The batch's tensor, and futures that are done when all of it is decoded."""
         quanta = torch.empty(len(index), *self.event, dtype=torch.uint8, pin_memory=self.device.type == "cuda")
 
         def fill(row: int, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the folders of a set are: the way down to it, its splits, and within them its classes."""
+"""The meaning of a set's folders: the path down to the set, its splits, and the classes within them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ SPLIT_FOLDERS = {
     "validation": ("validation", "valid", "val", "dev", "eval"),
     "test": ("test", "testing"),
 }
-"""Words that name a split, in any case of their letters."""
+"""Folder names that mean a split, in upper or lower case."""
 
 Parts = list[list[str]]
-"""The folders that each image is in, and its name."""
+"""For each image, its folders followed by its name."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """``parts`` as what remains below the splits, ``splits`` the split of each image, None if the folders keep none.
+    """``parts`` are the paths below the splits, ``splits`` the split of each image, None if the folders define none.
 
-    ``named`` are the folders that name the splits, ``beside`` the places of images in none of them.
+    ``named`` are the folders that name the splits, ``beside`` the positions of images outside all of them.
     """
 
     parts: Parts
@@ -32,14 +32,14 @@ class Layout:
 
 
 def layout(names: Sequence[str]) -> Layout:
-    """What the folders of images are, whose names have / between folders.
+    """Work out the meaning of the folders of images, given names with / between folders.
 
-    A folder that alone holds everything, in folders, is the way to it. Of the folders then, those are splits whose
-    names are words for them, where there are a train and another one: the outermost, or the ones in every class. Names
-    that only contain such a word, as ``seg_train``, are splits where every image is in one.
+    A folder that holds everything, in folders, is descended into first. The remaining folders are splits if their names
+    mean splits and there is train and at least one other: the outermost folders, or those inside every class. Names
+    that only contain such a word, such as ``seg_train``, are splits if every image is in one.
     """
     parts, way = _descended([name.split("/") for name in names])
-    notes = [f"all images are in {'/'.join(way)}: it is taken for the set"] if way else []
+    notes = [f"all images are in {'/'.join(way)}, which is used as the data set's folder"] if way else []
     exact = {top: kind for top in {part[0] for part in parts if len(part) > 1} if (kind := _kind(top, whole=True))}
     if _are_splits(exact.values()):
         beside = [place for place, part in enumerate(parts) if part[0] not in exact or len(part) == 1]
@@ -55,13 +55,13 @@ def layout(names: Sequence[str]) -> Layout:
             for kind in SPLIT_FOLDERS:
                 several = sorted(name for name, found in kinds.items() if found == kind)
                 if len(several) > 1:
-                    notes.append(f"{' and '.join(several)} are both taken for the {kind} split")
+                    notes.append(f"{' and '.join(several)} are both used for the {kind} split")
             return Layout(below, splits, sorted(kinds), [], notes)
     return Layout(parts, None, [], [], notes)
 
 
 def _descended(parts: Parts) -> tuple[Parts, list[str]]:
-    """The same below the folders that alone hold everything, as long as there are folders in them."""
+    """The paths below the folders that hold everything, as long as these contain folders."""
     way: list[str] = []
     while (
         parts
@@ -74,7 +74,7 @@ def _descended(parts: Parts) -> tuple[Parts, list[str]]:
 
 
 def _within(parts: Parts, splits: Sequence[str]) -> Parts:
-    """What remains below the outermost folders, and below those that alone hold all of a split, in folders."""
+    """The paths below the outermost folders, and below folders that hold all of a split, in folders."""
     below: dict[int, list[str]] = {}
     for split in dict.fromkeys(splits):
         places = [place for place, each in enumerate(splits) if each == split]
@@ -84,13 +84,13 @@ def _within(parts: Parts, splits: Sequence[str]) -> Parts:
 
 
 def _kind(name: str, *, whole: bool) -> str | None:
-    """The split that a folder's name is a word for, or with ``whole=False`` contains a word for, as ``seg_train``."""
+    """The split that a folder's name means or, with ``whole=False``, contains a word for, such as ``seg_train``."""
     words = [name] if whole else re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
     found = {kind for word in words for kind, known in SPLIT_FOLDERS.items() if word.lower() in known}
     return found.pop() if len(found) == 1 else None
 
 
 def _are_splits(kinds: object) -> bool:
-    """Whether every folder is a split, and there are a train and another one."""
+    """Whether every folder is a split, and there is train and at least one other."""
     found = list(kinds)  # type: ignore[call-overload]
     return None not in found and "train" in found and len(set(found)) > 1

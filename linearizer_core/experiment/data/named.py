@@ -36,10 +36,10 @@ from linearizer_core.plugins.errors import told
 from linearizer_core.plugins.marks import Registration, data_set, table
 
 IN_MEMORY = 2 * 2**30
-"""Bytes of decoded training images up to which a set of files is held as one tensor."""
+"""Largest size in bytes of decoded training images for which a set of files is held as one tensor."""
 
 PUBLISHED = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "celeba": "CelebA"}
-"""What torchvision downloads, by its names there."""
+"""Data sets that torchvision downloads, with its names for them."""
 
 BUILT_IN = table(
     data_set("digits")(digits),
@@ -50,18 +50,18 @@ BUILT_IN = table(
     data_set("celeba", find=find_celeba)(celeba),
     data_set("folder", find=lambda root: [find_folder(root)])(folder),
 )
-"""The data sets that need no plugin."""
+"""The built-in data sets."""
 
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set: images to train on, held-out ones ``(count, *event)`` float32 in [-1, 1], labels ``(count,)`` int64.
+    """A data set: training images, held-out images ``(count, *event)`` float32 in [-1, 1], labels ``(count,)`` int64.
 
-    ``validation`` and ``test`` have at most 10,000 images each. ``classes`` is 0 and the labels are zeros where there
-    are none. ``levels`` is the number of grey levels. ``checksum`` is a SHA-256 that changes with any image, label or
-    split: of all images and labels, or, where training images are decoded from files while they are used, of the
-    files' names and sizes, splits and labels and the configuration. ``notes`` say what of the files was left out or
-    used otherwise than it may seem, with counts: ``linsweep plan`` prints them.
+    ``validation`` and ``test`` have at most 10,000 images each. Without labels, ``classes`` is 0 and the labels are
+    zeros. ``levels`` is the number of grey levels. ``checksum`` is a SHA-256 that changes with any image, label or
+    split: of all images and labels or, if training images are decoded during training, of the files' names and sizes,
+    the splits and labels, and the configuration. ``notes`` say, with counts, which files were left out or used in a way
+    one might not expect; ``linsweep plan`` prints them.
     """
 
     name: str
@@ -83,12 +83,12 @@ class ImageData:
 
 
 def load(config: DataConfig, *, in_memory: int = IN_MEMORY) -> ImageData:
-    """The data set, on the CPU, as the function of its name in ``arrays`` or ``folders`` says; the last two are kept.
+    """Load a data set onto the CPU with the function of its name in ``arrays`` or ``folders``; the last two are cached.
 
-    Images of another side than ``data.size`` are cut to the largest centred square and resized, to 256 grey levels.
-    ``in_memory`` is the number of bytes of decoded training images above which those of ``celeba`` and ``folder``
-    are decoded while they are used. Raises ``DataError`` saying what is missing or wrong, or where the training
-    split has fewer than ``data.images``.
+    Images with another side than ``data.size`` are cropped to the largest centred square and resized, with 256 grey
+    levels. If the decoded training images of ``celeba`` or ``folder`` take more than ``in_memory`` bytes, they are
+    decoded during training. Raises ``DataError`` saying what is missing or wrong, or if the training split has fewer
+    than ``data.images`` images.
     """
     if config.download:
         _fetch(config)
@@ -97,16 +97,16 @@ def load(config: DataConfig, *, in_memory: int = IN_MEMORY) -> ImageData:
 
 
 def locate(config: DataConfig) -> list[Path]:
-    """The files or the folder that ``load`` would read, none of which is opened: none for ``digits``.
+    """The files or the folder that ``load`` would read, without opening them; none for ``digits``.
 
-    Raises ``DataError`` naming what is missing, whether or not it may be downloaded.
+    Raises ``DataError`` naming what is missing, whether or not it can be downloaded.
     """
     find = _registered(config).options["find"]
     return list(find(root_of(config))) if find is not None else []
 
 
 def _registered(config: DataConfig) -> Registration:
-    """What the data set's name stands for; raises ``DataError`` for a name that nothing has."""
+    """The registration of the data set's name; raises ``DataError`` for an unknown name."""
     known = {**BUILT_IN, **config.plugged.get("data set", {})}
     if config.name not in known:
         raise DataError(f"unknown data set {config.name!r}")
@@ -114,13 +114,13 @@ def _registered(config: DataConfig) -> Registration:
 
 
 def root_of(config: DataConfig) -> Path:
-    """The absolute path of where a data set is looked for: ``data.root``, else $LINEARIZER_DATA, else ./data.
+    """The absolute path at which a data set is looked for: ``data.root``, else $LINEARIZER_DATA, else ./data.
 
-    Raises ``DataError`` where it is in the home folder of nobody.
+    Raises ``DataError`` if the path begins with the home folder of an unknown user.
     """
     root = config.root or os.environ.get("LINEARIZER_DATA", "") or "data"
     if "\0" in root:
-        raise DataError(f"{root!r}: is no path: it has a NUL")
+        raise DataError(f"{root!r}: not a valid path: it contains a NUL character")
     try:
         return Path(root).expanduser().absolute()
     except RuntimeError:
@@ -128,7 +128,7 @@ def root_of(config: DataConfig) -> Path:
 
 
 def _fetch(config: DataConfig) -> None:
-    """Let torchvision download what is missing."""
+    """Download missing files through torchvision."""
     if config.name not in PUBLISHED:
         return
     try:
@@ -143,7 +143,7 @@ def _fetch(config: DataConfig) -> None:
 
 
 def _stamp(root: Path) -> tuple[int, int] | None:
-    """By what a file or folder that was replaced meanwhile is known; None where there is none."""
+    """Size and modification time, which reveal that a file or folder was replaced; None if it does not exist."""
     try:
         status = root.stat()
     except OSError:
@@ -162,13 +162,13 @@ def _load(config: DataConfig, in_memory: int, _stamp: tuple[int, int] | None) ->
 
 
 def _of_plugin(found: object, registered: Registration, which: int) -> Arrays:
-    """What a plugin gave as a data set; raises ``DataError`` where that is no images."""
+    """The data set that a plugin returned; raises ``DataError`` if it is not images."""
     images, labels = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     arrays: list[Any] = [each.numpy() if isinstance(each, Tensor) else each for each in (images, labels)]
     for what, array in zip(("images", "labels"), arrays, strict=True):
         if not isinstance(array, np.ndarray) and not (what == "labels" and array is None):
             raise DataError(
-                f"{registered.name}: {registered.where} must give images, or (images, labels), as arrays or tensors, "
+                f"{registered.name}: {registered.where} must return images, or (images, labels), as arrays or tensors, "
                 f"got {type(array).__name__} for {what}"
             )
     return of_images(arrays[0], arrays[1], registered.name, registered.where, which=which)
@@ -178,7 +178,7 @@ def _of_arrays(config: DataConfig, arrays: Arrays) -> ImageData:
     levels, splits = arrays.levels, _limited(config, arrays.splits)
     parts = {name: arrays.quanta[index] for name, index in vars(splits).items()}
     if config.size and arrays.quanta.shape[2:] != (config.size, config.size):
-        if levels < 256:  # between pixels of few grey levels are others
+        if levels < 256:  # resizing makes values between the few grey levels
             spread = (torch.arange(levels) * 255 / (levels - 1)).round().byte()
             parts = {name: spread[quanta.int()] for name, quanta in parts.items()}
         parts, levels = {name: resized(quanta, config.size) for name, quanta in parts.items()}, 256
@@ -239,7 +239,7 @@ def _image_data(
 
 
 def _limited(config: DataConfig, splits: Splits) -> Splits:
-    """With ``data.images`` of the training images."""
+    """The splits with only the first ``data.images`` training images."""
     if config.images > len(splits.train):
         raise DataError(
             f"data.images = {config.images} exceeds the {len(splits.train)} training images of {config.name}"

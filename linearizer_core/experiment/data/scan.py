@@ -1,4 +1,4 @@
-"""What lies in a folder of images: the files to use, and what was left out, by kind and with counts."""
+"""The contents of a folder of images: the files to use, and what was left out, by kind and with counts."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
     ".pnm", ".tga", ".jp2", ".avif",
 }  # fmt: skip
-"""Of files that are taken for images, in any case of their letters."""
+"""Suffixes of files that are read as images, in upper or lower case."""
 
 SYSTEM = {"__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir"}
-"""Names that operating systems leave behind."""
+"""Names of files and folders that operating systems leave behind."""
 
 
 @dataclass
 class Scan:
-    """Names of images relative to a folder, with / between folders, and those of what is none, by kind."""
+    """Names of images relative to a folder, with / between folders, and names of everything else, by kind."""
 
     images: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
@@ -34,29 +34,29 @@ class Scan:
     unreadable: list[str] = field(default_factory=list)
 
     def notes(self) -> list[str]:
-        """One sentence for each kind of what was left out, with its count and an example."""
+        """One sentence for each kind of left-out file, with the count and an example."""
         kinds = {
-            "no image": self.others,
-            "hidden or of the operating system": self.hidden,
-            "a link back to a folder around it": self.loops,
-            "a link to nothing": self.broken,
-            "already there under another name": self.repeated,
+            "not an image": self.others,
+            "hidden, or created by the operating system": self.hidden,
+            "a link back to a folder that contains it": self.loops,
+            "a broken link": self.broken,
+            "already included under another name": self.repeated,
             "a folder that cannot be read": self.unreadable,
         }
         return [
-            f"left out: {names[0]} ({what})" if len(names) == 1 else f"left out: {len(names)} ({what}), as {names[0]}"
+            f"left out: {names[0]} ({what})" if len(names) == 1 else f"left out: {len(names)} ({what}), e.g. {names[0]}"
             for what, names in kinds.items()
             if names
         ]
 
 
 def counted(names: Sequence[str]) -> str:
-    """How many there are, and the first."""
-    return names[0] if len(names) == 1 else f"{len(names)} images, as {names[0]},"
+    """The number of names, and the first."""
+    return names[0] if len(names) == 1 else f"{len(names)} images, such as {names[0]},"
 
 
 def scan(root: Path) -> Scan:
-    """All that is in a folder and those below it; links are followed, but nothing is taken twice."""
+    """Everything in a folder and its subfolders; links are followed, but nothing is included twice."""
     found = Scan()
     real: set[str] = set()
     links: dict[str, str] = {}
@@ -71,7 +71,7 @@ def scan(root: Path) -> Scan:
             link = path.is_symlink()
             if link and not path.exists():
                 found.broken.append(shown)
-            elif path.suffix.lower() not in SUFFIXES or not path.is_file():  # a pipe would be waited for, for ever
+            elif path.suffix.lower() not in SUFFIXES or not path.is_file():  # reading a pipe would wait for ever
                 found.others.append(shown)
             elif link:
                 links[shown] = os.path.realpath(path)
@@ -87,7 +87,7 @@ def scan(root: Path) -> Scan:
 
 
 def _walk(root: Path, found: Scan) -> Iterator[tuple[str, list[str], list[str]]]:
-    """``os.walk`` through links too, but into each folder once: where it lies, rather than through a link to it."""
+    """``os.walk`` that follows links but enters each folder once, at its real place rather than through a link."""
 
     def refused(error: OSError) -> None:
         found.unreadable.append(_shown(str(error.filename), root))
@@ -127,39 +127,39 @@ def _shown(path: str, root: Path) -> str:
 
 @dataclass(frozen=True)
 class Headers:
-    """What the files' headers say: whether all are grey, and notes on how some of them are used."""
+    """What the files' headers tell: whether all images are grey, and notes on how some are used."""
 
     grey: bool
     notes: list[str]
 
 
 def headers(root: Path, names: Sequence[str], threads: int = 4) -> Headers:
-    """Look at the header of every image; raises ``DataError`` counting and naming those that cannot be used."""
+    """Read the header of every image; raises ``DataError`` counting and naming those that cannot be used."""
     with ThreadPoolExecutor(threads) as pool:
         looked = list(pool.map(lambda name: _look(root / name), names))
     failed = [look for look in looked if isinstance(look, DataError)]
     if failed:
-        others = f" ({len(failed)} files cannot be read in all)" if len(failed) > 1 else ""
+        others = f" ({len(failed)} files cannot be read)" if len(failed) > 1 else ""
         raise DataError(f"{failed[0]}{others}")
     modes = {name: look for name, look in zip(names, looked, strict=True) if not isinstance(look, DataError)}
     deep = [name for name, (mode, _) in modes.items() if mode in DEEP_MODES]
     if deep:
-        count = f" ({len(deep)} files have)" if len(deep) > 1 else ""
-        raise DataError(f"{root / deep[0]} has more than 8 bits a channel{count}: convert it to 8")
+        count = f" ({len(deep)} files do)" if len(deep) > 1 else ""
+        raise DataError(f"{root / deep[0]} has more than 8 bits per channel{count}; convert it to 8")
     animated = [name for name, (_, frames) in modes.items() if frames > 1]
-    notes = [f"of animated images the first frame is used: {counted(animated).rstrip(',')}"] if animated else []
+    notes = [f"only the first frame of animated images is used: {counted(animated).rstrip(',')}"] if animated else []
     return Headers(all(mode in ("1", "L") for mode, _ in modes.values()), notes)
 
 
 def _look(path: Path) -> tuple[str, int] | DataError:
-    """An image's mode and number of frames, or what keeps it from being opened."""
+    """An image's mode and number of frames, or the error on opening it."""
     from PIL import Image
 
     try:
         try:
             with Image.open(path) as image:
                 return image.mode, int(getattr(image, "n_frames", 1))
-        except Exception as error:  # what Pillow raises on broken files is of many kinds
+        except Exception as error:  # Pillow raises many types of error on broken files
             raise unreadable(path, error) from error
     except DataError as error:
         return error

@@ -87,7 +87,7 @@ def test_a_whole_journal_has_no_damage() -> None:
         (b"7\n", "is not a JSON object with an event: 7"),
         (b'{"time": 3.0}\n', "is not a JSON object with an event: "),
         (b'{"event": ["epoch"]}\n', "is not a JSON object with an event: "),
-        (b'{"event": "epocch", "time": 3.0}\n', "'epocch' is no event of a journal"),
+        (b'{"event": "epocch", "time": 3.0}\n', "unknown event 'epocch'"),
         (lacking(2, "time"), "the epoch line lacks 'time'"),
         (lacking(2, "epoch"), "the epoch line lacks 'epoch'"),
         (lacking(2, "metrics"), "the epoch line lacks 'metrics'"),
@@ -100,8 +100,8 @@ def test_a_whole_journal_has_no_damage() -> None:
         (changed(metrics={FD: "low"}), f"malformed epoch line: {FD} must be a number, got 'low'"),
         (changed(metrics={FD: True}), f"malformed epoch line: {FD} must be a number, got True"),
         (WHOLE[2][:30] + b"\n", 'is not a JSON object with an event: {"event": "epoch", "time": 3.'),
-        (b"\0" * 40 + b"\n", "NUL bytes, as a power cut leaves them where something was written"),
-        (WHOLE[2][:30] + b"\0" * 40 + b"\n", "NUL bytes, as a power cut leaves them where something was written"),
+        (b"\0" * 40 + b"\n", "contains NUL bytes, as a power cut during a write leaves them"),
+        (WHOLE[2][:30] + b"\0" * 40 + b"\n", "contains NUL bytes, as a power cut during a write leaves them"),
     ],
 )
 def test_a_bad_line_costs_its_own_event_and_is_named(line: bytes, problem: str) -> None:
@@ -148,7 +148,7 @@ def test_a_write_that_failed_half_way_costs_its_event_and_not_the_next(cut: int)
     state = told(b"".join([*WHOLE[:2], WHOLE[2][:cut] + WHOLE[3], *WHOLE[4:]]))
     assert same(state, without(2))
     assert [bad.number for bad in state.damage] == [3]
-    assert state.damage[0].problem.startswith("holds something else beside an event: ")
+    assert state.damage[0].problem.startswith("contains something besides an event: ")
 
 
 def test_two_events_on_a_line_are_both_read() -> None:

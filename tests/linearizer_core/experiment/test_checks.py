@@ -114,10 +114,10 @@ def flow_problems(event: tuple[int, int, int], **fields: Any) -> dict[str, str]:
 def test_levels_must_fit_the_image_and_the_conditioner() -> None:
     assert flow_problems(EVENT, conditioner="conv", levels=3) == {}
     found = flow_problems(EVENT, conditioner="conv", levels=4)
-    assert found == {"model.flow.levels": "4 levels halve the image as often; digits's 8×8 allows 1 … 3"}
+    assert found == {"model.flow.levels": "each level halves the image; digits's 8×8 allows 1 … 3, got 4"}
     assert "allows 1 … 1" in flow_problems((1, 12, 6), conditioner="unet", levels=2)["model.flow.levels"]
     found = flow_problems(EVENT, levels=2)
-    assert found == {"model.flow.levels": "2 levels need a conv or unet conditioner; mlp has 1"}
+    assert found == {"model.flow.levels": "an mlp conditioner has 1 level, got 2; use a conv or unet conditioner"}
 
 
 def test_a_unet_needs_channels_to_normalise() -> None:
@@ -182,7 +182,7 @@ def test_some_term_must_have_something_to_train(
     found = found_in(dataclasses.replace(SMALL, model=model, train=train))
     assert found.keys() == (set() if trains else {"train.loss"})
     if not trains:
-        assert found["train.loss"].endswith("train nothing where networks are identities; weight flow or endpoint")
+        assert found["train.loss"].endswith("train nothing; give a weight to flow or endpoint")
 
 
 @pytest.mark.parametrize(
@@ -211,12 +211,12 @@ def test_some_term_of_an_idempotent_must_have_something_to_train(
     )
     found = found_in(config)
     assert found.keys() == (set() if trains else {"train.loss"})
-    assert all(message.endswith("weight reconstruction") for message in found.values())
+    assert all(message.endswith("give a weight to reconstruction") for message in found.values())
 
 
 def test_one_value_cannot_be_coupled() -> None:
     config = with_model(operator=OperatorConfig(rank=1))
-    assert "at least 2 values an image" in found_in(config, (1, 1, 1))["model.flow.kind"]
+    assert "at least 2 values per image" in found_in(config, (1, 1, 1))["model.flow.kind"]
 
 
 ALL_KINDS = sorted({kind for kinds in OPERATORS.values() for kind in kinds})
@@ -256,7 +256,8 @@ def test_principal_axes_are_for_images_of_some_size() -> None:
     assert LARGEST_FRAME == 64 * 64
     assert flow_problems((1, 64, 64), frame="principal") == {}
     found = flow_problems(above, frame="principal")
-    assert found == {"model.flow.frame": "principal is for up to 4096 values an image, digits has 4160; use pixels"}
+    message = "principal supports at most 4096 values per image, digits has 4160; use pixels"
+    assert found == {"model.flow.frame": message}
     assert flow_problems(above, frame="pixels") == {}
     assert flow_problems(above, frame="principal", kind="identity") == {}
     assert flow_problems((1, 128, 128), frame="principal", conditioner="conv") == {}
@@ -328,13 +329,13 @@ def test_a_model_can_be_built_whatever_is_wrong_with_its_training() -> None:
 def test_too_few_held_out_images_are_a_problem(metrics: tuple[str, ...], needed: int) -> None:
     config = replace("evaluate.quality", list(metrics))
     found = problems(config, EVENT, IMAGES, CLASSES, needed - 1)
-    assert found == {"data": f"digits leaves {needed - 1} held-out images to measure on, which needs {needed}"}
+    assert found == {"data": f"digits leaves {needed - 1} held-out images to measure on; at least {needed} are needed"}
     assert problems(config, EVENT, IMAGES, CLASSES, needed) == {}
 
 
 def test_square_operators_have_a_largest_dimension() -> None:
     dense = with_model(operator=OperatorConfig(kind="time_dense"))
-    message = "time_dense has dim×dim entries and is for up to 4096 values an image, got 4356"
+    message = "time_dense has dim×dim entries and supports at most 4096 values per image, got 4356"
     assert found_in(dense, (1, 66, 66))["model.operator.kind"] == message
     assert found_in(dense, (1, 64, 64)) == {}
 
@@ -354,7 +355,7 @@ def test_whitening_needs_pairs_of_images() -> None:
 
 def test_steps_an_epoch_end_with_the_pass() -> None:
     assert found_in(replace("train.steps", 16)) == {}
-    assert found_in(replace("train.steps", 17)) == {"train.steps": "17 steps exceed a pass over digits, which has 16"}
+    assert found_in(replace("train.steps", 17)) == {"train.steps": "17 steps exceed a pass over digits, which takes 16"}
 
 
 @pytest.mark.parametrize(("name", "value"), [("train.precision", "bfloat16"), ("train.compile", True)])
@@ -375,6 +376,6 @@ def test_workers_have_equally_many_rows(workers: int, size: int, right: str | No
     found = worker_problems(replace("train.batch_size", size), workers)
     assert list(found) == (["train.batch_size"] if right else [])
     for message in found.values():
-        assert message.startswith(f"{size} images cannot be shared equally among {workers} workers; ")
+        assert message.startswith(f"{size} images cannot be divided equally among {workers} workers; ")
         assert right is not None
         assert right in message

@@ -62,16 +62,16 @@ def test_what_is_left_out_is_the_default() -> None:
     [
         (
             {"sed": 1},
-            "TrialConfig has no field sed: it has family, recipe, data, model, train, evaluate, seeds, plugins, "
-            "callbacks, seed",
+            "TrialConfig has no field sed; its fields are family, recipe, data, model, train, evaluate, seeds, "
+            "plugins, callbacks, seed",
         ),
         (
             {"model": {"flow": {"deep": 1, "broad": 2}}},
-            "FlowConfig has no field broad, deep: it has kind, frame, coordinates, depth",
+            "FlowConfig has no field broad, deep; its fields are kind, frame, coordinates, depth",
         ),
         (
             {"train": {"loss": {"lpips": 1.0}}},
-            "LossConfig has no field lpips: it has flow, noise, data, endpoint",
+            "LossConfig has no field lpips; its fields are flow, noise, data, endpoint",
         ),
     ],
 )

@@ -66,7 +66,7 @@ def test_a_part_is_moved_with_its_own_gradient(network: nn.Sequential) -> None:
 
 
 def test_what_cannot_be_in_one_tensor_is_refused() -> None:
-    with pytest.raises(ValueError, match="of one dtype and on one device, got none"):
+    with pytest.raises(ValueError, match="have one dtype and one device, got none"):
         FlatParameters([])
     mixed = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2, dtype=torch.float64))]
     with pytest.raises(ValueError, match=r"got torch\.float32 on cpu, torch\.float64 on cpu"):

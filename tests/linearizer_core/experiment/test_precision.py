@@ -146,7 +146,7 @@ def test_without_a_compiler_training_goes_on_and_the_journal_says_so(
     assert last["state"] == "finished"
     found = list(events(files.journal))
     (said,) = (event["message"] for event in found if event["event"] == "warning")
-    assert said.startswith("train.compile: could not be compiled, and training goes on without (")
+    assert said.startswith("train.compile: compilation failed; training continues without it (")
     assert "/nowhere/g++" in said
     plain = dataclasses.replace(compiled, train=dataclasses.replace(compiled.train, compile=False))
     (metrics,) = (event["metrics"] for event in found if event["event"] == "epoch")

@@ -205,6 +205,6 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_before(digits: ImageData) ->
     for _ in range(2):
         assert other.train_epoch().metrics == pytest.approx(plain.train_epoch().metrics, rel=1e-4)
     assert other.warnings == [
-        "train.graph: steps cannot be recorded, and Python launches each kernel (RuntimeError: operation not permitted "
+        "train.graph: steps cannot be recorded, so Python launches each kernel (RuntimeError: operation not permitted "
         "when stream is capturing)"
     ]

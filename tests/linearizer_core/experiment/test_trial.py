@@ -245,7 +245,7 @@ def test_a_run_on_other_images_is_not_taken_for_this_one(
     before = path.read_bytes()
     arguments = [str(unbroken.parent / "small.yaml"), "--out", str(tmp_path / "runs"), "--device", "cpu"]
     assert main(arguments) == 2
-    said = f"{path}: is of a run on other images, by their checksum; give this one another --out\n"
+    said = f"{path} belongs to a run on different images (their checksums differ); choose another --out\n"
     assert capsys.readouterr() == ("", said)
     assert path.read_bytes() == before
 

@@ -179,7 +179,7 @@ def test_numbers_lost_on_one_worker_end_the_trial_on_all(two: Several) -> None:
         "state": "failed",
         "reason": "in epoch 2: an inverse of worker 1 is lost",
     }
-    assert re.match(r"in epoch \d+: recomputation needs maps that invert", first["recomputed"][0])
+    assert re.match(r"in epoch \d+: recomputation needs inverses accurate", first["recomputed"][0])
     (end,) = (event for event in events(folder / "journal" / "lost.jsonl") if event["event"] == "end")
     assert (end["state"], end["reason"]) == ("failed", "diverged: in epoch 2: an inverse of worker 1 is lost")
 
@@ -238,7 +238,7 @@ def test_a_trial_is_run_by_the_workers_that_are_joined(tmp_path: Path) -> None:
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     case = PROCESS["TRAINED"]["style"]
-    with pytest.raises(ValueError, match=r"train\.batch_size: 16 images cannot be shared equally among 3 workers"):
+    with pytest.raises(ValueError, match=r"train\.batch_size: 16 images cannot be divided equally among 3 workers"):
         Trainer(case, load(case.data), "cpu", Workers(0, 3))
 
 
@@ -303,4 +303,4 @@ def test_torchrun_trains_one_configuration_by_two_processes(tmp_path: Path) -> N
         check=False,
     )  # fmt: skip
     assert done.returncode != 0
-    assert done.stderr.count("train.batch_size: 63 images cannot be shared equally among 2 workers") == 1
+    assert done.stderr.count("train.batch_size: 63 images cannot be divided equally among 2 workers") == 1

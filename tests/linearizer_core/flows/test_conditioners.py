@@ -295,7 +295,7 @@ def test_an_unlabelled_network_ignores_a_label(name: str) -> None:
 
 
 def test_impossible_sizes() -> None:
-    with pytest.raises(ValueError, match="a convolution that keeps the image's size needs an odd kernel, got 4"):
+    with pytest.raises(ValueError, match="a convolution that preserves the image's size needs an odd kernel, got 4"):
         ConvNet(1, 1, width=4, activation="gelu", kernel=4)
     with pytest.raises(ValueError, match="needs a width of at least 2, got 1"):
         UNet(1, 1, width=1, activation="gelu", attention=False)

@@ -321,7 +321,9 @@ def test_levels_squeeze_and_let_half_the_channels_leave() -> None:
     couplings = [m for m in g.modules() if isinstance(m, AffineCoupling)]
     assert [c.split * 2 for c in couplings] == [4, 4, 8, 8, 16, 16]
     assert g(torch.zeros(2, 1, 16, 8))[0].shape == (2, 128)
-    with pytest.raises(ValueError, match="squeezes 2×2 blocks 3 times: image sides must be multiples of 8, got 16×4"):
+    with pytest.raises(
+        ValueError, match="squeezes 2×2 blocks 3 times, so image sides must be multiples of 8, got 16×4"
+    ):
         build_flow(FlowConfig(conditioner="conv", levels=3), (1, 16, 4))
 
 

@@ -274,7 +274,7 @@ def test_a_singular_convolution_has_no_left_inverse(kernel: list[list[float]]) -
         with torch.no_grad():
             layer.kernel.copy_(torch.tensor([[kernel]]))
             layer.kernel[..., 1, 1] *= 1 + rounding * torch.finfo(dtype).eps
-        with pytest.raises(ValueError, match="the convolution is singular at some frequency: the layer has no left"):
+        with pytest.raises(ValueError, match="the convolution is singular at some frequency, so the layer has no left"):
             layer.left_inverse(layer(torch.ones(1, 1, 5, 6, dtype=dtype)))
     with torch.no_grad():
         layer.kernel.copy_(torch.tensor([[[[0.0, 0.0, 0.0], [0.1, 0.3, 0.1], [0.0, 0.0, 0.0]]]]))
@@ -365,9 +365,7 @@ def test_lipschitz_bound_is_infinite_where_a_frequency_is_lost() -> None:
 
 
 def test_lipschitz_bound_is_unknown_for_couplings() -> None:
-    with pytest.raises(
-        ValueError, match=r"injective layers and isometries \(Flatten, Squeeze, Identity\) only, got Chain"
-    ):
+    with pytest.raises(ValueError, match=r"injective layers and isometries \(Flatten, Squeeze, Identity\), got Chain"):
         build("mixed")[0].inverse_lipschitz()
 
 
@@ -437,7 +435,7 @@ def test_initialise_reaches_the_maps_between() -> None:
 
 @pytest.mark.parametrize("outputs", [0, 3, 5])
 def test_fewer_than_two_outputs_an_input(outputs: int) -> None:
-    message = f"an injective ReLU layer of 3 inputs needs at least twice the outputs, got {outputs}"
+    message = f"an injective ReLU layer of 3 inputs needs at least twice as many outputs, got {outputs}"
     with pytest.raises(ValueError, match=message):
         InjectiveDense(3, outputs)
     with pytest.raises(ValueError, match=message):
@@ -453,11 +451,11 @@ def test_a_kernel_fits_into_the_image(kernel: int) -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 4, 5), (1, 1, 3, 4), (1, 4)])
 def test_images_of_another_size(shape: tuple[int, ...]) -> None:
     layer = InjectiveConv(1, 2, 3, (4, 4))
-    with pytest.raises(ValueError, match=r"the layer is for images of size \(4, 4\), got \("):
+    with pytest.raises(ValueError, match=r"the layer takes images of size \(4, 4\), got \("):
         layer(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("outputs", [6, 8])
 def test_outputs_of_another_layer(outputs: int) -> None:
-    with pytest.raises(ValueError, match=rf"the layer's outputs are 7, got \(2, {outputs}\) to invert"):
+    with pytest.raises(ValueError, match=rf"the layer has 7 outputs, got \(2, {outputs}\) to invert"):
         InjectiveDense(3, 7).left_inverse(torch.zeros(2, outputs))

@@ -293,7 +293,7 @@ def test_a_bracket_without_a_root_raises() -> None:
 
 def test_iterations_are_bounded() -> None:
     y = scalars(1e6)
-    with pytest.raises(ArithmeticError, match="within 3 iterations, it did not for 1 of 1 entries"):
+    with pytest.raises(ArithmeticError, match="within 3 iterations; it did not for 1 of 1 entries"):
         monotone_root(cubic, y, -y, y, torch.ones_like(y), iterations=3)
 
 

@@ -260,9 +260,9 @@ def test_takes_integers_and_weights_in_training() -> None:
 
 def test_the_search_is_limited() -> None:
     weight = normal(30, 6)
-    with pytest.raises(ValueError, match="30 rows in 6 dimensions have 142506 subsets to search, the limit is 10000"):
+    with pytest.raises(ValueError, match="30 rows in 6 dimensions have 142506 subsets to search; the limit is 10000"):
         relu_injective(weight)
-    with pytest.raises(ValueError, match="7 rows in 2 dimensions have 7 subsets to search, the limit is 6"):
+    with pytest.raises(ValueError, match="7 rows in 2 dimensions have 7 subsets to search; the limit is 6"):
         unspanned_point(ngon(7), limit=6)
     assert relu_injective(ngon(7), limit=7)
     assert relu_injective(torch.cat([ngon(7), torch.zeros(3, 2, dtype=torch.float64)]), limit=7)

@@ -176,7 +176,7 @@ def test_a_classifier_whose_weights_have_changed_is_not_used(
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(FeaturesError, match=f"{path.name}: is damaged: .*; remove it, and the classifier is trained"):
+    with pytest.raises(FeaturesError, match=f"{path.name}: damaged: .*; remove it, and the classifier will be"):
         cached_classifier(few, tmp_path)
     path.unlink()
     cached_classifier(few, tmp_path)

@@ -94,7 +94,7 @@ def test_gradient_ssim_prefers_the_sharp_image_that_is_off_by_a_grey_value_to_th
 
 
 def test_images_too_small_for_edges_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"4 pixels or more a side, got \(3, 8\)"):
+    with pytest.raises(ValueError, match=r"sides of at least 4 pixels, got \(3, 8\)"):
         gradient_ssim(images(1, 1, 3, 8), images(1, 1, 3, 8))
 
 

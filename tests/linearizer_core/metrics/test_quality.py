@@ -219,7 +219,7 @@ def test_kernel_distance_flattens_and_converts() -> None:
 
 @pytest.mark.parametrize(("count_a", "count_b"), [(1, 5), (5, 1)])
 def test_kernel_distance_needs_pairs(count_a: int, count_b: int) -> None:
-    with pytest.raises(ValueError, match=f"two or more of each set, got {count_a} and {count_b}"):
+    with pytest.raises(ValueError, match=f"at least two of each set, got {count_a} and {count_b}"):
         kernel_distance(normal(count_a, 2), normal(count_b, 2))
 
 
@@ -265,7 +265,7 @@ def test_bits_of_a_gaussian_bound_those_of_its_cells() -> None:
 
 
 def test_one_grey_level_has_no_cell() -> None:
-    with pytest.raises(ValueError, match="two grey levels or more, got 1"):
+    with pytest.raises(ValueError, match="levels must be at least 2, got 1"):
         bits_per_dimension(torch.zeros(1), 4, 1)
-    with pytest.raises(ValueError, match="two grey levels or more, got 1"):
+    with pytest.raises(ValueError, match="levels must be at least 2, got 1"):
         dequantise(torch.zeros(1), 1, torch.Generator())

@@ -238,5 +238,5 @@ def test_every_row_has_an_operator_that_there_is(which: list[Any]) -> None:
         with pytest.raises(InputValueError, match=r"which must be one of 0 … 1 for each of 3 rows, got torch"):
             method(torch.randn(3, 4), torch.tensor(which))
     for k in (-1, 2):
-        with pytest.raises(InputValueError, match=f"there are the operators 0 … 1, got {k}"):
+        with pytest.raises(InputValueError, match=f"operator must be one of 0 … 1, got {k}"):
             operators.one(k)

@@ -161,7 +161,7 @@ def test_singular_ones_are_known_as_such() -> None:
     # The difference's zero is at the frequencies without a horizontal wave, 3 of 12; elsewhere the rank is 2 of 3.
     assert a.rank() == torch.linalg.matrix_rank(matrix) == 18
     assert a.condition() > 1e15
-    with pytest.raises(ValueError, match=r"singular \(rank 18 of 36\): use lstsq"):
+    with pytest.raises(ValueError, match=r"singular \(rank 18 of 36\); use lstsq"):
         a.solve(normal(1, 36))
     with pytest.raises(ValueError, match="no negative power"):
         a.power(-1)

@@ -116,7 +116,7 @@ def test_latents_of_another_shape_are_refused() -> None:
         for ask in (gaussians.log_probs, gaussians.mixture, gaussians.posterior):
             with pytest.raises(InputValueError, match=r"latents must be \(batch, 4\), got"):
                 ask(z)
-    with pytest.raises(InputValueError, match=r"each of 3 latents has a group, got \(1,\)"):
+    with pytest.raises(InputValueError, match=r"each of 3 latents needs a group, got \(1,\)"):
         gaussians.log_prob(torch.zeros(3, 4), torch.tensor([0]))
     with pytest.raises(InputValueError, match="at least one latent, got none"):
         gaussians.initialise(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
@@ -124,5 +124,5 @@ def test_latents_of_another_shape_are_refused() -> None:
 
 @pytest.mark.parametrize("options", [{"spread": "full"}, {"shared": "some"}])
 def test_words_that_nobody_knows_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InputValueError, match="spread and shared must be of scale, diagonal and none, spread, all"):
+    with pytest.raises(InputValueError, match="spread and shared must be among scale, diagonal and none, spread, all"):
         AffineGaussians(4, 2, 1, **options)

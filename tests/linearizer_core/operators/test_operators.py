@@ -247,7 +247,7 @@ def test_solve(name: str) -> None:
     operator, matrix = CASES[name]()
     y = normal(5, DIM, seed=9)
     if np.linalg.matrix_rank(matrix.numpy()) < DIM:
-        with pytest.raises(ValueError, match=r"the operator is singular \(rank \d of 7\): use lstsq"):
+        with pytest.raises(ValueError, match=r"the operator is singular \(rank \d of 7\); use lstsq"):
             operator.solve(y)
         return
     expected = torch.linalg.solve(matrix, y.T).T
@@ -319,7 +319,7 @@ def test_eig(name: str, k: int | None) -> None:
 
 def test_a_defective_operator_has_too_few_eigenvectors() -> None:
     jordan = torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
-    with pytest.raises(ValueError, match="the operator has not 2 independent eigenvectors"):
+    with pytest.raises(ValueError, match="the operator does not have 2 independent eigenvectors"):
         DenseOperator(jordan).eig()
     close(DenseOperator(jordan).eig(1).values, torch.ones(1, dtype=torch.float64))
 

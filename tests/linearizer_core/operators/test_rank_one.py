@@ -110,7 +110,7 @@ def test_a_singular_one() -> None:
     assert abs(a.delta) < 1e-15
     close(a.pinv().to_dense(), torch.linalg.pinv(a.to_dense(), rcond=1e-12))
     assert a.rank() == 3
-    with pytest.raises(ValueError, match=r"the operator is singular \(1 \+ vᵀA⁻¹u = .*\): use lstsq"):
+    with pytest.raises(ValueError, match=r"the operator is singular \(1 \+ vᵀA⁻¹u = .*\); use lstsq"):
         a.solve(normal(1, 4))
     exactly = RankOnePerturbed(eye(1), eye(1), torch.zeros(()).double(), -eye(1)[0], eye(1)[0])
     assert exactly.logdet() == -math.inf

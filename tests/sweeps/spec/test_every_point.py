@@ -67,11 +67,11 @@ def test_profiles_are_checked_before_they_are_chosen(refusal: Refusal, leaves: M
         # Each alone is right: two levels need a network that is no mlp, and a kind that has levels.
         (
             {"model.flow.conditioner": {"choice": ["conv", "mlp"]}, "model.flow.levels": {"int": [1, 2]}},
-            "search.space.model.flow.levels: 2: 2 levels need a conv or unet conditioner; mlp has 1",
+            "search.space.model.flow.levels: 2: an mlp conditioner has 1 level, got 2; use a conv or unet conditioner",
         ),
         (
             {"train.batch_size": {"int": [200, 600]}, "train.steps": {"int": [1, 4]}},
-            "search.space.train.steps: 4 with train.batch_size: 600: 4 steps exceed a pass over digits, which has 1",
+            "search.space.train.steps: 4 with train.batch_size: 600: 4 steps exceed a pass over digits, which takes 1",
         ),
         # A conditional corner: only where the operator is of that kind.
         (
@@ -98,14 +98,14 @@ def test_two_axes_that_are_wrong_together_alone(refusal: Refusal) -> None:
     (problem,) = refusal({**PLAIN, SPACE: space})
     assert problem == (
         "search.space.model.noise_flow: shared with model.flow.frame: principal: "
-        "shared needs frame: pixels: noise has not the images' principal axes"
+        "shared needs frame: pixels, since noise does not have the images' principal axes"
     )
 
 
 def test_a_batch_of_a_range_that_workers_cannot_share(refusal: Refusal) -> None:
     edits = {**PLAIN, "resources/workers": 2, SPACE: {"train.batch_size": {"int": [64, 256], "log": True}}}
     (problem,) = refusal(edits)
-    assert problem.startswith("search.space.train.batch_size: 65 images cannot be shared equally among 2 workers")
+    assert problem.startswith("search.space.train.batch_size: 65 images cannot be divided equally among 2 workers")
 
 
 def test_corners_are_all_combinations_or_all_pairs() -> None:

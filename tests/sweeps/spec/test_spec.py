@@ -310,7 +310,7 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
     (
         {"resources/workers": 7, "train/batch_size": 64},
         [],
-        "train.batch_size: 64 images cannot be shared equally among 7 workers; use 63 or 70",
+        "train.batch_size: 64 images cannot be divided equally among 7 workers; use 63 or 70",
     ),
     ({"seed": 3}, [], "seed: "),
     # Ray: "quantities >1 must be whole numbers".

@@ -195,7 +195,9 @@ def test_no_step_counts_for_a_family_that_only_samples_in_steps(refusal: Refusal
 
 def test_the_loss_of_a_family_is_its_own(refusal: Refusal) -> None:
     said = refusal(controlled({"family": "flow_matching", "train.loss.flow": 0}))
-    assert said == ["controls[0].set.train.loss: every weight of flow_matching is zero: weight at least one of flow"]
+    assert said == [
+        "controls[0].set.train.loss: every weight of flow_matching is zero; give a weight to at least one of flow"
+    ]
 
 
 # Objectives beyond the quality of samples

@@ -98,22 +98,22 @@ IMAGES = random(20, 4, 4)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"pictures": IMAGES}, "has no key images: it has pictures"),
-        ({"images": IMAGES / 255}, r"images of .* must be uint8 .* are float64 of shape \(20, 4, 4\)"),
-        ({"images": IMAGES[0]}, r"images of .* are uint8 of shape \(4, 4\)"),
-        ({"images": random(20, 4, 4, 2)}, r"images of .* are uint8 of shape \(20, 4, 4, 2\)"),
-        ({"images": random(20, 0, 4)}, r"images of .* are uint8 of shape \(20, 0, 4\)"),
+        ({"pictures": IMAGES}, "has no key images; its keys are pictures"),
+        ({"images": IMAGES / 255}, r"images of .* must be uint8 .* got float64 of shape \(20, 4, 4\)"),
+        ({"images": IMAGES[0]}, r"images of .* got uint8 of shape \(4, 4\)"),
+        ({"images": random(20, 4, 4, 2)}, r"images of .* got uint8 of shape \(20, 4, 4, 2\)"),
+        ({"images": random(20, 0, 4)}, r"images of .* got uint8 of shape \(20, 0, 4\)"),
         ({"images": IMAGES[:9]}, "images of .*: only 9; at least 10 are needed"),
         ({"images": np.array([None] * 20)}, "images of .* cannot be read"),
-        ({"images": IMAGES, "labels": np.arange(19)}, r"labels of .* must be 20 whole numbers, are int64 of .*\(19,\)"),
+        ({"images": IMAGES, "labels": np.arange(19)}, r"labels of .* must be 20 whole numbers, got int64 of .*\(19,\)"),
         (
             {"images": IMAGES, "labels": np.zeros(0, int)},
-            r"labels of .* must be 20 whole numbers, are int64 of .*\(0,\)",
+            r"labels of .* must be 20 whole numbers, got int64 of .*\(0,\)",
         ),
-        ({"images": IMAGES, "labels": np.zeros(20)}, "labels of .* must be 20 whole numbers, are float64"),
-        ({"images": IMAGES, "labels": np.array(["a"] * 20)}, "labels of .* must be 20 whole numbers, are <U1"),
-        ({"images": IMAGES, "labels": np.arange(20) - 1}, "labels of .* from -1 to 18"),
-        ({"images": IMAGES, "labels": np.arange(20) + 1}, "labels of .* from 1 to 20"),
+        ({"images": IMAGES, "labels": np.zeros(20)}, "labels of .* must be 20 whole numbers, got float64"),
+        ({"images": IMAGES, "labels": np.array(["a"] * 20)}, "labels of .* must be 20 whole numbers, got <U1"),
+        ({"images": IMAGES, "labels": np.arange(20) - 1}, "labels of .* got -1 to 18"),
+        ({"images": IMAGES, "labels": np.arange(20) + 1}, "labels of .* got 1 to 20"),
         ({"images": IMAGES, "labels": np.array([None] * 20)}, "labels of .* cannot be read"),
     ],
 )
@@ -127,11 +127,11 @@ def test_a_wrong_key_is_named(arrays: dict[str, Any], message: str, tmp_path: Pa
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     config = DataConfig(name="npz", root=str(path))
-    with pytest.raises(DataError, match=f"npz: {path} is not a file: let data.root or LINEARIZER_DATA name the .npz"):
+    with pytest.raises(DataError, match=f"npz: {path} is not a file; set data.root or LINEARIZER_DATA to the .npz"):
         load(config)
     with path.open("wb") as file:
         np.save(file, IMAGES)
-    with pytest.raises(DataError, match=f"{path} holds one array and no keys"):
+    with pytest.raises(DataError, match=f"{path} holds a single array without a key"):
         load(config)
     for content in (b"", b"words", b"PK\3\4 words"):
         path.write_bytes(content)
@@ -227,7 +227,7 @@ def test_a_pickle_that_is_not_the_official_one_is_not_read(
     accept(tmp_path, monkeypatch)
     trap = pickle.dumps(Trap(tmp_path / "sprung"))
     (tmp_path / "cifar-10-batches-py" / name).write_bytes(trap)
-    with pytest.raises(DataError, match=f"cifar10: {name} in .* not as published, or damaged: delete the folder"):
+    with pytest.raises(DataError, match=f"cifar10: {name} in .* differ from the published files; delete the folder"):
         load(DataConfig(name="cifar10", root=str(tmp_path)))
     assert not (tmp_path / "sprung").exists()
     pickle.loads(trap)
@@ -237,5 +237,5 @@ def test_a_pickle_that_is_not_the_official_one_is_not_read(
 def test_missing_batches_are_named(tmp_path: Path) -> None:
     cifar10(tmp_path)
     (tmp_path / "cifar-10-batches-py" / "data_batch_3").unlink()
-    with pytest.raises(DataError, match=r"found no data_batch_3 in .*cifar-10-batches-py: unpack cifar-10-python.tar"):
+    with pytest.raises(DataError, match=r"data_batch_3 not found in .*cifar-10-batches-py; unpack cifar-10-python.tar"):
         load(DataConfig(name="cifar10", root=str(tmp_path)))

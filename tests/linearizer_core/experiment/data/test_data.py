@@ -239,11 +239,11 @@ def test_nothing_is_fetched_unless_asked(name: Any, kind: str, tmp_path: Path, m
     downloads = Downloads(monkeypatch)
     config = DataConfig(name=name, root=str(tmp_path))
     with pytest.raises(
-        DataError, match=rf"{name}: found no .* let data.download fetch .* data.root or LINEARIZER_DATA"
+        DataError, match=rf"{name}: .* not found in .* set data.download to fetch .* data.root or LINEARIZER_DATA"
     ):
         load(config)
     assert downloads.asked == []
-    with pytest.raises(DataError, match=f"{name}: found no"):
+    with pytest.raises(DataError, match=f"{name}: .* not found in"):
         load(dataclasses.replace(config, download=True))
     assert downloads.asked == [(kind, tmp_path, True)]
 
@@ -251,13 +251,13 @@ def test_nothing_is_fetched_unless_asked(name: Any, kind: str, tmp_path: Path, m
 @pytest.mark.parametrize("failure", [OSError("no route"), RuntimeError("no route"), ModuleNotFoundError("no route")])
 def test_a_failed_download_is_told(failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Downloads(monkeypatch, failure)
-    with pytest.raises(DataError, match=r"mnist: found no train-images.*the download failed: no route"):
+    with pytest.raises(DataError, match=r"mnist: train-images.* not found in .*the download failed: no route"):
         load(DataConfig(name="mnist", root=str(tmp_path), download=True))
 
 
 @pytest.mark.parametrize("name", ["folder", "npz"])
 def test_what_nobody_publishes_is_not_fetched(name: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     downloads = Downloads(monkeypatch)
-    with pytest.raises(DataError, match=r"let data\.root or LINEARIZER_DATA name"):
+    with pytest.raises(DataError, match=r"set data\.root or LINEARIZER_DATA to"):
         load(DataConfig(name=name, root=str(tmp_path / "none"), download=True))
     assert downloads.asked == []

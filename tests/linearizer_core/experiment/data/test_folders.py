@@ -108,7 +108,7 @@ def test_grey_files_have_one_channel_unless_one_is_coloured(tmp_path: Path) -> N
 
 
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"found no image \(.avif, .bmp, .*\) in .*LINEARIZER_DATA"):
+    with pytest.raises(DataError, match=r"no images \(.avif, .bmp, .*\) found in .*LINEARIZER_DATA"):
         load(folder(tmp_path))
     for i in range(9):
         flat(tmp_path / f"{i}.png", i)
@@ -175,7 +175,7 @@ def test_what_is_transparent_is_black(tmp_path: Path) -> None:
 def test_more_than_8_bits_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "deep.png"
     Image.fromarray(np.full((4, 4), 1000, dtype=np.uint16)).save(path)
-    with pytest.raises(DataError, match=f"{path} has more than 8 bits a channel"):
+    with pytest.raises(DataError, match=f"{path} has more than 8 bits per channel"):
         decode(path, 4, 1)
 
 
@@ -243,7 +243,7 @@ def test_an_unreadable_file_is_named(damage: Callable[[Path], None], tmp_path: P
     damage(paths[17])
     stream = StreamedImages(paths, 8, ahead=2)
     found = []
-    with pytest.raises(DataError, match=f"{paths[17]} cannot be read as an image: .*; repair it or take it away"):
+    with pytest.raises(DataError, match=f"{paths[17]} cannot be read as an image: .*; repair or remove it"):
         found.extend(stream.batches(torch.arange(30), 5))
     assert len(found) == 3
     with pytest.raises(DataError, match=str(paths[17])):
@@ -330,7 +330,7 @@ def test_celeba_at_its_crops_size_is_the_crop(celeba: Path) -> None:
 @pytest.mark.parametrize("name", ["img_align_celeba", "list_eval_partition.txt", "list_attr_celeba.txt"])
 def test_what_celeba_lacks_is_named(celeba: Path, name: str) -> None:
     (celeba / "celeba" / name).rename(celeba / name)
-    with pytest.raises(DataError, match=f"found no {name} in {celeba / 'celeba'}: put the files there"):
+    with pytest.raises(DataError, match=f"{name} not found in {celeba / 'celeba'}; put the files there"):
         load(faces(celeba))
 
 
@@ -345,16 +345,16 @@ def test_a_missing_face_is_named(celeba: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        ("list_eval_partition.txt", "000007.jpg 0\n", "000007.jpg\n", "a line that is not a name and 1 whole numbers"),
+        ("list_eval_partition.txt", "000007.jpg 0\n", "000007.jpg\n", "each line must be a name and 1 whole numbers"),
         (
             "list_eval_partition.txt",
             "000007.jpg 0\n",
             "000007.jpg x\n",
-            "a line that is not a name and 1 whole numbers",
+            "each line must be a name and 1 whole numbers",
         ),
         ("list_eval_partition.txt", " 1\n", " 0\n", "has no image of part 1"),
-        ("list_attr_celeba.txt", "Male", "Hat", "does not name Male and Smiling in its second line"),
-        ("list_attr_celeba.txt", " Young", "", "a line that is not a name and 3 whole numbers"),
+        ("list_attr_celeba.txt", "Male", "Hat", "the second line must name the attributes Male and Smiling"),
+        ("list_attr_celeba.txt", " Young", "", "each line must be a name and 3 whole numbers"),
         ("list_attr_celeba.txt", "000024.jpg", "000025.jpg", "lacks 1 of the images .* such as 000024.jpg"),
     ],
 )
@@ -362,5 +362,5 @@ def test_malformed_lists_of_celeba_are_named(celeba: Path, name: str, old: str, 
     path = celeba / "celeba" / name
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(DataError, match=f"{name} .*{message}" if "lacks" not in message else f"{name} {message}"):
+    with pytest.raises(DataError, match=f"{name}.*{message}" if "lacks" not in message else f"{name} {message}"):
         load(faces(celeba))

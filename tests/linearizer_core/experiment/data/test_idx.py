@@ -139,7 +139,7 @@ def test_a_changed_byte_is_refused(file: str, data_root: Path, tmp_path: Path) -
     changed[-1000] ^= 1
     (folder / f"{file}.gz").unlink()
     (folder / file).write_bytes(changed)
-    with pytest.raises(DataError, match=f"{folder / file} is not the official file, or damaged"):
+    with pytest.raises(DataError, match=f"{folder / file} is damaged or not the official file"):
         load(DataConfig(name="mnist", root=str(tmp_path)))
 
 
@@ -159,7 +159,7 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         locate(DataConfig(name="fashion-mnist", root=str(tmp_path)))
     message = str(error.value)
-    assert f"found no {FILES[1]}, {FILES[3]} (or .gz) in {tmp_path / 'fashion-mnist'} or" in message
+    assert f"{FILES[1]}, {FILES[3]} (or .gz) not found in {tmp_path / 'fashion-mnist'} or" in message
     assert str(tmp_path / "FashionMNIST" / "raw") in message
     assert "data.download" in message
     assert "LINEARIZER_DATA" in message
@@ -189,8 +189,8 @@ GOOD = idx_bytes(np.zeros((2, 3), dtype=np.uint8))
         (GOOD[:9], "is not an idx file of unsigned bytes"),
         (b"\0\0\x0d" + GOOD[3:], "is not an idx file of unsigned bytes"),
         (b"\1" + GOOD[1:], "is not an idx file of unsigned bytes"),
-        (GOOD[:-1], "has 17 bytes, not those of an array of 2×3"),
-        (GOOD + b"\0", "has 19 bytes, not those of an array of 2×3"),
+        (GOOD[:-1], "has 17 bytes, which do not match its shape 2×3"),
+        (GOOD + b"\0", "has 19 bytes, which do not match its shape 2×3"),
     ],
 )
 def test_a_malformed_idx_file_is_refused(broken: bytes, message: str, tmp_path: Path) -> None:
@@ -203,5 +203,5 @@ def test_a_malformed_idx_file_is_refused(broken: bytes, message: str, tmp_path: 
 def test_another_hash_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "labels"
     path.write_bytes(GOOD)
-    with pytest.raises(DataError, match=f"{path} is not the official file"):
+    with pytest.raises(DataError, match=f"{path} is damaged or not the official file"):
         read_idx(path, "0" * 64)

@@ -51,8 +51,8 @@ def test_links_in_a_circle_are_left_out_and_named(tmp_path: Path) -> None:
     (tmp_path / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     data = read(tmp_path)
     assert sum(sizes(data)) == 20
-    assert "left out: cat/up (a link back to a folder around it)" in data.notes
-    assert "left out: dog/gone.png (a link to nothing)" in data.notes
+    assert "left out: cat/up (a link back to a folder that contains it)" in data.notes
+    assert "left out: dog/gone.png (a broken link)" in data.notes
 
 
 def test_a_folder_that_is_there_under_two_names_is_taken_once(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_folder_that_is_there_under_two_names_is_taken_once(tmp_path: Path) ->
         (tmp_path / "set" / name).symlink_to(tmp_path / "store")
     data = read(tmp_path / "set")
     assert (sum(sizes(data)), data.classes) == (15, 2)
-    assert data.notes == ("left out: 2 (already there under another name), as a",)
+    assert data.notes == ("left out: 2 (already included under another name), e.g. a",)
 
 
 def test_a_file_that_is_there_under_two_names_is_taken_once(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_file_that_is_there_under_two_names_is_taken_once(tmp_path: Path) -> N
     (tmp_path / "cat" / "again.png").symlink_to(tmp_path / "dog" / "003.png")
     data = read(tmp_path)
     assert sum(sizes(data)) == 20
-    assert data.notes == ("left out: cat/again.png (already there under another name)",)
+    assert data.notes == ("left out: cat/again.png (already included under another name)",)
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +121,8 @@ def test_what_is_no_image_is_counted_and_named(tmp_path: Path) -> None:
     data = read(tmp_path)
     assert (sizes(data), data.classes) == ((16, 2, 2), 2)
     assert data.notes == (
-        "left out: 3 (no image), as cat/a.heic",
-        "left out: 2 (hidden or of the operating system), as __MACOSX",
+        "left out: 3 (not an image), e.g. cat/a.heic",
+        "left out: 2 (hidden, or created by the operating system), e.g. __MACOSX",
     )
 
 
@@ -145,7 +145,7 @@ def test_folders_that_are_splits_are_kept(validation: str, tmp_path: Path) -> No
     for part, value in ((data.train.head(6), 10), (data.validation, 20), (data.test, 30)):
         np.testing.assert_allclose(part.numpy(), 2 * value / 255 - 1, atol=1e-6)
     assert sorted(data.validation_labels.tolist()) == [0, 0, 0, 1, 1, 1]
-    assert data.notes == ("splits as the folders have them: 6 train, 6 validation, 6 test",)
+    assert data.notes == ("splits are given by the folders: 6 train, 6 validation, 6 test",)
 
 
 def test_a_split_without_a_folder_is_a_tenth_of_train(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_split_without_a_folder_is_a_tenth_of_train(tmp_path: Path) -> None:
     data = read(tmp_path)
     assert (sizes(data), data.classes) == ((36, 6, 4), 2)
     np.testing.assert_allclose(data.test.numpy(), 2 * 20 / 255 - 1, atol=1e-6)
-    assert data.notes[1] == "no folder of the test split: 4 images of train, by the fixed shuffle"
+    assert data.notes[1] == "no folder for the test split; 4 images of train are used, by the fixed shuffle"
 
 
 @pytest.mark.parametrize(
@@ -184,10 +184,10 @@ def test_splits_are_kept_wherever_they_are(folders: list[str], classes: int, tmp
     np.testing.assert_allclose(data.train.head(1).numpy(), 2 * 10 / 255 - 1, atol=1e-6)
     np.testing.assert_allclose(data.test.numpy(), 2 * 30 / 255 - 1, atol=1e-6)
     assert any(
-        note.startswith(f"splits as the folders have them: {trained} train, {tested} test") for note in data.notes
+        note.startswith(f"splits are given by the folders: {trained} train, {tested} test") for note in data.notes
     )
     if "trainA" in folders:
-        assert "trainA and trainB are both taken for the train split" in data.notes
+        assert "trainA and trainB are both used for the train split" in data.notes
 
 
 @pytest.mark.parametrize(
@@ -206,31 +206,31 @@ def test_classes_in_one_folder_are_classes(tmp_path: Path) -> None:
     fill(tmp_path / "train" / "dog", 10)
     data = read(tmp_path)
     assert (sizes(data), data.classes) == ((16, 2, 2), 2)
-    assert data.notes == ("all images are in train: it is taken for the set",)
+    assert data.notes == ("all images are in train, which is used as the data set's folder",)
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     fill(tmp_path, 10)
     os.mkfifo(tmp_path / "pipe.png")
-    assert read(tmp_path).notes == ("left out: pipe.png (no image)",)
+    assert read(tmp_path).notes == ("left out: pipe.png (not an image)",)
 
 
 def test_what_is_there_instead_of_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "images.zip").write_bytes(b"PK")
-    with pytest.raises(DataError, match=r"found no image .*name a folder of images; left out: images.zip \(no image\)"):
+    with pytest.raises(DataError, match=r"no images .* found .*; left out: images.zip \(not an image\)"):
         read(tmp_path)
-    with pytest.raises(DataError, match=r"found no image: .*images.zip is a file: let data.root"):
+    with pytest.raises(DataError, match=r"no images found: .*images.zip is a file; set data.root"):
         read(tmp_path / "images.zip")
-    with pytest.raises(DataError, match=r"found no image: .*gone is not there: let data.root"):
+    with pytest.raises(DataError, match=r"no images found: .*gone does not exist; set data.root"):
         read(tmp_path / "gone")
-    with pytest.raises(DataError, match="is no path: it has a NUL"):
+    with pytest.raises(DataError, match="not a valid path: it contains a NUL character"):
         load(DataConfig(name="folder", root="a\0b"))
 
 
 def test_splits_beside_other_images_are_refused(tmp_path: Path) -> None:
     for name in ("train/cat", "val/cat", "bird"):
         fill(tmp_path / name, 10)
-    with pytest.raises(DataError, match=r"has the splits train, val and, beside them, 10 images such as bird/000.png"):
+    with pytest.raises(DataError, match=r"has the splits train, val and 10 images outside them, such as bird/000.png"):
         read(tmp_path)
 
 
@@ -240,14 +240,14 @@ def test_animated_images_give_their_first_frame(tmp_path: Path) -> None:
     frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:])
     data = read(tmp_path)
     assert float(data.train.head(8).min()) > 0.95
-    assert data.notes == ("of animated images the first frame is used: moves.gif",)
+    assert data.notes == ("only the first frame of animated images is used: moves.gif",)
 
 
 def test_damaged_images_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     fill(tmp_path, 12)
     (tmp_path / "003.png").write_bytes(b"")
     (tmp_path / "007.png").write_text("no image")
-    with pytest.raises(DataError, match=r"003.png cannot be read as an image: .*\(2 files cannot be read in all\)"):
+    with pytest.raises(DataError, match=r"003.png cannot be read as an image: .*\(2 files cannot be read\)"):
         read(tmp_path)
 
 
@@ -255,7 +255,7 @@ def test_deep_images_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
     fill(tmp_path, 12)
     for name in ("004.png", "005.png"):
         Image.fromarray(np.full((4, 4), 40_000, dtype=np.uint16)).save(tmp_path / name)
-    with pytest.raises(DataError, match=r"004.png has more than 8 bits a channel \(2 files have\): convert it to 8"):
+    with pytest.raises(DataError, match=r"004.png has more than 8 bits per channel \(2 files do\); convert it to 8"):
         read(tmp_path)
 
 
@@ -267,16 +267,16 @@ def test_arrays_that_are_not_read_are_named(tmp_path: Path) -> None:
     images = np.zeros((20, 4, 4), np.uint8)
     np.savez(tmp_path / "x.npz", images=images, labels=np.arange(20) % 2, test_images=images, y=np.arange(20))
     data = load(DataConfig(name="npz", root=str(tmp_path / "x.npz")))
-    assert data.notes == ("left out: the arrays test_images, y: only images and labels are read",)
+    assert data.notes == ("left out: the arrays test_images, y; only images and labels are read",)
 
 
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (1 + np.arange(20) % 4, "labels go up to 4, and no image has 0: 5 classes, 1 of them empty"),
+        (1 + np.arange(20) % 4, "labels go up to 4, but no image has 0: 5 classes, 1 of them empty"),
         (
             np.where(np.arange(20) % 2, 9, 0),
-            "labels go up to 9, and no image has 1, 2, 3, 4, 5, …: 10 classes, 8 of them",
+            "labels go up to 9, but no image has 1, 2, 3, 4, 5, …: 10 classes, 8 of them",
         ),
     ],
 )
@@ -302,7 +302,7 @@ def test_labels_that_are_all_equal_are_no_labels(tmp_path: Path) -> None:
     data = archive(path)
     assert data.classes == 0
     assert not data.train_labels.any()
-    assert data.notes == ("labels are all 3: taken as no labels, as there is nothing to tell apart",)
+    assert data.notes == ("labels are all 3; they are ignored, since they distinguish nothing",)
 
 
 def _member(name: str, content: bytes) -> Callable[[Path], None]:
