@@ -1,4 +1,4 @@
-"""A family's loss as what a training step differentiates."""
+"""A family's loss in the form that a training step differentiates."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from linearizer_core.operators.rank_one import RankOneLayer
 
 
 class Losses:
-    """A family's loss of a model at images with the configured noise, compiled where that is configured.
+    """A family's loss of a model on images with the configured noise, compiled if so configured.
 
-    Of several workers, one whose numbers are lost does not raise while others wait for it: the error goes into
-    ``lost``, and its loss and all gradients are NaN from then on.
+    With several workers, one whose numbers diverge does not raise while others wait for it: the error goes into
+    ``lost``, and from then on its loss and all gradients are NaN.
     """
 
     def __init__(self, family: Family, model: Model, config: TrialConfig) -> None:
@@ -51,7 +51,7 @@ class Losses:
         return math.nan * torch.stack([each.sum() for each in self.model.parameters()]).sum(), {}
 
     def uncompiled(self) -> None:
-        """From now on as they are."""
+        """Use the uncompiled losses from now on."""
         self._terms = self._family.losses
 
     def _losses(self, images: Tensor, draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
@@ -64,14 +64,14 @@ class Losses:
 
 
 def perturbed(model: nn.Module) -> list[RankOneLayer]:
-    """The layers of a model that are trained by perturbations which are merged."""
+    """The layers of a model that are trained by perturbations merged at intervals."""
     return [module for module in model.modules() if isinstance(module, RankOneLayer)]
 
 
 def total_loss(terms: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
-    """The weighted sum of the terms; raises ``ValueError`` where there are none.
+    """The weighted sum of the terms; raises ``ValueError`` if there are none.
 
-    Those that no configuration has a weight of, a plugin's own, count as they are.
+    Terms without a configured weight, such as a plugin's own, have weight 1.
     """
     if not terms:
         raise ValueError("every weight of train.loss is zero: there is nothing to train")

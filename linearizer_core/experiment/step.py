@@ -19,11 +19,11 @@ from linearizer_core.models.base import Model
 
 
 class Step:
-    """The steps of a model's training, which wait for nothing that the device computes.
+    """The training steps of a model, which never wait for results from the device.
 
-    ``averaged`` follows the model, unless it is the model itself. Both models' parameters become views of flat tensors.
-    ``optimiser`` moves them. ``names`` and ``sums`` ``(count,)`` are the loss, its terms and the norm of the gradient,
-    added up over the steps since ``forget``.
+    ``averaged`` follows the model, unless it is the model itself. Both models' parameters become views of flat tensors,
+    which ``optimiser`` updates. ``names`` and ``sums`` ``(count,)`` are the loss, its terms and the gradient norm,
+    summed over the steps since ``forget``.
     """
 
     def __init__(self, losses: Losses, averaged: Model, config: TrainConfig, recorder: Recorder | None = None) -> None:
@@ -35,7 +35,7 @@ class Step:
         model = losses.model
         self._perturbed = list(zip(perturbed(model), perturbed(averaged), strict=True))
         apart = {id(each) for layer, _ in self._perturbed for each in (layer.u, layer.v)}
-        # What is perturbed comes last: the optimiser has to forget each of it by itself.
+        # Perturbed parameters come last, since the optimiser must be able to reset each one separately.
         places = sorted(
             zip(model.parameters(), averaged.parameters(), strict=True), key=lambda pair: id(pair[0]) in apart
         )
@@ -45,7 +45,7 @@ class Step:
         own = len(places) - len(apart)
         moved = [self.flat.part(0, own)] if own else []
         moved += [learned for learned, _ in places[own:]]
-        # What is recorded reads the rate where it was: it has to be a tensor then.
+        # A recorded step reads the learning rate from a fixed place, so it must be a tensor.
         self._rate = None if recorder is None else torch.tensor(config.lr, device=self.flat.values.device)
         on_gpu = self.flat.values.device.type == "cuda"
         self.optimiser = torch.optim.Adam(
@@ -57,10 +57,10 @@ class Step:
         self.go_on(0)
 
     def __call__(self, images: Tensor, draws: Draws, rate: float, merging: torch.Generator) -> None:
-        """Take a step for this worker's rows ``(batch, *event)`` at a learning rate.
+        """Take a step for this worker's rows ``(batch, *event)`` at the given learning rate.
 
-        ``merging`` draws the perturbations that follow a merge. Raises what is in ``LOST`` where a number is lost that
-        the loss cannot do without.
+        ``merging`` draws the perturbations that follow a merge. Raises an error in ``LOST`` if the loss depends on a
+        number that has diverged.
         """
         self.prepare(rate)
         if self.recorded is None:
@@ -76,7 +76,7 @@ class Step:
         self.finish(merging)
 
     def go_on(self, taken: int) -> None:
-        """Go on after so many steps, with whatever state the optimiser has been given."""
+        """Continue after ``taken`` steps, with whatever state the optimiser has been given."""
         self.taken = taken
         self.recorded = None if self.recorder is None else Recorded(self._run, self.recorder)
 
@@ -88,9 +88,9 @@ class Step:
             group["lr"] = rate if self._rate is None else self._rate
 
     def finish(self, merging: torch.Generator) -> None:
-        """Do what is done besides after some of the steps."""
+        """Do what follows a step: start the average after the first one, and merge perturbations at intervals."""
         self.taken += 1
-        if self.taken == 1:  # where the average starts
+        if self.taken == 1:  # the average starts here
             self._averages.values.copy_(self.flat.values)
         if self._perturbed and self.taken % self._config.merge_every == 0:
             self._merge(merging)
@@ -102,16 +102,16 @@ class Step:
         self.advance(self.differentiate(inputs[0], Given(requests, drawn, groups, self._workers)))
 
     def advance(self, found: Mapping[str, Tensor]) -> None:
-        """Move the weights and the average, and add to the sums."""
+        """Update the weights and the average, and add to the sums."""
         values = {**found, "gradient_norm": self.move()}
         if self.losses.lost:
-            return  # there are no terms, and the epoch will say so
+            return  # there are no terms; the end of the epoch reports it
         if not self.names:
             self.names, self.sums = list(values), values["loss"].new_zeros(len(values))
         self.sums += torch.stack(list(values.values()))
 
     def differentiate(self, images: Tensor, draws: Draws) -> dict[str, Tensor]:
-        """Find the gradient of the loss, of several workers the mean of theirs; the loss and its terms."""
+        """Compute the gradient of the loss, averaged over workers; returns the loss and its terms."""
         loss, terms = self.losses(images, draws)
         self.flat.take(torch.autograd.grad(loss, self.flat.parameters, allow_unused=True))
         if draws.workers.count > 1:
@@ -120,7 +120,7 @@ class Step:
 
     @torch.no_grad()
     def move(self) -> Tensor:
-        """Clip the gradient, whose norm it was before is given, and move the weights, and the average after them."""
+        """Clip the gradient, update the weights and then the average; returns the norm before clipping."""
         norm = clip_grad_norm_([self.flat.whole], self._config.clip)
         self.optimiser.step()
         if self._averages is not self.flat:
@@ -129,7 +129,7 @@ class Step:
         return norm
 
     def forget(self) -> None:
-        """Begin new sums."""
+        """Reset the sums."""
         self.sums.zero_()
 
     def _merge(self, generator: torch.Generator) -> None:
@@ -139,7 +139,7 @@ class Step:
                 averaged.load_state_dict(layer.state_dict())
 
     def _take_perturbations(self) -> None:
-        """What is perturbed has no average: a perturbation means nothing beside another matrix."""
+        """Copy perturbations instead of averaging them: a perturbation means nothing next to another matrix."""
         for layer, averaged in self._perturbed:
             if averaged is not layer:
                 averaged.u.copy_(layer.u)

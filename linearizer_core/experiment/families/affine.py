@@ -1,4 +1,4 @@
-"""The diffusion family with affine operators: one for all images, for each label or for each cluster, over one g."""
+"""The diffusion family with affine operators over one g: one for all images, one per label or one per cluster."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ from linearizer_core.operators.gaussians import AffineGaussians
 from linearizer_core.solvers import SOLVERS
 
 MEASURED_IMAGES, PASSES = 2048, 6
-"""Training images, and vector-Jacobian products of each, that the pull-back metric is the mean of."""
+"""Number of training images, and of vector-Jacobian products per image, over which the pull-back metric is averaged."""
 FARTHEST = 2.5
-"""Standard deviations from the mean up to which a direction is drawn."""
+"""Largest distance from the mean, in standard deviations, at which directions are pictured."""
 EDITED = 1024
-"""Held-out images, at most, that are edited."""
+"""Maximum number of held-out images that are edited."""
 
 
 class AffineDiffusionFamily(Family):
@@ -100,7 +100,7 @@ class AffineDiffusionFamily(Family):
     def regroup(
         self, model: AffineDiffusion, config: TrialConfig, images: Images, groups: Tensor, epoch: int
     ) -> Tensor | None:
-        """Each image in the cluster k of the largest p(k | x), every so many epochs: hard expectation maximisation."""
+        """Every few epochs, move each image to the cluster k of largest p(k | x): hard expectation maximisation."""
         several = config.model.operators
         if several.by != "cluster" or not several.refine or not epoch or epoch % several.refine:
             return None
@@ -108,18 +108,18 @@ class AffineDiffusionFamily(Family):
         return torch.cat([in_batches(_likeliest(model), images.batch(part).to(model.dtype)) for part in parts])
 
     def take_groups(self, model: AffineDiffusion, groups: Tensor) -> None:
-        """The proportions of the mixture."""
+        """Set the proportions of the mixture."""
         counts = torch.bincount(groups, minlength=model.gaussians.count)
         model.gaussians.proportions.copy_(counts / len(groups))
 
     def losses(self, model: AffineDiffusion, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
-        """-log p(x | k) a dimension in nats, for each image's own k, a mean over the batch."""
+        """-log p(x | k) per dimension in nats, with each image's own k, averaged over the batch."""
         assert draws.groups is not None
         return {"likelihood": -model.log_likelihood(images, draws.groups).mean() / model.gaussians.dim}
 
     @torch.no_grad()
     def settle(self, model: AffineDiffusion, data: ImageData) -> None:
-        """Find the pull-back metric at the latents of training images, and the directions that lead by it."""
+        """Compute the pull-back metric at the latents of training images, which orders the directions."""
         images = data.train.head(MEASURED_IMAGES).to(model.device, model.dtype)
         latents = in_batches(lambda x: model.g(x)[0], images)
         model.measure(latents, torch.Generator().manual_seed(SAMPLE_SEED), PASSES)
@@ -163,7 +163,7 @@ class AffineDiffusionFamily(Family):
         whole = by_rank[dim]
         summary |= chosen.at_one(dim, "full") or scores(quality, sampler.draw(whole, 1.0), "full")
         summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(fitted_values(model))}
-        # Of the application alone: counting operations bears no gradients inside, which denoising takes.
+        # Count only the application: counting does not allow the gradients inside that denoising needs.
         summary["cost/sample_mflop_collapsed"] = megaflops(
             lambda x0: model.sample(x0, sampler.which[:COUNTED], operators, chosen.temperature), sampler.noise[:COUNTED]
         )
@@ -205,7 +205,7 @@ class AffineDiffusionFamily(Family):
         chosen: _Chosen,
         summary: dict[str, float],
     ) -> dict[str, float]:
-        """The scores of every control on both splits, and how often worse than the operators each is on test."""
+        """The scores of every control on both splits, and by what factor each is worse than the operators on test."""
         metric = leading_metric(sampler.config.evaluate)
         own = summary[f"test/{metric}_collapsed"]
         found: dict[str, float] = {}
@@ -218,7 +218,7 @@ class AffineDiffusionFamily(Family):
         return found
 
     def references(self, config: TrialConfig, data: ImageData, quality: Quality) -> dict[str, Evaluation]:
-        """With real images in as many principal components as the operators have ranks: the floor of each rank."""
+        """Also score real images in as many principal components as the operators have ranks: each rank's floor."""
         rank = min(max(config.model.operator.rank, 1), math.prod(data.event))
         return references(data, config.evaluate, quality, ranks_of(config, data.event), rank)
 
@@ -250,7 +250,7 @@ LABEL_KEYS = [
 
 
 def ranks_of(config: TrialConfig, event: Event) -> list[int]:
-    """The ranks of the curve: those that are asked for, else powers of two and the whole."""
+    """The ranks of the curve: the configured ones, otherwise powers of two and the full rank."""
     dim = math.prod(event)
     if config.evaluate.ranks:
         return list(config.evaluate.ranks)
@@ -258,7 +258,7 @@ def ranks_of(config: TrialConfig, event: Event) -> list[int]:
 
 
 def leading_metric(evaluate: EvaluateConfig) -> str:
-    """The metric that rank and temperature are chosen by: a distance in features where one is taken."""
+    """The metric by which rank and temperature are chosen: a distance between features, if one is measured."""
     for name in ("inception_fid", "imagenet_fd", "classifier_fd", "inception_kid", "imagenet_kid", "classifier_kid"):
         if name in evaluate.quality:
             return name
@@ -266,7 +266,7 @@ def leading_metric(evaluate: EvaluateConfig) -> str:
 
 
 def cost_of(values: Mapping[str, float], evaluate: EvaluateConfig) -> float:
-    """The value of the leading metric, negated where more is better, so that less is: ∞ where it is lost."""
+    """The value of the leading metric, negated if higher is better, so that lower is better; ∞ if it is NaN."""
     metric = leading_metric(evaluate)
     value = -values[metric] if better(evaluate, metric) == "max" else values[metric]
     return math.inf if math.isnan(value) else value
@@ -274,7 +274,7 @@ def cost_of(values: Mapping[str, float], evaluate: EvaluateConfig) -> float:
 
 @dataclass(frozen=True)
 class _Sampler:
-    """Samples from the same noise, under the same labels, of whatever operators."""
+    """Samples with the same noise and labels, for any operators."""
 
     model: AffineDiffusion
     noise: Tensor
@@ -282,7 +282,7 @@ class _Sampler:
     config: TrialConfig
 
     def each(self, sample: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Images of all noise, a batch at a time, with what the configuration does to images after sampling."""
+        """Images from all noise, in batches, with the post-processing that the configuration asks for."""
         images = in_batches(sample, self.noise, self.which)
         if not self.config.evaluate.denoise:
             return images
@@ -301,9 +301,10 @@ def _sampler(model: AffineDiffusion, config: TrialConfig) -> _Sampler:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The rank and temperature that are best on the validation split, with its values there, and the rank curves.
+    """The best rank and temperature on the validation split, their values there, and the rank curves.
 
-    ``best_at_one`` is the best rank at temperature 1, ``scores`` by rank what it is worth there on both splits.
+    ``best_at_one`` is the best rank at temperature 1; ``scores`` holds the values at temperature 1 on both splits, by
+    rank.
     """
 
     rank: int
@@ -314,15 +315,15 @@ class _Chosen:
     scores: dict[int, dict[str, dict[str, float]]]
 
     def at_one(self, rank: int, how: str) -> dict[str, float]:
-        """``<split>/<metric>_<how>`` of a rank at temperature 1; nothing where it was not tried."""
+        """``<split>/<metric>_<how>`` of a rank at temperature 1; nothing if it was not tried."""
         splits = self.scores.get(rank, {})
         return {f"{split}/{name}_{how}": value for split, values in splits.items() for name, value in values.items()}
 
 
 def _choose(sampler: _Sampler, quality: Quality, by_rank: dict[int, AffineOperators]) -> _Chosen:
-    """The best rank at temperature 1, the best temperature there, and the better of the next ranks at that.
+    """Choose the best rank at temperature 1, then its best temperature, then the best neighbouring rank at that.
 
-    All by the validation split; the curves of the test split are recorded beside and nothing is chosen by them.
+    The validation split decides; the curves of the test split are recorded too, but nothing is chosen by them.
     """
     evaluate = sampler.config.evaluate
     found: dict[tuple[int, float], dict[str, float]] = {}
@@ -350,13 +351,13 @@ def _choose(sampler: _Sampler, quality: Quality, by_rank: dict[int, AffineOperat
 
 
 def _as_trained(config: TrialConfig, images: Tensor) -> Tensor:
-    """Held-out images with the noise of training images: it is their density that the model has."""
+    """Held-out images with the noise of training images, since the model's density is that of noisy images."""
     draws = Draws(torch.Generator().manual_seed(SAMPLE_SEED))
     return dequantised(images.cpu(), config.train.dequantise, images.dtype, draws).to(images.device)
 
 
 def _known(config: TrialConfig, model: AffineDiffusion, images: Tensor, labels: Tensor) -> Tensor:
-    """The operator of each held-out image: its label, or the likeliest."""
+    """The operator of each held-out image: that of its label, or the most likely one."""
     if config.model.operators.by == "label":
         return labels[: len(images)].to(model.device)
     return in_batches(_likeliest(model), images)
@@ -370,8 +371,8 @@ def _likeliest(model: AffineDiffusion) -> Callable[[Tensor], Tensor]:
 def _inversion(
     model: AffineDiffusion, operators: AffineOperators, images: Tensor, which: Tensor
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Held-out images to noise and back by operators of full rank: how near they come, how Gaussian the noise is."""
-    # Of one row each: batches of rows keep them beside their labels.
+    """Invert held-out images and back at full rank: how exact it is, and how Gaussian the noise is."""
+    # Row by row, so that batches keep rows and labels together.
     noise = in_batches(lambda x, k: operators.pinv(model.g(x)[0], k), images, which)
     again = in_batches(lambda z, k: model.g.inverse(operators.apply(z, k))[0], noise, which)
 
@@ -380,7 +381,7 @@ def _inversion(
             lambda part, k: model.g.inverse(operators.apply(operators.pinv(model.g(part)[0], k), k))[0], x, which
         )
 
-    # Along each operator's own directions, where the noise of all its images can be compared with N(0, 1).
+    # Along each operator's own directions, where the noise of all its images is comparable with N(0, 1).
     along = in_batches(operators.coordinates, noise, which)
     gaussian = gaussianity(along)
     each = [gaussianity(column[:, None]).ks for column in along.T]
@@ -408,9 +409,9 @@ def _labels(
     which: Tensor,
     operators: AffineOperators,
 ) -> dict[str, float]:
-    """What only labels can tell: p(k | x) as a classifier, whether samples and edits are judged to be what they should.
+    """Measures that need labels: p(k | x) as a classifier, and whether samples and edits are judged correctly.
 
-    Samples and edits are judged by the data set's classifier; NaN where no metric has asked for one.
+    The data set's classifier judges samples and edits; NaN if no metric needed one.
     """
     found = {}
     for split, images, labels in (
@@ -432,7 +433,7 @@ def _labels(
 
 
 def _pictures(model: AffineDiffusion, operators: AffineOperators) -> dict[str, Tensor]:
-    """Means, directions drawn as mean ± k σ, interpolations of pairs, and guidance away from the first operator."""
+    """Means, directions as mean ± k σ, interpolations between pairs, and guidance away from the first operator."""
     count = min(GRID_ROWS, len(operators.offsets))
     rows = torch.arange(count, device=model.device)
     decode: Callable[[Tensor], Tensor] = lambda z: model.g.inverse(z)[0].cpu()  # noqa: E731

@@ -1,6 +1,6 @@
-"""Controls of affine operators: what a Linearizer would be worth if its operators said nothing.
+"""Controls of affine operators: what a Linearizer would be worth if its operators carried no information.
 
-Each takes the same g, the same number of directions and the same noise, and spoils one thing about the operators.
+Each has the same g, the same number of directions and the same noise, and spoils one property of the operators.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ CONTROL_SEED = 7
 
 OF_ANY = ("flat", "random")
 OF_SEVERAL = ("swapped", "shared", "pooled", "means")
-"""The names of the controls: of any operators, and of several."""
+"""Names of the controls for any operators, and of those for several operators."""
 
 
 def flat(operators: AffineOperators) -> AffineOperators:
-    """c·P: each operator's own directions, all of one scale, with the variance that it had in all."""
+    """c·P: each operator's own directions with equal scales, preserving its total variance."""
     even = operators.scales.square().mean(1, keepdim=True).sqrt()
     return replace(operators, scales=even.expand_as(operators.scales).clone())
 
@@ -39,13 +39,13 @@ def swapped(operators: AffineOperators) -> AffineOperators:
 
 
 def shared(model: AffineDiffusion, operators: AffineOperators) -> AffineOperators:
-    """Each mean with one linear part for all, of the mean of the covariances."""
+    """Each mean with the same linear part, that of the mean covariance."""
     _, _, within = model.gaussians.moments()
     return _everyones(model, within, operators, operators.offsets)
 
 
 def pooled(model: AffineDiffusion, operators: AffineOperators) -> AffineOperators:
-    """One operator for all, of the mean and the covariance of the whole mixture."""
+    """One operator for all, with the mean and covariance of the whole mixture."""
     mean, total, _ = model.gaussians.moments()
     return _everyones(model, total, operators, mean.to(operators.offsets).expand_as(operators.offsets))
 
@@ -58,7 +58,7 @@ def means(operators: AffineOperators) -> AffineOperators:
 def _everyones(
     model: AffineDiffusion, covariance: Tensor, operators: AffineOperators, offsets: Tensor
 ) -> AffineOperators:
-    """One covariance for all, along its leading directions in the pull-back order."""
+    """The same covariance for all, along its leading directions in pull-back order."""
     u, s = leading_roots(covariance, [operators.rank], model.pullback.double())[operators.rank]
     count = len(operators.offsets)
     return AffineOperators(
@@ -67,7 +67,7 @@ def _everyones(
 
 
 def controls(model: AffineDiffusion, operators: AffineOperators) -> dict[str, AffineOperators]:
-    """The controls by name; those of several operators say nothing where there is one."""
+    """The controls by name; those of several operators are left out if there is only one."""
     found = {"flat": flat(operators), "random": random(operators)}
     if len(operators.offsets) > 1:
         found |= {"swapped": swapped(operators), "shared": shared(model, operators)}

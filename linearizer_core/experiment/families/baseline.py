@@ -1,4 +1,4 @@
-"""What the baselines have in common: an ordinary network with the size, the frame and the labels of a Linearizer."""
+"""Common parts of the baselines: an ordinary network with the size, frame and labels of a Linearizer."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ from linearizer_core.models.velocity_networks import velocity_network
 
 
 class Baseline(Family):
-    """A network that moves noise to images, beside the same configuration's diffusion Linearizer.
+    """A network that moves noise to images, compared with the same configuration's diffusion Linearizer.
 
-    Of that it has the size, counted by ``fitted_values``; the frame, of which it has the leading coordinates where it
-    is the principal one; the labels or clusters; the temperatures that are tried on the validation split, and the
-    noise and labels that samples are made from.
+    It takes from the Linearizer its size, counted by ``fitted_values``; its frame, of which it uses the leading
+    coordinates if it is the principal one; its labels or clusters; the temperatures to try on the validation split; and
+    the noise and labels of samples.
     """
 
     operators = DIFFUSION_OPERATORS
     terms = ("flow",)
 
     times: int = 1
-    """How many times the network is told."""
+    """Number of times among the network's inputs."""
 
     @abstractmethod
     def model(self, network: Conditioner, event: Event, told: int, frame: LeadingAxes | None) -> Transport:
-        """The model of a network."""
+        """The model with a given network."""
 
     @abstractmethod
     def step(
         self, model: Any, config: TrialConfig, noise: Tensor, which: Tensor, steps: int, temperature: float
     ) -> Tensor:
-        """Images of one batch of noise and labels by ``steps`` steps."""
+        """Images from one batch of noise and labels, in ``steps`` steps."""
 
     def headline(self, evaluate: EvaluateConfig) -> int:
-        """The number of steps that samples are drawn by: there is no operator to collapse to."""
+        """The number of steps used for sampling, since there is no operator to collapse to."""
         return evaluate.steps[-1]
 
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> Transport:
@@ -98,7 +98,7 @@ class Baseline(Family):
 
     @torch.no_grad()
     def sample(self, model: Transport, count: int, config: TrialConfig, generator: torch.Generator) -> Tensor:
-        """Images by as many steps as the family is sampled by, at the temperature that was chosen."""
+        """Images by the family's number of steps, at the chosen temperature."""
         source = _Source.of(model, count, generator)
         return source.draw(self, config, self.headline(config.evaluate), model.temperature)
 
@@ -106,7 +106,7 @@ class Baseline(Family):
     def interim(self, model: Transport, config: TrialConfig, data: ImageData, quality: Quality) -> dict[str, float]:
         steps = self.headline(config.evaluate)
         source = _Source.of(model, config.evaluate.samples, sampling_noise(config))
-        # A hundred steps at every temperature after every epoch would take many times as long as the training.
+        # A hundred steps at every temperature after every epoch would take far longer than the training.
         evaluate = config.evaluate if steps == 1 else replace(config.evaluate, temperatures=())
         values = _tried(lambda each: source.draw(self, config, steps, each), evaluate, quality).values
         measured = {f"quality/{name}_k{steps}": value for name, value in values.items()}
@@ -148,17 +148,17 @@ class Baseline(Family):
         return [*keys, "cost/params"]
 
     def _stepped(self, evaluate: EvaluateConfig) -> EvaluateConfig:
-        """With the steps that samples are drawn by among the step counts."""
+        """The evaluation settings with the number of sampling steps added to the step counts."""
         return replace(evaluate, steps=tuple(sorted({self.headline(evaluate), *evaluate.steps})))
 
     def _tested(self, evaluate: EvaluateConfig) -> list[int]:
-        """The step counts that are scored on the test split too."""
+        """The step counts that are also scored on the test split."""
         return sorted({self.headline(evaluate), evaluate.steps[-1]})
 
 
 @dataclass(frozen=True)
 class _Source:
-    """The noise and the labels that all samples of a model are made from: an affine model's with the same generator."""
+    """The noise and labels of all samples of a model, the same as an affine model's for the same generator."""
 
     model: Transport
     noise: Tensor
@@ -177,7 +177,7 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Tried:
-    """The temperature that is best on the validation split, the values there, and what is recorded of the choice."""
+    """The best temperature on the validation split, its values there, and the record of the choice."""
 
     temperature: float
     values: dict[str, float]
@@ -185,14 +185,14 @@ class _Tried:
 
 
 def _tried(draw: Callable[[float], Tensor], evaluate: EvaluateConfig, quality: Quality, test: bool = False) -> _Tried:
-    """Samples at every temperature; nothing of the choice is recorded where temperature 1 is the only one.
+    """Try samples at every temperature; no choice is recorded if temperature 1 is the only one.
 
-    The choice is by the validation split. With ``test`` temperature 1 is scored on the test split beside it.
+    The validation split decides. With ``test``, temperature 1 is also scored on the test split.
     """
     found: dict[float, dict[str, float]] = {}
     summary: dict[str, float] = {}
     if test and not evaluate.temperatures:
-        return _Tried(1.0, {}, {})  # whose samples are among those of the step counts
+        return _Tried(1.0, {}, {})  # these samples are among those of the step counts
     for temperature in sorted({1.0, *evaluate.temperatures}):
         images = draw(temperature)
         found[temperature] = quality(images)
@@ -205,17 +205,17 @@ def _tried(draw: Callable[[float], Tensor], evaluate: EvaluateConfig, quality: Q
 
 
 def _by(config: TrialConfig) -> str:
-    """What the model is told: nothing for ``one``, and where the Linearizer's operator is not affine."""
+    """What the model is told about: nothing for ``one``, or if the Linearizer's operator is not affine."""
     return config.model.operators.by if config.model.operator.kind == "affine" else "one"
 
 
 def _told(config: TrialConfig, classes: int) -> int:
-    """The number of labels or clusters that the network is told one of; 0 where it is told nothing."""
+    """The number of labels or clusters that the network is conditioned on; 0 if unconditional."""
     return {"one": 0, "label": max(classes, 1), "cluster": config.model.operators.count}[_by(config)]
 
 
 def _frame(config: TrialConfig, event: Event) -> LeadingAxes | None:
-    """The leading principal coordinates, those that the Linearizer's couplings act on; None for pixels."""
+    """The leading principal coordinates on which the Linearizer's couplings act; None for pixels."""
     flow, core = config.model.flow, config.model.operator
     if flow.frame == "pixels" or not on_vectors(flow) or flow.kind != "coupling":
         return None

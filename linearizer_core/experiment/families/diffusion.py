@@ -127,7 +127,7 @@ class Diffusion(Family):
         along = _along(model)
         summary |= spectrum(measured.operator)
         if not evaluate.tempered:
-            # What A leaves alone is a multiple of the identity: its singular values say nothing of A.
+            # Where A is 0, the operator is a multiple of the identity, whose singular values say nothing about A.
             acting = spectrum(_acting(model, measured, 1.0))
             summary |= {key: acting[key] for key in SPECTRUM_KEYS if key != "spectrum/condition"}
         summary["spectrum/operator_rank"] = float(max(operator.rank() for operator in along.values()))
@@ -168,7 +168,7 @@ def build_diffusion(
 ) -> LinearDiffusion:
     """A diffusion model for images ``event`` = ``(channels, height, width)`` with weights fixed by ``seed``."""
     if model.operator.kind == "time_diagonal":
-        # What couplings mix with coordinates that A then annihilates is lost: they act on those that it keeps.
+        # Whatever couplings mix into coordinates that A then annihilates is lost, so they act on those that it keeps.
         coordinates = min(model.flow.coordinates, max(2, model.operator.rank))
         model = replace(model, flow=replace(model.flow, coordinates=coordinates))
     with torch.random.fork_rng(devices=[]):
@@ -179,7 +179,7 @@ def build_diffusion(
 
 
 def _networks(model: ModelConfig, event: tuple[int, int, int]) -> tuple[Invertible, Invertible]:
-    """g_x and g_y; a shared network is told by its label which it is, as the paper's models are."""
+    """g_x and g_y; a shared network is told by its label which of the two it is, as in the paper's models."""
     if model.noise_flow == "shared":
         network = build_flow(model.flow, event, labelled=True)
         return Labelled(network, 1.0), Labelled(network, 0.0)
@@ -188,9 +188,9 @@ def _networks(model: ModelConfig, event: tuple[int, int, int]) -> tuple[Invertib
 
 
 def diffusion_losses(model: LinearDiffusion, images: Tensor, train: TrainConfig, draws: Draws) -> dict[str, Tensor]:
-    """The terms for a batch ``(batch, *event)``, each but ``whitening`` a mean over the batch and the dimensions.
+    """The loss terms for a batch ``(batch, *event)``; all but ``whitening`` are means over the batch and the dimensions.
 
-    z_t = (1-t) z0 + t z1, ẑ1 = A(t) z_t; the likelihood is that of both ends up to its constant.
+    z_t = (1-t) z0 + t z1 and ẑ1 = A(t) z_t; the likelihood is that of both ends up to a constant.
     """
     weights = train.loss
     measure = distance(train.distance)
@@ -199,7 +199,7 @@ def diffusion_losses(model: LinearDiffusion, images: Tensor, train: TrainConfig,
     z0, log_det0 = model.g_y(x0)
     t = times(train.time, draws, images)
     terms: dict[str, Tensor] = {}
-    # Beside a likelihood the flow term would shrink the latents: they are smaller the easier they are to predict.
+    # Next to a likelihood the flow term would shrink the latents, since smaller ones are easier to predict.
     apart = train.detach and weights.likelihood > 0
     if weights.flow and apart:
         ends = z0.detach(), z1.detach()
@@ -210,7 +210,7 @@ def diffusion_losses(model: LinearDiffusion, images: Tensor, train: TrainConfig,
     if weights.noise:
         decoded = model.g_y.inverse(z0 + train.sigma * draws.normal(z0))[0]
         terms["noise"] = (decoded - x0).square().mean()
-    # Both inverse passes of g_x in one: the network is small and its cost is mostly per call.
+    # One inverse pass of g_x for both: the network is small, and most of its cost is per call.
     latents = [z1 + train.sigma * draws.normal(z1)] if weights.data else []
     latents += [predicted] if weights.endpoint else []
     if latents:
@@ -223,7 +223,7 @@ def diffusion_losses(model: LinearDiffusion, images: Tensor, train: TrainConfig,
         terms["likelihood"] = 0.5 * squares - (log_det1.mean() + log_det0.mean()) / z1.shape[1]
     if weights.whitening:
         whole = whiteness(draws.everyones(z1))
-        # Of the others' rows this worker gives no gradient, and the mean of the gradients divides by the workers.
+        # This worker has no gradient for the others' rows, and averaging gradients divides by the number of workers.
         count = draws.workers.count
         terms["whitening"] = count * whole - (count - 1) * whole.detach()
     return terms
@@ -232,16 +232,16 @@ def diffusion_losses(model: LinearDiffusion, images: Tensor, train: TrainConfig,
 def times(kind: str, draws: Draws, like: Tensor) -> Tensor:
     """Training times in (0, 1), ``(batch,)``: uniform, or the logistic of a standard normal (Esser et al., 2024).
 
-    There is one for each row of ``like``, in its dtype.
+    There is one per row of ``like``, in its dtype.
     """
     rows = like.new_empty(len(like))
     return draws.normal(rows).sigmoid() if kind == "logit_normal" else draws.uniform(rows)
 
 
 def whiteness(z: Tensor) -> Tensor:
-    """An unbiased estimate of (‖mean‖² + ‖C - I‖_F²) / dim for latents ``(batch, dim)`` of second moment C.
+    """An unbiased estimate of (‖mean‖² + ‖C - I‖_F²) / dim for latents ``(batch, dim)`` with second moment C.
 
-    From products of different rows only: a batch's own C is far from I even where the latents are white.
+    It uses products of different rows only: a batch's own C is far from I even if the latents are white.
     """
     count, dim = z.shape
     products = z @ z.T
@@ -253,7 +253,7 @@ def whiteness(z: Tensor) -> Tensor:
 
 
 def _collapsed(model: LinearDiffusion, evaluate: EvaluateConfig, steps: int | None = None) -> Linearizer:
-    """The one-step generator of the finest grid, or of another, at the configured temperature."""
+    """The one-step generator of the finest grid, or of ``steps`` steps, at the configured temperature."""
     operator = model.collapse(steps or evaluate.steps[-1], SOLVERS[evaluate.solver], GRIDS[evaluate.grid])
     return model.generator(operator.scale(evaluate.temperature))
 
@@ -261,7 +261,7 @@ def _collapsed(model: LinearDiffusion, evaluate: EvaluateConfig, steps: int | No
 def _collapse_gap(
     model: LinearDiffusion, config: TrialConfig, noise: Tensor, stepped: dict[int, Tensor], finest: Tensor
 ) -> Curve:
-    """PSNR between k steps and the one operator that these k steps collapse to, for each k.
+    """For each k, the PSNR between k steps and the single operator that they collapse to.
 
     ``finest`` are the images of the operator that the most steps collapse to.
     """
@@ -275,7 +275,7 @@ def _collapse_gap(
 def _inversion(
     model: LinearDiffusion, generate: Linearizer, images: Tensor, evaluate: EvaluateConfig
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """Held-out images to noise and back: how near they come, and how Gaussian the noise is."""
+    """Invert held-out images to noise and back: how exact it is, and how Gaussian the noise is."""
     images = images[: evaluate.held_out].to(model.device)
     back = generate.pinv()
     noise = in_batches(back, images)
@@ -301,9 +301,9 @@ def _inversion(
 
 
 def _active(model: LinearDiffusion, generate: Linearizer, noise: Tensor, temperature: float) -> Tensor:
-    """Latents of noise along the directions that A acts on, ``(batch, rank)``.
+    """Latents of noise along the directions in which A acts, ``(batch, rank)``.
 
-    In the others the generator is 1 - end times the identity, and divides by it on the way back.
+    In the others the generator is 1 - end times the identity, and its inverse divides by that.
     """
     acting = _acting(model, generate, temperature)
     directions = acting.svd(max(1, acting.rank())).v
@@ -311,7 +311,7 @@ def _active(model: LinearDiffusion, generate: Linearizer, noise: Tensor, tempera
 
 
 def _acting(model: LinearDiffusion, generate: Linearizer, temperature: float) -> AffineOperator | LinearOperator:
-    """B without the multiple of the identity that it is where A is silent."""
+    """B minus the multiple of the identity that it equals where A is 0."""
     return generate.operator.shift(-temperature * (1 - model.end))
 
 
@@ -323,7 +323,7 @@ def _along(model: LinearDiffusion) -> dict[str, LinearOperator]:
 
 
 def _pictures(model: LinearDiffusion, generate: Linearizer, images: Tensor) -> dict[str, Tensor]:
-    """Interpolations of pairs of images, a row each, and the leading left singular vectors as images."""
+    """Interpolations of pairs of images, one row each, and the leading left singular vectors as images."""
     count = min(GRID_ROWS, len(images) // 2)
     space = InducedSpace(model.g_x)
     ways = [space.lerp(images[:count], images[count : 2 * count], weight) for weight in WAY]

@@ -1,4 +1,4 @@
-"""The flow-matching family: an ordinary network as large as the Linearizer that it is compared with."""
+"""The flow-matching family: an ordinary network of the same size as the Linearizer it is compared with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from linearizer_core.solvers import SOLVERS
 
 
 class FlowMatchingBaseline(Baseline):
-    """Flow matching by a network of the size of the same configuration's diffusion Linearizer, in its frame."""
+    """Flow matching by a network with the size and frame of the same configuration's diffusion Linearizer."""
 
     def model(self, network: Conditioner, event: Event, told: int, frame: LeadingAxes | None) -> FlowMatching:
         return FlowMatching(network, event, told, frame)

@@ -1,4 +1,4 @@
-"""Measures that every family of Linearizers shares: linearity, Lipschitz constants, spectrum."""
+"""Measures shared by all families of Linearizers: linearity, Lipschitz constants, spectrum."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from linearizer_core.operators.affine import Operator
 from linearizer_core.space import InducedSpace
 
 LIPSCHITZ_IMAGES = 32
-"""Points at which the local constants are taken: each costs some thirty passes there and back."""
+"""Number of points at which local constants are computed; each takes about thirty forward and backward passes."""
 
 PENROSE_IMAGES = 256
 
 GRID_ROWS = 8
 WAY = torch.linspace(0, 1, 8).tolist()
-"""Weights of the second end along a grid's row that leads from one image, or style, to another."""
+"""Weights of the second end along a row of a grid that leads from one image, or style, to another."""
 
 SPECTRUM_KEYS = [f"spectrum/{name}" for name in (
     "effective_rank", "energy_rank", "stable_rank", "numerical_rank", "largest", "condition",
@@ -38,7 +38,7 @@ SPECTRUM_KEYS = [f"spectrum/{name}" for name in (
 
 @torch.no_grad()
 def linearity(f: Linearizer, inputs: Tensor, images: Tensor) -> dict[str, float]:
-    """Residuals of what f promises, on inputs of its domain and images of its codomain, ``(batch, *event)``."""
+    """Residuals of the properties that f should have, on inputs and images of its codomain, ``(batch, *event)``."""
     half = len(inputs) // 2
     inverse = f.pinv()
     rest = penrose(f, inverse, inputs[:PENROSE_IMAGES], images[:PENROSE_IMAGES])
@@ -81,7 +81,7 @@ def lipschitz(networks: Mapping[str, tuple[Invertible, Tensor]]) -> dict[str, fl
 
 
 def spectrum(operator: Operator) -> dict[str, float]:
-    """What describes the singular values of an operator."""
+    """Numbers that describe the singular values of an operator."""
     singular = operator.singular_values()
     return {
         "spectrum/effective_rank": effective_rank(singular),

@@ -1,4 +1,4 @@
-"""The MeanFlow family: an ordinary network that is trained from scratch to sample in one step."""
+"""The MeanFlow family: an ordinary network trained from scratch to sample in one step."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from linearizer_core.models.base import Event
 from linearizer_core.models.mean_flow import MeanFlow
 
 INSTANTANEOUS = 0.75
-"""The share of rows with r = t, where u is the velocity itself: the paper's best has 25 % of others (its table 1a)."""
+"""Share of rows with r = t, where u is the velocity itself; the paper's best has 25 % of other rows (its table 1a)."""
 
 FLOOR = 1e-3
-"""c of the adaptive weight 1 / (‖Δ‖² + c), the paper's with its best power p = 1 (its table 1e)."""
+"""c of the adaptive weight 1 / (‖Δ‖² + c): the paper's value with its best power p = 1 (its table 1e)."""
 
 
 class MeanFlowBaseline(Baseline):
@@ -34,19 +34,19 @@ class MeanFlowBaseline(Baseline):
         return MeanFlow(network, event, told, frame)
 
     def headline(self, evaluate: EvaluateConfig) -> int:
-        """One: curves over steps show what more would give."""
+        """One step; curves over steps show what more would give."""
         return 1
 
     def losses(self, model: MeanFlow, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
         """‖u(x_t, t, r) - sg(v + (r - t) du/dt)‖² with v = x1 - x0, a mean over the batch and the dimensions.
 
-        That is its value; the gradient is of the same squares under the adaptive weights (the paper's equations 9
-        to 11 and 22, in this project's direction of time). t and r are two training times in order.
+        This is its value; the gradient is that of the same squares with the adaptive weights (the paper's equations 9
+        to 11 and 22, with time reversed). t and r are two training times in order.
         """
         x1 = model.encode(images)
         x0 = draws.normal(x1)
         first, second = (times(config.train.time, draws, x1) for _ in range(2))
-        # Where r = t the times are flow matching's, and not those of the smaller of two.
+        # Where r = t, the time is distributed as in flow matching, not as the smaller of two.
         second = torch.where(draws.uniform(first) < INSTANTANEOUS, first, second)
         t, r = torch.minimum(first, second), torch.maximum(first, second)
         across = [-1, *[1] * (x1.ndim - 1)]
@@ -55,7 +55,7 @@ class MeanFlowBaseline(Baseline):
         target = (velocity + (r - t).view(across) * rate).detach()
         squares = (u - target).square().flatten(1).sum(1)
         weighted = (squares / (squares.detach() + FLOOR)).mean()
-        # The weighted sum is 1 whatever the error: of use to the optimiser, and to nobody who reads it.
+        # The weighted sum is 1 whatever the error: useful for the optimiser, but not for a reader.
         return {"flow": weighted - weighted.detach() + squares.detach().mean() / x1[0].numel()}
 
     def step(
