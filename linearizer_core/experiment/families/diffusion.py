@@ -188,7 +188,7 @@ def _networks(model: ModelConfig, event: tuple[int, int, int]) -> tuple[Invertib
 
 
 def diffusion_losses(model: LinearDiffusion, images: Tensor, train: TrainConfig, draws: Draws) -> dict[str, Tensor]:
-    """The loss terms for a batch ``(batch, *event)``; all but ``whitening`` are means over the batch and the dimensions.
+    """The loss terms for a batch ``(batch, *event)``; all but ``whitening`` are means over batch and dimensions.
 
     z_t = (1-t) z0 + t z1 and ẑ1 = A(t) z_t; the likelihood is that of both ends up to a constant.
     """
