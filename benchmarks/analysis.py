@@ -1,15 +1,16 @@
 """How fast recorded sweeps become frames and tables.
 
-- ``load_10k_seconds_journals``: the journals of 10,000 trials, 40 end scalars and 200 curve points each (2 million),
-  read for the first time; ``load_10k_seconds_parquet``: the same record from an exported file; ``load_10k_seconds``:
-  the slower. Each in a fresh process, without the imports.
-- ``reload_10k_seconds``: the journals again, when one of them has grown.
-- ``table_10k_seconds``: the table of all 10,000 configurations and a pivot table of two axes, the slower of both.
-- ``peak_memory_gb``: the most that any of these processes held, libraries included.
-- ``load_vs_mlflow``: 1,000 runs from their journals, read for the first time, against ``mlflow.search_runs`` and
-  ``get_metric_history`` on a store in SQLite that the journals were shipped to; ``load_uri_vs_mlflow``: the same from
-  the tracking URI. Both sides must have the same numbers. The store is read in process: a server in between would
-  cost MLflow's side more.
+- ``load_10k_seconds_journals``: reading the journals of 10,000 trials, with 40 final metrics and 200 curve points each
+  (2 million), for the first time; ``load_10k_seconds_parquet``: the same record from an exported file;
+  ``load_10k_seconds``: the slower of the two. Each runs in a fresh process, and imports are not counted.
+- ``reload_10k_seconds``: reading the journals again after one of them has grown.
+- ``table_10k_seconds``: the table of all 10,000 configurations or a pivot table of two axes, whichever is slower.
+- ``peak_memory_gb``: the peak memory of any of these processes, libraries included.
+- ``load_vs_mlflow``: reading 1,000 runs from their journals for the first time, compared with ``mlflow.search_runs``
+and
+  ``get_metric_history`` on a SQLite store that the journals were sent to; ``load_uri_vs_mlflow``: the same from the
+  tracking URI. Both sides must return the same numbers. The store is read in process: a server in between would cost
+  MLflow's side more.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-# This file has the name of the package that it measures, and its folder comes first.
+# This file has the same name as the package that it measures, and its folder comes first on the path.
 sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
 
 EPOCHS, TERMS, EVERY = 40, 4, 5
@@ -45,7 +46,7 @@ DEPTH, RANK, LR = "model.flow.depth", "model.operator.rank", "train.lr"
 
 
 def configuration(depth: int, rank: int, lr: float) -> dict[str, Any]:
-    """A resolved configuration with as many leaves as a real one."""
+    """A resolved configuration with about as many leaves as a real one."""
     leaves = {f"option_{number}": number / 7 for number in range(20)} | {
         f"kind_{number}": "coupling" for number in range(15)
     }
@@ -61,7 +62,7 @@ def configuration(depth: int, rank: int, lr: float) -> dict[str, Any]:
 
 
 def write_sweep(folder: Path, trials: int) -> None:
-    """A finished sweep of that many trials, line by line as a launch writes it, with its curve points."""
+    """A finished sweep of ``trials`` trials with curve points, in the form in which a launch writes it."""
     (folder / "journal").mkdir(parents=True)
     space = {DEPTH: {"int": [1, 8]}, RANK: {"int": [1, 100_000]}, LR: {"float": [1e-4, 1e-2], "log": True}}
     start = 1_700_000_000.0
@@ -119,7 +120,7 @@ def write_sweep(folder: Path, trials: int) -> None:
 
 
 def in_fresh_process(work: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
-    """What ``work`` returns, with the most memory that a process of its own held as ``peak_memory_gb``."""
+    """The result of ``work``, run in its own process, whose peak memory is added as ``peak_memory_gb``."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_with_peak, work, *arguments).result()
 
@@ -130,7 +131,7 @@ def _with_peak(work: Callable[..., dict[str, float]], *arguments: Any) -> dict[s
 
 
 def load_seconds(source: Path, trials: int) -> dict[str, float]:
-    """Seconds to load a record, imports before."""
+    """Seconds to load a record, after imports."""
     from analysis import load
 
     started = time.perf_counter()
@@ -154,7 +155,7 @@ def export(source: Path, target: Path) -> dict[str, float]:
 
 
 def table_seconds(source: Path) -> dict[str, float]:
-    """Seconds for the configurations' table and a pivot table, each from a record that is loaded."""
+    """Seconds for the table of configurations and for a pivot table, from a loaded record."""
     from analysis import configurations, load, pivot
 
     record = load(source)
@@ -187,18 +188,18 @@ def ship(folder: Path, uri: str) -> dict[str, float]:
 
 
 def against_mlflow(folder: Path, uri: str) -> dict[str, float]:
-    """Seconds of both sides for the same runs; stops unless they have the same numbers."""
+    """Seconds of both sides for the same runs; exits unless they return the same numbers."""
     import mlflow
 
     from analysis import load
     from analysis.record.cache import FILE as CACHE
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)
-    # The tables in the sweep's run were made of the journals: these are to be read anew.
+    # Remove the cache of the journals, so that they are read again.
     (folder / CACHE).unlink(missing_ok=True)
     client = mlflow.MlflowClient(uri)
     mlflow.set_tracking_uri(uri)
-    mlflow.search_experiments()  # connected on both sides before the clock runs
+    mlflow.search_experiments()  # both sides are connected before the clock starts
 
     started = time.perf_counter()
     record = load(folder)
@@ -226,7 +227,7 @@ def against_mlflow(folder: Path, uri: str) -> dict[str, float]:
     found = runs.set_index("tags.sweep.trial_id")[[f"metrics.{key}" for key in record.metrics]]
     np.testing.assert_array_equal(found.loc[expected.index].to_numpy(), expected.to_numpy())
     for (trial, key), curve in record.curves.groupby(["trial", "metric"], observed=True):
-        # The end scalar of the objective is a point of its history, the last one.
+        # The final metric of the objective is the last point of its history.
         points = sorted((p.timestamp, p.step, p.value) for p in histories[trial, key])[: len(curve)]
         if [point[1:] for point in points] != list(zip(curve["step"], curve["value"], strict=True)):
             raise SystemExit(f"{trial}, {key}: MLflow has other points than the journals")
@@ -234,7 +235,7 @@ def against_mlflow(folder: Path, uri: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print what is measured as it goes, and one line of JSON in the end."""
+    """Print measurements as they are made, and one line of JSON at the end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=10_000, help="trials to load")
     parser.add_argument("--mlflow-trials", type=int, default=1000, help="trials to compare with MLflow on")
@@ -248,7 +249,7 @@ def main() -> None:
 
 
 def measure(folder: Path, trials: int, compared: int) -> dict[str, float]:
-    """All figures, in a folder that is empty."""
+    """All measurements, in an empty folder."""
     sweep, exported = folder / "large", folder / "large.parquet"
     print(f"writing {trials:,} journals, {SCALARS} scalars and {POINTS} points each", flush=True)
     write_sweep(sweep, trials)

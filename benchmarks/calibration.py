@@ -1,12 +1,12 @@
-"""How often the tables find what is not there, and how often their intervals hold the truth, in simulated records.
+"""How often tables find effects that do not exist, and how often intervals contain the truth, in simulated records.
 
-``python benchmarks/calibration.py`` makes 1,000 records at each of 2, 3, 5 and 10 seeds in which no axis does anything:
-of three axes, where every configuration has an effect of its own and seeds repeat it; in turn whole, with points drawn
-again, with failed trials, with configurations stopped early, and with cells of unequal numbers of configurations. It
-makes half as many of two axes alone, in turn with effects of configurations and with effects of seeds; half as many
-whose values follow a power law; and half as many of searches by two samplers that draw alike, that many sweeps by each.
-It calls the tables as a user does, and prints rates and coverages with their sampling errors as docs/analysis.md has
-them. Records are built from trials in memory: no file is written.
+``python benchmarks/calibration.py`` makes 1,000 records at each of 2, 3, 5 and 10 seeds in which no axis has an effect.
+They have three axes, and every configuration has its own effect, repeated by its seeds. In turn, they are complete, or
+have repeated points, failed trials, configurations stopped early, or cells with unequal numbers of configurations. Half
+as many records each have only two axes, alternately with effects of configurations and of seeds; have values that
+follow a power law; and hold searches by two identical samplers, with as many sweeps by each as there are seeds. The
+tables are called as a user calls them. The rates and coverages are printed with their sampling errors, in the form used
+in docs/analysis.md. Records are built from trials in memory; no file is written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import pandas as pd
 from scipy import special
 from scipy.integrate import quad
 
-# The scripts beside this one are no packages: one has the name of the package that is measured.
+# The scripts in this folder are not packages, and one has the same name as the package that is measured.
 sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
 
 from analysis import Configurations, Record, RecordError, Table, configurations, marginal, pivot
@@ -45,35 +45,35 @@ A, B, C = "model.flow.depth", "model.operator.rank", "model.flow.width"
 VARIANTS = ("whole", "drawn again", "failed", "stopped", "unbalanced")
 SEEDS = (2, 3, 5, 10)
 LAW = (100.0, 0.8, 5.0)
-"""a, b and c of the law a x^-b + c that the records of ``law_record`` follow."""
+"""a, b and c of the law a x^-b + c followed by the records of ``law_record``."""
 
 
 DRAWS = 8
-"""Trials of each search of ``search_record``."""
+"""Number of trials in each search of ``search_record``."""
 
 
 @dataclass
 class Tally:
-    """What was tried, and how often it came out."""
+    """Outcomes, and how often each occurred."""
 
     counts: dict[tuple[str, str], list[tuple[int, bool]]] = field(default_factory=lambda: defaultdict(list))
     refused: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     record: int = 0
-    """Which record is tried: what one record's cells say is not independent of each other."""
+    """The record being tested: outcomes from the cells of one record are not independent."""
 
     def add(self, kind: str, what: str, outcome: bool) -> None:
-        """Count an outcome: a false finding (``kind`` rate), or an interval that holds the truth (``coverage``)."""
+        """Count an outcome: a false finding (``kind`` rate), or an interval that contains the truth (``coverage``)."""
         self.counts[kind, what].append((self.record, outcome))
 
     def share(self, kind: str, what: str) -> tuple[float, int]:
-        """How often it came out so, of how many."""
+        """The number of positive outcomes, and of all outcomes."""
         found = [outcome for _, outcome in self.counts[kind, what]]
         return float(np.mean(found)), len(found)
 
     def error(self, kind: str, what: str) -> float:
-        """The standard error of the share, over records, whose outcomes are dependent (Cochran, 1977, section 3.12).
+        """The standard error of the share over records, whose outcomes are dependent (Cochran, 1977, section 3.12).
 
-        Of a share of 0 or 1 it is that of one outcome that was otherwise.
+        For a share of 0 or 1 it is the error that a single opposite outcome would give.
         """
         records, found = (np.array(column) for column in zip(*self.counts[kind, what], strict=True))
         share = found.mean()
@@ -85,7 +85,7 @@ class Tally:
 def null_record(
     seeds: int, variant: str, random: np.random.Generator, between: float = 1.0, within: float = 1.0
 ) -> tuple[Record, dict[tuple[int, int, int], float]]:
-    """A record of a 3 × 3 × 2 grid without any effect, and what each configuration has of its own."""
+    """A record of a 3 × 3 × 2 grid without any effect of an axis, and the effect of each configuration."""
     points = [(a, b, c) for a in (1, 2, 3) for b in (4, 8, 16) for c in (32, 64)]
     if variant == "unbalanced":
         points = [point for point in points if random.uniform() > 0.25]
@@ -107,7 +107,7 @@ def null_record(
 
 
 def law_record(seeds: int, random: np.random.Generator, between: float = 1.0, within: float = 1.0) -> Record:
-    """A record of five ranks by two batch sizes whose values follow a power law of the rank, and nothing else."""
+    """A record of five ranks by two batch sizes whose values follow a power law of the rank and nothing else."""
     a, b, c = LAW
     ranks = np.repeat([4.0, 8.0, 16.0, 32.0, 64.0], 2)
     own = a * ranks**-b + c + between * random.standard_normal(len(ranks))
@@ -116,19 +116,19 @@ def law_record(seeds: int, random: np.random.Generator, between: float = 1.0, wi
 
 
 def pair_record(seeds: int, random: np.random.Generator, own: float, common: float) -> Record:
-    """A record of a 3 × 4 grid without any effect of an axis: of configurations (``own``), or of seeds (``common``)."""
+    """A record of a 3 × 4 grid without effects of axes; configurations (``own``) or seeds (``common``) have one."""
     values = own * random.standard_normal((12, 1)) + common * random.standard_normal((1, seeds))
     values = values + random.standard_normal((12, seeds))
     return _with_values(_grid({A: [1, 2, 3], B: [4, 8, 16, 32]}, seeds), values)
 
 
 def search_record(sweeps: int, random: np.random.Generator) -> Record:
-    """A record of so many sweeps by each of two samplers that draw alike, of ``DRAWS`` trials of a minute each."""
+    """A record of ``sweeps`` sweeps by each of two identical samplers, with ``DRAWS`` trials of a minute each."""
     return _with_values(_searches(sweeps), random.standard_normal(2 * sweeps * DRAWS))
 
 
 def _with_values(record: Record, values: Any) -> Record:
-    """A record with these values of its trials, in their order."""
+    """A record with the given values of its trials, in order."""
     return Record(record.sweeps, record.runs.assign(**{KEY: np.ravel(values)}), record.curves)
 
 
@@ -143,13 +143,13 @@ def _grid_of(axes: tuple[tuple[str, tuple[Any, ...]], ...], seeds: int) -> Recor
 
 
 def _grid(space: Mapping[str, list[Any]], seeds: int) -> Record:
-    """A record of every point of a space, all values 0; made once."""
+    """A record of every point of a space with all values 0; cached."""
     return _grid_of(tuple((name, tuple(values)) for name, values in space.items()), seeds)
 
 
 @cache
 def _searches(sweeps: int) -> Record:
-    """The record of ``search_record``, all values 0; made once."""
+    """The record of ``search_record`` with all values 0; cached."""
     parts = []
     for sampler in ("random", "tpe"):
         for place in range(sweeps):
@@ -163,12 +163,12 @@ def _searches(sweeps: int) -> Record:
 
 
 def least(draws: int) -> float:
-    """The expected least of so many standard normal values: -∫ 1 - Φ(x)ⁿ - Φ(-x)ⁿ dx over x > 0."""
+    """The expected minimum of ``draws`` standard normal values: -∫ 1 - Φ(x)ⁿ - Φ(-x)ⁿ dx over x > 0."""
     return -float(quad(lambda x: 1 - special.ndtr(x) ** draws - special.ndtr(-x) ** draws, 0, np.inf)[0])
 
 
 LEAST = {draws: least(draws) for draws in range(1, DRAWS + 1)}
-"""The expected best of so many draws."""
+"""The expected best value by number of draws."""
 
 
 def _trial(number: int, seed: int, point: Mapping[str, Any], value: float, state: str, began: int = 0) -> Trial:
@@ -197,7 +197,7 @@ def _part(
 ) -> tuple[SweepInfo, Frames]:
     search = {"space": {axis: {"grid": values} for axis, values in space.items()}, "seeds": list(range(seeds))}
     document = {"name": name, "axes": list(space), "objective": {KEY: "min"}, "state": "finished", "started": 0.0}
-    # Its own values are those of the first point: a base that was not chosen by what came out.
+    # The base is the first point, which was not chosen by its outcome.
     document |= {"ended": 1.0, "spec": {"search": search | {"sampler": sampler}, **_nested(space)}}
     info = SweepInfo.parse(json.dumps(document), "simulated")
     return info, build(info, trials, [])
@@ -215,7 +215,7 @@ def _nested(space: Mapping[str, list[Any]]) -> dict[str, Any]:
 
 
 def tried(tally: Tally, made: Record, own: Mapping[tuple[int, int, int], float]) -> None:
-    """Every table of a record of ``null_record``: what each says, against what is so."""
+    """Compare every table of a record of ``null_record`` with the truth."""
     record = Configurations(made)
     for what, table in _made(tally, lambda: interaction(record, A, B), "interaction"):
         for row, name in zip(table.rows, ("main effect", "main effect", "interaction"), strict=False):
@@ -258,7 +258,7 @@ def tried(tally: Tally, made: Record, own: Mapping[tuple[int, int, int], float])
 
 
 def tried_law(tally: Tally, record: Record) -> None:
-    """The fitted law of a record of ``law_record``, against the law."""
+    """Compare the fitted law of a record of ``law_record`` with the true one."""
     for what, table in _made(tally, lambda: scaling(record), "scaling"):
         for row in table.rows:
             if row.cells[2].value == "power":
@@ -268,7 +268,7 @@ def tried_law(tally: Tally, record: Record) -> None:
 
 
 def tried_pair(tally: Tally, record: Record, own: float) -> None:
-    """The analysis of variance of a record of ``pair_record``; where configurations have effects, so they interact."""
+    """The analysis of variance of a record of ``pair_record``; effects of configurations appear as interaction."""
     for what, table in _made(tally, lambda: interaction(record, A, B), "interaction of two axes alone"):
         for row, name in zip(table.rows, ("main effect", "main effect", "interaction"), strict=False):
             if isinstance(row.cells[5].value, float) and (name == "main effect" or not own):
@@ -276,7 +276,7 @@ def tried_pair(tally: Tally, record: Record, own: float) -> None:
 
 
 def tried_search(tally: Tally, record: Record) -> None:
-    """What the table of searches says of a record of ``search_record``, against what is expected of the draws."""
+    """Compare the table of searches of a record of ``search_record`` with the expectations of the draws."""
     mean = float(np.mean([LEAST[draws] for draws in range(1, DRAWS)]))
     expected = [*(LEAST[DRAWS * quarters // 4] for quarters in (1, 2, 4)), mean]
     for what, table in _made(tally, lambda: anytime(record), "anytime"):
@@ -291,7 +291,7 @@ def tried_search(tally: Tally, record: Record) -> None:
 
 
 def _changed(words: str, base: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The point of a line of ``one_factor``: the base's but for one axis."""
+    """The point of a line of ``one_factor``: the base's, except for one axis."""
     name, _, value = words.partition(" = ")
     place = [axis.rpartition(".")[2] for axis in (A, B, C)].index(name)
     point = list(base)
@@ -312,9 +312,9 @@ def _holds(cell: Any, truth: float) -> bool:
 
 
 def simulate(records: int, seed: int = 0, *, progress: bool = False) -> dict[int, Tally]:
-    """As many null records at each number of seeds, the variants in turn, and half as many of the others: a tally each.
+    """Test ``records`` null records at each number of seeds, cycling through the variants, and half as many others.
 
-    An interrupt ends it with what there is by then.
+    Returns a tally per number of seeds. An interrupt ends the loop and keeps the results so far.
     """
     found = {seeds: (Tally(), np.random.default_rng([seed, seeds])) for seeds in SEEDS}
     place = 0
@@ -338,10 +338,10 @@ def simulate(records: int, seed: int = 0, *, progress: bool = False) -> dict[int
 
 
 def main() -> None:
-    """Simulate, and print the rates and coverages as a table in Markdown."""
+    """Simulate, and print the rates and coverages as a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--records", type=int, default=1000, help="at each number of seeds")
-    # The frames are small: what Arrow saves in large ones, it costs here.
+    parser.add_argument("--records", type=int, default=1000, help="number of records at each number of seeds")
+    # The frames are small: Arrow, which saves memory in large ones, would only cost time here.
     pd.set_option("mode.string_storage", "python")
     found = simulate(parser.parse_args().records, progress=True)
     rows = sorted({key for tally in found.values() for key in tally.counts}, reverse=True)

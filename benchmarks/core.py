@@ -1,16 +1,16 @@
-"""What the core's structures save, each against its plain counterpart or another library in the same run.
+"""The gains from the core's structures, each compared with a plain version or another library in the same run.
 
-- ``collapse_d1024``, ``collapse_d12288``: collapsing 100 Euler steps at rank 8, against multiplying the matrices of the
-  same steps. The larger is extrapolated: two steps are taken on some of the columns.
+- ``collapse_d1024``, ``collapse_d12288``: collapsing 100 Euler steps at rank 8, compared with multiplying the matrices
+  of the same steps. The larger one is extrapolated from two steps on some of the columns.
 - ``apply_speed``, ``apply_memory``: the operator L(t) R(t)ᵀ of rank 8 in 1,024 dimensions on 256 latents, each at its
-  own time, and its gradients, against forming every latent's matrix as the paper's implementation does.
-- ``coupling_vs_…``, ``coupling_small_vs_…``: the likelihood of eight affine couplings, its gradients, and the latents
-  decoded again without gradients, against other libraries' couplings of equal size.
-- ``recompute_memory``: a training step of a flow of 32 blocks that recomputes its activations, against storing them;
-  ``recompute_speed`` is its price.
-- ``collapsed_vs_100_steps``: sampling by one application of the collapsed operator, against taking the 100 steps.
+  own time, with gradients, compared with forming a matrix per latent as the paper's implementation does.
+- ``coupling_vs_…``, ``coupling_small_vs_…``: the likelihood of eight affine couplings, its gradients, and decoding the
+  latents without gradients, compared with other libraries' couplings of the same size.
+- ``recompute_memory``: a training step of a flow of 32 blocks that recomputes its activations, compared with storing
+  them; ``recompute_speed`` is the price in time.
+- ``collapsed_vs_100_steps``: sampling by one application of the collapsed operator, compared with taking 100 steps.
 
-Ratios are "ours is this many times better". Everything runs on one thread: work is compared, not how it is scheduled.
+Ratios say how many times better ours is. Everything runs on one thread: the amount of work is compared, not scheduling.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STEPS, RANK, BATCH = 100, 8, 256
 
 
 def perturb(module: nn.Module, scale: float) -> None:
-    """Move every parameter, so that nothing is at a start that is special."""
+    """Perturb every parameter, so that nothing has a special initial value."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -46,7 +46,7 @@ def perturb(module: nn.Module, scale: float) -> None:
 
 
 def check(what: str, ours: Tensor, theirs: Tensor) -> None:
-    """Stop unless both sides of a comparison compute the same."""
+    """Exit unless both sides of a comparison compute the same."""
     error = float((ours - theirs).norm() / theirs.norm())
     print(f"{what}: results differ by {error:.1e} relative")
     if not error < 1e-4:
@@ -54,7 +54,7 @@ def check(what: str, ours: Tensor, theirs: Tensor) -> None:
 
 
 def diffusion(side: int, channels: int, flow: FlowConfig) -> LinearDiffusion:
-    """A diffusion model on square images whose operator is not at its start."""
+    """A diffusion model on square images, with a perturbed operator."""
     config = ModelConfig(flow=flow, operator=OperatorConfig(rank=RANK))
     model = build_diffusion(config, EvaluateConfig(), (channels, side, side), seed=0)
     perturb(model.operator, 0.02)
@@ -62,7 +62,7 @@ def diffusion(side: int, channels: int, flow: FlowConfig) -> LinearDiffusion:
 
 
 def collapse() -> dict[str, float]:
-    """Collapsing against products of matrices in 1,024 dimensions, all of it on both sides."""
+    """Collapsing compared with products of matrices in 1,024 dimensions, computed in full on both sides."""
     model = diffusion(32, 1, FlowConfig(kind="identity"))
     identity = torch.eye(model.operator.dim)
     check("collapse, dimension 1,024", model.collapse(STEPS, EULER).to_dense(), euler_steps(model, STEPS, identity))
@@ -73,7 +73,7 @@ def collapse() -> dict[str, float]:
 
 
 def large_collapse(steps: int = 2, count: int = 256) -> dict[str, float]:
-    """The same in 12,288 dimensions, the dense side for few steps and columns."""
+    """The same in 12,288 dimensions, with few steps and columns on the dense side."""
     model = diffusion(64, 3, FlowConfig(kind="identity"))
     dim = model.operator.dim
     columns = torch.randn(dim, count, generator=torch.Generator().manual_seed(0))
@@ -83,7 +83,7 @@ def large_collapse(steps: int = 2, count: int = 256) -> dict[str, float]:
         euler_steps(model, steps, columns),
     )
     fast = best_seconds(lambda: model.collapse(STEPS, EULER), 5)
-    # What does not depend on the columns, forming the matrices, is told apart by leaving nearly all of them out.
+    # Leaving out nearly all columns separates the cost that does not depend on them, that of forming the matrices.
     block, column = (seconds(lambda c=c: euler_steps(model, steps, c)) for c in (columns, columns[:, :1]))
     dense = STEPS / steps * (column + (block - column) * (dim - 1) / (count - 1))
     print(
@@ -94,7 +94,7 @@ def large_collapse(steps: int = 2, count: int = 256) -> dict[str, float]:
 
 
 def apply() -> dict[str, float]:
-    """The operator in training against a matrix for each latent."""
+    """The operator in training, compared with a matrix per latent."""
     torch.manual_seed(0)
     operator = TimeFactors(1024, RANK)
     perturb(operator, 0.02)
@@ -122,7 +122,7 @@ def apply() -> dict[str, float]:
 
 
 def couplings(dim: int, width: int, repeats: int, prefix: str) -> dict[str, float]:
-    """A stack of eight couplings against other libraries': one training step and one inverse pass."""
+    """A stack of eight couplings compared with other libraries': one training step and one inverse pass."""
     torch.manual_seed(0)
     stacks = {"ours": our_stack(dim, width), **{name: build(dim, width) for name, build in PEERS.items()}}
     x = torch.randn(BATCH, dim)
@@ -140,7 +140,7 @@ def couplings(dim: int, width: int, repeats: int, prefix: str) -> dict[str, floa
 
 
 def recompute(depth: int = 32) -> dict[str, float]:
-    """A convolutional flow's training step with its activations recomputed against stored."""
+    """A convolutional flow's training step with recomputed activations, compared with stored ones."""
     channels, width, images = 12, 64, 32
     conditioner = partial(ConvNet, width=width, activation="relu", kernel=3)
 
@@ -177,7 +177,7 @@ def recompute(depth: int = 32) -> dict[str, float]:
 
 
 def sampling() -> dict[str, float]:
-    """Sampling in one application against sampling in steps."""
+    """Sampling in one application, compared with sampling in steps."""
     model = diffusion(32, 1, FlowConfig(depth=4))
     generate = model.generator(model.collapse(STEPS, EULER))
     noise = model.noise(64, torch.Generator().manual_seed(0))

@@ -1,19 +1,19 @@
-"""What of a GPU a training step uses: launches, ceilings, steps as a CUDA graph, and trials that train together.
+"""How a training step uses a GPU: launches, hardware limits, steps as a CUDA graph, and trials that train together.
 
-Needs PyTorch and this repository, neither Ray nor a data set, and takes less than six minutes: 60,000 images of 28 × 28
-are made up. Prints one line of JSON.
+It needs PyTorch and this repository, but neither Ray nor a data set, and takes less than six minutes: 60,000 images of
+28 × 28 are generated. It prints one line of JSON.
 
-- ``steps_eager``, ``steps_graph``: steps a second of one trial at batch 256, launched by Python, and as a graph.
-- ``kernels``: kernels and copies of an eager step; ``busy_…``: the part of the time in which one of them runs.
-- ``matmul_tflops``, ``copy_gbs``: the chip's ceilings, in float32 without TF32, and of a copy, read and written.
-- ``together_4``, ``together_16``: steps a second of so many trials at once, all of theirs, for those of one alone.
-- ``peak_mb_…``: the most memory that one trial, and several together, take.
-- ``graph_error``, ``cpu_error``: by how much the losses by a graph, and on the CPU, differ from eager ones, relative.
-- ``waits``: how often an epoch waits for the device, and one of twice the steps.
+- ``steps_eager``, ``steps_graph``: steps per second of one trial at batch 256, launched by Python, and as a graph.
+- ``kernels``: kernels and copies of an eager step; ``busy_…``: the fraction of time in which one of them runs.
+- ``matmul_tflops``, ``copy_gbs``: the chip's limits in float32 without TF32, and for a copy, read plus write.
+- ``together_4``, ``together_16``: total steps per second of that many trials at once, relative to one alone.
+- ``peak_mb_…``: peak memory of one trial, and of several together.
+- ``graph_error``, ``cpu_error``: relative difference of the losses with a graph, and on the CPU, from eager ones.
+- ``waits``: how often an epoch waits for the device, and an epoch with twice the steps.
 - ``notes_…``: warnings of the trainers, such as a step that cannot be recorded.
 
-Without a GPU it says so, and counts what it can: operators of a step, of one trial and of several together, and the CPU
-time of both by turns.
+Without a GPU it says so and measures what it can: the operators in a step of one trial and of several together, and the
+CPU time of both, in alternation.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ LARGE = {"model": {"flow": {"depth": 8, "width": 512, "coordinates": 256}, "oper
 
 
 def images(count: int, side: int) -> ImageData:
-    """Made-up images, each a smooth pattern of its label and noise."""
+    """Generated images, each a smooth pattern of its label plus noise."""
     generator = torch.Generator().manual_seed(0)
     patterns = torch.rand(CLASSES, 1, 4, 4, generator=generator)
     patterns = torch.nn.functional.interpolate(patterns, (side, side), mode="bilinear")
@@ -64,7 +64,7 @@ def trial(values: dict[str, Any], **train: Any) -> TrialConfig:
 
 
 def operators(run: Callable[[], object]) -> int:
-    """Leaf operators of ATen."""
+    """Number of leaf ATen operators."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         run()
     found = [event for event in profiled.events() if event.name.startswith("aten::")]
@@ -72,7 +72,7 @@ def operators(run: Callable[[], object]) -> int:
 
 
 def epochs(trainers: list[Trainer]) -> Callable[[], None]:
-    """What trains an epoch of all, together where there are several."""
+    """A function that trains an epoch of all trainers, together if there are several."""
     if len(trainers) == 1:
         return lambda: (trainers[0].train_epoch(), None)[1]
     together = Together()
@@ -88,7 +88,7 @@ def epochs(trainers: list[Trainer]) -> Callable[[], None]:
 
 
 def on_cpu() -> dict[str, Any]:
-    """Operators of a step, and CPU time of trials alone and together, by turns in this process on one thread."""
+    """Operators per step, and CPU time of trials alone and together, alternating in this process on one thread."""
     torch.set_num_threads(1)
     config = trial(QUICKSTART, epochs=1000, steps=8)
     data = images(1437, 8)
@@ -108,7 +108,7 @@ def on_cpu() -> dict[str, Any]:
 
 
 def on_gpu() -> dict[str, Any]:
-    """Everything that is listed above."""
+    """All measurements listed above."""
     data = images(COUNT, SIDE)
     found: dict[str, Any] = {"device": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
     found |= {"matmul_tflops": _matmul(), "copy_gbs": _copy()}
@@ -135,7 +135,7 @@ def on_gpu() -> dict[str, Any]:
 
 
 def _errors(data: ImageData) -> dict[str, float]:
-    """Without noise, which each kind of device draws for itself, all three train the same."""
+    """Compare losses without noise, which each kind of device would draw differently: all three must train the same."""
     losses = {}
     for name, device, how in (("eager", "cuda", "off"), ("graph", "cuda", "auto"), ("cpu", "cpu", "off")):
         trainer = Trainer(trial(LARGE, epochs=2, steps=10, dequantise=0.0, graph=how), data, device)
@@ -147,7 +147,7 @@ def _errors(data: ImageData) -> dict[str, float]:
 
 
 def _waits(data: ImageData, steps: int) -> int:
-    """How often PyTorch says that an epoch waits for the device."""
+    """How often PyTorch reports that an epoch waits for the device."""
     trainer = Trainer(trial(LARGE, epochs=3, steps=steps), data, "cuda")
     trainer.train_epoch()
     torch.cuda.set_sync_debug_mode("warn")
@@ -179,7 +179,7 @@ def _cpu_seconds(run: Callable[[], object]) -> float:
 
 
 def _kernels(run: Callable[[], object]) -> tuple[int, float]:
-    """How many kernels run, and for which part of the time."""
+    """The number of kernels, and the fraction of time in which they run."""
     torch.cuda.synchronize()
     started = time.perf_counter()
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
@@ -206,7 +206,7 @@ if __name__ == "__main__":
     if torch.cuda.is_available():
         result = on_gpu()
     else:
-        print("no GPU here: operators are counted, and CPU time is measured")
+        print("there is no GPU here: counting operators and measuring CPU time")
         result = on_cpu()
     result |= {"torch": torch.__version__}
     print(json.dumps({key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()}))

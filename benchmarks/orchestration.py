@@ -1,19 +1,19 @@
-"""What carrying out a sweep costs beyond its trials, beside plain Ray Tune and Ray Train on the same machine.
+"""The cost of running a sweep beyond its trials, compared with plain Ray Tune and Ray Train on the same machine.
 
-``trials_vs_ray_tune``: trials a minute of no-op trials, three reports each, with journals, deterministic scheduling and
-MLflow (SQLite) being sent what comes, over those of ``ray.tune.Tuner`` with ``OptunaSearch`` and neither. Both reuse
-their processes, have Tune's own loggers off, and take turns. MLflow itself takes fewer such trials a second than Tune
-runs: ``trials_and_sync_vs_ray_tune`` counts the time until it has them all as well.
+``trials_vs_ray_tune``: no-op trials per minute, with three reports each, with journals, deterministic scheduling and
+results sent to MLflow (SQLite), relative to ``ray.tune.Tuner`` with ``OptunaSearch`` and none of these. Both reuse
+their processes, have Tune's own loggers off, and alternate. MLflow accepts fewer such trials per second than Tune runs,
+so ``trials_and_sync_vs_ray_tune`` also counts the time until it has them all.
 
-``worker_group_vs_ray_train``: from a launch of trials of two workers to their first report, one trial after the other:
-a ``TorchTrainer`` nested in a trainable over a worker group. Both join gloo and all-reduce once.
+``worker_group_vs_ray_train``: the time from launching trials of two workers to their first report, one trial after the
+other: a ``TorchTrainer`` nested in a trainable, relative to a worker group. Both join gloo and all-reduce once.
 
-``plan_1000_seconds``: a plan of 1,000 configurations, made and printed. ``launcher_memory_growth_mb``: resident memory
-of the launching process after the last no-op trial of the first turn less that after a quarter of them;
-``launcher_memory_growth_vs_ray_tune`` over that of the plain ``Tuner``, which keeps its trials.
+``plan_1000_seconds``: planning 1,000 configurations and printing the plan. ``launcher_memory_growth_mb``: growth of the
+launching process's resident memory from a quarter of the no-op trials of the first turn to the last;
+``launcher_memory_growth_vs_ray_tune``: relative to the plain ``Tuner``, which keeps its trials.
 
-``scaling_efficiency_2_workers``: training time of one worker on one core, over twice that of two workers on one core
-each, for the same batches.
+``scaling_efficiency_2_workers``: training time of one worker on one core, relative to twice that of two workers on one
+core each, for the same batches.
 
     python benchmarks/orchestration.py [--trials 2000] [--turns 3] [--worker-groups 3]
 """
@@ -99,7 +99,7 @@ def sweep_of(folder: Path, trials: int, workers: int = 1) -> Sweep:
 
 
 def no_op(task: Task, write: bool) -> Results:
-    """A trial that trains nothing, with the whole of a record."""
+    """A trial that trains nothing but writes a complete record."""
     journal = Journal(task.paths.journal(task.identity.trial) if write else None)
     journal.trial(task.identity, task.config, task.provenance)
     sigma = task.config["train"]["sigma"]
@@ -114,14 +114,14 @@ def no_op(task: Task, write: bool) -> Results:
 
 
 class NoOp(TrialTrainable):
-    """No-op trials in place."""
+    """No-op trials instead of real ones."""
 
     def results(self, task: Task) -> Results:
         return no_op(task, write=True)
 
 
 class Joining(Worker):
-    """A worker that joins the others and adds up one number with them."""
+    """A worker that joins the others and sums one number with them."""
 
     def results(self, task: Task, rank: int, store: Any) -> Results:
         def reports() -> Results:
@@ -139,7 +139,7 @@ class WorkerGroups(TrialTrainable):
 
 
 class Watch(tune.Callback):  # type: ignore[misc]
-    """Notes the memory at the end of each trial."""
+    """Records the memory at the end of each trial."""
 
     def __init__(self, memory: list[float]) -> None:
         self._memory = memory
@@ -158,17 +158,17 @@ def _add_up() -> None:
 
 
 def resident() -> float:
-    """MiB of memory that this process has."""
+    """The resident memory of this process in MiB."""
     return float(psutil.Process().memory_info().rss / 2**20)
 
 
 def growth(memory: Sequence[float]) -> float:
-    """MiB between a quarter of the trials and the last."""
+    """Growth in MiB between a quarter of the trials and the last one."""
     return memory[-1] - memory[len(memory) // 4]
 
 
 def plain_tune(folder: Path, trials: int, cpus: int) -> tuple[float, list[float]]:
-    """Seconds of the same no-op trials with Ray Tune and OptunaSearch alone, and the memory at the end of each."""
+    """Seconds for the same no-op trials with Ray Tune and OptunaSearch alone, and the memory at the end of each."""
 
     def trial(config: dict[str, Any]) -> None:
         for epoch in range(1, REPORTS + 1):
@@ -198,7 +198,7 @@ def plain_tune(folder: Path, trials: int, cpus: int) -> tuple[float, list[float]
 
 
 def nested_train(folder: Path, trials: int) -> float:
-    """Seconds of trials of two workers, each a TorchTrainer in a trainable, one after the other."""
+    """Seconds for trials of two workers, each a TorchTrainer in a trainable, one after the other."""
 
     def work(config: dict[str, Any]) -> None:  # noqa: ARG001 - Train hands it over
         _add_up()
@@ -219,7 +219,7 @@ def nested_train(folder: Path, trials: int) -> float:
 
     started = time.perf_counter()
     tune.Tuner(
-        tune.with_resources(driver, {"CPU": 0.01}),  # Tune takes no trial that takes nothing
+        tune.with_resources(driver, {"CPU": 0.01}),  # Tune rejects trials that need no resources
         param_space={"lr": tune.uniform(0, 1)},
         tune_config=tune.TuneConfig(num_samples=trials, max_concurrent_trials=1),
         run_config=tune.RunConfig(name="nested", storage_path=str(folder / "nested"), verbose=0),
@@ -230,7 +230,7 @@ def nested_train(folder: Path, trials: int) -> float:
 def ours(
     folder: Path, trials: int, trainable: type[TrialTrainable], workers: int, memory: list[float]
 ) -> tuple[float, float]:
-    """Seconds of a sweep's trials, with MLflow on, and of sending what MLflow does not have by then."""
+    """Seconds for a sweep's trials with MLflow on, and for sending what MLflow does not have by then."""
 
     class Watched(io.StringIO):
         def write(self, text: str) -> int:
@@ -248,11 +248,11 @@ def ours(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=2000, help="no-op trials of each side at each turn")
-    parser.add_argument("--turns", type=int, default=3, help="turns of each side, of which the median counts")
-    parser.add_argument("--worker-groups", type=int, default=3, help="trials of two workers of each side")
+    parser.add_argument("--trials", type=int, default=2000, help="no-op trials per side and turn")
+    parser.add_argument("--turns", type=int, default=3, help="turns per side; the median counts")
+    parser.add_argument("--worker-groups", type=int, default=3, help="trials of two workers per side")
     arguments = parser.parse_args()
-    # A script's own folder comes first on the path, and this one has another ``analysis``.
+    # A script's own folder comes first on the path, and this one contains another ``analysis``.
     sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     cpus = int(local_capacity().cpus)
@@ -264,7 +264,7 @@ def main() -> None:
         print(f"a plan of 1,000 configurations: {figures['plan_1000_seconds']:.2f} s", flush=True)
         groups, _ = ours(folder / "worker-groups", arguments.worker_groups, WorkerGroups, 2, [])
         print(f"{arguments.worker_groups} trials of two workers, ours: {groups:.1f} s", flush=True)
-        # Ray Train needs the dashboard to give placement groups back.
+        # Ray Train needs the dashboard to release placement groups.
         ray.init(address="local", num_cpus=cpus + 1, include_dashboard=True, dashboard_host="127.0.0.1", **QUIET)
         nested = nested_train(folder, arguments.worker_groups)
         ray.shutdown()
@@ -279,7 +279,7 @@ def main() -> None:
 
 
 def no_op_figures(folder: Path, trials: int, turns: int, cpus: int) -> dict[str, float]:
-    """Ours and plain Ray Tune in turns; the median turn counts."""
+    """Alternate our trials and plain Ray Tune's; the median turn counts."""
     rows: list[dict[str, float]] = []
     for turn in range(turns):
         memory: list[float] = []
@@ -289,7 +289,7 @@ def no_op_figures(folder: Path, trials: int, turns: int, cpus: int) -> dict[str,
             f"{memory[-1]:.0f} MiB, {growth(memory):.0f} of them since a quarter of the trials",
             flush=True,
         )
-        # In a process of its own: what the launches here have freed would be taken before anything grows.
+        # In its own process: otherwise memory freed by our launches would be reused before anything grows.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             plain, kept = pool.submit(plain_tune, folder / f"plain-{turn}", trials, cpus).result()
         print(
@@ -306,12 +306,12 @@ def no_op_figures(folder: Path, trials: int, turns: int, cpus: int) -> dict[str,
             }
         )
     figures = {name: statistics.median(row[name] for row in rows) for name in rows[0]}
-    # Only the first turn's launch is a process that has run no trials before.
+    # Only in the first turn has the launching process run no trials before.
     return figures | {name: rows[0][name] for name in figures if "memory" in name}
 
 
 def training_seconds(workers: int) -> float:
-    """Seconds of ``STEPS`` steps on digits of 32 × 32 by workers of one thread each, the slowest counts."""
+    """Seconds for ``STEPS`` steps on digits of 32 × 32 by workers with one thread each; the slowest counts."""
     with tempfile.TemporaryDirectory() as folder:
         queue: Any = multiprocessing.get_context("spawn").SimpleQueue()
         multiprocessing.spawn(_train, (workers, f"{folder}/store", queue), nprocs=workers)
@@ -328,7 +328,7 @@ def _train(rank: int, workers: int, store: str, queue: Any) -> None:
     me = Workers(rank, workers)
     with joined(me, dist.FileStore(store, workers) if workers > 1 else None, "cpu", 120):
         trainer = Trainer(config, datasets.load(config.data), "cpu", me)
-        trainer.train_epoch()  # the first steps set things up
+        trainer.train_epoch()  # the first steps include setup
         started = time.perf_counter()
         for _ in range(STEPS // 2):
             trainer.train_epoch()
@@ -336,7 +336,7 @@ def _train(rank: int, workers: int, store: str, queue: Any) -> None:
 
 
 def plan_seconds(folder: Path) -> float:
-    """Seconds to read, check, plan and print 1,000 configurations, the data set being loaded already."""
+    """Seconds to read, check, plan and print 1,000 configurations, with the data set already loaded."""
     path = folder / "grid.yaml"
     text = SPEC.format(trials="null", workers=1, storage=folder / "runs", epochs=4).replace("random", "grid")
     values = ", ".join(f"{1e-4 * (1 + i):.4e}" for i in range(1000))

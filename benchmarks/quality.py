@@ -1,14 +1,14 @@
-"""Sample quality against training time: the default recipe beside the published configuration, on one machine.
+"""Sample quality against training time: the default recipe compared with the published configuration on one machine.
 
 The published configuration is that of the public code for MNIST (U-Net couplings, rank 8, time-varying factors, the
-paper's losses, its learning rate), rebuilt in this library and sampled as published; its batch is cut from 256 to 32,
-without which it would take a handful of steps. Ours is the default recipe for the data set. Neither is tuned for the
-time given. Both train on the same images for the same time, not counting evaluation.
+paper's losses and learning rate), rebuilt in this library and sampled as published. Its batch is reduced from 256 to
+32, since it would otherwise take only a handful of steps. Ours is the default recipe for the data set. Neither is tuned
+for the given time. Both train on the same images for the same time, not counting evaluation.
 
-``time_to_quality`` is the time at which the published configuration reaches its best score, over the time at which ours
-first is as good: more than 1 is faster. Ours is at least so fast: it may be as good before its first checkpoint. It is
-null where the published configuration does not improve on its start, or ours never is as good.
-``better_at_checkpoints`` is the share of the checkpoints, at equal times, at which ours has the better score.
+``time_to_quality`` is the time at which the published configuration reaches its best score, divided by the time at
+which ours is first as good: above 1 ours is faster. It is a lower bound, since ours may be as good before its first
+checkpoint, and null if the published configuration does not improve on its start, or ours is never as good.
+``better_at_checkpoints`` is the share of checkpoints, at equal times, at which ours has the better score.
 
     python benchmarks/quality.py [--seconds 120] [--data mnist] [--seed 0]
 """
@@ -37,7 +37,7 @@ WARM = 3
 
 @dataclass
 class Run:
-    """Training seconds and classifier Fréchet distances of one configuration, the first of them untrained."""
+    """Training seconds and classifier Fréchet distances of one configuration; the first are untrained."""
 
     seconds: list[float]
     distances: list[float]
@@ -49,14 +49,14 @@ class Run:
 
 
 def train(name: str, config: TrialConfig, data: datasets.ImageData, quality: Quality, seconds: float) -> Run:
-    """Train for a time, scoring the collapsed sampler at the start and at ``CHECKPOINTS`` equal parts of it."""
+    """Train for a given time, scoring the collapsed sampler at the start and after ``CHECKPOINTS`` equal parts."""
     batch = config.train.batch_size
     warm = Trainer(replace(config, train=replace(config.train, steps=WARM)), data)
     warm.train_epoch()
     start = time.perf_counter()
     warm.train_epoch()
     step = (time.perf_counter() - start) / WARM
-    # Short epochs, so that the clock is looked at often; the rate's schedule is that of the time given.
+    # Short epochs, so that the clock is checked often; the learning-rate schedule fits the given time.
     steps = max(1, min(round(seconds / (8 * CHECKPOINTS) / step), len(data.train) // batch))
     epochs = max(CHECKPOINTS, round(seconds / step / steps))
     print(f"{name}: {step:.3f} s a step of {batch}, {epochs} × {steps} steps planned", flush=True)
@@ -81,7 +81,7 @@ def train(name: str, config: TrialConfig, data: datasets.ImageData, quality: Qua
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=120.0, help="training time of each")
+    parser.add_argument("--seconds", type=float, default=120.0, help="training time of each configuration")
     parser.add_argument("--data", default="mnist", choices=["digits", "mnist", "fashion-mnist"])
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
@@ -89,7 +89,7 @@ def main() -> None:
     try:
         data = datasets.load(chosen_data)
     except datasets.DataError as error:
-        print(f"{chosen.data} not found: {error}\nin its place: digits", flush=True)
+        print(f"{chosen.data} not found: {error}\nusing digits instead", flush=True)
         chosen_data = DataConfig()
         data = datasets.load(chosen_data)
     scoring = {"steps": [100], "quality": ["classifier_fd"], "samples": 1024}
@@ -121,7 +121,7 @@ def main() -> None:
 
 
 def configured(values: dict[str, Any]) -> TrialConfig:
-    """The configuration of nested values over their recipe's."""
+    """The configuration of nested values, merged over their recipe."""
     config: TrialConfig = from_mapping(TrialConfig, expand(values))
     return config
 

@@ -1,12 +1,13 @@
-"""What MLflow costs a sweep, on a server over HTTP of its own.
+"""The cost of MLflow to a sweep, with a separate server over HTTP.
 
-``sync_vs_log_batch``: metrics a second of journals that a sync sends, over those of a bare loop that makes the
-same runs and calls ``log_batch`` with the same metrics, 1,000 a request, and ends the runs. It also reads the
-journals, sends parameters, tags and the data set, uploads the configuration and environment of every run as a file, and
-notes how far it is. Both in turn, many times: the median of the rounds' ratios.
+``sync_vs_log_batch``: metrics per second sent from journals by a sync, relative to a bare loop that creates the same
+runs, calls ``log_batch`` with the same metrics, 1,000 per request, and ends the runs. The sync also reads the journals,
+sends parameters, tags and the data set, uploads every run's configuration and environment as a file, and records its
+progress. The two alternate many times; the result is the median ratio.
 
-``training_overhead``: how much longer an epoch of real training takes while its journal is written and sent, over the
-same epochs without either, less 1. As in a sweep another process sends. In turn; medians of all epochs.
+``training_overhead``: the relative increase in the time of an epoch of real training while its journal is written and
+sent, compared with the same epochs without either. As in a sweep, another process sends. The two alternate; medians
+over all epochs.
 
     python benchmarks/tracking.py [--trials 20] [--rounds 12] [--epochs 100] [--store URI]
 """
@@ -43,7 +44,7 @@ from sweeps.tracking.sync import Sync
 EPOCHS, TERMS = 30, 20
 BATCH = 1000
 TURNS = 3
-"""Of training with a record that is sent, each between two without."""
+"""Number of rounds of training with a record that is sent, each between two without."""
 TRAINED: dict[str, Any] = {
     "data": {"name": "digits"},
     "model": {"flow": {"depth": 4, "width": 64}, "operator": {"rank": 16}},
@@ -53,7 +54,7 @@ TRAINED: dict[str, Any] = {
 
 @contextmanager
 def mlflow_server(folder: Path, store: str | None) -> Iterator[str]:
-    """The address of an MLflow server on a store, SQLite in the folder by default."""
+    """The address of an MLflow server with the given store, by default SQLite in the folder."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -85,7 +86,7 @@ def _healthy(uri: str) -> bool:
 
 
 def record_of(paths: SweepPaths, uri: str) -> dict[str, Any]:
-    """sweep.json of a running sweep, written."""
+    """Write sweep.json of a running sweep."""
     name = paths.root.name
     spec = {"name": name, "tracking": {"uri": uri, "experiment": None}, "evaluate": {"quality": ["swd"]}}
     record = {
@@ -104,7 +105,7 @@ def record_of(paths: SweepPaths, uri: str) -> dict[str, Any]:
 
 
 def write_journals(paths: SweepPaths, trials: int) -> int:
-    """Journals of finished trials; the number of their metric points."""
+    """Write journals of finished trials; returns the number of their metric points."""
     config = to_mapping(from_mapping(TrialConfig, TRAINED))
     origin = provenance("0" * 64)
     for number in range(trials):
@@ -121,7 +122,7 @@ def write_journals(paths: SweepPaths, trials: int) -> int:
 
 
 def synced(paths: SweepPaths, uri: str, record: dict[str, Any]) -> float:
-    """Seconds to send a sweep's journals; what an epoch adds is sent in one piece."""
+    """Seconds to send a sweep's journals; each epoch's additions are sent together."""
     sync = Sync(paths, uri, paths.root.name, record)
     sync.connect()
     started = time.perf_counter()
@@ -130,7 +131,7 @@ def synced(paths: SweepPaths, uri: str, record: dict[str, Any]) -> float:
 
 
 def bare(paths: SweepPaths, uri: str) -> float:
-    """Seconds to send the metrics of the same journals, read before, by MLflow's client alone."""
+    """Seconds to send the metrics of the same journals, already read, by MLflow's client alone."""
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
@@ -153,7 +154,7 @@ def bare(paths: SweepPaths, uri: str) -> float:
 
 
 def epochs_of(trainer: Trainer, journal: Journal | None, epochs: int, first: int) -> list[float]:
-    """Seconds of epochs of training, each noted in the journal where there is one."""
+    """Seconds of epochs of training, each written to the journal if there is one."""
     seconds = []
     for epoch in range(first, first + epochs):
         started = time.perf_counter()
@@ -174,7 +175,7 @@ def training_overhead(folder: Path, uri: str, rounds: int, epochs: int) -> tuple
     plain: list[float] = []
     sent: list[float] = []
     for turn in range(rounds):
-        # Half of the epochs without come before, half after: a machine that slows down slows both.
+        # Half of the epochs without a record come before and half after, so that a slowing machine affects both.
         plain += epochs_of(trainer, None, epochs, 1)
         paths = SweepPaths(folder / f"training-{turn}")
         record = record_of(paths, uri)
@@ -192,10 +193,10 @@ def training_overhead(folder: Path, uri: str, rounds: int, epochs: int) -> tuple
 
 
 def main() -> None:
-    """Print what is measured as it goes, and one line of JSON in the end."""
+    """Print measurements as they are made, and one line of JSON at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=20, help="trials of each side and round")
-    parser.add_argument("--rounds", type=int, default=12, help="how often both sides take turns")
+    parser.add_argument("--trials", type=int, default=20, help="trials per side and round")
+    parser.add_argument("--rounds", type=int, default=12, help="number of rounds in which both sides alternate")
     parser.add_argument("--epochs", type=int, default=100, help="epochs of training before, and after, those sent")
     parser.add_argument("--store", help="the server's store; SQLite by default")
     chosen = parser.parse_args()
@@ -207,7 +208,7 @@ def main() -> None:
             paths = SweepPaths(folder / f"sent-{turn}")
             record = record_of(paths, uri)
             points = write_journals(paths, chosen.trials)
-            # Each goes first in every other round: a store gets slower as it fills.
+            # Each side goes first in every other round, since a store gets slower as it fills.
             sides = {"sync": lambda p=paths, r=record: synced(p, uri, r), "log_batch": lambda p=paths: bare(p, uri)}
             for name in sides if turn % 2 == 0 else reversed(sides):
                 rates[name].append(points / sides[name]())

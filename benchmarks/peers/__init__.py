@@ -1,1 +1,1 @@
-"""What the benchmarks compare with, and how they measure."""
+"""The implementations that the benchmarks compare with, and how they measure."""

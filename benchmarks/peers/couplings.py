@@ -21,7 +21,7 @@ COUPLINGS = 8
 
 @dataclass(frozen=True)
 class Stack:
-    """A flow with its two directions: ``encode`` gives ``(batch, dim)`` latents and log-determinants ``(batch,)``."""
+    """A flow with both directions: ``encode`` returns ``(batch, dim)`` latents and log-determinants ``(batch,)``."""
 
     module: nn.Module
     encode: Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -32,7 +32,7 @@ class Stack:
         return sum(parameter.numel() for parameter in self.module.parameters())
 
     def train(self, x: Tensor) -> None:
-        """What is timed: gradients of the mean negative log-likelihood under N(0, I), then the latents decoded."""
+        """The timed work: gradients of the mean negative log-likelihood under N(0, I), then decoding the latents."""
         self.module.zero_grad()
         z, log_det = self.encode(x)
         (0.5 * z.square().sum(1) - log_det).mean().backward()
@@ -40,13 +40,13 @@ class Stack:
             self.decode(z)
 
     def round_trip(self, x: Tensor) -> float:
-        """The largest error of decoding what was encoded."""
+        """The largest error of decoding encoded points."""
         with torch.no_grad():
             return float((self.decode(self.encode(x)[0]) - x).abs().max())
 
 
 class Perceptron(nn.Sequential):
-    """Two hidden layers with ReLU; what else a library hands to its conditioners is ignored."""
+    """Two hidden layers with ReLU; further arguments that a library passes to its conditioners are ignored."""
 
     def __init__(self, inputs: int, outputs: int, width: int) -> None:
         hidden = [nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
@@ -64,9 +64,9 @@ def our_stack(dim: int, width: int) -> Stack:
 
 
 def zuko_stack(dim: int, width: int) -> Stack:
-    """The transformation of its NICE, whose affine couplings are RealNVP's."""
+    """The transformation of this library's NICE, with the affine couplings of RealNVP."""
     flow = zuko.flows.NICE(dim, transforms=COUPLINGS, hidden_features=(width, width), activation=nn.ReLU)
-    # Its transformation is built at each pass, as its users do.
+    # The transformation is built at each pass, as the library's users do.
     return Stack(flow, lambda x: flow.transform().call_and_ladj(x), lambda z: flow.transform().inv(z))
 
 
@@ -79,7 +79,7 @@ def nflows_stack(dim: int, width: int) -> Stack:
 
 
 def normflows_stack(dim: int, width: int) -> Stack:
-    """Coupling blocks on one half with the halves swapped in between; its flows run from latents to data."""
+    """Coupling blocks on one half, with the halves swapped in between; its flows run from latents to data."""
     flows = []
     for _ in range(COUPLINGS):
         flows += [

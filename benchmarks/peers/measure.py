@@ -23,22 +23,22 @@ def seconds(call: Call) -> float:
 
 
 def best_seconds(call: Call, repeats: int) -> float:
-    """The shortest wall time of a call, after one that warms up."""
+    """The shortest wall time of a call, after one warm-up call."""
     call()
     return min(seconds(call) for _ in range(repeats))
 
 
 def median_seconds(calls: Mapping[str, Call], repeats: int) -> dict[str, float]:
-    """Each call's median wall time over rounds in which all take their turns, after one round that warms up."""
+    """Each call's median wall time over rounds in which all calls alternate, after one warm-up round."""
     rounds = [{name: seconds(call) for name, call in calls.items()} for _ in range(repeats + 1)]
     return {name: statistics.median(turn[name] for turn in rounds[1:]) for name in calls}
 
 
 def peak_bytes(call: Call) -> int:
-    """The most bytes that tensors made during a call, gradients included, held at any one time of it.
+    """The peak number of bytes, at any time during a call, in tensors created by it, gradients included.
 
-    Counted from the storages that PyTorch's operators return, so that it is the same at every run; what an operator
-    takes for its own use while it runs is not in it.
+    Counted from the storages that PyTorch's operators return, so that it is the same in every run; memory that an
+    operator uses internally while it runs is not included.
     """
     with _LiveStorages() as live:
         call()
@@ -69,7 +69,7 @@ class _LiveStorages(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        self._enter((args, kwargs), new=False)  # what is there already is not of this call
+        self._enter((args, kwargs), new=False)  # existing tensors do not belong to this call
         result = func(*args, **(kwargs or {}))
         self._enter(result, new=True)
         return result
