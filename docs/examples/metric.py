@@ -15,7 +15,7 @@ class Blur:
 
 @plugins.metric(better="max")
 def sharpness(samples: Tensor, real: Tensor, settings: Blur) -> float:
-    """What a blur takes away of the samples, relative to what it takes away of real images."""
+    """The energy that a blur removes from the samples, relative to what it removes from real images."""
 
     def lost(images: Tensor) -> Tensor:
         blurred = avg_pool2d(images, 2 * settings.radius + 1, 1, settings.radius)
