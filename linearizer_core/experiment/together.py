@@ -1,4 +1,4 @@
-"""Trials of one configuration that train at once, as one batched network: small ones fill neither a core nor a GPU."""
+"""Trials of one configuration that train at once, as one batched network; small ones fill neither a core nor a GPU."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Together:
             self._members.remove(trainer)
 
     def _train(self, trainers: list[Trainer]) -> None:
-        """Train an epoch of trainers that are equally far."""
+        """Train an epoch of trainers that have reached the same epoch."""
         if len(trainers) > 1 and not self.warnings:
             if self._batch is None or self._batch.trainers != trainers:
                 self._batch = _Batch(trainers)
@@ -83,11 +83,11 @@ class Together:
 
 
 class NotTogether(Exception):
-    """A loss that cannot be found for several models at once; nothing has been trained."""
+    """A loss that cannot be computed for several models at once; nothing has been trained."""
 
 
 class _Batch:
-    """Some trainers, whose parameters and gradients are rows of two tensors ``(trainers, size)``."""
+    """Several trainers whose parameters and gradients are rows of two tensors ``(trainers, size)``."""
 
     def __init__(self, trainers: list[Trainer]) -> None:
         self.trainers = trainers
@@ -107,7 +107,7 @@ class _Batch:
         self._recorded = None if recorder is None else Recorded(self._advance, recorder)
 
     def train_epoch(self) -> dict[int, EpochResult | TrainingDiverged]:
-        """Train an epoch of each; what it came to by the trainer's ``id``.
+        """Train an epoch of each trainer; returns the results by the trainer's ``id``.
 
         Raises ``NotTogether`` before the first step.
         """
@@ -128,7 +128,7 @@ class _Batch:
             for trainer in self.trainers:
                 trainer.step.prepare(trainer.rate(i))
             inputs = [images, *([] if groups is None else [groups]), *drawn]
-            if lost or not self._advanced(inputs):  # of one: the others go on alone to the end of the epoch
+            if lost or not self._advanced(inputs):  # one diverged: the others train alone to the end of the epoch
                 for j, trainer in enumerate(self.trainers):
                     if id(trainer) not in lost:
                         own = Given(self._requests, [each[j] for each in drawn], None if groups is None else groups[j])
@@ -144,7 +144,7 @@ class _Batch:
         return {id(trainer): lost.get(id(trainer)) or _ended(trainer) for trainer in self.trainers}
 
     def _advanced(self, inputs: Sequence[Tensor]) -> bool:
-        """Take a step of all at once; False, with nothing done, where the numbers of one are lost."""
+        """Take a step of all at once; returns False, with nothing changed, if one trainer's numbers have diverged."""
         try:
             if self._recorded is None:
                 self._advance(inputs)
@@ -162,7 +162,7 @@ class _Batch:
             trainer.step.advance({name: each[j] for name, each in found.items()})
 
     def _differentiate(self, images: Tensor, groups: Tensor | None, drawn: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Put the gradients in their place; the loss and its terms, ``(trainers,)`` each."""
+        """Write the gradients to their places; returns the loss and its terms, ``(trainers,)`` each."""
         found = self._losses(images, groups, drawn)
         gradients = torch.autograd.grad(found["loss"].sum(), self._values, allow_unused=True)
         take(self._gradients, gradients)
@@ -179,7 +179,7 @@ class _Batch:
             drawn: Sequence[Tensor],
         ) -> dict[str, Tensor]:
             state = {**dict(zip(self._names, values, strict=True)), **buffers}
-            # A network that two others share is one module, whose tensors are replaced once.
+            # A network shared by two others is one module, whose tensors are replaced once.
             inputs = (images, Given(requests, drawn, groups))
             found: dict[str, Tensor] = functional_call(self._loss, state, inputs, tie_weights=False)
             return found
@@ -190,12 +190,12 @@ class _Batch:
         return found
 
     def _rehearse(self, images: Tensor, groups: Tensor | None) -> list[Request]:
-        """What a step draws, as one alone asks for it; that the losses are those of each alone is checked as well.
+        """The draws that a step requests when it trains alone; also checks that batched losses equal those.
 
         Raises ``NotTogether``.
         """
         if perturbed(self.trainers[0].model):
-            raise NotTogether("matrices that perturbations are merged into change as they train")
+            raise NotTogether("matrices that perturbations are merged into change during training")
         count, sound = len(self.trainers), True
         generators = [torch.Generator(images.device).manual_seed(j) for j in range(count)]
         alone = []
@@ -218,11 +218,11 @@ class _Batch:
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 raise NotTogether(f"the loss cannot be batched ({reason})") from error
         if sound and not torch.allclose(together, torch.stack(alone), rtol=1e-4, atol=1e-5, equal_nan=True):
-            raise NotTogether("the batched loss is another than that of each alone")
+            raise NotTogether("the batched loss differs from the losses of the models alone")
         return self._requests or []
 
     def _stacked(self) -> dict[str, Tensor]:
-        """All models' buffers, by name."""
+        """The buffers of all models, stacked, by name."""
         each = [dict(_Loss(trainer.step.losses).named_buffers()) for trainer in self.trainers]
         return {name: torch.stack([buffers[name] for buffers in each]) for name in each[0]}
 
@@ -233,7 +233,7 @@ class _Batch:
 
 
 class _Loss(nn.Module):
-    """A model's losses as a module, whose parameters and buffers ``functional_call`` can replace."""
+    """A model's losses as a module whose parameters and buffers ``functional_call`` can replace."""
 
     def __init__(self, losses: Losses) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One trial from its configuration to its record: train, evaluate, and write the journal as it goes."""
+"""One trial from its configuration to its record: train, evaluate, and write the journal along the way."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from linearizer_core.plugins.errors import reason
 from linearizer_core.plugins.loading import files_of
 
 SAVE_SECONDS = 30.0
-"""How much training a crash may cost: the state to go on from is saved this often."""
+"""Interval between saved states, and so the most training that a crash can cost."""
 
 
 @dataclass(frozen=True)
 class TrialFiles:
-    """Where a trial's record goes; ``cache`` holds the feature classifiers of all trials."""
+    """Where a trial's record is written; ``cache`` holds the feature classifiers of all trials."""
 
     journal: Path
     artifacts: Path
@@ -49,7 +49,7 @@ class TrialFiles:
 
 @dataclass(frozen=True)
 class Trial:
-    """A configuration, who it is, and where its record goes."""
+    """A configuration, its identity, and where its record is written."""
 
     config: TrialConfig
     identity: TrialIdentity
@@ -67,17 +67,17 @@ def run(
     stop: Callable[[], bool] = lambda: False,
     save_seconds: float = SAVE_SECONDS,
 ) -> Iterator[dict[str, Any]]:
-    """Carry out a trial, yielding ``{"epoch", metrics…}`` at each evaluated epoch; the last has ``state`` as well.
+    """Run a trial, yielding ``{"epoch", metrics…}`` at each evaluated epoch; the last result also has ``state``.
 
-    The state is ``finished``, ``failed``, or ``interrupted`` where ``stop()`` was true after an epoch: the trial then
-    goes on from there when it is run again. Any other exception than a diverged loss is raised, once the journal has an
-    ``interrupted`` end with its reason: whoever called decides on another attempt. The state of the training is saved
-    ``save_seconds`` after the last time, at the end of an epoch, and when the trial is stopped.
+    The state is ``finished``, ``failed``, or ``interrupted`` if ``stop()`` was true after an epoch; the trial then
+    continues from there when it is run again. Any exception other than divergence is raised after the journal has an
+    ``interrupted`` end with the reason: the caller decides on another attempt. The training state is saved at the end
+    of an epoch if the last save was ``save_seconds`` ago, and when the trial is stopped.
 
     Several workers are processes that have ``joined`` and all run the trial in step: they yield equally often and the
-    same values. Only the one that leads reads and writes files of the record and asks ``stop``.
+    same values. Only the leader reads and writes files of the record and calls ``stop``.
 
-    Raises ``ValueError`` for workers that are not those that this process is joined with.
+    Raises ``ValueError`` for workers other than those that this process is joined with.
     """
     trial = Trial(config, identity, files)
     for result in _carried_out(trial, provenance, device, fit, workers, stop, save_seconds):
@@ -224,15 +224,15 @@ def _carried_out(
         saver.remove()
         yield {"epoch": epoch, "state": "failed", "reason": str(error)}
     except Exception as error:
-        # Not its end yet: whoever called decides on another attempt, maybe hours later, or calls it failed.
+        # Not final: the caller decides on another attempt, maybe hours later, or calls it failed.
         journal.end("interrupted", epoch, reason(error, files_of(config.plugins)))
         raise
 
 
 def _state_of(config: TrialConfig, files: TrialFiles) -> Loaded:
-    """The state to go on from.
+    """The state to continue from.
 
-    That of a training of other length is of no use, and removed, unless its learning rate was the same.
+    The state of a training of another length is useless, and removed, unless the learning rate was constant.
     """
     head = fold(lines(files.journal, files.journal.read_bytes())).head if files.journal.exists() else None
     epochs = flatten(head["config"]).get("train.epochs") if head is not None else None
@@ -242,7 +242,7 @@ def _state_of(config: TrialConfig, files: TrialFiles) -> Loaded:
 
 
 class _Saver:
-    """Saves the state of a trial now and then; that it cannot be is a warning, and no end of the trial."""
+    """Saves a trial's state at intervals; if it cannot be saved, that is a warning and does not end the trial."""
 
     def __init__(self, path: Path, journal: Journal, workers: Workers, seconds: float) -> None:
         self._path = path
@@ -254,11 +254,11 @@ class _Saver:
 
     @property
     def due(self) -> bool:
-        """Whether the last state is older than what may be lost."""
+        """Whether the last save is longer ago than the interval."""
         return time.perf_counter() - self._last > self._seconds
 
     def save(self, trainer: Trainer, train_seconds: float) -> None:
-        """Save the state, on the worker that leads."""
+        """Save the state, on the leading worker."""
         if not self._leads:
             return
         try:
@@ -269,13 +269,13 @@ class _Saver:
         self._last = time.perf_counter()
 
     def remove(self) -> None:
-        """Remove what was saved, on the worker that leads: the trial has ended, whether that can be removed or not."""
+        """Remove saved states, on the leading worker; the trial has ended even if they cannot be removed."""
         if self._leads:
             with suppress(OSError):
                 remove_state(self._path)
 
     def warn(self, message: str) -> None:
-        """Tell the journal, once."""
+        """Write a warning to the journal, once."""
         if message not in self._told:
             self._told.add(message)
             self._journal.warning(message)
@@ -283,25 +283,25 @@ class _Saver:
 
 @lru_cache(maxsize=2)
 def _cached_quality(metrics: tuple[Measure, ...], data: DataConfig, cache: Path, device: str) -> Quality:
-    """Held-out features and the classifier, kept while the process lives: every trial of a sweep uses the same."""
+    """Held-out features and the classifier, cached for the life of the process, as all trials of a sweep share them."""
     return Quality.cached(metrics, datasets.load(data), cache, device)
 
 
 def _quality(metrics: tuple[Measure, ...], data: DataConfig, cache: Path, device: str, workers: Workers) -> Quality:
-    """The metrics, in the features of the classifier that the worker which leads has trained or read."""
+    """The metrics, with the classifier that the leading worker trained or read."""
     if workers.count == 1:
         return _cached_quality(metrics, data, cache, device)
-    # Nothing is kept from trial to trial: workers wait for each other as they compute features, and
-    # the next trial's workers are others.
+    # Nothing is cached from trial to trial: workers wait for each other as they compute features, and the next trial
+    # has other workers.
     images = datasets.load(data)
     classifier = workers.led(lambda: needed_classifier(metrics, images, cache))
     return workers.together(lambda: Quality(metrics, images, classifier, device))
 
 
 def _data(config: DataConfig, workers: Workers) -> ImageData:
-    """The data set, which the worker that leads fetches, where it has to be, before the others read it.
+    """The data set; the leading worker downloads it, if necessary, before the others read it.
 
-    Raises ``DataError``, on other workers ``WorkerError``, where one has other images than the one that leads.
+    Raises ``DataError``, or ``WorkerError`` on other workers, if one has other images than the leader.
     """
     expected = workers.led(lambda: datasets.load(config).checksum)
 
@@ -309,8 +309,8 @@ def _data(config: DataConfig, workers: Workers) -> ImageData:
         data = datasets.load(config)
         if data.checksum != expected:
             raise datasets.DataError(
-                f"{config.name}: the images that worker {workers.rank} reads are not those of worker 0, by their "
-                f"checksums {data.checksum[:12]} and {expected[:12]}"
+                f"{config.name}: the images that worker {workers.rank} reads differ from those of worker 0 (checksums "
+                f"{data.checksum[:12]} and {expected[:12]})"
             )
         return data
 
@@ -318,7 +318,7 @@ def _data(config: DataConfig, workers: Workers) -> ImageData:
 
 
 def _check_finite(metrics: Mapping[str, float], epoch: int) -> None:
-    """Raise ``TrainingDiverged`` when the sampler gives no images: weights can break in an epoch's last step."""
+    """Raise ``TrainingDiverged`` if the sampler returns no valid images: weights can break in an epoch's last step."""
     broken = [key for key, value in metrics.items() if not math.isfinite(value)]
     if broken:
         raise TrainingDiverged(f"not finite in epoch {epoch}: {', '.join(broken)}")
@@ -337,7 +337,7 @@ def _on_gpu(device: str) -> bool:
 
 
 def write_artifacts(folder: Path, trainer: Trainer, evaluation: Evaluation) -> list[str]:
-    """The checkpoint, image grids, curves and spectra of a trained model; their names in ``folder``."""
+    """Write the checkpoint, image grids, curves and spectra of a trained model; returns their names in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.save(folder / "checkpoint", trainer.averaged, trainer.config)
     return [
