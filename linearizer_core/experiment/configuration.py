@@ -160,7 +160,7 @@ class OperatorsConfig:
     )
     count: int = _field(30, "number of k-means clusters along the images' leading principal axes", ge=2, le=1000)
     refine: int = _field(
-        0, "epochs after which each training image joins its most likely cluster, repeatedly; 0: never", ge=0
+        0, "interval in epochs at which each training image moves to its most likely cluster; 0: never", ge=0
     )
 
 
