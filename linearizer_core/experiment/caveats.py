@@ -18,7 +18,7 @@ def caveats(config: TrialConfig, data: ImageData) -> list[str]:
 
     What counts is the smaller of the two held-out splits, or the number of samples if that is smaller.
     """
-    if config.family == "style":  # its metrics compare image by image
+    if config.family in ("style", "inverse", "regression"):  # their metrics compare image by image
         return []
     held_out = min(len(data.validation), len(data.test))
     count = min(held_out, config.evaluate.samples)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from linearizer_core.experiment.configuration import DataConfig, FlowConfig, OperatorConfig, TrialConfig
 from linearizer_core.experiment.cores import BUILT_IN, known
+from linearizer_core.experiment.data.degrade import DEGRADATIONS, check_sides
 from linearizer_core.experiment.data.stylise import STYLES
 from linearizer_core.experiment.evaluation import LARGEST_FRAME
 from linearizer_core.experiment.families import family_of
@@ -63,8 +65,24 @@ def recomputation_problems(config: TrialConfig) -> dict[str, str]:
 
 def model_problems(config: TrialConfig, event: Event) -> dict[str, str]:
     """The subset of ``problems`` that prevent a model from being built."""
-    found = _family(config) | _operator(config, event)
+    found = _family(config) | _degraded(config, event) | _operator(config, event)
     return found if config.model.flow.kind == "identity" else found | _flow(config, event)
+
+
+RESTORING = ("inverse", "regression")
+
+
+def _degraded(config: TrialConfig, event: Event) -> dict[str, str]:
+    """What keeps images from being degraded, or the network at the other end from being built."""
+    if config.family not in RESTORING:
+        return {}
+    wrong = check_sides(config.data.degraded, event)
+    if wrong:
+        return {"data.degraded": f"{wrong}; use another data.degraded or data.size"}
+    if config.model.flow.kind == "identity":
+        return {}
+    found = _flow(config, DEGRADATIONS[config.data.degraded].shape(event))
+    return {name: f"of degraded images: {message}" for name, message in found.items()}
 
 
 def _family(config: TrialConfig) -> dict[str, str]:
@@ -88,8 +106,13 @@ def _operator(config: TrialConfig, event: Event) -> dict[str, str]:
     if core.kind in SQUARE and dim > LARGEST_FRAME:
         message = f"{core.kind} has dim×dim entries and supports at most {LARGEST_FRAME} values per image, got {dim}"
         return {"model.operator.kind": message}
-    if ranked(core) and core.kind != "affine" and not core.rank:
-        return {"model.operator.rank": f"{core.kind} needs a rank of at least 1; only affine allows 0"}
+    if ranked(core) and core.kind not in ("affine", "correlation") and not core.rank:
+        return {"model.operator.rank": f"{core.kind} needs a rank of at least 1; only affine and correlation allow 0"}
+    if core.kind == "correlation":
+        most = min(dim, math.prod(DEGRADATIONS[config.data.degraded].shape(event)))
+        if core.rank > most:
+            named = f"degraded images ({config.data.degraded}) have {most} values"
+            return {"model.operator.rank": f"rank {core.rank} is too large: {named}; use 1 … {most}, or 0 for all"}
     if ranked(core) and core.rank > dim:
         return {
             "model.operator.rank": f"rank {core.rank} exceeds the data's dimension {dim} "

@@ -20,7 +20,7 @@ from linearizer_core.experiment.nested import flatten
 from linearizer_core.plugins.marks import Kind, Names
 from linearizer_core.plugins.settings import setting as _field
 
-Family = Literal["diffusion", "flow_matching", "idempotent", "mean_flow", "style"]
+Family = Literal["diffusion", "flow_matching", "idempotent", "inverse", "mean_flow", "regression", "style"]
 Metric = Literal[
     "swd",
     "classifier_fd",
@@ -69,6 +69,14 @@ class DataConfig(Section):
         "folder do not change",
         ge=0,
         lt=2**31,
+    )
+    degraded: Literal["blur", "inpaint", "downsample", "noise"] = _field(
+        "blur",
+        "inverse, regression: what images are to be restored from. blur: filtered; inpaint: without the middle half of "
+        "their rows; downsample: means of squares; noise: as they are. All with data.noise",
+    )
+    noise: float = _field(
+        0.05, "inverse, regression: standard deviation of the noise in degraded images, in [-1, 1] units", ge=0
     )
     download: bool = _field(False, "download missing files of mnist, fashion-mnist, cifar10 or celeba")
 
@@ -130,18 +138,20 @@ class OperatorConfig(Section):
         "dense",
         "conv",
         "affine",
+        "correlation",
     ] = _field(
         "time_lowrank",
         "the linear core. diffusion: affine, z ↦ b_k + A_k z for latents distributed as N(b_k, Σ_k), with Σ_k of low "
         "rank plus a spread; time_lowrank, A(t) = U S(t) Vᵀ; time_diagonal, a diagonal on the leading latents; "
         "time_factors, L(t) R(t)ᵀ; time_dense, without a bound on the rank. "
         "idempotent: projection, of fixed rank; learned_projection, a learned diagonal of 0 and 1. "
-        "style: diagonal; lowrank, I + U C Vᵀ; dense; conv, one kernel per channel",
+        "style: diagonal; lowrank, I + U C Vᵀ; dense; conv, one kernel per channel. "
+        "inverse: correlation, U diag(ρ) Vᵀ with orthonormal U and V and 0 < ρ < 1",
     )
     rank: int = _field(
         32,
-        "rank of the operator, for kinds that have one, at most the data's dimension; 0 (affine only): the spread and "
-        "the means alone",
+        "rank of the operator, for kinds that have one, at most the data's dimension; 0: for affine the "
+        "spread and the means alone, for correlation all dimensions of the degraded images",
         ge=0,
     )
     spread: Literal["scale", "diagonal"] = _field(
@@ -187,7 +197,9 @@ class LossConfig:
     data: float = _field(0.0, "diffusion: d(x1, g_x⁻¹(z1 + σε))", ge=0)
     endpoint: float = _field(0.0, "diffusion: d(x1, g_x⁻¹(A(t) z_t))", ge=0)
     likelihood: float = _field(
-        1.0, "diffusion, idempotent: negative log-likelihood per dimension under N(0, I) latents", ge=0
+        1.0,
+        "diffusion, idempotent: negative log-likelihood per dimension under N(0, I) latents; inverse: of pairs",
+        ge=0,
     )
     whitening: float = _field(
         0.0,
@@ -197,6 +209,10 @@ class LossConfig:
     reconstruction: float = _field(10.0, "idempotent: d(x, f(x))", ge=0)
     sparsity: float = _field(1.0, "idempotent with learned_projection: the rank of A divided by the dimension", ge=0)
     isometry: float = _field(0.1, "idempotent: squared log of ‖g(x) - g(0)‖² / ‖x‖²", ge=0)
+    latent: float = _field(
+        0.0, "inverse: ‖g_y(y) - A g_x(x)‖² a dimension; style: ‖g(s(x)) - A_s g(x)‖² over ‖g(x) - g(0)‖²", ge=0
+    )
+    restoration: float = _field(1.0, "inverse, regression: d(x, f⁺(y)), or of the network's image", ge=0)
     transfer: float = _field(1.0, "style: d(s(x), g⁻¹(A_s g(x))), averaged over the styles s", ge=0)
 
 
@@ -319,7 +335,8 @@ class TrialConfig(Section):
         "diffusion",
         "what is trained. diffusion: noise to images; idempotent: a projector on images; style: image to image; "
         "flow_matching: the baseline, an ordinary network of the same size, frame and labels as the diffusion "
-        "Linearizer; mean_flow: the same network trained to sample in one step (MeanFlow, arXiv 2505.13447)",
+        "Linearizer; mean_flow: the same network trained to sample in one step (MeanFlow, arXiv 2505.13447); "
+        "inverse: images restored from degraded ones; regression: its baseline, an ordinary network of the same size",
     )
     recipe: Literal["default", "learned", "paper"] = _field(
         "default",
@@ -461,6 +478,10 @@ ADDED = {
     "evaluate.denoise": False,
     "train.graph": "auto",
     "data.split": 0,
+    "data.degraded": "blur",
+    "data.noise": 0.05,
+    "train.loss.latent": 0.0,
+    "train.loss.restoration": 1.0,
     "seeds.init": -1,
     "seeds.order": -1,
     "seeds.sampling": 0,

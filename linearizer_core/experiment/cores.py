@@ -11,6 +11,7 @@ from linearizer_core.experiment.configuration import FlowConfig, ModelConfig, Op
 from linearizer_core.experiment.networks import on_vectors
 from linearizer_core.models.base import Event
 from linearizer_core.operators import OperatorModule, TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
+from linearizer_core.operators.correlation import LearnedCorrelation
 from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
 from linearizer_core.plugins.errors import PluginError
 from linearizer_core.plugins.marks import Names, operator, table
@@ -18,6 +19,7 @@ from linearizer_core.plugins.marks import Names, operator, table
 GIVES: dict[str, tuple[type[Any], ...]] = {
     "diffusion": (TimeOperator,),
     "idempotent": (FrameProjection, SpectrumProjection),
+    "inverse": (LearnedCorrelation,),
     "style": (OperatorModule,),
 }
 """Types of operators that the built-in families accept."""
@@ -83,6 +85,12 @@ def conv(flow: FlowConfig, event: Event) -> OperatorModule:
     return operators.convolution(latent_shape(flow, event))
 
 
+@operator(family="inverse", ranked=True)
+def correlation(dim: int, rank: int, out_dim: int) -> LearnedCorrelation:
+    """Canonical correlations, of rank 0 as many as there can be."""
+    return LearnedCorrelation(dim, rank or min(dim, out_dim), out_dim)
+
+
 BUILT_IN: Names = table(
     time_lowrank,
     time_diagonal,
@@ -94,6 +102,7 @@ BUILT_IN: Names = table(
     lowrank,
     dense,
     conv,
+    correlation,
 )
 """The built-in operators, except ``affine``, which its family builds itself."""
 
@@ -104,16 +113,17 @@ def known(family: str, config: OperatorConfig) -> Names:
     return {name: each for name, each in every.items() if each.options["family"] == family}
 
 
-def core(family: str, config: ModelConfig, event: Event) -> Any:
-    """The operator that a configuration names for a family; raises ``ValueError`` if the family does not have it.
+def core(family: str, config: ModelConfig, event: Event, out_dim: int | None = None) -> Any:
+    """The operator that a configuration names for a family, with ``out_dim`` outputs if it is not square.
 
-    Raises ``PluginError`` if a plugin returns something that the family does not accept.
+    Raises ``ValueError`` if the family does not have it, and ``PluginError`` if a plugin returns something that the
+    family does not accept.
     """
     chosen, names, dim = config.operator, known(family, config.operator), math.prod(event)
     if chosen.kind not in names:
         raise InputValueError(f"{family} has no operator {chosen.kind}; use one of {', '.join(names)}")
     registered = names[chosen.kind]
-    made = registered.call(chosen, dim=dim, rank=chosen.rank, flow=config.flow, event=event)
+    made = registered.call(chosen, dim=dim, rank=chosen.rank, flow=config.flow, event=event, out_dim=out_dim or dim)
     if family in GIVES and not isinstance(made, GIVES[family]):
         wanted = " or ".join(each.__name__ for each in GIVES[family])
         raise PluginError(

@@ -12,7 +12,9 @@ from linearizer_core.experiment.families import (
     Diffusion,
     FlowMatchingBaseline,
     Idempotent,
+    Inverse,
     MeanFlowBaseline,
+    RegressionBaseline,
     Style,
 )
 
@@ -29,7 +31,9 @@ TERMS: Mapping[str, tuple[str, ...]] = {
     "diffusion": Diffusion.terms,
     "flow_matching": FlowMatchingBaseline.terms,
     "idempotent": Idempotent.terms,
+    "inverse": Inverse.terms,
     "mean_flow": MeanFlowBaseline.terms,
+    "regression": RegressionBaseline.terms,
     "style": Style.terms,
 }
 """The loss terms of each built-in family; nothing is assumed about what affects a plugin's family."""
@@ -39,6 +43,7 @@ COUPLING = ("depth", "coupling", "bins", "components", "mixing", "conditioner", 
             "attention", "levels", "memory", "coordinates")  # fmt: skip
 BASELINES = ("flow_matching", "mean_flow")
 SAMPLED = ("diffusion", *BASELINES)
+RESTORING = ("inverse", "regression")
 AFFINE = ("affine",)
 KINDS = get_type_hints(OperatorConfig)["kind"]
 LEARNT = tuple(kind for kind in get_args(KINDS) if kind not in AFFINE)
@@ -47,6 +52,8 @@ LEARNT = tuple(kind for kind in get_args(KINDS) if kind not in AFFINE)
 CONDITIONS: tuple[Condition, ...] = (
     Condition("data.root", "data.name", (*FETCHED, "folder", "npz")),
     Condition("data.download", "data.name", FETCHED),
+    Condition("data.degraded", "family", RESTORING),
+    Condition("data.noise", "family", RESTORING),
     *(Condition(f"model.flow.{name}", "model.flow.kind", ("coupling",)) for name in COUPLING),
     Condition("model.flow.frame", "model.flow.kind", ("coupling", "linear")),
     Condition("model.flow.frame", "model.flow.conditioner", ("mlp",)),
@@ -77,7 +84,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("train.merge_every", "model.flow.kind", ("coupling",)),
     Condition("train.time", "family", SAMPLED),
     Condition("train.sigma", "family", ("diffusion",)),
-    Condition("train.distance", "family", ("diffusion", "idempotent", "style")),
+    Condition("train.distance", "family", ("diffusion", "idempotent", "style", *RESTORING)),
     *(
         Condition(f"train.loss.{term}", "family", tuple(family for family in get_args(Family) if term in TERMS[family]))
         for term in sorted({term for terms in TERMS.values() for term in terms})

@@ -66,6 +66,10 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "evaluate": {"temperature": 1.0, "temperatures": []},
     },
     ("idempotent", "default"): {"model": {"operator": {"kind": "projection"}}, "evaluate": {"temperature": 1.0}},
+    ("inverse", "default"): {
+        "model": {"operator": {"kind": "correlation", "rank": 0}},
+        "train": {"loss": {"restoration": 10.0}},
+    },
     # Noise on the images would be stylised into the targets.
     ("style", "default"): {"model": {"operator": {"kind": "diagonal"}}, "train": {"dequantise": 0.0}},
 }
@@ -103,10 +107,13 @@ BASELINES: dict[str, dict[str, Any]] = {
     "mean_flow": {"train": {"dequantise": 0.0, "time": "logit_normal"}},
 }
 """Values of baselines on top of the Linearizer whose size they take: samples would show the noise that they learned."""
+RESTORING: dict[str, Any] = {"train": {"dequantise": 0.0}}
+"""Values of ``regression`` on top of the inverse Linearizer."""
 
 for _name in ("default", "learned", "paper"):
     for _family, _values in BASELINES.items():
         RECIPES[_family, _name] = _over(RECIPES["diffusion", _name], _values)
+RECIPES["regression", "default"] = _over(RECIPES["inverse", "default"], RESTORING)
 
 
 def recipe(family: str, name: str, data: str) -> dict[str, Any]:
@@ -162,4 +169,6 @@ def brought(base: Mapping[str, Any], family: Any, name: Any) -> dict[str, Any]:
     """
     if (base["family"], base["recipe"]) == ("diffusion", name) and family in tuple(BASELINES):  # it may be a list
         return {"family": family, **BASELINES[family]}
+    if (base["family"], family) == ("inverse", "regression"):
+        return {"family": family, **RESTORING}
     return expand({"family": family, "recipe": name, "data": {"name": base["data"]["name"]}})

@@ -5,7 +5,9 @@ from linearizer_core.models.base import Model
 from linearizer_core.models.diffusion import Inversion, LinearDiffusion
 from linearizer_core.models.flow_matching import FlowMatching
 from linearizer_core.models.idempotent import IdempotentLinearizer
+from linearizer_core.models.inverse import InverseProblem, Measurement
 from linearizer_core.models.mean_flow import MeanFlow
+from linearizer_core.models.regression import Regression
 from linearizer_core.models.style import StyleTransfer
 from linearizer_core.models.transport import Transport
 from linearizer_core.models.velocity_networks import velocity_network
@@ -15,10 +17,13 @@ __all__ = [
     "AffineOperators",
     "FlowMatching",
     "IdempotentLinearizer",
+    "InverseProblem",
     "Inversion",
     "LinearDiffusion",
     "MeanFlow",
+    "Measurement",
     "Model",
+    "Regression",
     "StyleTransfer",
     "Transport",
     "velocity_network",

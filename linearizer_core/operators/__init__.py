@@ -13,6 +13,7 @@ from linearizer_core.operators.build import (
     selection,
 )
 from linearizer_core.operators.convolutional import ConvolutionalOperator
+from linearizer_core.operators.correlation import LearnedCorrelation
 from linearizer_core.operators.diagonals import DiagonalOperator
 from linearizer_core.operators.factored import (
     Factors,
@@ -48,6 +49,7 @@ __all__ = [
     "FixedOperator",
     "FrameProjection",
     "LearnedAffine",
+    "LearnedCorrelation",
     "LearnedDense",
     "LearnedDiagonal",
     "LearnedIdentityPlusLowRank",

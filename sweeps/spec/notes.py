@@ -19,7 +19,7 @@ from sweeps.spec.points import corners
 MOST = 8
 """Notes that are told: a plan is to be read on one screen."""
 
-MEASURES = ("data.name", "data.size", "evaluate.samples", "evaluate.held_out")
+MEASURES = ("data.name", "data.size", "data.degraded", "data.noise", "evaluate.samples", "evaluate.held_out")
 """Leaves that decide by what a trial is measured, and not what it is."""
 
 FIRST_AT_RANDOM = {"tpe": 5, "gp": 10, "nsga2": 50}

@@ -8,7 +8,9 @@ from linearizer_core.experiment.families.base import Family
 from linearizer_core.experiment.families.diffusion import Diffusion
 from linearizer_core.experiment.families.flow_matching import FlowMatchingBaseline
 from linearizer_core.experiment.families.idempotent import Idempotent
+from linearizer_core.experiment.families.inverse import Inverse
 from linearizer_core.experiment.families.mean_flow import MeanFlowBaseline
+from linearizer_core.experiment.families.regression import RegressionBaseline
 from linearizer_core.experiment.families.style import Style
 from linearizer_core.plugins.errors import PluginError
 from linearizer_core.plugins.marks import Names, family, table
@@ -24,7 +26,9 @@ BUILT_IN: Names = table(
     diffusion,
     family("flow_matching")(FlowMatchingBaseline),
     family("idempotent")(Idempotent),
+    family("inverse")(Inverse),
     family("mean_flow")(MeanFlowBaseline),
+    family("regression")(RegressionBaseline),
     family("style")(Style),
 )
 """The families that need no plugin."""
@@ -46,7 +50,9 @@ __all__ = [
     "Family",
     "FlowMatchingBaseline",
     "Idempotent",
+    "Inverse",
     "MeanFlowBaseline",
+    "RegressionBaseline",
     "Style",
     "family_of",
 ]

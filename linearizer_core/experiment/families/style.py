@@ -43,7 +43,7 @@ class Style(Family):
     """Image to image: a shared network whose operators are the styles, so that styles mix by linear algebra."""
 
     operators = ("diagonal", "lowrank", "dense", "conv")
-    terms = ("transfer",)
+    terms = ("transfer", "latent")
 
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> StyleTransfer:
         """The model for images ``event``.
@@ -62,12 +62,14 @@ class Style(Family):
         model.initialise(images)
 
     def losses(self, model: StyleTransfer, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
-        """The mean over styles of d(s(x), g⁻¹(A_s g(x))) for a batch ``(batch, *event)``.
+        """The mean over styles of d(s(x), g⁻¹(A_s g(x))) for a batch ``(batch, *event)``, and of what ``latent`` is.
 
+        That is ‖g(s(x)) - A_s g(x)‖² / ‖g(x) - g(0)‖², with 0 the grey image: it asks that A_s be right where really
+        stylised images are, and so that f_s⁺ restore them; without the denominator smaller latents would do as well.
         Each style is given its equal share of the images, drawn anew: every step trains all styles, at the cost of one
         pass through g and one back. Raises ``ValueError`` for fewer images than styles.
         """
-        styles, workers = model.styles, draws.workers
+        styles, workers, weights = model.styles, draws.workers, config.train.loss
         order = draws.permutation(images)
         if len(order) < len(styles):
             raise ValueError(f"a batch needs an image for each of {len(styles)} styles, got {len(order)}")
@@ -79,14 +81,23 @@ class Style(Family):
         images = images[torch.cat(own)]
         latents = model.g(images)[0].split(sizes)
         styled = torch.cat([model.operator(style).apply(z) for style, z in zip(styles, latents, strict=True)])
-        made = model.g.inverse(styled)[0].split(sizes)
-        parts = zip(styles, made, images.split(sizes), shares, strict=True)
-        errors = [
-            measure(each, STYLES[style](x)) * (len(x) * workers.count / len(share))
-            for style, each, x, share in parts
-            if len(x)
-        ]
-        return {"transfer": torch.stack(errors).sum() / len(styles)}
+        targets = [STYLES[style](x) if len(x) else x for style, x in zip(styles, images.split(sizes), strict=True)]
+        terms: dict[str, Tensor] = {}
+
+        def mean(errors: list[Tensor]) -> Tensor:
+            """The mean over styles of this worker's part of theirs."""
+            parts = zip(errors, sizes, shares, strict=True)
+            found = [error * (size * workers.count / len(share)) for error, size, share in parts if size]
+            return torch.stack(found).sum() / len(styles)
+
+        if weights.transfer:
+            made = model.g.inverse(styled)[0].split(sizes)
+            terms["transfer"] = mean([measure(a, b) if len(a) else a.sum() for a, b in zip(made, targets, strict=True)])
+        if weights.latent:
+            length = (torch.cat(latents) - model.g(torch.zeros_like(images[:1]))[0]).square().sum(1)
+            error = (model.g(torch.cat(targets))[0] - styled).square().sum(1) / length
+            terms["latent"] = mean([each.mean() if len(each) else each.sum() for each in error.split(sizes)])
+        return terms
 
     @torch.no_grad()
     def sample(self, model: StyleTransfer, count: int, config: TrialConfig, generator: torch.Generator) -> Tensor:
@@ -116,6 +127,7 @@ class Style(Family):
             images = images.to(model.device)
             found = _fidelity(images, _stylised(model, images))
             summary |= {f"{split}/{name}_collapsed": value for name, value in found.items()}
+            summary[f"{split}/restored_psnr"] = _mean([_restored(model, style, images) for style in model.styles])
         images = _held_out(config, data)["quality"].to(model.device)
         transfer = model.transfer(model.styles[0])
         summary["cost/sample_ms_collapsed"] = timed(model.device, lambda: in_batches(transfer, images))[1]
@@ -137,6 +149,9 @@ class Style(Family):
             for split, images in splits.items()
             for name, value in _fidelity(images, _unchanged(images)).items()
         }
+        for split, images in splits.items():
+            unrestored = [capped_psnr(function(images), images) for function in STYLES.values()]
+            summary[f"{split}/restored_psnr"] = _mean(unrestored)
         return {"images unchanged": Evaluation(summary, grids={"samples": splits["quality"][:GRID_IMAGES]})}
 
     def metrics(self, config: TrialConfig) -> tuple[str, ...]:
@@ -148,6 +163,7 @@ class Style(Family):
     def summary_keys(self, config: TrialConfig) -> list[str]:
         names = [f"psnr_{style}" for style in STYLES] + ["psnr", "ssim"]
         keys = [f"{split}/{name}_collapsed" for split in ("quality", "test") for name in names]
+        keys += ["quality/restored_psnr", "test/restored_psnr"]
         keys += ["cost/sample_ms_collapsed", "cost/sample_mflop_collapsed", "cost/params"]
         keys += [*linearity_keys(), "linearity/inverse_psnr"]
         keys += ["linearity/lipschitz_g", "linearity/lipschitz_g_inverse"]
@@ -196,6 +212,11 @@ def _undone(model: StyleTransfer, style: str, images: Tensor) -> float:
     """PSNR of f⁺(f(x)) to x: whether a style can be taken off again."""
     transfer = model.transfer(style)
     return capped_psnr(in_batches(transfer.pinv(), in_batches(transfer, images)), images)
+
+
+def _restored(model: StyleTransfer, style: str, images: Tensor) -> float:
+    """PSNR of f⁺(s(x)) to x, of really stylised images: whether a style is taken off that the model did not put on."""
+    return capped_psnr(_shown(in_batches(model.transfer(style).pinv(), STYLES[style](images))), images)
 
 
 def _pictures(model: StyleTransfer, images: Tensor) -> dict[str, Tensor]:

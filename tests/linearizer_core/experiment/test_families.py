@@ -33,7 +33,9 @@ from linearizer_core.experiment.families import (
     Family,
     FlowMatchingBaseline,
     Idempotent,
+    Inverse,
     MeanFlowBaseline,
+    RegressionBaseline,
     Style,
     family_of,
 )
@@ -121,7 +123,9 @@ def test_every_name_has_its_family() -> None:
         "diffusion": Diffusion,
         "flow_matching": FlowMatchingBaseline,
         "idempotent": Idempotent,
+        "inverse": Inverse,
         "mean_flow": MeanFlowBaseline,
+        "regression": RegressionBaseline,
         "style": Style,
     }
     for name, kind in kinds.items():

@@ -100,6 +100,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         ("style", "default"),
         ("flow_matching", "default"),
         ("mean_flow", "default"),
+        ("inverse", "default"),
+        ("regression", "default"),
     ],
 )
 def test_steps_do_not_wait_for_what_is_computed(

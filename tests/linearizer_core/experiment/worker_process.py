@@ -96,8 +96,15 @@ TRAINED: dict[str, TrialConfig] = {
     "mean flow": config("mean_flow", {}, {"kind": "time_lowrank", "rank": 6}),
     "idempotent": config("idempotent", {}, {"kind": "projection", "rank": 9}),
     "idempotent of learned rank": config("idempotent", {"mixing": "p4"}, {"kind": "learned_projection"}, merge_every=3),
+    "inverse": config("inverse", {}, {"kind": "correlation", "rank": 9}),
     "style": config("style", {}, {"kind": "lowrank", "rank": 4}),
-    "style by kernels": config("style", {"conditioner": "conv"}, {"kind": "conv"}, distance="gradient_ssim"),
+    "style by kernels": config(
+        "style",
+        {"conditioner": "conv"},
+        {"kind": "conv"},
+        distance="gradient_ssim",
+        loss={"transfer": 1.0, "latent": 0.1},
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -232,6 +233,51 @@ def test_the_loss_of_the_identity_is_the_mean_distance_to_the_targets() -> None:
     close(loss["transfer"], torch.stack(errors).mean())
 
 
+def test_the_latent_term_is_zero_of_exact_operators_and_the_same_at_any_scale_of_latents() -> None:
+    config = configuration("dense", "identity")
+    weights = dataclasses.replace(config.train.loss, latent=1.0, transfer=0.0)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, loss=weights))
+    model, x = Style().build(config, (1, 8, 8)).double(), random(70, (1, 8, 8))
+
+    def latent() -> Tensor:
+        found = Style().losses(model, x, config, Draws(seeded()))
+        assert set(found) == {"latent"}
+        return found["latent"].detach()
+
+    shares = x[torch.randperm(70, generator=seeded())].tensor_split(len(STYLES))
+    ratios = [
+        ((style(each) - each).flatten(1).square().sum(1) / each.flatten(1).square().sum(1)).mean()
+        for style, each in zip(STYLES.values(), shares, strict=True)
+    ]
+    close(latent(), torch.stack(ratios).mean())
+    eye = torch.eye(64, dtype=torch.float64).view(64, 1, 8, 8)
+    for name in ("blur", "invert"):  # the two that are linear, where nothing is clamped
+        learned = model.operators[name]
+        assert isinstance(learned, LearnedDense)
+        learned.matrix.data.copy_(STYLES[name](eye).flatten(1).T)
+    left = [ratio for name, ratio in zip(STYLES, ratios, strict=True) if name not in ("blur", "invert")]
+    close(latent(), torch.stack(left).sum() / len(STYLES))
+
+
+def test_restoration_of_really_stylised_images_is_that_of_the_inverse_operators(images: ImageData) -> None:
+    """With operators that are the styles, blur and negative are taken off; the other styles stay as they are."""
+    config = configuration("dense", "identity")
+    model = Style().build(config, images.event)
+    eye = torch.eye(64).view(64, 1, 8, 8)
+    for name in ("blur", "invert"):
+        learned = model.operators[name]
+        assert isinstance(learned, LearnedDense)
+        learned.matrix.data.copy_(STYLES[name](eye).flatten(1).T)
+    found = Style().evaluate(model, config, images, no_quality(images)).summary
+    x = images.validation[:32]
+    rest = [style(x) for name, style in STYLES.items() if name not in ("blur", "invert")]
+    kept = [10 * math.log10(4 / float((each - x).double().square().mean())) for each in rest]
+    undone = found["quality/restored_psnr"] * len(STYLES) - sum(kept)
+    assert undone > 2 * 50
+    unchanged = Style().references(config, images, no_quality(images))["images unchanged"].summary
+    assert found["quality/restored_psnr"] > unchanged["quality/restored_psnr"] + 5
+
+
 def test_shares_are_drawn_anew_and_on_average_of_all_images() -> None:
     config = configuration("dense", "identity")
     model, x = Style().build(config, (1, 8, 8)).double(), random(10, (1, 8, 8)) ** 3
@@ -332,7 +378,7 @@ def test_the_reference_is_what_the_identity_scores(images: ImageData) -> None:
     found = Style().evaluate(Style().build(config, images.event), config, images, no_quality(images)).summary
     rows = Style().references(config, images, no_quality(images))
     assert list(rows) == ["images unchanged"]
-    assert len(rows["images unchanged"].summary) == 18
+    assert len(rows["images unchanged"].summary) == 20
     for name, value in rows["images unchanged"].summary.items():
         assert found[name] == pytest.approx(value, abs=1e-4)
 

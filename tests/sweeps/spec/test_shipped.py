@@ -23,8 +23,8 @@ from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError
 
 SHIPPED = {
-    "activation", "baselines", "controls", "diffusion-depth-rank", "diffusion-search", "idempotent-rank", "mixing",
-    "operators", "quickstart", "rank-curve", "recipe", "solver-steps", "style-operators", "variance",
+    "activation", "baselines", "controls", "diffusion-depth-rank", "diffusion-search", "idempotent-rank", "inverse",
+    "mixing", "operators", "quickstart", "rank-curve", "recipe", "solver-steps", "style-operators", "variance",
 }  # fmt: skip
 DATA_SETS = {"mnist", "fashion-mnist", "cifar10"}
 

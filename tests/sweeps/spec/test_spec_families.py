@@ -106,7 +106,7 @@ def test_a_point_of_the_space_may_name_a_recipe(sweep: ToSweep) -> None:
 # What is refused
 
 
-FAMILIES = "'diffusion', 'flow_matching', 'idempotent', 'mean_flow' or 'style'"
+FAMILIES = "'diffusion', 'flow_matching', 'idempotent', 'inverse', 'mean_flow', 'regression' or 'style'"
 SET = "controls[0].set"
 
 
