@@ -1,1 +1,1 @@
-"""The configurations of a record: their replicates, their order, and which of them are best."""
+"""The configurations of a record: their replicates, their order, and which are best."""

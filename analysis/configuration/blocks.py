@@ -1,4 +1,4 @@
-"""Configurations, or the values of an axis, on each of several data sets: what is compared across them."""
+"""The values of configurations, or of an axis's levels, on several data sets, for comparison across the sets."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from analysis.record.runs import Direction, Record, RecordError
 from analysis.statistics.intervals import Array
 
 REAL, FITTED = "real against real", "Gaussian fitted to the training pixels"
-"""The references between which scores are scaled."""
+"""The references that define scores 1 and 0."""
 SWEEP = "sweep"
-"""What ``across`` may be beside a leaf of the configuration: each sweep is a data set of its own."""
+"""A value of ``across`` that is not a leaf: each sweep counts as a data set of its own."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The values of methods on data sets: every method has a value on each.
+    """The values of methods on data sets; every method has a value on every data set.
 
-    ``values`` are replicates by method and data set: seeds where each pair is one configuration, otherwise the means of
-    its configurations (``unit``). A score is 0 and 1 at the two ends of its data set's ``scale``, described in
-    ``scaled``, and higher is better. ``notes`` say what was left out.
+    ``values`` are replicates by method and data set. Their ``unit`` is seeds if each pair is one configuration,
+    otherwise configurations, each by its mean. A score is 0 and 1 at the ends of its data set's ``scale``, which
+    ``scaled`` describes, and higher is better. ``notes`` say what was left out.
     """
 
     across: str
@@ -53,11 +53,11 @@ class Blocks:
 
     @property
     def losses(self) -> Array:
-        """The means, turned so that lower is better."""
+        """The means, negated if necessary so that lower is better."""
         return self.means if self.direction == "min" else -self.means
 
     def in_order(self, ranks: Array) -> list[int]:
-        """The places of the methods by their mean ranks, those of equal rank by their mean score."""
+        """The indices of the methods sorted by mean rank, ties by mean score."""
         mean = [float(np.mean([runs.mean() for runs in self.scores(method)])) for method in self.methods]
         return sorted(range(len(self.methods)), key=lambda place: (ranks[place], -mean[place]))
 
@@ -79,17 +79,17 @@ def blocks_of(
     *,
     unequal: bool = False,
 ) -> Blocks:
-    """What there is of each method on each value of a leaf (``data.name``), or in each ``sweep``.
+    """The values of each method on each value of a leaf (``data.name``), or in each ``sweep``.
 
     Methods are configurations, matched by their axes and by whatever else differs within a data set, or the values of
-    one ``axis`` (any leaf), over all configurations that have it. One that is missing on a data set is left out. Scores
-    are scaled from the Gaussian fitted to the training pixels to real images where both were measured on every data
-    set, otherwise from the worst to the best mean. Raises ``RecordError`` for an unknown leaf or metric, one that is
-    better neither way, unequal training on one data set, unless ``unequal``, and fewer than two data sets or methods.
+    one ``axis`` (any leaf), over all configurations that have it. Methods missing on a data set are left out. Scores
+    go from the Gaussian fitted to the training pixels (0) to real images (1) if both were measured on every data set,
+    otherwise from the worst to the best mean. Raises ``RecordError`` for an unknown leaf or metric, a metric without a
+    better direction, unequal training on one data set (unless ``unequal``), and fewer than two data sets or methods.
     """
     record = configurations.record
     key = metric_of(record, metric)
-    direction = way_of(record, key, "nothing to rank")
+    direction = way_of(record, key, "there is nothing to rank")
     record.checked(across, [SWEEP, *record.leaves], "leaf of a configuration")
     if axis is not None:
         axis = axis if axis in record.leaves else axis_of(record, axis)
@@ -104,8 +104,8 @@ def blocks_of(
     names = tuple(words_of(pd.Series(distinct_values(record, across, sets), dtype="object")))
     sets = words_of(sets)
     if len(names) < 2:
-        found = f"{across} is {names[0]} everywhere" if names else f"nothing has finished with a finite {key}"
-        raise RecordError(f"{record.names}: across {across} there must be two data sets or more, and {found}")
+        found = f"{across} is always {names[0]}" if names else f"nothing has finished with a finite {key}"
+        raise RecordError(f"{record.names}: a comparison across {across} needs two data sets or more, but {found}")
     if not unequal:
         for name in names:
             trials = {(row["sweep"], trial) for row in frame[sets == name].to_dict("records") for trial in row["used"]}
@@ -127,11 +127,13 @@ def blocks_of(
     if len(whole) < 2:
         what = "configuration has" if axis is None else f"value of {axis} has"
         hint = "; --rows AXIS compares the values of one axis" if axis is None else ""
-        count = "no" if not whole else "one"
-        raise RecordError(f"{record.names}: {count} {what} a value on each of {', '.join(names)}{hint}")
+        count = "no" if not whole else "only one"
+        raise RecordError(f"{record.names}: {count} {what} values on all of {', '.join(names)}{hint}")
     values = {(method, name): values[method, name] for method in whole for name in names}
     left = len(every) - len(whole)
-    notes = [f"Left out: {left} that {'is' if left == 1 else 'are'} not on every {across}."] if left else []
+    notes = (
+        [f"Left out: {left} that {'does' if left == 1 else 'do'} not have a value for every {across}."] if left else []
+    )
     scale = _of_references(record, configurations.of_kinds(["reference"]), across, names, key, direction)
     scaled = "0: the Gaussian fitted to the training pixels; 1: real against real"
     if scale is None:
@@ -144,13 +146,13 @@ def blocks_of(
 
 
 def has_several_sets(record: Record) -> bool:
-    """Whether the search of a record's sweeps was done on more than one named data set."""
+    """Whether the record's sweeps searched on more than one named data set."""
     runs = record.runs
     return "data.name" in runs and runs.loc[runs["kind"] == "search", "data.name"].nunique() > 1
 
 
 def _leaves_of(record: Record, frame: pd.DataFrame) -> pd.DataFrame:
-    """The leaves of each configuration, those of its first trial."""
+    """The leaves of each configuration, taken from its first trial."""
     runs = record.runs.set_index(["sweep", "trial"])[record.leaves]
     keys = [(sweep, trials[0]) for sweep, trials in zip(frame["sweep"], frame["used"], strict=True)]
     return runs.loc[keys].set_axis(frame.index)
@@ -159,7 +161,7 @@ def _leaves_of(record: Record, frame: pd.DataFrame) -> pd.DataFrame:
 def _methods(
     record: Record, frame: pd.DataFrame, leaves: pd.DataFrame, sets: pd.Series[Any], across: str, axis: str | None
 ) -> pd.Series[Any]:
-    """What each configuration is called: the values that tell it from others of its data set, or that of one axis."""
+    """Each configuration's method: the values that distinguish it within its data set, or its value of one axis."""
     if axis is not None:
         values = frame[axis] if axis in record.axes else leaves[axis]
         name = short_names(record.leaves)[axis]
@@ -168,7 +170,7 @@ def _methods(
     columns = {}
     for name in record.leaves:  # the axes first
         column = frame[name] if name in record.axes else leaves[name]
-        # What differs from one data set to another only goes with the data set.
+        # A leaf that differs only between data sets belongs to the data set.
         if name != across and (column.groupby(sets.to_numpy()).nunique() > 1).any():
             columns[name] = column
     short = short_names(list(columns))
@@ -187,7 +189,7 @@ def _methods(
 def _of_references(
     record: Record, frame: pd.DataFrame, across: str, names: tuple[str, ...], key: str, direction: Direction
 ) -> dict[str, tuple[float, float]] | None:
-    """The ends of a score on each data set, from its references; None if one of them has not got both in order."""
+    """The scale of each data set from its two references; None if any lacks one or has them in the wrong order."""
     if key not in frame or frame.empty:
         return None
     sets = words_of(_leaves_of(record, frame)[across]) if across != SWEEP else frame["sweep"].astype("str")

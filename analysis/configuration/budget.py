@@ -1,4 +1,4 @@
-"""How long trials were trained: longer training is not compared with shorter, unless that is asked for."""
+"""How long trials were trained: unequal training is compared only on request."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from analysis.configuration.levels import plain
 from analysis.record.runs import Record, RecordError
 
 LEAVES = ("train.steps", "train.batch_size", "data.name", "data.images")
-ASK = "ask for it with --unequal, or compare what was trained alike"
+ASK = "compare trials that were trained equally, or pass --unequal"
 
 
 def budgets(record: Record, trials: pd.DataFrame) -> pd.Series[Any]:
-    """The training of each trial (rows of ``record.runs``) in words: equal words are equal optimiser steps."""
+    """A description of each trial's training (rows of ``record.runs``); it is equal if the optimiser steps are."""
     columns = [plain(trials["epoch"]), *(_leaf(record, trials, name) for name in LEAVES)]
     words = [_words(*training) for training in zip(*columns, strict=True)]
     return pd.Series(words, index=trials.index, dtype="object")
 
 
 def _leaf(record: Record, trials: pd.DataFrame, name: str) -> list[Any]:
-    """A leaf of each trial's configuration; the spec's for one that was recorded without, None if nobody says."""
+    """A leaf of each trial's configuration; if it was not recorded, the spec's value, or None."""
     section, _, leaf = name.partition(".")
     told = {sweep.name: (sweep.spec.get(section) or {}).get(leaf) for sweep in record.sweeps}
     values = plain(trials[name]) if name in trials else [None] * len(trials)
@@ -40,12 +40,12 @@ def _words(epoch: int | None, steps: int | None, batch: int | None, data: str | 
 
 
 def check_equal(record: Record, trials: pd.DataFrame, what: str) -> None:
-    """Raise ``RecordError`` where ``what`` would compare trials (rows of ``record.runs``) of unequal training."""
+    """Raise ``RecordError`` if ``what`` would compare trials (rows of ``record.runs``) of unequal training."""
     stopped, finished = (trials["state"] == "stopped").sum(), (trials["state"] == "finished").sum()
     if stopped and finished:
         raise RecordError(
-            f"{record.names}: {what} would compare {stopped} trials that were stopped early with {finished} finished; "
-            f"{ASK}"
+            f"{record.names}: {what} would compare {stopped} trials that were stopped early with {finished} that "
+            f"finished; {ASK}"
         )
     found = budgets(record, trials[trials["state"] == "finished"]).value_counts(sort=False)
     if len(found) > 1:

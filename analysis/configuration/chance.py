@@ -1,4 +1,4 @@
-"""The sources of chance of a trial: which seed each follows, and which of them a sweep varies."""
+"""The sources of randomness of a trial: which seed each uses, and which of them a sweep varies."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ SOURCES: Mapping[str, tuple[str, bool, int]] = {
     "split": ("data.split", False, 0),
     "sampling": ("seeds.sampling", False, 0),
 }
-"""Each source's leaf, whether it follows the trial's seed where the leaf is below 0, and what it was before there was
-the leaf."""
+"""Each source's leaf, whether it follows the trial's seed if the leaf is negative, and the value in records without the
+leaf."""
 LEAVES = tuple(leaf for leaf, _, _ in SOURCES.values())
 
 
 def chance_axes(record: Record) -> list[str]:
-    """The searched axes that are seeds: their values are drawn, and none of them is better than another."""
+    """The searched axes that are seeds: their values are random draws, and none is better than another."""
     return [axis for axis in record.axes if axis in LEAVES]
 
 
 def sources_of(trials: pd.DataFrame) -> dict[str, Array]:
-    """For each source that varies over trials (rows of ``record.runs``), the seed that it had, ``(trials,)``.
+    """For each source that varies over trials (rows of ``record.runs``), its seed in each, ``(trials,)``.
 
-    Sources that vary together cannot be told apart: they are one, under both names.
+    Sources that vary together cannot be separated: they are returned as one, under both names.
     """
     seeds = plain(trials["seed"])
     found: dict[bytes, tuple[list[str], Array]] = {}

@@ -1,4 +1,4 @@
-"""Axes that are there for some configurations only: where their condition does not hold, they take part in nothing."""
+"""Conditional axes: they are inactive in configurations in which their condition does not hold."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from analysis.record.runs import Record, SweepInfo
 
 
 def active_axes(record: Record, runs: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the axes of trials (rows of ``record.runs``), missing where an axis takes no part in a trial.
+    """The axes of trials (rows of ``record.runs``) as columns, with missing values where an axis is inactive.
 
-    Its configuration has a value there as well, the base's, which nothing reads. An axis takes part where the spec's
-    ``when`` holds, and in a point of the search only where the point has it.
+    The configuration has a value there too, the base's, which nothing reads. An axis is active where the spec's
+    ``when`` holds; in a point of the search, only if the point has it.
     """
     points = [_point(kind, text) for kind, text in zip(runs["kind"], runs["overrides"], strict=True)]
     columns: dict[str, Any] = {}
@@ -37,7 +37,7 @@ def active_axes(record: Record, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _point(kind: str, overrides: Any) -> Mapping[str, Any]:
-    """What a trial of the search sets; empty if that is not recorded, and for what is no point of the space."""
+    """The values that a trial of the search sets; empty if they were not recorded or it is not a point of the space."""
     if kind not in ("search", "confirm") or not isinstance(overrides, str):
         return {}
     found: Mapping[str, Any] = json.loads(overrides)
@@ -45,18 +45,18 @@ def _point(kind: str, overrides: Any) -> Mapping[str, Any]:
 
 
 def _condition(record: Record, sweep: SweepInfo, axis: str) -> Mapping[str, Any]:
-    """When an axis is there: as its own sweep says, or as another one does that searches it."""
+    """The condition of an axis in its own sweep, or in another that searches it."""
     dimension = sweep.dimension(axis) or next(filter(None, (other.dimension(axis) for other in record.sweeps)), {})
     return dimension.get("when") or {}
 
 
 def _among(sweep: SweepInfo, runs: pd.DataFrame, leaf: str, wanted: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """For which trials a leaf has a wanted value, or one of those; all of them where nobody says what it has."""
+    """Which trials have a wanted value (or one of a list) of a leaf; trials whose value is unknown count as well."""
     listed = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
     told = _of_spec(sweep.spec, leaf)
     values = plain(runs[leaf]) if leaf in runs else [None] * len(runs)
     values = [told if value is None else value for value in values]
-    # A column of mixed values is text.
+    # A column of mixed types holds text.
     texts = [json.dumps(value) for value in listed]
     return np.array([value is None or value in listed or value in texts for value in values], dtype=np.bool_)
 

@@ -1,4 +1,4 @@
-"""A record's configurations, built once and handed on to every table, figure and sentence."""
+"""A record's configurations, built once and passed to every table, figure and sentence."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from analysis.record.runs import KINDS, Record
 
 
 class Configurations:
-    """The configurations of a record: one row each over its seeds, their order, and which is best.
+    """The configurations of a record: one row per configuration over its seeds, their order, and the best.
 
-    Whatever is made of a record takes one of these in its place, so that several tables of one record share the
-    work. Its frames are to be read: a copy may be changed.
+    Every function that takes a record takes this instead, so that several tables of one record share the work. Do not
+    change its frames; change a copy.
 
     >>> import analysis
     >>> configurations = analysis.Configurations(analysis.example())
@@ -38,25 +38,25 @@ class Configurations:
 
     @classmethod
     def of(cls, source: Recorded) -> Configurations:
-        """Those of a record, or the ones that were built before."""
+        """The configurations of a record; ``source`` itself if they are built already."""
         return source if isinstance(source, Configurations) else cls(source)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """One row a configuration, in the order of ``record.runs``: what ``by_configuration`` describes."""
+        """One row per configuration, in the order of ``record.runs``, as ``by_configuration`` describes."""
         return frame.build(self.record)
 
     def of_kinds(self, kinds: Sequence[str]) -> pd.DataFrame:
-        """The rows of ``frame`` of those kinds, numbered anew."""
+        """The rows of ``frame`` of these kinds, with a new index."""
         return self.frame[self.frame["kind"].isin(kinds)].reset_index(drop=True)
 
     @cached_property
     def ranked(self) -> pd.DataFrame:
         """The configurations that have not failed, in the order of a table, with ``rank``.
 
-        The search by rank (0 finished, 1 finished but breaking a constraint, 2 finished without a finite value,
-        3 stopped, 4 not done) and there by the first objective; confirmed ones by the first objective; controls
-        and references by number. Raises ``RecordError`` if nobody has the first objective.
+        The search is sorted by rank (0 finished, 1 finished but breaking a constraint, 2 finished without a finite
+        value, 3 stopped, 4 not done), then by the first objective; confirmed configurations by the first objective;
+        controls and references by number. Raises ``RecordError`` if no trial has the first objective.
         """
         return in_order(self.record, self.frame)
 
@@ -64,8 +64,8 @@ class Configurations:
     def best(self) -> Best | None:
         """The best configuration by the first objective, among those of the search that finished at every seed.
 
-        Those that keep to the constraints come first; None while no configuration has finished. Raises
-        ``RecordError`` if nobody has the first objective.
+        Configurations that meet the constraints come first; None while no configuration has finished. Raises
+        ``RecordError`` if no trial has the first objective.
         """
         return best_of(self.record, self.ranked)
 
@@ -80,34 +80,33 @@ class Configurations:
 
     @property
     def duplicates(self) -> pd.DataFrame:
-        """The trials that repeat another of their sweep: ``sweep, trial, duplicate_of``, and whether its result was
-        reused, in ``reused``."""
+        """The trials that repeat another of their sweep: ``sweep, trial, duplicate_of``, and ``reused``, whether the
+        result was reused."""
         runs = self.record.runs
         found = runs.loc[runs["duplicate_of"].notna(), ["sweep", "trial", "duplicate_of"]]
         return found.assign(reused=runs["reused_from"].notna()).reset_index(drop=True)
 
     @property
     def constraints(self) -> dict[str, dict[str, Constraint]]:
-        """By sweep and metric key, what the best configuration keeps to."""
+        """The constraints on the best configuration, by sweep and metric key."""
         return {sweep.name: frame.constraints(sweep) for sweep in self.record.sweeps}
 
 
 Recorded = Record | Configurations
-"""A record, or its configurations where they were built before."""
+"""A record, or its configurations if they are built already."""
 
 
 def by_configuration(record: Recorded, kinds: Sequence[str] = KINDS) -> pd.DataFrame:
-    """One row a configuration of those kinds, over its seeds, in the order of ``record.runs``.
+    """One row per configuration of these kinds, over its seeds, in the order of ``record.runs``.
 
-    Columns ``sweep, kind, number, name`` (with the sweep in front, where there are several), ``label, config_hash,
-    overrides, trials`` (a tuple), ``state``
-    (``finished`` at every seed of the sweep; ``stopped`` if a seed was; ``failed`` if all did; otherwise
-    ``unfinished``), ``words`` (the state as tables show it), ``broken`` (the constraints it breaks),
-    ``seeds`` (how many have a part in the means, missing for references), ``used`` (their trials: those that
-    finished, else of those stopped, else of all, those that came furthest) and ``finished`` (how many did), then
-    one column an axis, missing where it takes no part, and for each metric its mean, and in ``"<metric> ci95"``
-    half the width of the mean's 95 % confidence interval (Student t), NaN for one seed. Raises ``RecordError`` for a
-    kind that does not exist.
+    Columns: ``sweep, kind, number, name`` (prefixed with the sweep if there are several), ``label, config_hash,
+    overrides, trials`` (a tuple); ``state`` (``finished`` if all seeds of the sweep finished, ``stopped`` if one was
+    stopped, ``failed`` if all failed, otherwise ``unfinished``); ``words`` (the state as tables show it); ``broken``
+    (the constraints it breaks); ``seeds`` (how many are in the means, missing for references); ``used`` (their trials:
+    those that finished; if none, the stopped ones that came furthest; if none, of all those that came furthest);
+    ``finished`` (how many finished). Then one column per axis, missing where it is inactive; and for each metric its
+    mean, and in ``"<metric> ci95"`` half the width of the mean's 95 % confidence interval (Student t), NaN for one
+    seed. Raises ``RecordError`` for a kind that does not exist.
 
     >>> import analysis
     >>> frame = analysis.by_configuration(analysis.example(), ["search"])
@@ -125,8 +124,8 @@ def by_configuration(record: Recorded, kinds: Sequence[str] = KINDS) -> pd.DataF
 def best(record: Recorded) -> Best | None:
     """The best configuration by the first objective, among those of the search that finished at every seed.
 
-    Those that keep to the constraints come first; None while no configuration has finished. Raises ``RecordError``
-    if nobody has the first objective.
+    Configurations that meet the constraints come first; None while no configuration has finished. Raises
+    ``RecordError`` if no trial has the first objective.
 
     >>> import analysis
     >>> top = analysis.best(analysis.example())

@@ -1,4 +1,4 @@
-"""What a metric must keep to: the one reading of a spec's constraints."""
+"""Constraints on metrics, parsed from a spec."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ OPERATORS = ("<=", ">=")
 
 
 class Constraint(NamedTuple):
-    """A bound that a metric keeps to."""
+    """A bound on a metric."""
 
     operator: Literal["<=", ">="]
     bound: float
 
     def holds(self, value: float) -> bool:
-        """Whether a value keeps to it; NaN, which was not measured, does not."""
+        """Whether a value meets the bound; NaN (not measured) does not."""
         return value <= self.bound if self.operator == "<=" else value >= self.bound
 
 
 def parse_constraint(text: str) -> Constraint:
-    """``"<= 1e-3"`` as its operator and its bound; raises ``ValueError`` for anything else.
+    """The operator and bound of a text such as ``"<= 1e-3"``; raises ``ValueError`` for anything else.
 
     >>> parse_constraint("<= 1e-3")
     Constraint(operator='<=', bound=0.001)

@@ -1,7 +1,7 @@
-"""Controls: what must be worse than a configuration, and by how much it is, before anything is claimed of it.
+"""Controls: variants that must be worse than a configuration before a claim about it can be made.
 
-Some are recorded by a trial itself, its own operators with one thing about them spoilt (``controls/<name>``); others
-are configurations of the spec.
+Some are measured by a trial itself, with one thing about its own operators spoilt (``controls/<name>``); others are
+configurations of the spec.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from linearizer_core.experiment.directions import Direction
 
 PREFIX = "controls/"
 TIMES = 1.5
-"""How many times worse a control has to be, besides by more than its interval, to be beaten."""
+"""A control is beaten if it is at least so many times worse, and by more than its interval."""
 
 Subject = Literal["A", "g", ""]
-"""What a control is of: the operators, the flow, or neither, as another model is."""
+"""The part that a control takes out: the operators, the flow, or neither (such as another model)."""
 
 WORDS = {
-    "flat": ("a flat spectrum", "the spectrum of A says nothing here"),
-    "random": ("random directions", "the directions of A say nothing here"),
-    "swapped": ("others' operators", "which label or cluster an operator is of says nothing here"),
-    "shared": ("one linear part for all", "that operators differ says nothing here"),
-    "pooled": ("one operator for all", "that there are several operators says nothing here"),
-    "means": ("the means alone", "A says nothing here that the means do not"),
+    "flat": ("a flat spectrum", "the spectrum of A does not matter here"),
+    "random": ("random directions", "the directions of A do not matter here"),
+    "swapped": ("others' operators", "the assignment of operators to labels or clusters does not matter here"),
+    "shared": ("one linear part for all", "the differences between operators do not matter here"),
+    "pooled": ("one operator for all", "having several operators does not matter here"),
+    "means": ("the means alone", "A adds nothing to the means here"),
 }
-"""The controls that trials record: what they are, and what is not to be claimed where they do as well."""
+"""The controls that trials record: a description, and what it means if the control does as well as the model."""
 
 
 @dataclass(frozen=True)
 class Control:
-    """A control of a configuration: its value, and the ratio by which it is worse, 1 where it is as good.
+    """A control of a configuration: its value, and how many times worse it is (1 if it is as good).
 
     ``ratio`` is the mean over seeds of each seed's ratio with its 95 % Student t interval.
     """
@@ -54,35 +54,35 @@ class Control:
 
     @property
     def half_width(self) -> float | None:
-        """Of the interval of the ratio; None where there is none."""
+        """Half the width of the ratio's interval; None if it has none."""
         return _half_width(self.ratio)
 
     @property
     def told(self) -> bool:
-        """Whether the ratio has an interval: of one seed it has none."""
+        """Whether the ratio has an interval; with one seed it has none."""
         return self.ratio.low is not None and math.isfinite(self.ratio.mean)
 
     @property
     def beaten(self) -> bool:
-        """Whether it is worse by more than the interval and by ``TIMES`` at least."""
+        """Whether the control is at least ``TIMES`` times worse, and by more than its interval."""
         return self.ratio.low is not None and self.ratio.low > 1 and self.ratio.mean >= TIMES
 
     @property
     def words(self) -> str:
-        """What it is."""
+        """A description of the control."""
         return WORDS[self.name][0] if self.name in WORDS and self.subject == "A" else self.name
 
 
 def recorded_controls(record: Record) -> list[str]:
-    """The names of the controls that trials of the record have measured themselves."""
+    """The names of the controls that the record's trials measured themselves."""
     names = [key.removeprefix(PREFIX) for key in record.metrics if key.startswith(PREFIX)]
     return sorted(names, key=lambda name: list(WORDS).index(name) if name in WORDS else len(WORDS))
 
 
 def metric_of_controls(record: Record, metric: str | None = None) -> str:
-    """The quality metric that configurations are compared with their controls by: by default the first objective's.
+    """The quality metric for comparing configurations with their controls; by default the first objective's.
 
-    ``metric`` is one as ``evaluate.quality`` names it, or a key of it. Raises ``RecordError`` where no control has it.
+    ``metric`` is a name as in ``evaluate.quality``, or a key of it. Raises ``RecordError`` if no control has it.
     """
     names = recorded_controls(record)
     known = {
@@ -92,7 +92,7 @@ def metric_of_controls(record: Record, metric: str | None = None) -> str:
         if key.startswith("test/") and key.endswith(f"_{name}")
     }
     if not known:
-        # The spec's are scored as every configuration is.
+        # The spec's controls are scored like any configuration.
         ends = ("_collapsed", "_sampled")
         known = {stem(key): None for key in record.metrics if key.startswith("test/") and key.endswith(ends)}
     if metric is not None:
@@ -105,7 +105,7 @@ def metric_of_controls(record: Record, metric: str | None = None) -> str:
 
 
 def controls_of(record: Record, row: Mapping[Any, Any], metric: str) -> list[Control]:
-    """The controls that the trials of a configuration (a row of ``by_configuration``) have measured, on test."""
+    """The controls that a configuration's trials (a row of ``by_configuration``) measured, on the test split."""
     found = []
     own = _by_seed(record, row, f"test/{metric}_collapsed")
     way = own_direction(record, f"test/{metric}_collapsed")
@@ -117,9 +117,9 @@ def controls_of(record: Record, row: Mapping[Any, Any], metric: str) -> list[Con
 
 
 def spec_controls(configurations: Configurations, row: Mapping[Any, Any], metric: str) -> list[Control]:
-    """The spec's controls of a configuration's sweep, as far as they have finished, against it, on test.
+    """The finished controls in the spec of a configuration's sweep, against the configuration, on the test split.
 
-    Seeds are paired; where they have none in common the ratio is that of the means, without an interval.
+    Seeds are paired; if there are no common seeds, the ratio is that of the means, without an interval.
     """
     record = configurations.record
     key = sampled_key(record, "test", metric)
@@ -133,9 +133,9 @@ def spec_controls(configurations: Configurations, row: Mapping[Any, Any], metric
 
 
 def judged(configurations: Configurations) -> Mapping[Any, Any] | None:
-    """The row of the best configuration, at fresh seeds where it was confirmed; None while there is no best one.
+    """The row of the best configuration, at its fresh seeds if it was confirmed; None while there is no best one.
 
-    By fresh seeds nothing was chosen, and often there are more of them.
+    Fresh seeds took no part in the choice, and often there are more of them.
     """
     row, frame = configurations.best_row, configurations.frame
     if row is None:
@@ -146,7 +146,7 @@ def judged(configurations: Configurations) -> Mapping[Any, Any] | None:
 
 
 def subject_of(row: Mapping[Any, Any]) -> Subject:
-    """What a configuration of the spec's controls is a control of, by the leaves that it sets."""
+    """The part that a control in the spec takes out, judged by the leaves that it sets."""
     text = row.get("overrides")
     leaves: Mapping[str, Any] = json.loads(text) if isinstance(text, str) else {}
     if "family" in leaves or not leaves:
@@ -169,14 +169,14 @@ def _control(
 
 
 def _worse(way: Direction | None, own: Any, theirs: Any) -> Any:
-    """How many times worse than its own each value is; NaN where there is no ratio of them."""
+    """How many times worse than ``own`` the values ``theirs`` are; NaN where the ratio is not defined."""
     worse, better = (own, theirs) if way == "max" else (theirs, own)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where((worse >= 0) & (better > 0), worse / better, math.nan)
 
 
 def _by_seed(record: Record, row: Mapping[Any, Any], key: str) -> pd.Series[Any]:
-    """The values of a configuration's finished trials by seed; none where one of them has none."""
+    """The values of a configuration's finished trials by seed; empty if any is missing."""
     if key not in record.metrics:
         return pd.Series(dtype="float64")
     runs = record.runs

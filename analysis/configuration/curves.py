@@ -1,4 +1,4 @@
-"""Curves of configurations over what one training is sampled with: solver steps, or rank."""
+"""Curves of configurations over solver steps or rank, both varied when sampling from one trained model."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from analysis.record.runs import Record
 from analysis.statistics.intervals import student
 
 Curves = Mapping[int, pd.DataFrame]
-"""A configuration's row to ``mean``, ``half`` the width of its interval and how many ``seeds``, by steps (or ranks)."""
+"""Row of a configuration → ``mean``, ``half`` the width of its interval and number of ``seeds``, by step (or rank)."""
 
 
 def curve_keys(record: Record, begins: str) -> list[str]:
-    """The keys ``<begins><metric>`` of the curves that a record has, without those of the test split."""
+    """The keys ``<begins><metric>`` of the record's curves, without those of the test split."""
     return _keys(record.curves, begins)
 
 
 def searched_curve_keys(record: Record, begins: str) -> list[str]:
-    """Of ``curve_keys`` those that a finished trial of the search has: a control of another family may have others."""
+    """The ``curve_keys`` of finished trials of the search; a control of another family may have others."""
     runs = record.runs[(record.runs["kind"] == "search") & (record.runs["state"] == "finished")]
     return _keys(record.curves.merge(runs[["sweep", "trial"]], on=["sweep", "trial"]), begins)
 
@@ -32,7 +32,7 @@ def _keys(curves: pd.DataFrame, begins: str) -> list[str]:
 
 
 def mean_curves(record: Record, frame: pd.DataFrame, metric: str) -> Curves:
-    """Row of ``frame`` to its curve over seeds, by steps; where a seed has no value there is a gap.
+    """Row of ``frame`` → its curve over seeds, by step; there is a gap where a seed has no value.
 
     Intervals are 95 % Student t intervals of the mean, NaN for one seed.
     """
@@ -49,7 +49,7 @@ def mean_curves(record: Record, frame: pd.DataFrame, metric: str) -> Curves:
 
 
 def curves_by_trial(record: Record, row: Mapping[Any, Any], metric: str) -> pd.DataFrame:
-    """A configuration's curve: a row a step (or rank) and a column a trial that its means are of."""
+    """A configuration's curve with one row per step (or rank) and one column per trial in its means."""
     used = list(row["used"])
     points = record.curves
     mine = points[(points["metric"] == metric) & (points["sweep"] == row["sweep"]) & points["trial"].isin(used)]

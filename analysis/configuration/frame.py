@@ -1,4 +1,4 @@
-"""One row a configuration, over its seeds."""
+"""Builds the frame with one row per configuration, over its seeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COLUMNS += ["broken", "seeds"]
 
 
 def build(record: Record) -> pd.DataFrame:
-    """One row a configuration, over its seeds, in the order of ``record.runs``: what ``by_configuration`` describes."""
+    """One row per configuration, over its seeds, in the order of ``record.runs``, as ``by_configuration`` describes."""
     runs, metrics = _counted_once(record.runs), record.metrics
     members: dict[tuple[Any, ...], list[_Trial]] = {}
     for trial in _trials(runs):
@@ -35,14 +35,14 @@ def build(record: Record) -> pd.DataFrame:
         taken += used
     frame = pd.DataFrame(rows, columns=[*GROUP, *COLUMNS]).set_index(GROUP)
     frame["seeds"] = frame["seeds"].astype("Int64")
-    if len(record.sweeps) > 1:  # each of which has a t000
+    if len(record.sweeps) > 1:  # each has a t000
         tried = frame.index.get_level_values("kind").isin(["search", "confirm"])
         of_sweep = frame.index.get_level_values("sweep").astype("str") + "/" + frame["name"]
         frame["name"] = frame["name"].mask(tried, of_sweep)
     axes = pd.concat([runs[GROUP], active_axes(record, runs)], axis=1)
     frame[record.axes] = axes.groupby(GROUP, sort=False, dropna=False)[record.axes].first()
     values = runs.loc[taken].groupby(GROUP, sort=False, dropna=False)[metrics]
-    # A seed without a value leaves its configuration without one: a mean of the others would flatter it.
+    # If a seed has no value, the configuration has none: the mean of the other seeds would be too good.
     with np.errstate(invalid="ignore"):
         means, spread = values.mean(skipna=False), values.std(skipna=False)
     count = values.size().astype("float64")
@@ -55,9 +55,9 @@ def build(record: Record) -> pd.DataFrame:
 
 
 def _counted_once(runs: pd.DataFrame) -> pd.DataFrame:
-    """The trials without those that repeat another of the search, each under the number that its point had first.
+    """The trials without those that repeat another of the search, each under its point's first number.
 
-    A sampler that draws a point again makes no further configuration, whether its trials ran or were reused.
+    If a sampler draws a point again, that is not another configuration, whether its trials ran or were reused.
     """
     repeats = runs["duplicate_of"].notna() & (runs["kind"] == "search")
     if not repeats.any():
@@ -68,7 +68,7 @@ def _counted_once(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 class _Trial(NamedTuple):
-    """What of a row of ``Record.runs`` says how its configuration stands."""
+    """The fields of a row of ``Record.runs`` that determine the state of its configuration."""
 
     index: Any
     sweep: str
@@ -90,14 +90,14 @@ def _trials(runs: pd.DataFrame) -> Iterator[_Trial]:
 
 
 def _state(sweep: SweepInfo, group: Sequence[_Trial]) -> tuple[dict[str, Any], list[Any]]:
-    """A configuration without its values, and the rows of the trials that its values come from."""
+    """A configuration's row without its values, and the rows of the trials that give its values."""
     first = group[0]
     expected = {"search": sweep.seeds, "confirm": sweep.confirm_seeds, "control": sweep.seeds}.get(first.kind, 1)
     whole = max(expected, len(group))
     left = [trial for trial in group if trial.state != "failed"]
     finished = [trial for trial in group if trial.state == "finished"]
     stopped = [trial for trial in group if trial.state == "stopped"]
-    # One that was stopped has come to its end; where another was broken off says nothing of the configuration.
+    # A stopped trial is complete; the epoch at which another was interrupted says nothing of the configuration.
     chosen = finished or _furthest(stopped or left)
     if len(finished) == whole:
         state, words = "finished", "finished"
@@ -110,7 +110,7 @@ def _state(sweep: SweepInfo, group: Sequence[_Trial]) -> tuple[dict[str, Any], l
         if stopped:
             told.append(f"{f'{len(stopped)} ' if finished else ''}stopped @ {_epochs(stopped)}")
         elif not finished:
-            # While the sweep runs, what was interrupted waits for its next attempt.
+            # While the sweep runs, an interrupted trial is waiting for its next attempt.
             said = {"waiting" if sweep.state == "running" and t.state == "interrupted" else t.state for t in left}
             told.append(f"{'/'.join(sorted(said))} @ {_epochs(left)}")
         words = ", ".join(told)
@@ -122,7 +122,7 @@ def _state(sweep: SweepInfo, group: Sequence[_Trial]) -> tuple[dict[str, Any], l
 
 
 def _furthest(group: Sequence[_Trial]) -> list[_Trial]:
-    """The trials that came furthest: values of different epochs are not one number."""
+    """The trials that came furthest, since values at different epochs cannot be averaged."""
     epochs = [-1 if pd.isna(trial.epoch) else int(trial.epoch) for trial in group]
     return [trial for trial, epoch in zip(group, epochs, strict=True) if epoch == max(epochs)]
 
@@ -135,7 +135,7 @@ def _epochs(group: Sequence[_Trial]) -> str:
 
 
 def _name(group: Sequence[_Trial]) -> str:
-    """The label, or what the trial ids of all seeds begin with, or the number."""
+    """The label, or the common prefix of the trial ids of all seeds, or the number."""
     first = group[0]
     if isinstance(first.label, str):
         return first.label
@@ -154,7 +154,7 @@ def _broken(record: Record, row: pd.Series[Any]) -> str:
 
 
 def constraints(sweep: SweepInfo) -> dict[str, Constraint]:
-    """What a sweep's best configuration keeps to, by metric key; raises ``RecordError`` for one that says nothing."""
+    """A sweep's constraints by metric key; raises ``RecordError`` for one that cannot be parsed."""
     try:
         return {key: parse_constraint(rule) for key, rule in sweep.constraints.items()}
     except ValueError as error:

@@ -1,6 +1,6 @@
-"""What keys are called where people read them: the display name and the unit of every axis and metric.
+"""Display names and units of axes and metrics.
 
-A spec's ``labels`` take the place of the names below; units are facts of the record and stay.
+A spec's ``labels`` replace the names below; units are facts of the record and stay.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from analysis.configuration.words import short_names
 from analysis.record.runs import Record
 
 QUALITY = re.compile(r"(?P<split>quality|test)/(?P<metric>.+)_(?P<how>k\d+|collapsed|sampled|auc)")
-"""Scores of samples: the split, the metric, and how the samples were drawn."""
+"""Matches keys of sample scores: the split, the metric, and how the samples were drawn."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A display name with its unit, which may be none.
+    """A display name and a unit, which may be empty.
 
     >>> str(Label("training time", "s")), str(Label("parameters"))
     ('training time (s)', 'parameters')
@@ -48,7 +48,7 @@ METRICS: Mapping[str, Label] = {
     "lipschitz_g_y_inverse": Label("Lipschitz constant of g_y⁻¹"),
     "noise_ks": Label("noise KS distance"),
     "noise_active_ks": Label("active noise KS distance"),
-    "noise_direction_ks": Label("KS distance a direction"),
+    "noise_direction_ks": Label("KS distance per direction"),
     "params": Label("parameters"),
     "train_seconds": Label("training time", "s"),
     "evaluate_seconds": Label("evaluation time", "s"),
@@ -57,10 +57,10 @@ METRICS: Mapping[str, Label] = {
     "sample_ms": Label("sampling", "ms"),
     "sample_mflop": Label("sampling", "MFLOP"),
 }
-"""By what a metric's key has behind the slash, without how samples were drawn. Others read as their keys do."""
+"""Labels by the part of a metric's key after the slash, without how samples were drawn; others are shown by key."""
 
 DRAWN_WORDS = {"k": "{} at k={}", "c": "collapsed {}", "s": "sampled {}", "a": "area under {}"}
-"""A metric and how samples were drawn, by the first letter of what a key says of that."""
+"""Templates for a metric and how samples were drawn, by the first letter of that part of the key."""
 DRAWN = re.compile(r"(?P<metric>.+)_(?P<how>k\d+|collapsed|sampled|auc)")
 
 
@@ -89,19 +89,19 @@ def label_of(record: Record, key: str) -> Label:
 
 
 def metric_label(record: Record, metric: str) -> Label:
-    """The label of a metric as ``evaluate.quality`` names it, or of what stands behind the slash of another key."""
+    """The label of a metric as named in ``evaluate.quality``, or of the part of another key after the slash."""
     words = metric.replace("psnr", "PSNR").replace("_", " ")
     known = METRICS.get(metric, Label(words, "dB" if metric.endswith("psnr") else ""))
     return Label(given_label(record, metric) or known.name, known.unit)
 
 
 def how_words(how: str) -> str:
-    """How samples were drawn, as the end of a key says: ``k100`` is ``k=100``."""
+    """How samples were drawn, in words, from the end of a key: ``k100`` gives ``k=100``."""
     return re.sub(r"^k(?=\d)", "k=", how)
 
 
 def given_label(record: Record, key: str) -> str:
-    """What the first sweep that names a key in its ``labels`` calls it; empty if none does."""
+    """The name of a key in the ``labels`` of the first sweep that has one; empty if none has."""
     return next((sweep.labels[key] for sweep in record.sweeps if key in sweep.labels), "")
 
 
@@ -111,5 +111,5 @@ def axis_labels(record: Record) -> dict[str, str]:
 
 
 def joined_labels(record: Record, keys: Sequence[str]) -> str:
-    """Display names as ``depth and rank``."""
+    """Display names joined as ``depth and rank``."""
     return " and ".join(str(label_of(record, key)) for key in keys)

@@ -1,4 +1,4 @@
-"""The values of an axis, in order, as the categories or bins that tables and figures compare."""
+"""The values of an axis as the ordered categories or bins that tables and figures compare."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 def categories(record: Record, axis: str, values: pd.Series[Any]) -> pd.Series[Any]:
-    """``values`` of an axis as an ordered category: themselves, or bins where they are too many to compare.
+    """``values`` of an axis as an ordered category: the values themselves, or bins if there are too many to compare.
 
-    What the spec lists stays as it is. So do whole numbers, and those of a range with steps, up to eight of them
-    (five, where they were drawn from a logarithmic range); other numbers go to at most five bins, equally wide in the
-    logarithm where the range is logarithmic, otherwise equally full. A bin has its lower end in it, the last one both.
+    Values listed in the spec stay as they are. So do integers, and the values of a range with steps, if there are at
+    most eight (five if the range is logarithmic). Other numbers are put into at most five bins, of equal width in the
+    logarithm if the range is logarithmic, otherwise of equal counts. A bin includes its lower end; the last also its
+    upper end.
     """
     dimensions = [sweep.dimension(axis) for sweep in record.sweeps]
     listed = _listed(record, axis)
@@ -33,7 +34,7 @@ def categories(record: Record, axis: str, values: pd.Series[Any]) -> pd.Series[A
     few = MOST_BINS if logarithmic and not listed else MOST_VALUES
     stepped = any(dimension.get("step") for dimension in dimensions)
     exact = bool(listed) or stepped or pd.api.types.is_integer_dtype(values)
-    # Numbers that differ by rounding alone are one value.
+    # Numbers that differ only by rounding are one value.
     labels = list(dict.fromkeys(map(word, distinct)))
     others = set(labels) - set(map(word, listed))
     if is_number(values) and others and (len(labels) > few or not exact):
@@ -48,7 +49,7 @@ def categories(record: Record, axis: str, values: pd.Series[Any]) -> pd.Series[A
 
 
 def distinct_values(record: Record, axis: str, values: pd.Series[Any]) -> list[Any]:
-    """What an axis takes, in the order of the spec's list where there is one, otherwise sorted."""
+    """The values of an axis, in the order of the spec's list if there is one, otherwise sorted."""
     places: dict[str, int] = {}
     for place, value in enumerate(_listed(record, axis)):
         places.setdefault(word(value), place)
@@ -61,7 +62,7 @@ def _listed(record: Record, axis: str) -> list[Any]:
 
 
 def is_number(values: pd.Series[Any]) -> bool:
-    """Whether a column holds numbers: booleans are not."""
+    """Whether a column holds numbers; booleans do not count."""
     return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
 
 
@@ -84,7 +85,7 @@ def _bins(values: pd.Series[Any], logarithmic: bool) -> tuple[list[int], list[st
 
 
 def _intervals(starts: Sequence[float], ends: Sequence[float], whole: bool) -> list[str]:
-    """``a to b`` for each pair, with as many digits as it takes to tell the ends apart, three at least."""
+    """``a to b`` for each pair, with enough digits to distinguish the ends, at least three."""
     digits = 17 if whole else 3
     while digits < 17 and len({f"{end:.{digits}g}" for end in [*starts, ends[-1]]}) <= len(starts):
         digits += 1
@@ -95,5 +96,5 @@ def _intervals(starts: Sequence[float], ends: Sequence[float], whole: bool) -> l
 
 
 def plain(column: pd.Series[Any]) -> list[Any]:
-    """The values of a column as Python's own, None for those that are missing."""
+    """The values of a column as plain Python objects, with None for missing ones."""
     return column.astype("object").where(column.notna(), None).tolist()

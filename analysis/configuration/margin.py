@@ -1,4 +1,4 @@
-"""The difference of a metric that does not matter: by default, one that its own error hides."""
+"""The margin within which two values of a metric count as equal; by default, the metric's own error."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from analysis.configuration.sampled import stem
 from analysis.record.runs import Record, RecordError
 
 DEVIATIONS = 1.96
-"""Of a metric's own error that its 95 % interval reaches to."""
+"""Standard errors in half a 95 % interval."""
 
 
 def margin_of(record: Record, metric: str, asked: float | None = None) -> float | None:
-    """The margin within which two values of a metric are the same, as asked for or from the metric's own error.
+    """The margin within which two values of a metric count as equal: ``asked``, or from the metric's own error.
 
-    The metric's own error is what chance in the samples and in the held-out images moves it by, where trials have
-    recorded it (``<split>/<metric>_error``): its 95 % interval, the median over the trials. None if there is none.
-    Raises ``RecordError`` for a margin that is no positive number.
+    That error comes from the random choice of samples and held-out images; trials record it as
+    ``<split>/<metric>_error``. The margin is half its 95 % interval, the median over the trials; None if none was
+    recorded. Raises ``RecordError`` for a margin that is not a positive number.
 
     >>> import analysis
     >>> from analysis.configuration.margin import margin_of
@@ -28,7 +28,7 @@ def margin_of(record: Record, metric: str, asked: float | None = None) -> float 
     """
     if asked is not None:
         if not (math.isfinite(asked) and asked > 0):
-            raise RecordError(f"{record.names}: a margin is a number above 0, got {asked:g}")
+            raise RecordError(f"{record.names}: the margin must be above 0, got {asked:g}")
         return asked
     split = metric.partition("/")[0]
     key = f"{split}/{stem(metric)}_error"

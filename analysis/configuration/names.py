@@ -1,4 +1,4 @@
-"""The names that people give: of axes and metrics by their keys, or by what tables and figures call them."""
+"""Finds axes and metrics by the names that users give: keys, parts of keys, or the names in tables and figures."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from analysis.record.runs import Record, RecordError, natural
 
 
 def axis_of(record: Record, name: str) -> str:
-    """The dotted name of a searched axis: from itself, from its end, or from its label.
+    """The dotted name of a searched axis, from the name itself, its last part or its label.
 
-    Raises ``RecordError`` with the candidates where there are several, and with the nearest where there is none.
+    Raises ``RecordError`` with the candidates if there are several, or with the closest names if there is none.
 
     >>> import analysis
     >>> axis_of(analysis.example(), "depth")
@@ -29,11 +29,11 @@ def axis_of(record: Record, name: str) -> str:
 
 
 def metric_of(record: Record, name: str | None = None) -> str:
-    """The key of a metric: from itself, or from what a table prints for it; the first objective where none is named.
+    """The key of a metric, from the key itself or from a name in a table; by default the first objective.
 
-    The head of a column of the ablation table is that column (``collapsed``, ``test``); a metric's name alone
-    (``swd``) is measured as the first objective is; then what is behind the slash of a key, or its label.
-    Raises ``RecordError`` with the candidates where there are several, and with the nearest where there is none.
+    A column head of the ablation table (``collapsed``, ``test``) means that column; a metric's name alone (``swd``) is
+    sampled as the first objective is; after these come the part of a key after the slash, and labels.
+    Raises ``RecordError`` with the candidates if there are several, or with the closest names if there is none.
 
     >>> import analysis
     >>> record = analysis.example()
@@ -48,9 +48,9 @@ def metric_of(record: Record, name: str | None = None) -> str:
 
 
 def column_of(record: Record, name: str) -> str:
-    """The key of a column of the ablation table: of an axis, a metric, or of what says which row it is.
+    """The key of a column of the ablation table: an axis, a metric, or a column that identifies the row.
 
-    Axes and metrics go by what ``axis_of`` and ``metric_of`` take. Raises ``RecordError`` as these do.
+    Axes and metrics are named as for ``axis_of`` and ``metric_of``. Raises ``RecordError`` as these do.
 
     >>> import analysis
     >>> [column_of(analysis.example(), name) for name in ("rank", "test", "seeds")]
@@ -64,7 +64,7 @@ def column_of(record: Record, name: str) -> str:
 
 
 def default_metrics(record: Record) -> list[str]:
-    """The metric columns of an ablation table, where present; nothing that two runs of one spec differ in."""
+    """The default metric columns of an ablation table, if recorded; none that differs between two runs of one spec."""
     known = record.metrics
     families = [match["metric"] for key in record.objective if (match := QUALITY.fullmatch(key))]
     families = families or [match["metric"] for key in known if (match := QUALITY.fullmatch(key))]
@@ -79,7 +79,7 @@ def default_metrics(record: Record) -> list[str]:
 
 
 def head(record: Record, metric: str, family: str = "") -> str:
-    """What a column of a metric is headed with, without its arrow; ``family`` is a quality metric that goes unsaid."""
+    """A metric's column head without the arrow; ``family`` is a quality metric whose name is left out."""
     match = QUALITY.fullmatch(metric)
     if match is None or given_label(record, metric):
         return str(label_of(record, metric))
@@ -88,13 +88,13 @@ def head(record: Record, metric: str, family: str = "") -> str:
 
 
 def _axis_candidates(record: Record, name: str) -> Iterator[list[str]]:
-    """The axes that a name may mean, the likeliest first."""
+    """The axes that a name may mean, the most likely first."""
     yield [axis for axis in record.axes if axis.endswith(f".{name}")]
     yield [axis for axis in record.axes if _same(str(label_of(record, axis)), name)]
 
 
 def _candidates(record: Record, name: str) -> Iterator[list[str]]:
-    """The keys that a name may mean, the likeliest first."""
+    """The keys that a name may mean, the most likely first."""
     key = next(iter(record.objective), "")
     family = match["metric"] if (match := QUALITY.fullmatch(key)) else ""
     shown = default_metrics(record)
@@ -112,19 +112,19 @@ def _candidates(record: Record, name: str) -> Iterator[list[str]]:
 
 
 def _stems(record: Record) -> list[str]:
-    """The metrics of samples that a record has, by their names in ``evaluate.quality``."""
+    """The sample metrics in a record, by their names in ``evaluate.quality``."""
     return list(dict.fromkeys(match["metric"] for key in record.metrics if (match := QUALITY.fullmatch(key))))
 
 
 def _one_of(record: Record, name: str, found: Iterator[list[str]], known: Sequence[str], what: str) -> str:
     candidates = next(filter(None, found), [])
     if len(candidates) > 1:
-        raise RecordError(f"{record.names}: {what} {name!r} may be {', '.join(candidates)}; name one of them")
+        raise RecordError(f"{record.names}: {what} {name!r} could be {', '.join(candidates)}; give one of these")
     return candidates[0] if candidates else record.checked(name, known, what)
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two names read the same: case, underscores, spaces and arrows aside."""
+    """Whether two names are the same apart from case, underscores, spaces and arrows."""
     return _plain(one) == _plain(other)
 
 

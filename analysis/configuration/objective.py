@@ -1,4 +1,4 @@
-"""What configurations are ranked by, and which way a metric is better."""
+"""The objective that configurations are ranked by, and the better direction of each metric."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from linearizer_core.experiment.directions import direction_of
 
 
 def first_objective(record: Record) -> tuple[str, Direction]:
-    """The key and direction that configurations are ranked by; raises ``RecordError`` where nobody has it."""
+    """The key and direction that configurations are ranked by; raises ``RecordError`` if no trial has a value of it."""
     if not record.objective:
-        raise RecordError(f"{record.names or 'the record'}: there is no objective")
+        raise RecordError(f"{record.names or 'the record'}: no objective")
     key, direction = next(iter(record.objective.items()))
     return record.checked(key, record.metrics, "value yet of the objective"), direction
 
 
 def better(record: Record, metric: str) -> Direction | None:
-    """Which way a metric is better, an objective as its spec says; None where neither is."""
+    """A metric's better direction, for an objective as its spec says; None if neither is better."""
     return record.objective.get(metric) or own_direction(record, metric)
 
 
 def way_of(record: Record, metric: str, otherwise: str) -> Direction:
-    """Which way a metric is better that must be better one way; raises ``RecordError``, saying what is not there
-    ``otherwise``."""
+    """A metric's better direction; raises ``RecordError`` if it has none, with the consequence in ``otherwise``."""
     direction = better(record, metric)
     if direction is None:
-        raise RecordError(f"{record.names}: {metric} is better neither way: {otherwise}")
+        raise RecordError(f"{record.names}: neither higher nor lower {metric} is better, so {otherwise}")
     return direction
 
 
 def own_direction(record: Record, metric: str) -> Direction | None:
-    """Which way a metric is better whatever is asked of it: a plugin's as that says, all others by their keys."""
+    """A metric's own better direction, whatever a spec asks for: from its plugin, or from its key."""
     split, _, rest = metric.partition("/")
     for name, way in record.directions.items():
         if split in ("quality", "test") and rest.startswith(f"{name}_"):
@@ -38,11 +37,11 @@ def own_direction(record: Record, metric: str) -> Direction | None:
 
 
 def against_its_direction(record: Record) -> list[str]:
-    """A sentence for each objective that was searched for its worst value, as specs before could say."""
+    """A sentence for each objective that was searched for its worst value, which older specs allowed."""
     words = {"min": "minimised", "max": "maximised"}
     return [
-        f"{key} was {words[direction]}, but is better the {'larger' if direction == 'min' else 'smaller'} it is: the "
-        "order is that of the search, the worst first."
+        f"{key} was {words[direction]}, although {'higher' if direction == 'min' else 'lower'} is better: the order "
+        "is that of the search, worst first."
         for key, direction in record.objective.items()
         if own_direction(record, key) not in (None, direction)
     ]

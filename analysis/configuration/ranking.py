@@ -1,4 +1,4 @@
-"""The order of configurations, and which of them is best."""
+"""The order of configurations, and which is best."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from analysis.record.runs import KINDS, Direction, Record
 
 @dataclass(frozen=True)
 class Best:
-    """The best configuration: its place in the space, the mean of its first objective, and its trials.
+    """The best configuration: its point in the space, the mean of its first objective, and its trials.
 
     >>> import analysis
     >>> top = analysis.best(analysis.example())
@@ -37,7 +37,7 @@ class Best:
 
 
 def in_order(record: Record, frame: pd.DataFrame) -> pd.DataFrame:
-    """A frame of configurations without those that failed, in the order of a table: ``Configurations.ranked``."""
+    """The configurations that have not failed, in the order of a table (see ``Configurations.ranked``)."""
     key, direction = first_objective(record)
     frame = frame[frame["state"] != "failed"]
     finished, finite = frame["state"] == "finished", np.isfinite(frame[key].astype("float64"))
@@ -57,7 +57,7 @@ def in_order(record: Record, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _left_the_race(record: Record, frame: pd.DataFrame) -> pd.Series[Any]:
-    """Which configurations of a race have fewer seeds than others: they are worse, whatever the mean of few says."""
+    """Which configurations of a race have fewer seeds: they were eliminated, whatever the mean of their few seeds."""
     found = pd.Series(False, index=frame.index)
     for sweep in record.sweeps:
         mine = (frame["sweep"] == sweep.name) & (frame["kind"] == "search") & (frame["state"] == "finished")
@@ -67,7 +67,7 @@ def _left_the_race(record: Record, frame: pd.DataFrame) -> pd.Series[Any]:
 
 
 def best_of(record: Record, order: pd.DataFrame) -> Best | None:
-    """The best of configurations that are in order; None while none of the search has finished."""
+    """The best of configurations sorted by ``in_order``; None while none of the search has finished."""
     key, direction = first_objective(record)
     order = order[(order["kind"] == "search") & (order["rank"] <= 1)]
     if order.empty:
@@ -77,7 +77,7 @@ def best_of(record: Record, order: pd.DataFrame) -> Best | None:
     if len(record.objective) > 1:
         notes.append(f"by {key}, the first of {len(record.objective)} objectives")
     if row["broken"]:
-        notes.append(f"no configuration keeps to the constraints; this one breaks {row['broken']}")
+        notes.append(f"no configuration meets the constraints; this one breaks {row['broken']}")
     half_width = float(row[f"{key} ci95"])
     return Best(
         sweep=row["sweep"],

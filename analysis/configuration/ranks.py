@@ -1,4 +1,4 @@
-"""The rank and temperature that the operators of a configuration are sampled with."""
+"""The rank and temperature with which a configuration's operators are sampled."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pandas as pd
 
 from analysis.record.runs import Record
 
-# Records were written that call them by the second name.
+# Older records have the second name.
 RANK = ("sampling/rank", "operators/rank")
 TEMPERATURE = ("sampling/temperature", "operators/temperature")
 
 
 def chosen(record: Record, row: Mapping[Any, Any]) -> pd.DataFrame:
-    """The ``rank`` and ``temperature`` that each seed of a configuration chose, a row a trial; none if none did."""
+    """The ``rank`` and ``temperature`` that each seed of a configuration chose, one row per trial; may be empty."""
     runs = record.runs
     mine = runs[(runs["sweep"] == row["sweep"]) & runs["trial"].isin(list(row["used"]))]
     columns = {}
@@ -28,6 +28,6 @@ def chosen(record: Record, row: Mapping[Any, Any]) -> pd.DataFrame:
 
 
 def sampled_rank(record: Record, row: Mapping[Any, Any]) -> float:
-    """The rank that was chosen, the lower median of the seeds of a configuration; NaN where none was."""
+    """The lower median of the ranks that a configuration's seeds chose; NaN if none chose any."""
     ranks = chosen(record, row)["rank"]
     return float(median_low(ranks)) if len(ranks) else math.nan

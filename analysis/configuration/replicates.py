@@ -1,4 +1,4 @@
-"""What the cells of an ablation are means of, which of them is best, and which cannot be told from it."""
+"""The replicates in each cell of an ablation, which cell is best, and which are not significantly different from it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from analysis.statistics.power import POWER, detectable, pairs_needed
 from analysis.statistics.tests import Comparison, compare, holm
 
 SAME, OPEN, UNTESTED, SURVIVORS = "≈", "~", "?", "‡"
-"""Behind a group: equal to the best within the margin, undecided, not tested, left by early stops."""
+"""Marks after a group: equal to the best within the margin, undecided, not tested, survivors of early stopping."""
 KEY = ["sweep", "trial"]
 
 
 @dataclass(frozen=True)
 class Group:
-    """The replicates of a cell by what they are paired by, how many there should be, and why some are missing.
+    """The replicates of a cell by pairing key, how many there should be, and why some are missing.
 
-    ``stopped``: values of stopped ones are among them; ``survivors``: they are missing, for being worse than others.
+    ``stopped``: some values are of trials stopped early. ``survivors``: such trials are left out, so that the values
+    are those of the better ones.
     """
 
     values: pd.Series[Any]
@@ -40,7 +41,7 @@ class Group:
 
     @property
     def complete(self) -> bool:
-        """Whether every replicate is there."""
+        """Whether no replicate is missing."""
         return len(self.values) == self.expected > 0
 
 
@@ -48,10 +49,10 @@ class Group:
 class Replicates:
     """Groups by the key of their cell.
 
-    ``unit`` is what varies within a group: ``seeds`` where every cell is one configuration, otherwise
-    ``configurations``, each the mean of its seeds, which are no observations of their own: configurations differ by
-    more than seeds do. ``paired``: whether the replicates of two groups belong together, by seed or by the values of
-    all other axes. ``margin`` is the difference below which two means are the same; None where nobody has said.
+    ``unit`` is what varies within a group: ``seeds`` if every cell is one configuration, otherwise
+    ``configurations``, each by the mean of its seeds. Seeds are then not observations of their own, since
+    configurations differ by more than seeds do. ``paired``: whether the replicates of two groups correspond, by seed or
+    by the values of all other axes. ``margin`` is the difference below which two means count as equal, if any.
     """
 
     groups: dict[Hashable, Group]
@@ -61,13 +62,13 @@ class Replicates:
 
     @property
     def test(self) -> str:
-        """How two groups are compared, in words."""
+        """A description of the test that compares two groups."""
         if not self.paired:
             return "Welch's t"
-        return "paired t over " + ("common seeds" if self.unit == "seeds" else "configurations alike in all other axes")
+        return "paired t over " + ("common seeds" if self.unit == "seeds" else "configurations equal in all other axes")
 
     def comparison(self, a: Hashable, b: Hashable, level: float = LEVEL) -> Comparison:
-        """The first group against the second, over what both have where replicates are paired."""
+        """The first group against the second; if paired, over the replicates that both have."""
         x, y = self.groups[a].values, self.groups[b].values
         if self.groups[a].survivors or self.groups[b].survivors:
             return Comparison(float(x.mean() - y.mean()), 0, self.paired)
@@ -77,7 +78,7 @@ class Replicates:
         return compare(x.to_numpy(), y.to_numpy(), paired=self.paired, level=level, margin=self.margin)
 
     def best(self, direction: Direction | None) -> Hashable | None:
-        """The key of the best mean; with seeds as replicates, of the groups that have all of them."""
+        """The key of the best mean; if replicates are seeds, only of groups that have all of them."""
         if direction is None:
             return None
         entitled = {
@@ -90,7 +91,7 @@ class Replicates:
         if not entitled:
             return None
         if self.unit == "seeds":
-            # Who has left a race has fewer: a mean of few may be better by chance.
+            # Configurations eliminated from a race have fewer seeds, and a mean of few may be better by chance.
             most = max(len(self.groups[key].values) for key in entitled)
             entitled = {key: mean for key, mean in entitled.items() if len(self.groups[key].values) == most}
         return min(entitled, key=lambda key: entitled[key] if direction == "min" else -entitled[key])
@@ -98,25 +99,25 @@ class Replicates:
     def against(self, reference: Hashable, keys: Sequence[Hashable], chosen_among: int | None = None) -> Compared:
         """The groups ``keys`` against a reference, with Holm's correction.
 
-        A reference that was chosen by its value among so many, as the best is, is one end of the widest of all their
-        pairs, and the correction is for all that could have been chosen. One that was fixed before is compared as
-        often as there are others.
+        A reference chosen by its value among ``chosen_among`` groups, as the best is, belongs to the most different of
+        all their pairs, so the correction is for every pair that could have been chosen. A reference fixed beforehand
+        is corrected for the number of other groups only.
         """
         others = [key for key in keys if key != reference]
         found = {key: self.comparison(key, reference) for key in others}
         p = np.array([np.nan if each.p is None else each.p for each in found.values()])
         family = tested = int(np.isfinite(p).sum())
         if tested and chosen_among is not None:
-            # Each pair of the candidates, and each candidate with each of those that could not have been chosen.
+            # All pairs of candidates, and each candidate with each group that could not have been chosen.
             beside = max(tested - (chosen_among - 1), 0)
             family = chosen_among * (chosen_among - 1) // 2 + chosen_among * beside
-            # So are the intervals: the difference from the best of several is not that from one of them.
+            # Intervals as well: the difference from the best of several is not that from one of them.
             found = {key: self.comparison(key, reference, LEVEL / family) for key in others}
         adjusted = holm(p, family).tolist()
         return Compared(found, dict(zip(others, adjusted, strict=True)), family, self.margin)
 
     def cell(self, key: Hashable, method: Method) -> Cell:
-        """A group as a cell: mean, interval, how many replicates, and why there are none."""
+        """A group as a cell: mean, interval, number of replicates, and the reason if there are none."""
         group = self.groups.get(key)
         if group is None:
             return Cell()
@@ -136,7 +137,7 @@ class Replicates:
         return replace(cell, interval=(found.low, found.high))
 
     def cells(self, direction: Direction | None, method: Method) -> tuple[dict[Hashable, Cell], list[str]]:
-        """Every group as a cell, the best in bold, those not told from it marked; and what is to be said of them."""
+        """Every group as a cell, with the best in bold and those not shown to differ from it marked; and the notes."""
         cells = {key: self.cell(key, method) for key in self.groups}
         notes = self._unit_notes(method, list(cells.values()))
         top = self.best(direction)
@@ -150,28 +151,28 @@ class Replicates:
         return cells, [*notes, *compared.notes(self, len(cells))]
 
     def _unit_notes(self, method: Method, cells: Sequence[Cell]) -> list[str]:
-        """What intervals and the numbers in brackets are of."""
-        notes = [f"In brackets: how many {self.unit} a mean is of."]
+        """Notes on the intervals and the numbers in brackets."""
+        notes = [f"In brackets: the number of {self.unit} in the mean."]
         if any(cell.half_width is not None or cell.interval is not None for cell in cells):
             sign = "±: half width of the" if method == "t" else "[low, high]:"
             notes.insert(0, f"{sign} 95 % confidence interval over {self.unit} ({METHODS[method]}).")
         if method == "bootstrap" and any(1 < (cell.count or 0) < BOOTSTRAP_FROM for cell in cells):
             notes.append(TOO_FEW)
         if any(cell.incomplete and not cell.missing for cell in cells):
-            notes.append("n/m: n of m are there, and the mean is of those.")
+            notes.append("n/m: only n of m are available; the mean is over those.")
         if any("†" in cell.marker for cell in cells):
-            notes.append("†: with values of the last evaluation before an early stop.")
+            notes.append("†: includes values from the last evaluation before an early stop.")
         if any(SURVIVORS in cell.marker for cell in cells):
             notes.append(
-                f"{SURVIVORS}: some were stopped early there, and what is left looks better than all would: neither "
-                "tested nor taken for the best."
+                f"{SURVIVORS}: those stopped early are left out, which makes the mean look too good: not tested, and "
+                "not considered as the best."
             )
         return notes
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Comparisons with one group, their p after Holm's correction, and for how many it is."""
+    """Comparisons with one group, p after Holm's correction, and for how many comparisons it corrects (``family``)."""
 
     found: Mapping[Hashable, Comparison]
     adjusted: Mapping[Hashable, float]
@@ -179,9 +180,9 @@ class Compared:
     margin: float | None = None
 
     def mark(self, key: Hashable) -> str:
-        """What stands behind a group: equal to the reference within the margin, undecided, or not tested."""
+        """The mark after a group: equal to the reference within the margin, undecided, or not tested."""
         if not self.family:
-            return ""  # which is said of all of them
+            return ""  # a note says so for all of them
         p, same = self.adjusted[key], self.found[key].equivalence
         if math.isnan(p):
             return UNTESTED
@@ -190,17 +191,17 @@ class Compared:
         return SAME if same is not None and same * self.family < LEVEL else OPEN
 
     def detectable(self, key: Hashable) -> float | None:
-        """The difference that as many pairs, as different as these, show with a power of 80 % after the correction."""
+        """The difference that this many pairs with this spread detect with 80 % power after the correction."""
         found = self.found[key]
         if not self.family or found.n < 2 or found.deviation is None:
             return None
         return found.deviation * detectable(found.n, LEVEL / self.family)
 
     def needed(self, key: Hashable) -> int | None:
-        """How many pairs would decide an open comparison if its difference and deviation are what they seem.
+        """How many pairs would decide an open comparison if its difference and deviation are as estimated.
 
-        That many show the difference with a power of 80 %, or that it is within the margin, whichever are fewer. None
-        where no number of them up to 10,000 does.
+        That many pairs show with 80 % power that there is a difference, or that it is within the margin, whichever
+        takes fewer. None if even 10,000 would not do.
         """
         found = self.found[key]
         if not self.family or not found.deviation:
@@ -208,64 +209,64 @@ class Compared:
         level, gap = LEVEL / self.family, abs(found.difference)
         counts = [pairs_needed(gap / found.deviation, level)]
         if self.margin is not None and gap < self.margin:
-            # One-sided at the level: as a two-sided test at twice that.
+            # A one-sided test at the level is a two-sided test at twice the level.
             counts.append(pairs_needed((self.margin - gap) / found.deviation, 2 * level))
         return min((count for count in counts if count is not None), default=None)
 
     def what_these_tell(self, unit: str) -> str:
-        """The difference that is seen with so many replicates, and how many would decide what is open; may be empty."""
+        """A note on the detectable difference and on how many replicates would decide open comparisons, or nothing."""
         seen = [found for key in self.found if (found := self.detectable(key)) is not None]
         if not seen:
             return ""
         power = f"{100 * POWER:.0f} %"
-        told = f"With these {unit} a difference of {median(seen):.3g} is seen with a power of {power} (median)."
+        told = f"With these {unit}, a difference of {median(seen):.3g} is detected with {power} power (median)."
         open_ones = [key for key in self.found if self.mark(key) == OPEN]
         needed = [self.needed(key) for key in open_ones]
         if not open_ones:
             return told
         counts = [count for count in needed if count is not None]
-        what = f"{len(open_ones)} comparison{'s are' if len(open_ones) > 1 else ' is'} open"
+        what = f"{len(open_ones)} comparison{'s are' if len(open_ones) > 1 else ' is'} undecided"
         if not counts:
-            return f"{told} {what}, and 10,000 {unit} would not decide."
+            return f"{told} {what}, and even 10,000 {unit} would not change that."
         which = "them" if len(counts) == len(needed) else f"{len(counts)} of them"
-        return f"{told} {what}: if differences are what they seem, {max(counts)} {unit} would decide {which}."
+        return f"{told} {what}: if the differences are as estimated, {max(counts)} {unit} would decide {which}."
 
     def untested(self, replicates: Replicates) -> list[str]:
-        """What the mark of groups that were not tested means, where there are any."""
+        """A note on the mark of untested groups, if there are any."""
         if not self.family or not any(map(math.isnan, self.adjusted.values())):
             return []
-        what = "in common with it" if replicates.paired else "in one of the two"
+        what = "in common" if replicates.paired else "in one of the two"
         left = any(replicates.groups[key].survivors for key in self.found)
-        stopped = f", or, at {SURVIVORS}, some were stopped early" if left else ""
-        return [f"{UNTESTED}: not tested: fewer than two {replicates.unit} {what}{stopped}."]
+        stopped = f", or with some stopped early ({SURVIVORS})" if left else ""
+        return [f"{UNTESTED}: not tested, with fewer than two {replicates.unit} {what}{stopped}."]
 
     def notes(self, replicates: Replicates, cells: int) -> list[str]:
-        """Bold and the marks in words."""
+        """Notes that explain bold cells and the marks."""
         if not self.family:
-            few = f" No tests: a cell has too few {replicates.unit}." if cells > 1 else ""
+            few = f" Not tested: the cells have too few {replicates.unit}." if cells > 1 else ""
             return [f"Bold: the best mean.{few}"]
         return [
-            f"Bold: the best mean. {OPEN}: undecided, neither told from it ({replicates.test}, p ≥ {LEVEL:g} after "
-            f"Holm's correction for all pairs of cells, {self.family}, since the best is chosen among them) nor shown "
-            f"to be equal. {self.equal}",
+            f"Bold: the best mean. {OPEN}: undecided, shown neither to differ from it ({replicates.test}, p ≥ "
+            f"{LEVEL:g} after Holm's correction for all pairs of cells, {self.family} in all, since the best is chosen "
+            f"among them) nor to be equal. {self.equal}",
             *filter(None, [self.what_these_tell(replicates.unit)]),
             *self.untested(replicates),
         ]
 
     @property
     def equal(self) -> str:
-        """When two are equal, in words."""
+        """A note on when two groups count as equal."""
         if self.margin is None:
-            return f"{SAME} would say equal within a margin, and there is none."
+            return f"{SAME} (equal within a margin) is not tested: no margin is known."
         return f"{SAME}: equal within ± {self.margin:.3g} (two one-sided t tests at the same level)."
 
 
 def population(configurations: Configurations, metric: str, unequal: bool = False) -> pd.DataFrame:
-    """The search's configurations; ``counts`` says which have a part in means.
+    """The search's configurations; ``counts`` says which are included in means.
 
-    Those that finished with a finite value do, with ``unequal`` also those that were stopped early. One whose trials
-    were reused from another sweep of the record, or run again there to the same last digit, stands there alone: a
-    trial counts once.
+    Those that finished with a finite value are, and with ``unequal`` those that were stopped early. A configuration
+    whose trials were reused from another sweep of the record, or repeated there with exactly the same value, is
+    listed in one of them only, so that each trial counts once.
     """
     frame = configurations.of_kinds(["search"])
     states = ["finished", "stopped"] if unequal else ["finished"]
@@ -274,9 +275,9 @@ def population(configurations: Configurations, metric: str, unequal: bool = Fals
 
 
 def repeated_elsewhere(record: Record, frame: pd.DataFrame, metric: str) -> pd.Series[Any]:
-    """Which configurations an earlier sweep of the record has as well, with the same value at the same seeds.
+    """Which configurations also occur in an earlier sweep of the record, with the same values at the same seeds.
 
-    Training is deterministic: they are the same trials, and no others.
+    Training is deterministic, so these are the same trials.
     """
     found = pd.Series(False, frame.index)
     if len(record.sweeps) < 2:
@@ -294,7 +295,7 @@ def repeated_elsewhere(record: Record, frame: pd.DataFrame, metric: str) -> pd.S
 
 
 def _reused(record: Record, frame: pd.DataFrame) -> pd.Series[Any]:
-    """Which configurations have a trial that counts in another sweep of the record, from which it was reused."""
+    """Which configurations have a trial reused from another sweep of the record, where it counts already."""
     runs = record.runs[record.runs["reused_from"].notna()]
     sources = dict(zip(zip(runs["sweep"], runs["trial"], strict=True), runs["reused_from"], strict=True))
     counted = frame[frame["counts"]]
@@ -309,7 +310,7 @@ def _reused(record: Record, frame: pd.DataFrame) -> pd.Series[Any]:
 
 
 def seed_values(record: Record, frame: pd.DataFrame, metric: str, unequal: bool) -> dict[Any, dict[int, float]]:
-    """The values of each configuration (a row of ``by_configuration``) by seed, those that may be compared."""
+    """The comparable values of each configuration (a row of ``by_configuration``) by seed."""
     states = ["finished", "stopped"] if unequal else ["finished"]
     runs = record.runs[record.runs["state"].isin(states)]
     keys, points = (zip(*(runs[name].tolist() for name in names), strict=True) for names in (KEY, ["seed", metric]))
@@ -317,7 +318,7 @@ def seed_values(record: Record, frame: pd.DataFrame, metric: str, unequal: bool)
     found = {}
     for index, sweep, trials in zip(frame.index, frame["sweep"].tolist(), frame["used"], strict=True):
         values = dict(known[sweep, trial] for trial in trials if (sweep, trial) in known)
-        # A seed without a value leaves its configuration without one: a mean of the others would flatter it.
+        # If a seed has no value, the configuration has none: the mean of the other seeds would be too good.
         found[index] = values if all(map(math.isfinite, values.values())) else {}
     return found
 
@@ -333,7 +334,7 @@ def replicates(
 ) -> Replicates:
     """Group configurations (rows of ``population``) by the key of their cell; ``used`` are the axes of the keys.
 
-    ``margin`` is that of ``margin_of``.
+    ``margin`` is passed to ``margin_of``.
     """
     margin = margin_of(record, metric, margin)
     values = seed_values(record, frame, metric, unequal)
@@ -354,7 +355,7 @@ def replicates(
 
 
 def _points(record: Record, frame: pd.DataFrame, axes: Sequence[str]) -> dict[Any, tuple[Any, ...]]:
-    """Each configuration's place along the axes that a table does not show."""
+    """Each configuration's values of the axes that a table does not show."""
     names = [*(["sweep"] if len(record.sweeps) > 1 else []), *axes]
     columns = [plain(frame[name]) for name in names]
     if not columns:
@@ -374,7 +375,7 @@ def _over_seeds(record: Record, rows: pd.DataFrame, values: Mapping[Any, Mapping
 def _over_configurations(
     rows: pd.DataFrame, values: Mapping[Any, Mapping[int, float]], points: Mapping[Any, tuple[Any, ...]], alike: bool
 ) -> Group:
-    """The mean of each configuration of a cell that counts, over its seeds."""
+    """The mean over seeds of each configuration in a cell that counts."""
     counted = rows.index[rows["counts"]]
     labels = pd.Index([points[index] if alike else index for index in counted], tupleize_cols=False)
     found = pd.Series([np.mean([*values[index].values()]) for index in counted], labels, dtype="float64")

@@ -1,17 +1,17 @@
-"""The scores of samples as each family draws them: by one application of an operator, or by many steps."""
+"""Keys of sample scores: each family draws samples in its own way, by one application of an operator or many steps."""
 
 from __future__ import annotations
 
 from analysis.record.runs import Record
 
 ENDINGS = ("_sampled", "_collapsed", "_auc")
-"""What keys of a sample's metric end with where no step count is named."""
+"""Endings of the keys of sample metrics that do not name a step count."""
 
 
 def sampled_key(record: Record, split: str, metric: str) -> str:
-    """The key of a metric of the samples on a split (``quality`` or ``test``), the same for every family.
+    """The key of a sample metric on a split (``quality`` or ``test``), the same for every family.
 
-    Where a sweep is from before there was that name, it is that of one application.
+    In sweeps older than that key, it is the key of samples drawn by one application.
 
     >>> import analysis
     >>> from analysis.configuration.sampled import sampled_key
@@ -27,7 +27,7 @@ def sampled_key(record: Record, split: str, metric: str) -> str:
 
 
 def stem(key: str) -> str:
-    """The metric in ``quality/<metric>_sampled`` and the like; what is no key is the metric itself.
+    """The metric in ``quality/<metric>_sampled`` and the like; a text that is not a key is returned unchanged.
 
     >>> from analysis.configuration.sampled import stem
     >>> stem("quality/classifier_fd_collapsed"), stem("swd")

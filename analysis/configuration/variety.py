@@ -1,4 +1,4 @@
-"""Precision and recall: what stands beside a distance, which alone does not tell what variety was lost."""
+"""Precision and recall, shown beside a distance, which alone does not reveal a loss of variety."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ BESIDE = ("precision", "recall")
 
 
 def precision_and_recall(record: Record, key: str) -> list[str]:
-    """The keys of precision and recall of the samples that a distance ``<split>/<metric>_<how>`` is of, as recorded.
+    """The recorded keys of precision and recall for the samples of a distance ``<split>/<metric>_<how>``.
 
-    None for a key that is no distance.
+    Empty for a key that is not a distance.
     """
     return keys_beside(key, record.metrics)
 
 
 def keys_beside(key: str, known: Collection[str]) -> list[str]:
-    """The same of the metric keys that are known, without a record."""
+    """The same, given the known metric keys instead of a record."""
     split, _, rest = key.partition("/")
     metric, _, how = rest.rpartition("_")
     if direction_of(key) != "min" or not metric:

@@ -1,4 +1,4 @@
-"""Names and values as they are printed."""
+"""Formatting of names and values."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import pandas as pd
 from analysis.render.cells import MISSING
 
 ARROWS: dict[str | None, str] = {"min": " ↓", "max": " ↑", None: ""}
-"""Behind the name of a metric: which way it is better."""
+"""Arrow after a metric's name for its better direction."""
 HINTS: dict[str | None, str] = {"min": " (lower is better)", "max": " (higher is better)", None: ""}
-"""The same where there is room for it."""
+"""The same in words, where there is room."""
 
 
 def words_of(values: pd.Series[Any]) -> pd.Series[Any]:
-    """Each value of an axis in words."""
+    """Each value of an axis as text."""
     words = [MISSING if pd.isna(value) else word(value) for value in values]
     return pd.Series(words, index=values.index, dtype="object")
 
 
 def word(value: Any) -> str:
-    """A value of an axis in words, to twelve digits."""
+    """A value of an axis as text, to twelve digits."""
     if isinstance(value, bool | np.bool_):
         return str(value).lower()
     return value if isinstance(value, str) else f"{value:.12g}"
 
 
 def short_names(axes: Sequence[str]) -> dict[str, str]:
-    """The last part of each dotted name, and the part before it where two would read the same."""
+    """The last part of each dotted name, with the part before it if two would be the same."""
     last = [axis.rpartition(".")[2] for axis in axes]
     return {
         axis: name if last.count(name) == 1 else ".".join(axis.split(".")[-2:])

@@ -1,4 +1,4 @@
-"""Methods over several data sets, drawn: which mean ranks differ, and how scores are spread."""
+"""Figures that compare methods over several data sets: mean ranks, and the distribution of scores."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from analysis.statistics.intervals import LEVEL
 from analysis.statistics.mean_ranks import mean_ranks
 
 MOST_RANKED = 20
-"""Methods that a diagram has room for; the best by mean rank are drawn."""
+"""The most methods in a diagram; if there are more, those with the best mean ranks are drawn."""
 MOST_PROFILES = 6
 LINE = 0.16
-"""Inches between the names of a diagram."""
+"""Inches between names in a diagram."""
 NAME = 20
-"""Letters of a line of a name there."""
+"""Characters per line of such a name."""
 
 
 def critical_difference(
@@ -32,9 +32,9 @@ def critical_difference(
     *,
     unequal: bool = False,
 ) -> Chart:
-    """Mean ranks over data sets on a line, those that are not told apart joined by a bar (Demšar, 2006, figure 1).
+    """Mean ranks over data sets on a line; bars join those that do not differ significantly (Demšar, 2006, figure 1).
 
-    Arguments and errors are those of ``across_sets``. Of more than twenty methods the best twenty are drawn.
+    Arguments and errors are those of ``across_sets``. At most twenty methods are drawn, the best ones.
 
     >>> import analysis
     >>> figure = analysis.critical_difference(analysis.example(), "model.operator.rank", "model.flow.depth")
@@ -74,7 +74,7 @@ def critical_difference(
                 solid_capstyle="round",
             )[0]
             told = ", ".join(found.methods[place] for place in order[first : last + 1])
-            marked(axes, bar, "not told apart", "", [f"not told apart: {told}"])
+            marked(axes, bar, "no significant difference", "", [f"no significant difference: {told}"])
         above = -1.3
         axes.plot([low, low + ranks.critical_difference], [above, above], color=style.GREY, linewidth=1.2, marker="|")
         words = f"critical difference {ranks.critical_difference:.2f}"
@@ -103,11 +103,11 @@ def performance_profiles(
     *,
     unequal: bool = False,
 ) -> Chart:
-    """The share of runs, each data set counted alike, whose score is above a threshold (Agarwal et al., 2021).
+    """The share of runs whose score is above a threshold, with equal weight for each data set (Agarwal et al., 2021).
 
-    A line for each of the six methods of the best mean rank, with bands by a bootstrap within each data set from three
-    seeds on. A method whose line is nowhere below another's is better by any threshold. Arguments and errors are those
-    of ``across_sets``.
+    There is one line for each of the six methods with the best mean ranks. With three or more seeds, bands show
+    intervals by a bootstrap within each data set. A method whose line is nowhere below another's is better at any
+    threshold. Arguments and errors are those of ``across_sets``.
 
     >>> import analysis
     >>> figure = analysis.performance_profiles(analysis.example(), "model.operator.rank", "model.flow.depth")

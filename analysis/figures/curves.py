@@ -1,4 +1,4 @@
-"""Quality against what one training is sampled with, solver steps or rank: a line for each configuration."""
+"""Quality against solver steps or rank when sampling from a trained model: one line per configuration."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ from analysis.render.cells import MISSING
 
 MOST_COLOURS = 8
 SHORT = 22
-"""Letters of the best one's name, beside which other entries of the legend have room."""
+"""Characters of the best configuration's name, which leave room for other entries of the legend."""
 MOST_BANDS = 6
-"""Lines from which on only the best, and what was confirmed, have a band: more of them hide each other."""
+"""With more lines, only the best and the confirmed have a band, since bands would hide each other."""
 FEWEST_SEEDS = 3
-"""Seeds from which on there is a band; the interval of two is wider than any figure, and their points say more."""
+"""Seeds that a band needs; the interval of two is wider than any figure, so their points are shown instead."""
 DASHES: Sequence[Any] = ("-", (0, (4, 1.2)), (0, (1.2, 1)), (0, (5, 1.2, 1.2, 1.2)))
-"""Of the values of the second axis, each with a marker of its own as well."""
+"""Dashes for the values of the second axis, which also have different markers."""
 
 
 @dataclass(frozen=True)
 class Over:
-    """What curves are over.
+    """The horizontal axis of curves.
 
-    ``begins`` is what their keys begin with, ``label`` names the axis, ``place`` stands before a value of it; ``star``
-    names the mark of what the best configuration is sampled with in the end, and ``star_at`` gives where that is, for
-    a record, a configuration's row and its curve. Curves ``<begins>test_<metric>`` are of the test split.
+    ``begins`` is the prefix of their keys, ``label`` the axis label, and ``place`` the text before a value on it.
+    ``star`` labels the star at the setting with which the best configuration is finally sampled; ``star_at`` gives its
+    position for a record, a configuration's row and its curve. Curves ``<begins>test_<metric>`` are on the test split.
     """
 
     begins: str
@@ -70,13 +70,14 @@ class Over:
 
 
 def curve_chart(record: Recorded, metric: str | None, over: Over) -> Chart:
-    """Quality against what ``over`` says, a line for each finished configuration of the search.
+    """Quality against the axis ``over``, with one line per finished configuration of the search.
 
-    Lines are means over seeds, coloured by the first axis and dashed by the second; the best is thick, with a star
-    where it is sampled in the end, and once more on the test split where that is recorded; what was confirmed at fresh
-    seeds is black, controls are dashed, references dotted: the curve of those that have one, a line across of the
-    others. Bands are 95 % Student t intervals over seeds, from three on, below which the seeds are dots: of every line
-    up to six, otherwise of the best and of what was confirmed. Raises ``RecordError`` where nobody has the curve.
+    Lines are means over seeds, coloured by the first axis and dashed by the second. The best is thick, with a star at
+    its final sampling setting, and is drawn a second time on the test split if that was recorded. Configurations
+    confirmed at fresh seeds are black, controls dashed, references dotted (horizontal if they have no curve). With
+    three or more seeds, bands are 95 % Student t intervals over seeds; fewer seeds are dots. If there are more than
+    six lines, only the best and the confirmed have bands. Raises ``RecordError`` if no finished configuration has the
+    curve.
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -139,7 +140,7 @@ def curve_chart(record: Recorded, metric: str | None, over: Over) -> Chart:
 
 
 def curve_metric(record: Record, metric: str | None, over: Over) -> str:
-    """The key of a curve that is asked for, in full or by what is behind the slash, or the first objective's."""
+    """The key of a curve, given in full or by the part after the slash; by default the first objective's."""
     known = curve_keys(record, over.begins)
     if metric is not None:
         return record.checked(metric if metric.startswith(over.begins) else f"{over.begins}{metric}", known, "curve")
@@ -153,7 +154,7 @@ def curve_metric(record: Record, metric: str | None, over: Over) -> str:
 def _colours(
     record: Record, figure: Figure, axes: Axes, search: pd.DataFrame
 ) -> tuple[dict[int, str], dict[int, str], list[Line2D]]:
-    """Row of ``search`` to its colour and its series, and legend entries: none where a colour bar says it better."""
+    """Row of ``search`` → colour and → series, and legend entries, which are empty if there is a colour bar instead."""
     axis = record.axes[0]
     name, values = str(label_of(record, axis)), search[axis]
     rows = [int(row) for row in search.index]
@@ -177,9 +178,9 @@ def _colours(
 
 
 def _dashes(record: Record, search: pd.DataFrame) -> tuple[dict[int, dict[str, Any]], list[Line2D]]:
-    """Row of ``search`` to how its line is dashed, by the second axis, and legend entries.
+    """Row of ``search`` → how its line is dashed, by the second axis, and legend entries.
 
-    None where there is one axis alone, and where there are more values than dashes.
+    Both are empty if there is only one axis, or if there are more values than dashes.
     """
     if len(record.axes) < 2:
         return {}, []
@@ -205,7 +206,7 @@ def _points(
     curves: Curves,
     bands: Sequence[tuple[int, str, str]],
 ) -> None:
-    """The seeds themselves where a line has too few of them for a band."""
+    """Draw the seeds themselves if a line has too few of them for a band."""
     for row, colour, item in bands:
         if 1 < curves[row]["seeds"].max() < FEWEST_SEEDS:
             values = curves_by_trial(record, frame.loc[row].to_dict(), metric)
@@ -217,7 +218,7 @@ def _points(
 
 @dataclass(frozen=True)
 class _Lines:
-    """Lines of a metric in a panel, with what each tells."""
+    """Draws lines of a metric in a panel, with their tooltips."""
 
     axes: Axes
     over: Over
@@ -234,7 +235,7 @@ class _Lines:
         marked(self.axes, line[0], series, item, told)
 
     def star(self, at: float, value: float, colour: str, item: str) -> list[Line2D]:
-        """What the best one is sampled with in the end."""
+        """Draw the star at the best configuration's final sampling setting; returns its legend entry."""
         if not math.isfinite(value) or not math.isfinite(at):
             return []
         star: dict[str, Any] = {"marker": "*", "markersize": 9, "linestyle": "none", "color": colour}
@@ -274,7 +275,7 @@ def _beside(
 
 
 def _bands(axes: Axes, curves: Curves, bands: Sequence[tuple[int, str, str]]) -> None:
-    """Intervals, from three seeds on, inside of what the lines span."""
+    """Draw intervals for three or more seeds, clipped to the range of the lines."""
     low, high = axes.get_ylim()
     for row, colour, item in bands:
         curve = curves[row][curves[row]["half"].notna() & (curves[row]["seeds"] >= FEWEST_SEEDS)]

@@ -1,4 +1,4 @@
-"""What figures share: axes by what was searched, logarithms where they are due, names beside lines."""
+"""Shared parts of figures: axes, logarithmic scales, reference lines, and names beside lines."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ from analysis.record.runs import Record
 
 LABEL_WIDTH = 14
 LINE = 36
-"""Letters that the axis of a figure has room for."""
+"""Characters per line of an axis label."""
 WORDINGS = ((LABEL_WIDTH, 60), (18, 60), (18, 36), (18, 18), (12, 12))
-"""Letters of a line and of a whole name beside a line, until all names have room above one another."""
+"""Characters per line and per name beside lines; the first pair at which all names fit above one another is used."""
 MOST_NAMED = 8
-"""Values up to which an axis names each."""
+"""Up to so many values, an axis labels each."""
 LONGEST_NAME = 40
-"""Letters of a name that a figure has room for: references have as many as 38."""
+"""The longest name in a figure, in characters; those of references have up to 38."""
 
 Labelled = tuple[float, str]
-"""Where on the vertical axis a line ends, and what it is."""
+"""The height at which a line ends, and its name."""
 
 
 def number(value: float, half_width: float = math.nan) -> str:
-    """A value in a few digits, with its half width where there is one."""
+    """A value in a few digits, with its half width if it has one."""
     spread = "" if math.isnan(half_width) else f" ± {half_width:.2g}"
     digits = f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
     return f"{digits}{spread}"
 
 
 def place_words(record: Record, row: Mapping[Any, Any]) -> str:
-    """Where in the space a configuration is: ``depth 3, rank 16``."""
+    """A configuration's point in the space, as ``depth 3, rank 16``."""
     short = axis_labels(record)
     pairs = [(short[axis], words_of(pd.Series([row[axis]], dtype="object"))[0]) for axis in record.axes]
     return ", ".join(f"{name} {word}" for name, word in pairs)
 
 
 def metric_words(record: Record, metric: str, name: str | None = None) -> str:
-    """A metric as an axis names it, with the way in which it is better, in lines that the axis has room for."""
+    """An axis label for a metric, with its better direction, wrapped to fit."""
     words, hint = name or str(label_of(record, metric)), HINTS[better(record, metric)]
     return words + hint if len(words + hint) <= LINE else f"{wrapped(words, LINE)}\n{hint.strip()}".strip()
 
 
 def references(axes: Axes, frame: pd.DataFrame, metric: str) -> list[Labelled]:
-    """A dotted horizontal line for each reference that has the metric; the real images' is the floor."""
+    """Draw a dotted horizontal line for each reference with the metric; that of real images is the floor."""
     labels = []
     for point in frame.to_dict("records"):
         value = float(point.get(metric, math.nan))
@@ -70,12 +70,12 @@ def references(axes: Axes, frame: pd.DataFrame, metric: str) -> list[Labelled]:
 
 
 def floor_name(name: str) -> str:
-    """A reference that is drawn over ranks by no rank of its own: ``real images in r principal components``."""
+    """The name of a reference drawn over ranks, without its rank: ``real images in r principal components``."""
     return re.sub(r" in \d+ principal", " in r principal", name)
 
 
 def shortened(name: str, most: int = LONGEST_NAME) -> str:
-    """A name as a figure has room for, ``most`` letters: of a long one its beginning and its end.
+    """A name of at most ``most`` characters; of a longer one the beginning and the end.
 
     >>> from analysis.figures.drawing import shortened
     >>> shortened("t011"), shortened("a-sweep-with-a-name-that-is-longer-than-a-figure/t011")
@@ -85,14 +85,14 @@ def shortened(name: str, most: int = LONGEST_NAME) -> str:
 
 
 def marked(axes: Axes, artist: Any, series: str, item: str, told: Sequence[str]) -> None:
-    """Say what an artist tells, where its figure can."""
+    """Record the tooltips of an artist if its figure supports them."""
     figure = axes.get_figure()
     if isinstance(figure, style.Chart):
         figure.mark(artist, series, item, told)
 
 
 def value_axis(axes: Axes) -> None:
-    """Logarithmic where what is drawn in lines spans more than a factor of ten."""
+    """Make the vertical axis logarithmic if the drawn lines span more than a factor of ten."""
     axes.autoscale(axis="y")  # a horizontal line just inside the limits has not moved them
     drawn = np.concatenate([np.asarray(line.get_ydata(), dtype="float64") for line in axes.get_lines()])
     if wide(drawn[np.isfinite(drawn)]):
@@ -101,14 +101,14 @@ def value_axis(axes: Axes) -> None:
 
 
 def number_axis(axes: Axes, values: Iterable[float], *, logarithmic: bool, vertical: bool = False) -> None:
-    """An axis that names the values that there are, as far as they do not stand too close."""
+    """Label an axis at the values that occur, except those too close to another."""
     known = sorted(set(values))
     axis = axes.yaxis if vertical else axes.xaxis
     if logarithmic:
         (axes.set_yscale if vertical else axes.set_xscale)("log")
     scaled = [math.log(value) if logarithmic else value for value in known]
     low, high = scaled[0], scaled[-1]
-    # The last one is named in any case; another only where it is far enough from those that are.
+    # The last value is always labelled; others only if they are far enough from labelled ones.
     named: list[int] = []
     for place in [len(known) - 1, *range(len(known))]:
         if all(abs(scaled[place] - scaled[other]) >= 0.08 * (high - low) for other in named):
@@ -131,7 +131,7 @@ def wide(values: Any) -> bool:
 
 
 def plain_ticks(axes: Axes, *, vertical: bool = True) -> None:
-    """Names at 1, 2 and 5 times powers of ten, written out."""
+    """Tick labels at 1, 2 and 5 times powers of ten, written out."""
     axis = axes.yaxis if vertical else axes.xaxis
     axis.set_major_locator(LogLocator(base=10, subs=[1, 2, 5]))
     axis.set_minor_locator(NullLocator())
@@ -139,7 +139,7 @@ def plain_ticks(axes: Axes, *, vertical: bool = True) -> None:
 
 
 def norm_of(values: Any, logarithmic: bool) -> Normalize:
-    """How colours are spread over values."""
+    """The normalisation of values for a colour map."""
     low, high = float(values.min()), float(values.max())
     return (LogNorm if logarithmic and low > 0 else Normalize)(low, high)
 
@@ -147,7 +147,7 @@ def norm_of(values: Any, logarithmic: bool) -> Normalize:
 def positions(
     record: Record, axes: Axes, name: str, values: pd.Series[Any], *, vertical: bool = False
 ) -> pd.Series[Any]:
-    """Where the values of an axis are drawn: numbers as they are, words side by side."""
+    """The positions of an axis's values: numbers as they are, words side by side."""
     axis = axes.yaxis if vertical else axes.xaxis
     if not is_number(values):
         words = categories(record, name, values)
@@ -171,7 +171,7 @@ def is_logarithmic(record: Record, axis: str) -> bool:
 
 
 def label_lines(figure: Figure, axes: Axes, labels: Iterable[Labelled]) -> None:
-    """Name lines in the right margin, each once and as near to its line as the others let it be."""
+    """Name lines in the right margin, each once and as close to its line as the other names allow."""
     placed = sorted(set(labels))
     if not placed:
         return
@@ -206,9 +206,9 @@ def label_lines(figure: Figure, axes: Axes, labels: Iterable[Labelled]) -> None:
 
 
 def spread(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
-    """Centres in [0, 1], near ``wanted`` (ascending), of intervals of those sizes that do not overlap.
+    """Centres in [0, 1], close to ``wanted`` (ascending), of non-overlapping intervals with these sizes.
 
-    Neighbours that would overlap are stacked around the mean of where they want to be.
+    Neighbours that would overlap are stacked around the mean of their wanted centres.
     """
     groups: list[list[int]] = []
     starts: list[float] = []
@@ -226,7 +226,7 @@ def spread(wanted: Sequence[float], sizes: Sequence[float]) -> list[float]:
 
 
 def _start(group: Sequence[int], wanted: Sequence[float], sizes: Sequence[float]) -> float:
-    """Where a stack begins so that its members are on average where they want to be, inside of [0, 1]."""
+    """The start of a stack whose members are on average at their wanted centres, within [0, 1]."""
     size = np.array([sizes[index] for index in group])
     offsets = np.cumsum(size) - size / 2
     start = float(np.mean([wanted[index] for index in group] - offsets))
@@ -234,12 +234,12 @@ def _start(group: Sequence[int], wanted: Sequence[float], sizes: Sequence[float]
 
 
 def wrapped(text: str, width: int = LABEL_WIDTH) -> str:
-    """Text in lines of that many characters at most; longer words are broken."""
+    """Text wrapped to lines of at most ``width`` characters; longer words are broken."""
     return "\n".join(textwrap.wrap(text, width))
 
 
 def configuration_words(record: Record, point: Mapping[Any, Any], key: str) -> str:
-    """What a configuration tells of itself."""
+    """The tooltip of a configuration."""
     value = float(point[key])
     words = (
         "no value"

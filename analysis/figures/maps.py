@@ -1,4 +1,4 @@
-"""Configurations over two axes: each one as a dot, and the means of pairs as a heat map."""
+"""Configurations over two axes: each as a dot, and the means of pairs as a heat map."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from analysis.record.runs import Record, RecordError
 from analysis.tables.pairs import pivot
 
 MOST_SPREADS = 5
-"""Columns of a heat map up to which a cell has room for its interval."""
+"""Up to so many columns, the cells of a heat map have room for an interval."""
 
 
 def depth_and_rank(record: Record) -> tuple[str, str]:
-    """The two axes that a map is of: depth and rank where they were searched, otherwise the first two of numbers.
+    """The two axes of a map: depth and rank if they were searched, otherwise the first two numeric axes.
 
-    Raises ``RecordError`` where there are no two.
+    Raises ``RecordError`` if there are no two.
     """
     numeric = [axis for axis in record.axes if is_number(record.runs[axis]) and record.runs[axis].notna().any()]
     first = next((axis for axis in numeric if axis.endswith(".depth")), None)
@@ -48,7 +48,7 @@ def depth_and_rank(record: Record) -> tuple[str, str]:
     rest = [axis for axis in numeric if axis not in (first, second)]
     chosen = [axis if axis is not None else rest.pop(0) if rest else None for axis in (first, second)]
     if chosen[0] is None or chosen[1] is None:
-        raise RecordError(f"{record.names}: a map needs two searched axes of numbers; there is {', '.join(numeric)}")
+        raise RecordError(f"{record.names}: a map needs two searched numeric axes, got {', '.join(numeric)}")
     return chosen[0], chosen[1]
 
 
@@ -56,7 +56,7 @@ def axes_versus_objective(record: Recorded, x: str, y: str, metric: str | None =
     """Configurations of the search over two axes, coloured by the objective (or another metric).
 
     Stopped ones are hollow, failed ones crosses; the best is ringed. Raises ``RecordError`` for an unknown
-    axis or metric, and where no configuration has a value.
+    axis or metric, and if no configuration has a value.
 
     >>> import analysis
     >>> figure = analysis.axes_versus_objective(analysis.example(), "model.flow.depth", "model.operator.rank")
@@ -112,9 +112,9 @@ def heat_map(
 ) -> Chart:
     """The mean of a metric for each pair of values of two axes: ``analysis.pivot`` as a picture.
 
-    Depth across and rank upwards by default. The best pair is framed, ``≈`` marks what is equal to it within the
-    margin, ``~`` what is undecided, ``?`` what could not be tested, ``‡`` what early stops left; hatched pairs have
-    no value. Raises ``RecordError`` as ``pivot`` does.
+    By default depth is horizontal and rank vertical. The best pair is framed. ``≈`` marks pairs equal to it within the
+    margin, ``~`` undecided ones, ``?`` those that could not be tested, and ``‡`` those with only survivors of early
+    stopping; hatched pairs have no value. Raises ``RecordError`` as ``pivot`` does.
 
     >>> import analysis
     >>> figure = analysis.heat_map(analysis.example())
@@ -145,7 +145,7 @@ def heat_map(
             where = f"{short[x]} {column.header}, {short[y]} {rows[up].cells[0].value}"
             if cell.missing:
                 box = Rectangle(corner, 1, 1, facecolor="white", edgecolor=style.PALE, hatch="////", linewidth=0)
-                # Where there is no room for since when, the hatching and what the cell tells do.
+                # If there is no room for the reason, the hatching and the tooltip have to do.
                 wordings = [cell.reason, cell.reason.partition(" ")[0]] if cell.reason else []
                 ground: dict[str, Any] = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1}}
                 look: dict[str, Any] = {"color": style.GREY} | (ground if wordings else {})

@@ -1,4 +1,4 @@
-"""All axes at once."""
+"""Parallel coordinates: all axes at once."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from analysis.tables.pareto import COSTS
 
 MOST_TICKS = 6
 MOST_NARROW = 5
-"""Axes that a column has room for; more are drawn across both."""
+"""The most axes in a figure one column wide; with more it spans both columns."""
 LETTERS = 16
-"""Letters of an inch."""
+"""Characters per inch."""
 
 
 def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None) -> Chart:
-    """A line for each configuration of the search through its axes, its objectives and its size.
+    """One line per configuration of the search, through its axes, its objectives and its size.
 
-    Coloured by the first objective; the best is thick, what did not finish is grey. ``metrics`` are the vertical
-    lines behind those of the axes. Raises ``RecordError`` for an unknown metric and where nothing finished.
+    Lines are coloured by the first objective; the best is thick, unfinished ones are grey. ``metrics`` are the vertical
+    axes after those of the search. Raises ``RecordError`` for an unknown metric, and if nothing finished.
 
     >>> import analysis
     >>> figure = analysis.parallel_coordinates(analysis.example())
@@ -64,7 +64,7 @@ def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None)
     finished = (frame["state"] == "finished") & np.isfinite(frame[key].astype("float64"))
     if not finished.any():
         raise RecordError(f"{record.names}: no configuration of the search has finished with a finite {key}")
-    # An axis whose condition never held has no value anywhere.
+    # An axis whose condition never held has no values.
     shown = [name for name in shown if not is_number(frame[name]) or np.isfinite(frame[name].astype("float64")).any()]
     scales = [_scale(record, name, frame[name]) for name in shown]
     heights = np.column_stack([places for places, _ in scales])
@@ -116,7 +116,7 @@ def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None)
 
 
 def _scale(record: Record, name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, str]]]:
-    """Heights in [0, 1] of a column's values, and the heights that are named."""
+    """The heights in [0, 1] of a column's values, and the labelled heights."""
     if not is_number(values):
         words = categories(record, name, values)
         last = max(len(words.cat.categories) - 1, 1)

@@ -1,4 +1,4 @@
-"""Configurations by two metrics, and the front of those that nothing is better than in both."""
+"""Configurations by two metrics, and their Pareto front."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from analysis.statistics.fronts import nondominated
 from analysis.tables.pareto import COSTS
 
 MOST_NAMED = 8
-"""Members of a front up to which each has its name beside it."""
+"""Up to so many members of the front are named."""
 
 
 def pareto(record: Recorded, x: str | None = None, y: str | None = None, *, unequal: bool = False) -> Chart:
-    """Finished configurations of the search by two metrics, and the front that no other one is better than in both.
+    """Finished configurations of the search by two metrics, and their Pareto front.
 
-    ``y`` is the first objective by default, ``x`` the second or, of a sweep with one, the size or cost of sampling.
-    Bars are 95 % Student t intervals over seeds, from three on. Raises ``RecordError`` for an unknown metric, where
-    there is no second one or nothing finished, and for unequal training, unless ``unequal``.
+    ``y`` defaults to the first objective, ``x`` to the second or, in a sweep with one, to the size or cost of sampling.
+    Bars are 95 % Student t intervals over three or more seeds. Raises ``RecordError`` for an unknown metric, if there
+    is no second one or nothing finished, and for unequal training (unless ``unequal``).
 
     >>> import analysis
     >>> figure = analysis.pareto(analysis.example())
@@ -54,7 +54,7 @@ def pareto(record: Recorded, x: str | None = None, y: str | None = None, *, uneq
     y = metric_of(record, y)
     others = [*objectives[1:], *(cost for cost in COSTS if cost in record.metrics)]
     if x is None and not others:
-        raise RecordError(f"{record.names}: a front needs two metrics; there is no second objective and no cost")
+        raise RecordError(f"{record.names}: a front needs two metrics, but there is no second objective and no cost")
     x = others[0] if x is None else metric_of(record, x)
     frame = configurations.frame
     runs = record.runs[(record.runs["kind"] == "search") & (record.runs["state"] == "finished")]
@@ -83,7 +83,7 @@ def pareto(record: Recorded, x: str | None = None, y: str | None = None, *, uneq
             if not math.isnan(point[f"{y} ci95"]) and point["seeds"] >= FEWEST_SEEDS:
                 bars.append((point[x], point[y], point[f"{y} ci95"], look["color"], series, str(point["name"])))
         order = frame[on].sort_values(x)
-        # Between two members nothing is known that is better than the worse of them.
+        # Between two members, no known configuration is better than the worse of them.
         where: Literal["post", "pre"] = "post" if ways[x] == "min" else "pre"
         stair = axes.step(order[x], order[y], where=where, color=style.colours(3)[1], linewidth=1)
         marked(axes, stair[0], "front", "", [])

@@ -1,4 +1,4 @@
-"""Figures of what trials left behind: the spectra of their operators, and their samples."""
+"""Figures of trials' artifacts: the spectra of operators, and samples."""
 
 from __future__ import annotations
 
@@ -25,23 +25,22 @@ from analysis.record.runs import Record, RecordError
 TIME = re.compile(r"A\(t=(?P<time>[^)]*)\)")
 COLLAPSED = "collapsed"
 NOTHING = 1e-7
-"""A share of the largest singular value below which one is rounding."""
+"""Singular values below this share of the largest are rounding."""
 MOST_SPECTRA = 12
 MOST_TOLD = 64
 MOST_GRIDS = 12
 COLUMNS = 8
-"""Images in a row of a picture that a trial leaves."""
+"""Images per row of a trial's sample grid."""
 SIDE = 4
-"""Rows and columns of it that a figure shows."""
+"""Rows and columns of the grid that a figure shows."""
 
 
 def spectrum(record: Recorded) -> Chart:
-    """Singular values of each operator by label or cluster; or of A(t) on the way and B, to which it collapses.
+    """Singular values of each operator by label or cluster; or of A at several t and of B, to which A collapses.
 
-    Where there is B, that of every configuration stands below.
-
-    Above is the best configuration, by its first seed; where nothing is best, the first one that has spectra. Raises
-    ``RecordError`` if no finished trial of the search has a ``spectra.csv``.
+    The figure shows the best configuration at its first seed; if there is no best, the first one with spectra. If there
+    is a B, a second panel below shows that of every configuration. Raises ``RecordError`` if no finished trial of the
+    search has a ``spectra.csv``.
 
     >>> import analysis
     >>> try:
@@ -88,18 +87,18 @@ def spectrum(record: Recorded) -> Chart:
 
 
 def samples(record: Recorded, name: str | None = None, most: int = MOST_GRIDS) -> Chart:
-    """Sixteen samples of each configuration, the best first: ``name`` says how they were drawn (``k100``, …).
+    """Sixteen samples of each configuration, the best first; ``name`` says how they were drawn (``k100``, …).
 
-    Of the search's configurations in the order of a table, ``most`` at most, of the first seed that left pictures. By
-    default these are of the collapsed operator or, of a family without one, the first that there are. Raises
-    ``RecordError`` if nobody left the picture.
+    It shows at most ``most`` configurations of the search, in the order of a table, each by its first seed with sample
+    grids. The default is the collapsed operator's samples or, for a family without one, the first that there are.
+    Raises ``RecordError`` if no trial has the grid.
 
     >>> import analysis
     >>> try:
     ...     analysis.samples(analysis.example())
     ... except analysis.RecordError as error:
     ...     print(error)
-    digits: the trials of the search left no picture
+    digits: the trials of the search have no sample grid
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -113,8 +112,8 @@ def samples(record: Recorded, name: str | None = None, most: int = MOST_GRIDS) -
         if name in grids and len(shown) < most:
             shown.append((row, grids[name]))
     if not shown:
-        wanted = "no picture" if name is None else f"no picture {SAMPLES}{name}.png"
-        raise RecordError(f"{record.names}: the trials of the search left {wanted}")
+        wanted = "no sample grid" if name is None else f"no sample grid {SAMPLES}{name}.png"
+        raise RecordError(f"{record.names}: the trials of the search have {wanted}")
     across = min(3, len(shown))
     down = -(-len(shown) // across)
     axes_names = axis_labels(record)
@@ -133,11 +132,11 @@ def samples(record: Recorded, name: str | None = None, most: int = MOST_GRIDS) -
 
 
 def corner(path: Path) -> np.ndarray[Any, Any]:
-    """The first rows and columns of a picture of eight images a row, ``(height, width, channels)``."""
+    """The first rows and columns of a grid with eight images per row, ``(height, width, channels)``."""
     try:
         pixels = matplotlib.image.imread(path)
     except (OSError, SyntaxError, ValueError) as error:
-        raise RecordError(f"{path}: is not a picture ({error})") from None
+        raise RecordError(f"{path}: not an image ({error})") from None
     side = pixels.shape[1] // COLUMNS
     return np.asarray(pixels[: SIDE * side, : SIDE * side])
 
@@ -147,7 +146,7 @@ def _word(value: Any) -> str:
 
 
 def _with_spectra(configurations: Configurations) -> list[tuple[dict[Any, Any], dict[str, pd.Series[float]]]]:
-    """The finished configurations of the search, in their order, with the spectra of the first seed that has some."""
+    """The finished configurations of the search, in order, with the spectra of the first seed that has any."""
     record, frame = configurations.record, configurations.ranked
     frame = frame[(frame["kind"] == "search") & (frame["state"] == "finished")]
     found = []
@@ -160,7 +159,7 @@ def _with_spectra(configurations: Configurations) -> list[tuple[dict[Any, Any], 
 
 
 def _operators(axes: Any, found: dict[str, pd.Series[float]], item: str) -> None:
-    """Each operator's singular values: A(t) from dark to light in the order of t, the collapsed one black."""
+    """Draw each operator's singular values: A(t) from dark to light in the order of t, the collapsed one black."""
     others = [name for name in found if name != COLLAPSED]
     named = dict(zip(others, style.colours(len(others)), strict=True))
     for name in others:
@@ -172,7 +171,7 @@ def _operators(axes: Any, found: dict[str, pd.Series[float]], item: str) -> None
 
 
 def _collapsed(record: Record, axes: Any, found: Sequence[tuple[dict[Any, Any], pd.Series[float]]]) -> None:
-    """B of each configuration, the best ones, from dark to light in the order of the last axis that is searched."""
+    """Draw B of the best configurations, from dark to light in the order of the last searched axis."""
     shown = list(found[:MOST_SPECTRA])
     axis = next((name for name in record.axes if name.endswith(".rank")), record.axes[-1])
     values = sorted({row[axis] for row, _ in shown}, key=lambda value: (isinstance(value, str), value))
@@ -188,7 +187,7 @@ def _collapsed(record: Record, axes: Any, found: Sequence[tuple[dict[Any, Any], 
 def _line(
     axes: Any, singular: pd.Series[float], label: str, item: str, look: dict[str, Any], quiet: bool = False
 ) -> None:
-    """One spectrum over the index from 1; what is rounding is left out."""
+    """Draw one spectrum over the index from 1, without values that are rounding."""
     values = singular[singular > NOTHING * float(singular.iloc[0])]
     marker = {"marker": "o", "markersize": 1.6} if len(values) <= MOST_TOLD else {}
     line = axes.plot(values.index + 1, values, label="_" if quiet else label, **marker, **look)

@@ -1,4 +1,4 @@
-"""A metric against one axis, a line for each value of another."""
+"""A metric against one axis, with one line per value of another."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ from analysis.record.frames import RANKS
 from analysis.record.runs import RecordError
 
 DODGE = 0.018
-"""The share of an axis by which lines stand beside each other."""
+"""The horizontal offset between lines, as a share of the axis."""
 
 
 def rank_curves(
     record: Recorded, x: str | None = None, by: str | None = None, metric: str | None = None, *, unequal: bool = False
 ) -> Chart:
-    """A metric against one axis, a line for each value (or bin) of another: rank, and depth, by default.
+    """A metric against one axis (rank by default), with one line per value or bin of another (depth by default).
 
-    Lines go through means of the finished configurations of the search; small dots are the replicates (seeds, or
-    configurations where these differ in something else), bars 95 % Student t intervals, from three on. References are
-    dotted; those that have a value at each rank, real images in r principal components, as a curve. Raises
-    ``RecordError`` for unknown names, where nothing has a value, and for unequal training, unless ``unequal``.
+    Lines go through means of the finished configurations of the search. Small dots are the replicates (seeds, or
+    configurations if these differ in other axes); bars are 95 % Student t intervals of three or more. References are
+    dotted; real images in r principal components, which have a value at each rank, are a curve. Raises ``RecordError``
+    for unknown names, if nothing has a value, and for unequal training (unless ``unequal``).
 
     >>> import analysis
     >>> figure = analysis.rank_curves(analysis.example())
@@ -83,7 +83,7 @@ def rank_curves(
         for place, (colour, level) in enumerate(zip(style.colours(len(shown)), shown, strict=True)):
             series, told, means = f"{short[by]} {level}", [], []
             places = [value for name, value in groups if name == level]
-            # Bars at one place would hide each other.
+            # Bars at the same position would hide each other.
             step = DODGE * (place - (len(shown) - 1) / 2)
             across = known[-1] - known[0]
             beside = {
@@ -95,7 +95,7 @@ def rank_curves(
                 half = math.nan if cell.half_width is None else cell.half_width
                 means.append(float(replicated.mean()))
                 if len(replicated) < FEWEST_SEEDS:
-                    half = math.nan  # the dots say more than a bar that leaves the figure
+                    half = math.nan  # dots are clearer than a bar that leaves the figure
                 bars.append((beside[value], means[-1], half, colour, series))
                 unit = compared.unit if len(replicated) > 1 else compared.unit[:-1]
                 numbers = f"{label_of(record, key).name} {number(means[-1], half)} ({len(replicated)} {unit})"
@@ -127,14 +127,14 @@ def rank_curves(
 
 
 def _over_ranks(configurations: Configurations, key: str, x: str) -> pd.Series[Any]:
-    """Which rows of ``frame`` are references that have a value at each rank, as real images in r components have."""
+    """Which rows of ``frame`` are references with a value at each rank, such as real images in r components."""
     frame = configurations.frame
     curves = mean_curves(configurations.record, frame, _curve(key)) if x.endswith(".rank") else {}
     return (frame["kind"] == "reference") & frame.index.isin(list(curves))
 
 
 def _floor(configurations: Configurations, axes: Axes, key: str, x: str, known: Sequence[float]) -> list[Labelled]:
-    """A dotted line through the values that references have at each rank: what so few dimensions lose alone."""
+    """Draw a dotted line through the references' values at each rank: the loss due to the few dimensions alone."""
     frame = configurations.frame
     labels = []
     for row in frame.index[_over_ranks(configurations, key, x)]:
@@ -152,5 +152,5 @@ def _floor(configurations: Configurations, axes: Axes, key: str, x: str, known: 
 
 
 def _curve(key: str) -> str:
-    """The curve over ranks that a metric's key is a point of."""
+    """The key of the curve over ranks that contains a metric's value."""
     return f"{RANKS}{'test_' if key.startswith('test/') else ''}{stem(key)}"

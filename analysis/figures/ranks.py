@@ -1,4 +1,4 @@
-"""Quality against the rank that is sampled with."""
+"""Quality against the rank used for sampling."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ OVER_RANKS = Over(
 
 
 def ranks_versus_quality(record: Recorded, metric: str | None = None) -> Chart:
-    """Quality against the rank that is sampled with, all of one training: a line for each finished configuration.
+    """Quality against the rank used for sampling from a trained model, with one line per finished configuration.
 
-    Drawn as solver steps are, on the validation split, by which a rank is chosen, and at temperature 1. The best is
-    dashed on the test split; the star is what it is sampled with in the end, at the rank and the temperature that were
-    chosen (the median of its seeds' ranks). ``metric`` is a curve (``rank/<quality metric>``, or what is behind the
-    slash), by default that of the first objective. The rank of training, a configuration each, is what
-    ``rank_curves`` draws. Raises ``RecordError`` if nobody has such a curve.
+    It is drawn like ``steps_versus_quality``, on the validation split, on which a rank is chosen, and at temperature 1.
+    The best is also dashed on the test split. The star is at the rank and temperature that were chosen for sampling it
+    (the median of its seeds' ranks). ``metric`` is a curve (``rank/<quality metric>``, or the part after the slash), by
+    default that of the first objective. For the rank in training, see ``rank_curves``. Raises ``RecordError`` if no
+    finished configuration has such a curve.
 
     >>> import analysis
     >>> record = analysis.load("affine/operators")

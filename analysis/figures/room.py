@@ -1,4 +1,4 @@
-"""Words that find room: no label over another one, none outside of the frame."""
+"""Placement of labels, so that none covers another or leaves the frame."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 GAP = 1.0
-"""Pixels that are left between two labels."""
+"""Pixels between two labels."""
 LEGEND_HEIGHT = 0.35
-"""Inches of a legend that a figure's height allows for."""
+"""Inches of a figure's height reserved for the legend."""
 LEGEND_WORDS = 46
-"""Letters of a line of a legend that a column of a paper has room for."""
+"""Characters per line of a legend in a figure one column wide."""
 SIDES: Sequence[dict[str, Any]] = (
     {"xytext": (3, 3), "ha": "left", "va": "bottom"},
     {"xytext": (-3, -3), "ha": "right", "va": "top"},
     {"xytext": (3, -3), "ha": "left", "va": "top"},
     {"xytext": (-3, 3), "ha": "right", "va": "bottom"},
 )
-"""Where a name may stand beside its mark, the best place first."""
+"""Positions of a name beside its mark, the best first."""
 
 
 def legend(figure: Figure, handles: Sequence[Any], columns: int, **look: Any) -> Legend | None:
-    """A legend above the axes in as many columns as have room, read row by row; none without handles.
+    """A legend above the axes in as many columns as fit, read row by row; None without handles.
 
-    The figure grows by what a long one takes.
+    The figure grows if the legend is long.
     """
     if not handles:
         return None
@@ -44,7 +44,7 @@ def legend(figure: Figure, handles: Sequence[Any], columns: int, **look: Any) ->
         figure.draw_without_rendering()
         box = found.get_window_extent()
         if across == 1 or box.x1 <= figure.bbox.x1 - GAP:
-            # What is above the axes must not be taken from their height.
+            # The legend must not reduce the height of the axes.
             figure.set_figheight(figure.get_figheight() + max(0.0, box.height / figure.dpi - LEGEND_HEIGHT))
             return found
         found.remove()
@@ -52,7 +52,7 @@ def legend(figure: Figure, handles: Sequence[Any], columns: int, **look: Any) ->
 
 
 def uncrowd(figure: Figure) -> None:
-    """Turn the labels of ticks that stand over each other, and leave out every second one as long as they do."""
+    """Rotate tick labels that overlap, and leave out every second one until they no longer do."""
     for axes in figure.axes:
         for axis, across in ((axes.xaxis, True), (axes.yaxis, False)):
             figure.draw_without_rendering()
@@ -67,7 +67,7 @@ def uncrowd(figure: Figure) -> None:
 
 
 def fitted(texts: Iterable[tuple[Text, Sequence[str]]], axes: Axes, width: float) -> None:
-    """Write into each cell, ``width`` in data units, the first of its wordings that has room there, or nothing."""
+    """Write the first wording that fits into each cell of ``width`` in data units, or nothing."""
     figure = axes.get_figure(root=True)
     assert isinstance(figure, Figure)
     figure.draw_without_rendering()
@@ -80,7 +80,7 @@ def fitted(texts: Iterable[tuple[Text, Sequence[str]]], axes: Axes, width: float
 
 
 def name_marks(axes: Axes, named: Iterable[tuple[float, float, str]], **look: Any) -> None:
-    """A name beside each mark (x, y, name), on the side where it has room; left out where it has none."""
+    """Write a name beside each mark (x, y, name), where it fits; names that fit nowhere are left out."""
     figure = axes.get_figure(root=True)
     assert isinstance(figure, Figure)
     taken: list[Bbox] = []
@@ -98,7 +98,7 @@ def name_marks(axes: Axes, named: Iterable[tuple[float, float, str]], **look: An
 
 
 def _labelled(axis: Axis) -> list[Tick]:
-    """The ticks within the limits whose labels can be seen, in the order of the axis."""
+    """The ticks within the limits with visible labels, in the order of the axis."""
     low, high = sorted(axis.get_view_interval())
     ticks = [tick for tick in axis.get_major_ticks() if tick.label1.get_visible() and tick.label1.get_text()]
     slack = 1e-9 * (high - low)

@@ -7,21 +7,21 @@ from analysis.figures.curves import Over, curve_chart
 from analysis.figures.style import Chart
 from analysis.record.frames import STEPS
 
-# A collapsed operator stands for the most steps.
+# A collapsed operator is equivalent to the largest number of steps.
 OVER_STEPS = Over(
     STEPS, "solver steps k", "k = ", "best, collapsed", lambda record, point, curve: float(curve.index[-1])
 )
 
 
 def steps_versus_quality(record: Recorded, metric: str | None = None) -> Chart:
-    """Quality against the number of solver steps, a line for each finished configuration of the search.
+    """Quality against the number of solver steps, with one line per finished configuration of the search.
 
-    Lines are means over seeds, coloured by the first axis and dashed by the second; the best is thick, with a star
-    where its collapsed operator is; what was confirmed at fresh seeds is black, controls are dashed, references, with
-    the floor of real images, dotted. Bands are 95 % Student t intervals over seeds, from three on, below which the
-    seeds are dots: of every line up to six, otherwise of the best and of what was confirmed. ``metric`` is a curve
-    (``nfe/<quality metric>``, or what is behind the slash), by default that of the first objective. Raises
-    ``RecordError`` where nobody has it.
+    Lines are means over seeds, coloured by the first axis and dashed by the second. The best is thick, with a star for
+    its collapsed operator; configurations confirmed at fresh seeds are black, controls dashed, and references (with
+    real images as the floor) dotted. With three or more seeds, bands are 95 % Student t intervals over seeds; fewer
+    seeds are dots. If there are more than six lines, only the best and the confirmed have bands. ``metric`` is a curve
+    (``nfe/<quality metric>``, or the part after the slash), by default that of the first objective. Raises
+    ``RecordError`` if no finished configuration has it.
 
     >>> import analysis
     >>> figure = analysis.steps_versus_quality(analysis.example())

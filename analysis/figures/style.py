@@ -1,4 +1,4 @@
-"""How figures look: one column of a paper wide, letters of print size, colours for everybody."""
+"""The style of figures: one column of a paper wide, print-size letters, colours safe for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 WIDTH = 3.4
-"""Inches: a column of a two-column page."""
+"""The width in inches of a column of a two-column page."""
 PAGE = 6.3
-"""Inches: all columns of a page."""
+"""The width in inches of all columns of a page."""
 DPI = 300
 
 GREY = "#666666"
 PALE = "#b8b8b8"
 INK = "#222222"
 SMALL = 6.0
-"""Points, of the smallest letters."""
+"""The smallest font size in points."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-"""Beside the colours, for print without them."""
+"""Markers used with the colours, for print without colour."""
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 7,
@@ -55,31 +55,31 @@ RC: dict[str, Any] = {
     "figure.dpi": 100,
     "figure.facecolor": "white",
     "savefig.dpi": DPI,
-    # Journals refuse Type 3 fonts.
+    # Journals reject Type 3 fonts.
     "pdf.fonttype": 42,
     "svg.fonttype": "path",
-    # Without a salt of its own, every SVG has other ids.
+    # Without a fixed salt, the ids in SVG differ each time.
     "svg.hashsalt": "linearizer-sweeps",
 }
 
 Paper = Literal["two-column", "one-column"]
 GROWTH: Mapping[Paper, tuple[float, float, float]] = {"two-column": (1, 1, 1), "one-column": (5.5 / WIDTH, 1.25, 8 / 7)}
-"""What widths, heights and letters are multiplied by: a line of a one-column page has 5.5 inches and letters of 8."""
+"""Factors on width, height and font size; a one-column page has 5.5-inch lines and an 8-point font."""
 Format = Literal["png", "svg", "pdf"]
 METADATA: Mapping[Format, Mapping[str, None]] = {
     "png": {"Software": None},
     "svg": {"Date": None, "Creator": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
 }
-"""What matplotlib would write into a file of when and by what it was made."""
+"""Metadata on when and how a file was made, which matplotlib must not write."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a drawn series tells where it is looked at on a screen.
+    """The interactive part of a drawn artist.
 
-    ``gid`` is the id of its group in SVG; ``series`` is turned on and off together, ``item`` is lit together; ``told``
-    has a text for each point in drawing order, or one for the whole.
+    ``gid`` is the id of its group in SVG. Marks with the same ``series`` are turned on and off together; those with the
+    same ``item`` are highlighted together. ``told`` has a tooltip for each point in drawing order, or one for all.
     """
 
     gid: str
@@ -89,14 +89,14 @@ class Mark:
 
 
 class Chart(Figure):
-    """A figure that knows what its marks mean."""
+    """A figure with interactive marks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.marks: list[Mark] = []
 
     def mark(self, artist: Artist, series: str, item: str = "", told: Sequence[str] = ()) -> None:
-        """Say what an artist is of and what it tells."""
+        """Give an artist its series, item and tooltips."""
         gid = f"mark{len(self.marks)}"
         artist.set_gid(gid)
         self.marks.append(Mark(gid, series, item, tuple(told)))
@@ -104,22 +104,22 @@ class Chart(Figure):
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """The style, inside; whatever was set before is set again afterwards."""
+    """A context with the style set; the previous settings are restored afterwards."""
     with mpl.rc_context(cast(Any, {**mpl.rcParamsDefault, **RC})):
         yield
 
 
 def figure(height: float = 2.6, width: float = WIDTH) -> Chart:
-    """An empty figure, in inches, that belongs to no window."""
+    """An empty figure without a window; sizes in inches."""
     return Chart(figsize=(width, height), layout="constrained")
 
 
 def rendered(figure: Figure, format: Format) -> bytes:
-    """The figure as a file, the same bytes each time."""
+    """The contents of the figure's file, the same bytes each time."""
     content = io.BytesIO()
     with applied():
         if figure.get_layout_engine() is not None:
-            # Laid out once for all formats: each would do it again, to other fractions of a pixel.
+            # Laid out once for all formats: each would do it again, with different fractions of a pixel.
             figure.draw_without_rendering()
             figure.set_layout_engine("none")
         figure.savefig(content, format=format, metadata=dict(METADATA[format]))
@@ -127,9 +127,9 @@ def rendered(figure: Figure, format: Format) -> bytes:
 
 
 def fit(figure: Figure, paper: Paper) -> None:
-    """Give a figure the size and letters of a paper's column: those that were drawn are of two columns.
+    """Scale a figure, drawn for two columns, to the size and font of a paper's column.
 
-    All that words stand between grows by more than they do. What is as wide as a page stays as it is.
+    The figure grows by more than its text. A figure as wide as a page stays as it is.
     """
     across, up, letters = GROWTH[paper]
     width, height = figure.get_size_inches()
@@ -138,7 +138,7 @@ def fit(figure: Figure, paper: Paper) -> None:
     figure.set_size_inches(width * across, height * up)
     for text in figure.findobj(Text):
         text.set_fontsize(float(text.get_fontsize()) * letters)
-    for axes in figure.axes:  # of ticks that are made when the axes are drawn
+    for axes in figure.axes:  # including ticks that are created when the axes are drawn
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_tick_params(labelsize=6.5 * letters)
 
@@ -146,9 +146,9 @@ def fit(figure: Figure, paper: Paper) -> None:
 def save(
     figure: Figure, path: Path, formats: Sequence[Format] = ("png", "svg"), paper: Paper = "two-column"
 ) -> list[Path]:
-    """Write ``path`` (without ending) in each format, the same bytes each time; clears the figure.
+    """Write ``path`` (without suffix) in each format, with the same bytes each time, and clear the figure.
 
-    ``paper`` says what it is to be printed in: a column of two, or lines as wide as a page.
+    ``paper`` is the layout that it will be printed in: two columns, or one as wide as a page.
 
     >>> from pathlib import Path
     >>> import analysis
@@ -169,18 +169,18 @@ def save(
 
 
 def sequential() -> Colormap:
-    """Viridis without its pale end, which is lost on white paper."""
+    """Viridis without its pale end, which is hard to see on white paper."""
     viridis = mpl.colormaps["viridis"]
     return ListedColormap([viridis(0.9 * step / 255) for step in range(256)], name="viridis-dark")
 
 
 def colours(count: int) -> Sequence[str]:
-    """That many colours of lines in order, from dark to light: what is thin has to be darker than what fills."""
+    """``count`` colours for lines, from dark to light; thin lines need darker colours than filled areas."""
     return [to_hex(sequential()(0.85 * step / max(count - 1, 1))) for step in range(count)]
 
 
 def ink_on(colour: Any) -> str:
-    """Dark or white letters, whichever can be read on a colour (WCAG 2 contrast)."""
+    """Dark or white, whichever has more contrast as text on a colour (WCAG 2)."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#ffffff" if (1.05 / (luminance + 0.05)) > ((luminance + 0.05) / 0.0656) else INK

@@ -1,4 +1,4 @@
-"""Figures of one trial, drawn from the files that it leaves: what its run in MLflow shows at a glance."""
+"""Figures of one trial, drawn from its artifacts and shown in its MLflow run."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from analysis.record.frames import RANKS as OVER_RANK
 
 COLUMNS = 3
 PANEL = 2.2, 1.9
-"""Inches, width and height."""
+"""Width and height in inches."""
 MOST_NAMED = 8
-"""Operators that a legend has room for."""
+"""The most operators named in a legend."""
 
 Line = tuple[list[float], list[float]]
 
 
 def trial_figures(folder: Path) -> dict[str, bytes]:
-    """PNG files by name: ``steps.png`` and ``ranks.png``, each metric against solver steps and against the rank that is
-    sampled with, and ``spectrum.png``, singular values.
+    """PNG files by name: ``steps.png`` and ``ranks.png``, each metric against solver steps and against the rank used
+    for sampling, and ``spectrum.png``, singular values.
 
-    ``folder`` has a trial's artifacts; what it left no numbers of is not drawn. Raises ``ValueError``, ``TypeError`` or
-    ``KeyError`` for a table that is not one of those.
+    ``folder`` has a trial's artifacts; figures without numbers are left out. Raises ``ValueError``, ``TypeError`` or
+    ``KeyError`` for a malformed table.
     """
     curves = _lines(folder / CURVES, ("metric", "steps", "value"))
-    # Records were written that have both in one table.
+    # Older records have both in one table.
     ranks = {name: curves.pop(name) for name in list(curves) if name.startswith(OVER_RANK)}
     ranks |= _lines(folder / RANKS, ("metric", "rank", "value"))
     spectra = _lines(folder / SPECTRA, ("operator", "index", "singular_value"))
@@ -45,7 +45,7 @@ def trial_figures(folder: Path) -> dict[str, bytes]:
 
 
 def _lines(path: Path, columns: Sequence[str]) -> dict[str, Line]:
-    """The lines of a table by its first column, against the second; none if there is no such table."""
+    """The lines of a table, by its first column and against its second; empty if there is no such table."""
     lines: dict[str, Line] = {}
     if not path.exists():
         return lines
@@ -59,7 +59,7 @@ def _lines(path: Path, columns: Sequence[str]) -> dict[str, Line]:
 
 
 def _panels(curves: dict[str, Line], across_what: str) -> Chart:
-    """A panel for each metric: its values over what it was measured at."""
+    """One panel per metric, with its values against the steps or ranks at which it was measured."""
     across = min(COLUMNS, len(curves))
     down = -(-len(curves) // across)
     chart = style.figure(PANEL[1] * down, PANEL[0] * across)

@@ -1,1 +1,1 @@
-"""One table object, and one file for each way of writing it down."""
+"""The table object, and one file per output format."""

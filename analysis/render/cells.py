@@ -1,4 +1,4 @@
-"""What tables are made of: cells, columns and rows, and how a number is written beside its error."""
+"""The parts of a table: cells, columns and rows, and how a number is rounded by its error."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Value = str | int | float | None
 
 MISSING = "\u2013"
 ROUNDING = 1e-9
-"""An error that is smaller than this, relative to its value, is one of rounding: its digits say nothing."""
+"""An error smaller than this, relative to its value, is floating-point rounding; its digits mean nothing."""
 
 
 LARGEST_WHOLE = 1e15
-"""Whole numbers from here on are written with a power of ten: floating point does not hold all of their digits."""
+"""From here on, whole numbers are written with a power of ten: floating point does not hold all of their digits."""
 
 
-@dataclass(slots=True)  # not frozen: that makes each of a table's thousands six times as expensive
+@dataclass(slots=True)  # not frozen: a table has thousands, and freezing makes each six times as slow
 class Cell:
-    """A value and how far it can be relied on.
+    """A value and its uncertainty.
 
-    ``half_width`` is of a symmetric 95 % confidence interval, ``interval`` the ends of another one; ``count`` says
-    how many the value is the mean of and ``of`` how many there should have been. ``marker`` stands behind the
-    value, ``reason`` in the place of one that is missing.
+    ``half_width`` is that of a symmetric 95 % confidence interval; ``interval`` holds the ends of an asymmetric one.
+    ``count`` is how many numbers the value is the mean of, and ``of`` how many there should have been. ``marker`` is
+    shown after the value, ``reason`` in place of a missing one.
 
     >>> import analysis
     >>> cell = analysis.Cell(12.345, half_width=0.67, count=3)
@@ -50,25 +50,25 @@ class Cell:
 
     @property
     def tail(self) -> str:
-        """What stands behind the number: how many it is the mean of, in brackets, and the marker."""
+        """The text after the number: how many numbers it is the mean of, in brackets, and the marker."""
         counts = "" if self.count is None else f"({self.count})" if self.incomplete is None else f"({self.incomplete})"
         return " ".join(filter(None, (counts, self.marker)))
 
     @property
     def incomplete(self) -> str | None:
-        """``2/3`` where one of three is missing."""
+        """``2/3`` if one of three is missing."""
         return None if self.of is None or self.of == self.count else f"{self.count}/{self.of}"
 
 
 class Digits(NamedTuple):
-    """A number as it is written: digits, those of its half width or of the ends of its interval, power of ten."""
+    """A formatted number: its digits, those of its half width or of its interval's ends, and the power of ten."""
 
     value: str
     spread: tuple[str, ...] = ()
     power: int | None = None
 
     def text(self) -> str:
-        """In plain text."""
+        """The number as plain text."""
         digits = self.value
         if len(self.spread) == 1:
             digits += f" ± {self.spread[0]}"
@@ -81,7 +81,7 @@ class Digits(NamedTuple):
 
 @dataclass(frozen=True)
 class Column:
-    """``header`` as it is shown, ``key`` as CSV names it, ``spec`` the format of its numbers without an error.
+    """A column: the ``header`` shown, the ``key`` in CSV, and ``spec``, the format of numbers without an error.
 
     >>> import analysis
     >>> analysis.Column("mean", "mean", spec=".1f").text(analysis.Cell(0.25))
@@ -94,7 +94,7 @@ class Column:
     spec: str = ""
 
     def text(self, cell: Cell) -> str:
-        """The cell in words: the value and its interval, rounded to two digits of it, its count and its marker."""
+        """The cell as text: value and interval, rounded to two digits of the interval, then count and marker."""
         if cell.missing:
             return f"{MISSING} {cell.reason}".rstrip()
         if isinstance(cell.value, str):
@@ -102,7 +102,7 @@ class Column:
         return f"{self.digits(cell).text()} {cell.tail}".rstrip()
 
     def digits(self, cell: Cell) -> Digits:
-        """The number of a cell, rounded by the magnitude of its error where it has one."""
+        """The number of a cell, rounded by the magnitude of its error if it has one."""
         if not isinstance(cell.value, int | float):
             raise TypeError(f"{self.key}: {cell.value!r} is not a number")
         value, error = float(cell.value), cell.half_width
@@ -128,7 +128,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """Cells in the order of the columns; rows of one ``block`` stand together below its name.
+    """Cells in the order of the columns; rows with the same ``block`` are grouped under its name.
 
     >>> import analysis
     >>> row = analysis.Row((analysis.Cell("flat"), analysis.Cell(0.5)), marker="†")
@@ -144,7 +144,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Content:
-    """What a table holds, whatever it is rendered to: columns and rows with a title and notes.
+    """The contents of a table in any format: columns and rows with a title and notes.
 
     ``name`` is for file names and LaTeX labels.
     """
@@ -156,19 +156,19 @@ class Content:
     notes: tuple[str, ...] = ()
 
     def blocks(self) -> Iterator[tuple[str, list[Row]]]:
-        """The rows by block, in their order."""
+        """The rows by block, in order."""
         for block, rows in groupby(self.rows, key=lambda row: row.block):
             yield block, list(rows)
 
     def texts(self, row: Row) -> list[tuple[str, bool]]:
-        """What a row's cells say, and whether in bold; the marker goes with the first."""
+        """Each cell's text and whether it is bold; the row's marker is appended to the first."""
         pairs = zip(self.columns, row.cells, strict=True)
         texts = [(column.text(cell), row.bold or cell.bold) for column, cell in pairs]
         return [(f"{texts[0][0]} {row.marker}".rstrip(), texts[0][1]), *texts[1:]]
 
 
 def number_format(values: Iterable[float]) -> str:
-    """One format for a column: three significant digits of its smallest magnitude, aligned at the point."""
+    """One number format for a column: three significant digits of its smallest magnitude, same decimals for all."""
     sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
     if all(size == int(size) and size < LARGEST_WHOLE for size in sizes):
         return ",.0f"
@@ -179,10 +179,10 @@ def number_format(values: Iterable[float]) -> str:
 
 def _digits(value: float, last: int) -> str:
     """A number rounded to the power of ten ``last``."""
-    # Adding zero takes the sign from a negative one.
+    # Adding zero turns −0 into 0.
     return f"{round(value, -last) + 0.0:,.{max(-last, 0)}f}"
 
 
 def emphasised(text: str, form: str, bold: bool) -> str:
-    """A text in the form of bold text, where it is bold."""
+    """``text``, put into ``form`` if it is bold."""
     return form.format(text) if bold else text

@@ -9,6 +9,6 @@ from analysis.render.values import by_column
 
 
 def csv(table: Content) -> str:
-    """The values in full precision; intervals, counts and what is said of a cell have columns of their own."""
-    # As objects, so that whole numbers stay whole beside missing ones.
+    """The values in full precision; intervals, counts and remarks on cells are columns of their own."""
+    # As objects, so that integers stay integers if some are missing.
     return pd.DataFrame(by_column(table), dtype=object).to_csv(index=False, lineterminator="\n")

@@ -8,7 +8,7 @@ from analysis.render.cells import Cell, Column, Content, Digits, emphasised
 
 
 def html(table: Content, standalone: bool = False) -> str:
-    """The table as an HTML fragment, or as a page of its own; numbers align to the right."""
+    """The table as an HTML fragment, or as a page of its own (``standalone``), with numbers aligned to the right."""
     head = "".join(f"<th{_right(column)}>{markup.escape(column.header)}</th>" for column in table.columns)
     body: list[str] = []
     for block, rows in table.blocks():

@@ -9,9 +9,9 @@ from rich.cells import cell_len
 from analysis.render.cells import MISSING, Cell, Column, Content, Digits, Row, emphasised
 
 PORTRAIT = 110
-"""Characters of a row that are still legible across a portrait page when they are scaled to it."""
+"""The longest row, in characters, that is still legible when scaled to the width of a portrait page."""
 PORTRAIT_ROWS, LANDSCAPE_ROWS = 45, 25
-"""Rows of a LaTeX table that fit on a page; the others go on on the next."""
+"""Rows that fit on a page; longer tables continue on the next."""
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -24,14 +24,14 @@ LATEX = {
 NUMBERS = (
     r"\sisetup{mode=text, reset-text-series=false, separate-uncertainty, group-separator={,}, group-minimum-digits=4}"
 )
-"""Numbers of a LaTeX table: bold where their cell is, ± before the error, commas between thousands."""
+"""Settings of siunitx: bold numbers in bold cells, ± before the error, commas between thousands."""
 
 
 def latex(table: Content) -> str:
     """The table for LaTeX: a ``tabular`` inside a ``table`` with caption and label, numbers by siunitx.
 
-    It needs booktabs, siunitx (3 or newer) and graphicx, and lscape where it is too wide for a portrait page.
-    A row wider than the line is scaled to it, and what is longer than a page goes on on the next.
+    It needs booktabs, siunitx (3 or newer) and graphicx, and lscape if it is too wide for a portrait page. A table
+    wider than the line is scaled down to it, and one longer than a page continues on the next.
     """
     wide = sum(_cell_widths(table)) > PORTRAIT
     longest = LANDSCAPE_ROWS if wide else PORTRAIT_ROWS
@@ -47,7 +47,7 @@ def latex(table: Content) -> str:
 
 
 def _pages(table: Content, longest: int) -> list[list[str]]:
-    """The lines of the body of each page, the title of a block on the page of its first row."""
+    """The body's lines by page; a block's title is on the page of its first row."""
     pages: list[list[str]] = [[]]
     for block, rows in table.blocks():
         title = rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\emph{{{escaped(block)}}}}} \\"
@@ -64,7 +64,7 @@ def _pages(table: Content, longest: int) -> list[list[str]]:
 
 
 def _page(table: Content, body: list[str], number: int, last: bool, place: str) -> list[str]:
-    """A page of the table as a float; all after the first go on under its number, the last has the notes."""
+    """One page of the table as a float; later pages keep the first one's number, and the last has the notes."""
     notes = [rf"\par {escaped(note)}" for note in table.notes] if last else []
     caption = rf"\caption{{{escaped(table.title)}}}"
     if number:
@@ -98,7 +98,7 @@ def _row(table: Content, row: Row) -> str:
 
 
 def _cell_widths(table: Content) -> list[int]:
-    """Characters of each column where nothing is wrapped, with the gap to the next."""
+    """The unwrapped width of each column in characters, with the gap to the next."""
     rows = ([text for text, _ in table.texts(row)] for row in table.rows)
     texts = [[column.header for column in table.columns], *rows]
     return [2 + max(map(cell_len, column)) for column in zip(*texts, strict=True)]
@@ -108,7 +108,7 @@ def latex_cell(column: Column, cell: Cell) -> str:
     """A cell in LaTeX, numbers by siunitx."""
     if cell.missing or isinstance(cell.value, str):
         return escaped(column.text(cell))
-    if cell.value is not None and math.isinf(cell.value):  # siunitx knows no infinity
+    if cell.value is not None and math.isinf(cell.value):  # siunitx cannot print infinity
         return escaped(f"{'−' if cell.value < 0 else ''}∞ {cell.tail}".rstrip())
     return f"{_number(column.digits(cell))} {escaped(cell.tail)}".rstrip()
 
@@ -124,5 +124,5 @@ def _number(number: Digits) -> str:
 
 
 def escaped(text: str) -> str:
-    """Plain text with everything escaped that LaTeX would read as markup."""
+    """Plain text with LaTeX's special characters escaped."""
     return "".join(LATEX.get(character, character) for character in text)

@@ -1,4 +1,4 @@
-"""A table for a column of a paper: as wide as the column, in letters that stay as large as they are."""
+"""A LaTeX table as wide as a column of a paper, in a fixed font size."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from analysis.render.latex import NUMBERS, escaped, latex_cell
 GAP = 5.0
 """Points between two columns, at least."""
 SIZES = {r"\footnotesize": 8.0, r"\scriptsize": 7.5}
-"""Points of an em in the table below: 8 for letters of 8 points; those of 7 points are drawn a little wider."""
+"""Points per em of the widths below: 8 for an 8-point font; a 7-point font is slightly wider for its size."""
 EMS = {
     **dict.fromkeys(" .,:;!'|filjI[]{}", 0.39), **dict.fromkeys("rst()-–/", 0.43), **dict.fromkeys("cez", 0.48),
     **dict.fromkeys("0123456789_J±×↓↑†‡§²₂", 0.55), **dict.fromkeys("mwMW%≈≤≥−&@…", 1.1),
 }  # fmt: skip
-"""How wide letters of Computer Modern are, at most, ± and × with a part of the spaces beside them."""
+"""Upper bounds on the widths of Computer Modern's characters; ± and × include part of the spaces around them."""
 CAPITAL, OTHER = 0.86, 0.6
 BOLD = 1.16
-"""How much wider bold letters are."""
+"""Factor on the width of bold letters."""
 SHARES = (0.35, 0.25)
-"""Of the column, from which on text is broken into lines: narrower where it would not fit."""
+"""Text is wrapped at these shares of the column's width: the first at which the table fits."""
 
 
 class TooWideError(ValueError):
@@ -28,10 +28,10 @@ class TooWideError(ValueError):
 
 
 def latex_column(table: Content, points: float, *, caption: str = "", label: str = "") -> str:
-    """The table for LaTeX, ``\\columnwidth`` wide, for columns of at least so many ``points``.
+    """The table for LaTeX, ``\\columnwidth`` wide, for columns of at least ``points`` points.
 
-    ``caption`` is LaTeX, by default the title; ``label`` is by default ``tab:`` and the name. It needs booktabs and
-    siunitx (3 or newer). Raises ``TooWideError`` where the columns need more than ``points`` in letters of 7 points.
+    ``caption`` is LaTeX and defaults to the title; ``label`` defaults to ``tab:`` and the name. It needs booktabs and
+    siunitx (3 or newer). Raises ``TooWideError`` if the columns need more than ``points`` in a 7-point font.
 
     >>> import analysis
     >>> table = analysis.paper_table(analysis.example(), ["depth", "rank"], ["t003"])
@@ -72,7 +72,7 @@ def latex_column(table: Content, points: float, *, caption: str = "", label: str
 
 
 def _size(table: Content, points: float) -> tuple[str, float]:
-    """The largest letters in which the table fits, and the em from which on its text is broken into lines."""
+    """The largest font size at which the table fits, and the width in em at which its text is wrapped."""
     needed = 0.0
     for size, em in SIZES.items():
         for share in SHARES:
@@ -82,18 +82,18 @@ def _size(table: Content, points: float) -> tuple[str, float]:
                 return size, text
     raise TooWideError(
         f"the columns {', '.join(column.key for column in table.columns)} need {needed:.0f} points in the smallest "
-        f"letters, and a column of the paper has {points:.0f}"
+        f"font size, but a column of the paper has {points:.0f}"
     )
 
 
 def _widths(table: Content, text: float) -> list[float]:
-    """How wide each column is where text and headers are broken into lines, in em."""
+    """The width of each column in em, with text and headers wrapped."""
     pairs = zip(table.columns, _limits(table, text), _contents(table, text), strict=True)
     return [max(content, *map(_ems, _broken(column.header, limit))) for column, limit, content in pairs]
 
 
 def _limits(table: Content, text: float) -> list[float]:
-    """How wide a line of a header may be: as its column is anyway; of text, in the column of text."""
+    """The widest line of each header: as wide as its column's contents, or as wrapped text in a text column."""
     pairs = zip(table.columns, _contents(table, text), strict=True)
     return [max(content, text) if column.align == "left" else content for column, content in pairs]
 
@@ -121,7 +121,7 @@ def _row(table: Content, row: Row, limits: list[float]) -> str:
 
 
 def _stacked(text: str, limit: float, column: Column, place: str) -> str:
-    """Text in as many lines as it needs, on the first (``t``) or the last (``b``) of which the others stand."""
+    """Text in as many lines as it needs, aligned with its row at the first (``t``) or last (``b``) line."""
     lines = [escaped(line) for line in _broken(text, limit)]
     if len(lines) == 1:
         return lines[0]
@@ -130,7 +130,7 @@ def _stacked(text: str, limit: float, column: Column, place: str) -> str:
 
 
 def _broken(text: str, limit: float) -> list[str]:
-    """Lines of at most ``limit`` em, or of a single word; an arrow stays behind its word."""
+    """Lines of at most ``limit`` em, or of a single longer word; an arrow stays with the word before it."""
     lines: list[str] = []
     for word in re.split(r" (?![↓↑])", text):
         if lines and _ems(f"{lines[-1]} {word}") <= limit:
@@ -146,7 +146,7 @@ def _ems(text: str) -> float:
 
 
 def _breakable(note: str) -> str:
-    """A note in LaTeX whose long words may be broken behind a slash, a dot or an underscore."""
+    """A note in LaTeX in which long words may be broken after a slash, a dot or an underscore."""
     words = [
         re.sub(r"(\\_|[/.])(?=.)", r"\1\\allowbreak{}", escaped(word)) if len(word) > 20 else escaped(word)
         for word in note.split()

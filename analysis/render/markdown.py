@@ -11,7 +11,7 @@ from analysis.render.cells import Content, emphasised
 
 
 def markdown(table: Content) -> str:
-    """The table as Markdown whose columns line up in the raw text."""
+    """The table as Markdown, with columns aligned in the raw text."""
     lines = [[_escaped(column.header) for column in table.columns]]
     for block, rows in table.blocks():
         if block:

@@ -20,7 +20,7 @@ from analysis.render.values import by_column
 
 
 class Table(Content):
-    """Columns and rows with a title and notes; ``name`` is for file names and LaTeX labels.
+    """Columns and rows with a title and notes; ``name`` is used in file names and LaTeX labels.
 
     >>> import analysis
     >>> columns = (analysis.Column("name", "name", "left"), analysis.Column("loss", "loss", spec=".2f"))
@@ -41,33 +41,33 @@ class Table(Content):
         return self.to_html()
 
     def to_rich(self, width: int | None = None) -> rich.table.Table:
-        """The table for a terminal of ``width`` cells; the last columns are left out, and named, where it is narrow."""
+        """The table for a terminal ``width`` characters wide; columns that do not fit are named below instead."""
         return terminal(self, width)
 
     def to_markdown(self) -> str:
-        """The table as Markdown whose columns line up in the raw text."""
+        """The table as Markdown, with columns aligned in the raw text."""
         return markdown(self)
 
     def to_html(self, standalone: bool = False) -> str:
-        """The table as an HTML fragment, or as a page of its own; numbers align to the right."""
+        """The table as an HTML fragment, or as a page of its own (``standalone``), with numbers aligned right."""
         return html(self, standalone)
 
     def to_latex(self) -> str:
         """The table for LaTeX: a ``tabular`` inside a ``table`` with caption and label, numbers by siunitx.
 
-        It needs booktabs, siunitx (3 or newer) and graphicx, and lscape where it is too wide for a portrait page.
-        A row wider than the line is scaled to it, and what is longer than a page goes on on the next.
+        It needs booktabs, siunitx (3 or newer) and graphicx, and lscape if it is too wide for a portrait page. A table
+        wider than the line is scaled down to it, and one longer than a page continues on the next.
         """
         return latex(self)
 
     def to_csv(self) -> str:
-        """The values in full precision; intervals, counts and what is said of a cell have columns of their own."""
+        """The values in full precision; intervals, counts and remarks on cells are columns of their own."""
         return csv(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The table as JSON values: ``name``, ``title``, ``columns``, ``rows`` (column → value), ``notes``.
 
-        The columns are those of the CSV; what is missing is None.
+        The columns are those of the CSV; missing values are None.
 
         >>> import analysis
         >>> columns = (analysis.Column("name", "name", "left"), analysis.Column("loss", "loss", spec=".2f"))
@@ -81,7 +81,7 @@ class Table(Content):
         return {**named, "rows": rows, "notes": list(self.notes)}
 
     def write(self, folder: Path, suffixes: Sequence[str]) -> list[Path]:
-        """Write the table into a folder, as ``.csv``, ``.md``, ``.tex`` and ``.html`` where asked for."""
+        """Write the table into a folder in the formats of ``suffixes`` (``.csv``, ``.md``, ``.tex``, ``.html``)."""
         made: dict[str, Callable[[], str]] = {
             ".csv": self.to_csv,
             ".md": self.to_markdown,
@@ -95,6 +95,6 @@ class Table(Content):
 
 
 def _plain(value: Value) -> Value:
-    """A value of Python's own types: a frame's whole numbers and floats are NumPy's; NaN is a missing one."""
+    """A value as a plain Python type instead of NumPy's, with None for NaN."""
     plain: Value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(plain, float) and math.isnan(plain) else plain

@@ -10,14 +10,14 @@ from rich.text import Text
 from analysis.render.cells import Content
 
 LABEL = 16
-"""Cells that a row's label gets at the least."""
+"""The smallest width of a row's label, in characters."""
 
 
 def terminal(table: Content, width: int | None = None) -> rich.table.Table:
-    """The table for a terminal of ``width`` cells; the last columns are left out, and named, where it is narrow."""
+    """The table for a terminal ``width`` characters wide; columns that do not fit are named below instead."""
     shown = _columns_within(table, width)
     left_out = [column.header for column in table.columns[shown:]]
-    notes = [*table.notes, *([f"No room for: {', '.join(left_out)}."] if left_out else [])]
+    notes = [*table.notes, *([f"Columns that did not fit: {', '.join(left_out)}."] if left_out else [])]
     title = Text(table.title, style="bold")
     drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
     if notes:
@@ -35,7 +35,7 @@ def terminal(table: Content, width: int | None = None) -> rich.table.Table:
 
 
 def _column_widths(table: Content) -> list[int]:
-    """The narrowest that each column can be: numbers whole, headers and labels wrapped between words."""
+    """The smallest width of each column: numbers unbroken, headers and labels wrapped between words."""
     texts = [[text for text, _ in table.texts(row)] for row in table.rows]
     widths = []
     for index, column in enumerate(table.columns):
@@ -47,7 +47,7 @@ def _column_widths(table: Content) -> list[int]:
 
 
 def _columns_within(table: Content, width: int | None) -> int:
-    """How many of the columns, from the left, fit; three at the least."""
+    """How many columns fit, from the left; at least three."""
     shown = len(table.columns)
     widths = _column_widths(table)
     while width is not None and shown > 3 and sum(widths[:shown]) + 2 * shown + 1 > width:

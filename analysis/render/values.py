@@ -1,4 +1,4 @@
-"""A table's values by column, in full precision: what CSV and JSON are made of."""
+"""A table's values by column, in full precision, from which CSV and JSON are written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from analysis.render.cells import Content, Value
 
 
 def by_column(table: Content) -> dict[str, list[Value]]:
-    """The values of each column; intervals, counts and what is said of a cell have columns of their own."""
+    """The values of each column; intervals, counts and remarks on cells are columns of their own."""
     values: dict[str, list[Value]] = {}
     if any(row.block for row in table.rows):
         values["block"] = [row.block or None for row in table.rows]

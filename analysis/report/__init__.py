@@ -1,1 +1,1 @@
-"""What is written of a record: the page, the appendix, and the lists of their tables and figures."""
+"""The report on a record: the page, the appendix, and the lists of their tables and figures."""

@@ -1,4 +1,4 @@
-"""A paper's appendix of a sweep: LaTeX and Markdown, with its tables and figures in files of their own."""
+"""An appendix of a paper about a sweep: LaTeX and Markdown, with tables and figures as separate files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PREAMBLE = r"""\documentclass{article}
 """
 PACKAGES = "booktabs, siunitx (3 or newer), graphicx and lscape"
 FLOATS = 8
-"""Tables and figures that LaTeX may keep before it must set them."""
+"""Tables and figures between two page breaks: LaTeX can hold only a limited number of floats."""
 
 
 def write_appendix(
@@ -32,15 +32,15 @@ def write_appendix(
     folder: Path,
     paper: Paper = "two-column",
 ) -> list[Path]:
-    """Write the appendix into ``folder``; returns the files.
+    """Write the appendix into ``folder`` and return its files; this clears the figures.
 
-    ``appendix.tex`` is for ``\\input`` in a paper; ``main.tex`` is a document of it alone; ``appendix.md`` is the same
-    in Markdown; ``tables/*.tex`` and ``figures/*.pdf`` (and ``.png``) are what they show, of the size that ``paper``
-    asks for. Clears the figures.
+    ``appendix.tex`` is for ``\\input`` in a paper, ``main.tex`` is a document with only the appendix, and
+    ``appendix.md`` is the same in Markdown. Their contents are ``tables/*.tex`` and ``figures/*.pdf`` (and ``.png``),
+    in the sizes for ``paper``.
     """
     configurations = Configurations.of(record)
     record = configurations.record
-    for made_before in ("figures", "tables"):  # what is no longer made must not be left beside what is
+    for made_before in ("figures", "tables"):  # remove files of an earlier report
         shutil.rmtree(folder / made_before, ignore_errors=True)
     written = []
     for made in figures:
@@ -68,9 +68,9 @@ def _latex(configurations: Configurations, figures: Sequence[ListedFigure], tabl
     floats = [f"\\input{{tables/{table.name}}}" for table in tables]
     floats += [_float(made) for made in figures]
     lines = [
-        f"% Needs {PACKAGES}. \\input it where tables/ and figures/ are, or use the import package.",
+        f"% Needs {PACKAGES}. \\input it from the folder of tables/ and figures/, or use the import package.",
         f"\\section{{{escaped(record.names)}}}",
-        # The keys of metrics are long words.
+        # Metric keys are long words.
         r"{\sloppy",
         escaped(question(record)),
         "",
@@ -97,7 +97,7 @@ def _float(made: ListedFigure) -> str:
 
 
 def _printable(text: str) -> str:
-    """In ASCII, which every TeX sets whatever its fonts: without accents, and without control characters."""
+    """The text in ASCII, which TeX can set with any font: without accents and control characters."""
     plain = unicodedata.normalize("NFKD", text)
     return re.sub(r"[^\n\t\x20-\x7e]", "?", re.sub(r"[\u0300-\u036f]", "", plain))
 

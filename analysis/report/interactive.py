@@ -1,4 +1,4 @@
-"""A chart as SVG inside a page: its marks carry what they tell, and the page's script shows it."""
+"""A chart as SVG for a page: its marks carry their tooltips, which the page's script shows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ REFERENCES = ("href", f"{{{LINK}}}href")
 
 
 def svg(chart: Chart, prefix: str, title: str) -> str:
-    """The chart as an ``svg`` element whose ids begin with ``prefix``, so that several stand in one page.
+    """The chart as an ``svg`` element whose ids begin with ``prefix``, so that one page can hold several.
 
-    A mark's group has ``data-series`` and ``data-item``; each of its points ``data-told``, or the group itself where
-    there is one text for all of it. Raises ``ValueError`` for a mark with as many texts as it has no points for.
+    A mark's group has ``data-series`` and ``data-item``. Each of its points has ``data-told``, or the group if it has
+    a single text. Raises ``ValueError`` for a mark whose numbers of texts and points differ.
     """
     ET.register_namespace("", SVG)
     ET.register_namespace("xlink", LINK)
@@ -34,7 +34,7 @@ def svg(chart: Chart, prefix: str, title: str) -> str:
 
 
 def series_of(chart: Chart) -> list[str]:
-    """What of a chart can be turned on and off, in the order in which it was drawn; nothing where it is all one."""
+    """The series of a chart that can be turned on and off, in drawing order; empty if there is only one."""
     names = list(dict.fromkeys(mark.series for mark in chart.marks if mark.series))
     return names if len(names) > 1 else []
 
@@ -50,13 +50,13 @@ def _annotate(group: ET.Element, mark: Mark) -> None:
     elif mark.told:
         points = _points(group)
         if len(points) != len(mark.told):
-            raise ValueError(f"{mark.series}: {len(points)} points are drawn and {len(mark.told)} told of")
+            raise ValueError(f"{mark.series}: {len(points)} points are drawn, but there are {len(mark.told)} texts")
         for point, told in zip(points, mark.told, strict=True):
             point.set("data-told", told)
 
 
 def _widen(group: ET.Element) -> None:
-    """Let a line be pointed at beside its hair's breadth: every path without a fill has a broad one, unseen, on it."""
+    """Make thin lines easier to point at: an invisible broad path is put over every path without a fill."""
     for parent in list(group.iter()):
         lines = [each for each in parent if each.tag == SHAPES[1] and "fill: none" in each.get("style", "")]
         for line in lines:
@@ -66,7 +66,7 @@ def _widen(group: ET.Element) -> None:
 
 
 def _points(group: ET.Element) -> list[ET.Element]:
-    """The shapes of a group that are drawn, without those that are only defined: a line's markers, or its path."""
+    """The shapes of a group that are drawn, not just defined: a line's markers, or its path."""
     defined = {id(each) for definitions in group.iter(f"{{{SVG}}}defs") for each in definitions.iter()}
     shapes = [element for element in group.iter() if element.tag in SHAPES and id(element) not in defined]
     used = [element for element in shapes if element.tag == SHAPES[0]]
@@ -74,7 +74,7 @@ def _points(group: ET.Element) -> list[ET.Element]:
 
 
 def _prefix(element: ET.Element, prefix: str) -> None:
-    """Make the ids of an element and what it refers to those of its chart alone."""
+    """Put the prefix before all ids of an element and references to them, so that they are unique in a page."""
     for name, value in list(element.attrib.items()):
         if name == "id":
             element.set(name, f"{prefix}-{value}")

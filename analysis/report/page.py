@@ -1,4 +1,4 @@
-"""One self-contained page of a sweep: no file, no network and no server behind it."""
+"""The report as one self-contained page, which needs no other file, no network and no server."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from analysis.report.interactive import series_of, svg
 from analysis.report.list_of_figures import ListedFigure
 from analysis.report.summary import question, summary
 
-# Nothing may be fetched, whatever a record has in its names.
+# The page must not fetch anything, whatever names a record contains.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 MOST_CONTROLS = 4
-"""Controls whose samples are in the page."""
+"""The largest number of controls whose samples are shown."""
 FIRST = ("ranks", "heat-map", "rank-curve", "steps", "configurations")
-"""The figures that may stand at the top of the page, the first that there is."""
+"""The figure at the top of the page is the first of these that there is."""
 
 
 def page(
@@ -34,10 +34,10 @@ def page(
     costs: Sequence[Table],
     refused: Sequence[str],
 ) -> str:
-    """The report as HTML: question, answer, one figure, one table and health, and folded below them all the rest.
+    """The report as HTML: question, answer, one figure, one table and health checks, with the rest folded below.
 
-    Below are figures, tables, samples, cost, what failed and provenance. ``costs`` holds the tables of cost, failures
-    and provenance by these names, and of health where there is one; ``refused`` says what could not be made and why.
+    The rest is figures, tables, samples, cost, failures and provenance. ``costs`` holds the tables named cost,
+    failures and provenance, and health if there is one; ``refused`` says what could not be made and why.
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -100,10 +100,10 @@ def _asset(name: str) -> str:
 
 
 def _at_a_glance(top: ListedFigure | None, tables: Sequence[Table]) -> str:
-    """The figure and the table that the answer is seen in, and how to read them."""
+    """The figure and the table that show the answer, and how to read them."""
     told = (
-        '<p class="note">Point at a mark for its values: the same configuration is lit in every figure and table. '
-        "Buttons turn series off and on; a table is sorted by the column whose header is clicked.</p>"
+        '<p class="note">Point at a mark to see its values and highlight the same configuration in every figure and '
+        "table. Buttons turn series off and on; click a column's header to sort a table by it.</p>"
     )
     figure = "" if top is None else f'<div class="figures">{_figure(top)}</div>'
     return f"{told}{figure}{_tables(tables)}" if figure or tables else ""
@@ -130,8 +130,8 @@ def _tables(tables: Iterable[Table]) -> str:
 
 
 def _samples(configurations: Configurations) -> str:
-    """The pictures of the best, the median and the worst finished configuration of the search, of what was confirmed
-    first at fresh seeds, and of the controls."""
+    """The samples of the best, median and worst finished configuration of the search, of the first one confirmed at
+    fresh seeds, and of the controls."""
     frame = configurations.ranked
     searched = [row for row in frame[frame["kind"] == "search"].to_dict("records") if row["rank"] <= 1]
     pictured = [(row, grids) for row in searched if (grids := _grids(configurations, row))]
@@ -146,7 +146,7 @@ def _samples(configurations: Configurations) -> str:
 
 
 def _grids(configurations: Configurations, row: Mapping[Any, Any]) -> Mapping[str, Path]:
-    """The pictures of the first seed of a configuration that left some."""
+    """The sample grids of a configuration's first seed that has any."""
     found = (sample_grids(configurations.record, row["sweep"], trial) for trial in row["trials"])
     return next(filter(None, found), {})
 

@@ -1,4 +1,4 @@
-"""What is written of recorded sweeps: tables and figures side by side, and the report."""
+"""Writes tables, figures and the report of recorded sweeps."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from analysis.tables.cost import cost, failures, provenance
 from analysis.tables.paper import paper_table
 
 LONGEST = 200
-"""Letters of a name of several sweeps: file systems take 255 bytes, of which endings and temporary names need some."""
+"""The longest file name for several sweeps: file systems allow 255 bytes, including suffixes of temporary files."""
 COLUMNS: Mapping[Paper, float] = {"two-column": 200, "one-column": 345}
-"""Points of a column of LaTeX's article class, which are fewer than those of most journals."""
+"""Column width in points of LaTeX's article class, which is narrower than in most journals."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was made: the tables, and the files that hold them and the figures; ``refused`` says what could not be."""
+    """The tables made, the files of tables and figures, and ``refused``: what could not be made and why."""
 
     tables: list[Table]
     files: list[Path]
@@ -57,9 +57,9 @@ def write_tables(
 ) -> Written:
     """Make the tables of the sweeps in ``folders`` and write them as CSV, Markdown, LaTeX and HTML, with the figures.
 
-    One row a configuration, then one table for each axis, or the grid of ``rows`` × ``cols`` where these are
-    given, or what is best ``across`` data sets, with its two figures. The files go to ``tables/`` of the sweep, or
-    beside the sweeps where there are several.
+    The tables are one row per configuration, then one table per axis; or the grid of ``rows`` × ``cols``; or the
+    comparison ``across`` data sets, with its two figures. The files go to ``tables/`` in the sweep's folder, or beside
+    the sweeps if there are several.
 
     Raises ``RecordError`` for a folder that cannot be read, for an unknown metric or axis, and for a comparison of
     unequal training that was asked for by name without ``unequal``.
@@ -100,10 +100,10 @@ def write_paper_table(
 ) -> Written:
     """Write chosen rows and columns of the ablation table for LaTeX, as wide as a column of the paper.
 
-    ``columns`` and ``only`` are those of ``paper_table``, ``caption`` (in LaTeX) and ``label`` those of the float.
+    ``columns`` and ``only`` are as in ``paper_table``; ``caption`` (in LaTeX) and ``label`` are those of the float.
 
-    Raises ``RecordError`` for a folder that cannot be read, for unknown columns and rows, for a label that LaTeX does
-    not take, and for columns that do not fit.
+    Raises ``RecordError`` for a folder that cannot be read, unknown columns or rows, a label that LaTeX does not
+    accept, and columns that do not fit.
 
     >>> from pathlib import Path
     >>> import analysis
@@ -113,13 +113,13 @@ def write_paper_table(
     """
     record = load(folders)
     if label and not re.fullmatch(r"[\w:./+-]+", label, re.ASCII):
-        raise RecordError(f"{label!r} is not a label for LaTeX: take letters, digits and : . / + - _")
+        raise RecordError(f"{label!r} is not a valid LaTeX label; use only letters, digits and : . / + - _")
     table = paper_table(record, columns, only, ci=ci)
     try:
         text = latex_column(table, COLUMNS[paper], caption=caption, label=label)
     except TooWideError as error:
-        wider = ", or take lines as wide as the page (--style one-column)" if paper == "two-column" else ""
-        raise RecordError(f"{record.names}: {error}: leave some out{wider}") from None
+        wider = ", or use lines as wide as the page (--style one-column)" if paper == "two-column" else ""
+        raise RecordError(f"{record.names}: {error}; leave some out{wider}") from None
     path.write_text(text, encoding="utf-8")
     return Written([table], [path], [])
 
@@ -133,11 +133,11 @@ def write_report(
     margin: float | None = None,
     paper: Paper = "two-column",
 ) -> Written:
-    """Write ``report/report.html``, one page that needs nothing else, and ``report/appendix/`` for a paper.
+    """Write ``report/report.html``, one self-contained page, and ``report/appendix/`` for a paper.
 
-    Of one sweep they go to its folder, of several to ``report/<names>`` beside them. ``metric`` is what tables and
-    figures are about, by default the first objective. The files have the same bytes each time. What the record does
-    not support is left out, and said in ``refused``.
+    The files of one sweep go to its folder, those of several to ``report/<names>`` beside them. ``metric``, by default
+    the first objective, is the subject of tables and figures. The same record gives the same bytes. Whatever the
+    record does not support is left out, and listed in ``refused``.
 
     Raises ``RecordError`` for a folder that cannot be read and for an unknown metric.
 
@@ -182,14 +182,14 @@ def export(folders: Sequence[Path], path: Path | None = None) -> Path:
 
 
 def _target(folders: Sequence[Path], record: Record, name: str) -> Path:
-    """Where files go: into the folder of the one sweep, or beside those of several."""
+    """The folder for files: in the folder of a single sweep, or beside those of several."""
     if len(folders) == 1:
         return folders[0] / name
     return folders[0].parent / name / _joined(record)
 
 
 def _joined(record: Record) -> str:
-    """The names of the sweeps as one name of a file: of many, the first ones, and a digest of all."""
+    """The sweeps' names as one file name; if there are many, the first ones and a digest of all."""
     names = [sweep.name for sweep in record.sweeps]
     whole = "+".join(names)
     if len(whole) <= LONGEST:
@@ -204,7 +204,7 @@ def _joined(record: Record) -> str:
 def _grid(
     configurations: Configurations, metric: str | None, ci: Method, unequal: bool, margin: float | None
 ) -> Tables:
-    """The table of the two axes of the heat map, with its tests."""
+    """The table of the heat map's two axes, with its tests."""
     try:
         across, down = depth_and_rank(configurations.record)
         return ablation_tables(
@@ -215,7 +215,7 @@ def _grid(
 
 
 def _figures(configurations: Configurations, target: Path, paper: Paper) -> list[Path]:
-    """The figures that there is something to draw for: a sweep may have no finished trial, or no two axes, yet."""
+    """The figures that can be drawn: a sweep may not have a finished trial or two axes yet."""
     record = configurations.record
     files: list[Path] = []
     searched = record.runs["kind"] == "search"

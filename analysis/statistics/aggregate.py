@@ -1,4 +1,4 @@
-"""Scores of one method on several tasks in a few numbers (Agarwal et al., NeurIPS 2021, arXiv 2108.13264)."""
+"""Aggregates of one method's scores over several tasks (Agarwal et al., NeurIPS 2021, arXiv 2108.13264)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from scipy import stats
 from analysis.statistics.intervals import LEVEL, Array, Estimate
 
 FEWEST_RUNS = 3
-"""Runs of each task from which on the stratified bootstrap has an interval."""
+"""Runs per task that the stratified bootstrap needs for an interval."""
 RESAMPLES = 2_000
 
 
 def interquartile_mean(scores: Array) -> Array:
-    """The mean of the middle half of the last dimension: the 25 % trimmed mean.
+    """The 25 % trimmed mean: the mean of the middle half of the last dimension.
 
     >>> import numpy as np
     >>> float(interquartile_mean(np.array([0.0, 1.0, 2.0, 100.0])))
@@ -27,7 +27,7 @@ def interquartile_mean(scores: Array) -> Array:
 def iqm(tasks: Sequence[Array]) -> Estimate:
     """The interquartile mean over all runs ``(runs,)`` of all tasks, with its 95 % interval by ``resampled``.
 
-    Without an interval where a task has fewer than three runs. Raises ``ValueError`` for no runs.
+    There is no interval if a task has fewer than three runs. Raises ``ValueError`` for no runs.
 
     >>> import numpy as np
     >>> found = iqm([np.array([0.1, 0.2, 0.3]), np.array([0.5, 0.6, 0.7])])
@@ -36,7 +36,7 @@ def iqm(tasks: Sequence[Array]) -> Estimate:
     """
     every = np.concatenate(tasks) if len(tasks) else np.empty(0)
     if every.size == 0:
-        raise ValueError("there is no mean of no runs")
+        raise ValueError("a mean needs at least one run")
     mean = float(interquartile_mean(every))
     if min(len(runs) for runs in tasks) < FEWEST_RUNS:
         return Estimate(mean, every.size)
@@ -45,9 +45,9 @@ def iqm(tasks: Sequence[Array]) -> Estimate:
 
 
 def performance_profile(tasks: Sequence[Array], thresholds: Array) -> tuple[Array, Array | None, Array | None]:
-    """The share of runs whose score is above each of ``thresholds`` ``(t,)``, the mean over tasks, and its interval.
+    """The share of runs with a score above each of ``thresholds`` ``(t,)``, averaged over tasks, and its interval.
 
-    Returns the profile and the ends of its pointwise 95 % interval, None if a task has fewer than three runs.
+    Returns the profile ``(t,)`` and the ends of its pointwise 95 % interval, None if a task has fewer than three runs.
 
     >>> import numpy as np
     >>> profile, _, _ = performance_profile([np.array([0.1, 0.3]), np.array([0.5, 0.7])], np.array([0.2, 0.6]))
@@ -66,10 +66,10 @@ def performance_profile(tasks: Sequence[Array], thresholds: Array) -> tuple[Arra
 
 
 def resampled(tasks: Sequence[Array], statistic: Callable[[Sequence[Array]], Array], *, widened: bool = True) -> Array:
-    """A statistic of 2,000 stratified resamples: of each task as many runs as it has, with replacement.
+    """A statistic of 2,000 stratified resamples: each task's runs are resampled with replacement.
 
-    ``statistic`` takes a ``(2000, runs)`` array of each task. Resamples of n runs vary less than runs do, by
-    √((n - 1) / n), which is a fifth of three: ``widened`` makes up for it.
+    ``statistic`` takes a ``(2000, runs)`` array per task. Resamples of n runs vary less than runs do, by a factor
+    √((n - 1) / n), which is a fifth less for three runs; ``widened`` corrects for it.
     """
     rng, parts = np.random.default_rng(0), []
     for runs in tasks:

@@ -1,4 +1,4 @@
-"""How far several judges order the same things alike."""
+"""Agreement of several judges on the order of the same things."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from scipy import special, stats
 from analysis.statistics.intervals import LEVEL, Array
 
 FEWEST = 5
-"""Things from which on a rank correlation has an interval."""
+"""Things that a rank correlation needs for an interval."""
 LARGEST = 1 - 1e-6
-"""Of a rank correlation in Fisher's transformation, which has no value at 1."""
+"""Rank correlations are clipped here before Fisher's transformation, which is infinite at 1."""
 
 
 def rank_agreement(scores: Array) -> float:
-    """The mean Spearman correlation between all pairs of rows (judges) of scores (judges, things); ties share ranks.
+    """The mean Spearman correlation between all pairs of judges, for scores ``(judges, things)``; ties share ranks.
 
-    NaN for fewer than two judges or things, and where one of them tells nothing apart.
+    NaN for fewer than two judges or things, and if a judge gives all things the same score.
     """
     ranks = stats.rankdata(scores, axis=-1)
     if min(ranks.shape) < 2 or (np.ptp(ranks, axis=-1) == 0).any():
@@ -30,7 +30,7 @@ def rank_agreement(scores: Array) -> float:
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's ρ or Kendall's τ of ``n`` pairs with the ends of its 95 % interval, None of fewer than five."""
+    """Spearman's ρ or Kendall's τ of ``n`` pairs with the ends of its 95 % interval, None for fewer than five pairs."""
 
     value: float
     n: int
@@ -39,10 +39,11 @@ class RankCorrelation:
 
 
 def rank_correlation(x: Array, y: Array, kind: Literal["spearman", "kendall"]) -> RankCorrelation:
-    """How far two judges order the same things alike, ``(things,)`` each, from -1 to 1.
+    """The rank correlation of two judges' scores of the same things, ``(things,)`` each, from -1 to 1.
 
-    The interval is Fisher's, with the errors of Bonett and Wright (Psychometrika 65, 2000): √((1 + ρ² / 2) / (n - 3))
-    and, of τ, √(0.437 / (n - 4)). NaN for fewer than two things, and where one judge tells nothing apart.
+    The interval is Fisher's, with the standard errors of Bonett and Wright (Psychometrika 65, 2000):
+    √((1 + ρ² / 2) / (n - 3)) for ρ and √(0.437 / (n - 4)) for τ. NaN for fewer than two things, and if a judge gives
+    all things the same score.
 
     >>> import numpy as np
     >>> found = rank_correlation(np.arange(10.0), np.array([0.0, 2, 1, 3, 5, 4, 6, 8, 7, 9]), "spearman")

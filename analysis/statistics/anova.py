@@ -1,4 +1,4 @@
-"""The analysis of variance over two factors."""
+"""Two-way analysis of variance."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from scipy import special
 from analysis.statistics.intervals import Array
 
 Kind = Literal["categorical", "linear"]
-NOTHING_LEFT = "there are as many cells as values: none is left to estimate the error from"
+NOTHING_LEFT = "there are as many cells as values, so none is left to estimate the error"
 
 
 @dataclass(frozen=True)
 class Effect:
     """A source of variation: sum of squares, degrees of freedom, F, its p, and partial η² = SS / (SS + residual SS).
 
-    The arrays have the leading dimensions of the values that were analysed; the residual has no F.
+    The arrays have the leading dimensions of the analysed values; the residual has no F.
     """
 
     squares: Array
@@ -46,9 +46,9 @@ def two_way_anova(
     """The two-way analysis of variance of values (…, observations) over two factors (observations).
 
     ``categorical`` compares the levels of the factors, ``linear`` fits a slope for each and one for their product.
-    Unbalanced designs are taken as they are: sums of squares are of type II, by the least squares of statsmodels.
-    Raises ``ValueError`` for values that are not finite, a factor with one level, and if no observation is left to
-    estimate the error from.
+    Designs may be unbalanced: sums of squares are of type II, by the least squares of statsmodels. Raises
+    ``ValueError`` for values that are not finite, a factor with one level, and too few observations to estimate the
+    error.
     """
     y = np.asarray(values, dtype=np.float64)
     if not np.isfinite(y).all():
@@ -76,13 +76,14 @@ def two_way_anova(
 def repeated_anova(
     values: Array, a: Sequence[Any] | Array, b: Sequence[Any] | Array, seeds: Sequence[Any] | Array
 ) -> Anova:
-    """The two-way analysis of variance where each pair of levels is one unit, whose values ``seeds`` repeat.
+    """The two-way analysis of variance in which each pair of levels is one unit, measured at several ``seeds``.
 
-    ``values``, the levels and the seeds are ``(observations,)``. Seeds are no units: the main effects are those of the
-    units' means, against what these leave of an additive model, so that what a unit has of its own is no effect of a
-    factor. The interaction is what the units' means leave, against what is left of the values beside units and seeds
-    (a seed may be better than another for all units alike). Sums of squares are on the scale of single values: those of
-    means are times the harmonic mean of the units' counts. Raises ``ValueError`` as ``two_way_anova`` does.
+    ``values``, the levels and the seeds are ``(observations,)``. Seeds are repeated measures, not units. So the main
+    effects are those of the units' means, tested against the residual of an additive model of these means: a
+    peculiarity of one unit does not count as an effect of a factor. The interaction is that residual, tested against
+    the residual of the values after units and seeds (a seed may be better than another for all units). Sums of squares
+    are on the scale of single values: those of means are multiplied by the harmonic mean of the units' counts. Raises
+    ``ValueError`` as ``two_way_anova`` does.
     """
     y, a, b, seeds = np.asarray(values, dtype=np.float64), np.asarray(a), np.asarray(b), np.asarray(seeds)
     if not np.isfinite(y).all():
@@ -118,7 +119,7 @@ def repeated_anova(
 
 
 def _columns(factor: np.ndarray[Any, Any], kind: Kind) -> Array:
-    """The regressors of a factor without the constant, centred."""
+    """The centred regressors of a factor, without the constant."""
     if kind == "linear":
         slope = factor.astype(np.float64) - factor.astype(np.float64).mean()
         return slope[:, None] if np.ptp(slope) > 0 else slope[:, None][:, :0]
@@ -127,23 +128,23 @@ def _columns(factor: np.ndarray[Any, Any], kind: Kind) -> Array:
 
 
 def _left_over(y: Array, *blocks: Array) -> tuple[Array, int]:
-    """The sum of squares that a linear model leaves over, and its rank."""
+    """The residual sum of squares of a linear model, and the model's rank."""
     from statsmodels.regression.linear_model import OLS
     from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
     design = np.hstack(blocks)
     with warnings.catch_warnings():
-        # Cells without an observation leave columns out of the rank: it is what is asked for.
+        # Empty cells make the design rank-deficient, which is fine: the rank is computed from it.
         warnings.simplefilter("ignore", SingularMatrixWarning)
         fits = [OLS(row, design).fit() for row in y.reshape(-1, y.shape[-1])]
-    # What is left of values that the model holds whole is rounding, and no error to test against.
+    # If the model fits the values exactly, the residual is rounding, not an error to test against.
     rounding = y.shape[-1] * np.square(8 * np.finfo(np.float64).eps * np.abs(y).max(axis=-1, initial=0.0))
     left = np.array([fit.ssr for fit in fits]).reshape(y.shape[:-1])
     return np.where(left <= rounding, 0.0, left), int(fits[0].model.rank)
 
 
 def _effect(squares: Array, freedom: int, rest: Array, rest_freedom: int) -> Effect:
-    # What floating point leaves of nothing may be below zero.
+    # A zero may come out slightly negative in floating point.
     squares = np.maximum(squares, 0.0)
     if freedom == 0 or rest_freedom == 0:
         return Effect(squares, freedom)

@@ -1,4 +1,4 @@
-"""A curve of quality over solver steps in one number."""
+"""Summaries of a curve of quality over solver steps in one number."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from analysis.statistics.intervals import Array
 
 
 def steps_to(steps: Array, values: Array, target: float, direction: Direction) -> float:
-    """The fewest steps from which on a curve is as good as the target, at the first crossing; NaN where it never is.
+    """The number of steps at which a curve first reaches the target; NaN if it never does.
 
-    ``steps`` ascend. Between two of them the curve is taken as straight over the logarithm of steps.
+    ``steps`` ascend. Between steps the curve is interpolated linearly in the logarithm of steps.
     """
     sign = 1.0 if direction == "min" else -1.0
     gaps = sign * (np.asarray(values, dtype=np.float64) - target)
@@ -27,7 +27,7 @@ def steps_to(steps: Array, values: Array, target: float, direction: Direction) -
 
 
 def area(steps: Array, values: Array) -> float:
-    """The mean of a curve over the logarithm of steps, by trapezoids: the area under it over its width."""
+    """The mean of a curve over the logarithm of steps by the trapezoidal rule: its area divided by its width."""
     logs = np.log(np.asarray(steps, dtype=np.float64))
     if len(logs) == 1:
         return float(values[0])

@@ -1,4 +1,4 @@
-"""What the best of several configurations is expected to be (Dodge et al., EMNLP 2019, arXiv 1909.03004)."""
+"""The expected best of several configurations (Dodge et al., EMNLP 2019, arXiv 1909.03004)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from analysis.statistics.intervals import LEVEL, Array
 
 @dataclass(frozen=True)
 class BestOf:
-    """The expected best of ``trials``, and between which values 95 % of such searches find theirs."""
+    """The expected best of ``trials``, and the interval in which 95 % of such searches find theirs."""
 
     trials: int
     mean: float
@@ -20,11 +20,12 @@ class BestOf:
 
 
 def best_of(values: Array, trials: int) -> BestOf:
-    """The best (least) of so many independent draws from ``values`` ``(n,)``, as equation 3 of the paper has it.
+    """The expected best (smallest) of so many independent draws from ``values`` ``(n,)`` (the paper's equation 3).
 
-    Of the sorted values the i-th is the best of k draws with probability ((n - i + 1) / n)^k - ((n - i) / n)^k. Of few
-    values it is too pessimistic for k near n, since none is better than the best that is known. Raises ``ValueError``
-    for no values, values that are not finite, and fewer than one trial or more than there are values.
+    The i-th of the sorted values is the best of k draws with probability ((n - i + 1) / n)^k - ((n - i) / n)^k. With
+    few values the estimate is too pessimistic for k near n, since no draw can be better than the best known value.
+    Raises ``ValueError`` for no values, values that are not finite, and fewer than one trial or more than there are
+    values.
 
     >>> import numpy as np
     >>> found = best_of(np.array([1.0, 2.0, 3.0]), 2)
@@ -35,7 +36,7 @@ def best_of(values: Array, trials: int) -> BestOf:
     n = len(ordered)
     if not np.isfinite(ordered).all() or not 1 <= trials <= n:
         raise ValueError(f"the best of {trials} needs as many finite values, got {n}")
-    # The share of searches that find a value at most as good as each: all, at the best.
+    # The share of searches whose best is no better than each value; 1 for the best value.
     beyond = ((n - np.arange(n)) / n) ** trials
     chances = beyond - np.append(beyond[1:], 0.0)
     reached = np.cumsum(chances)

@@ -17,11 +17,11 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 Method = Literal["t", "bootstrap"]
 METHODS: dict[Method, str] = {"t": "Student t", "bootstrap": "BCa bootstrap"}
 LEVEL = 0.05
-"""Of every test; intervals hold the rest."""
+"""The significance level of every test; intervals have a confidence of one minus this."""
 RESAMPLES = 9999
 BOOTSTRAP_FROM = 10
-"""Replicates from which on the bootstrap's interval covers what it says; of fewer there are too few resamples."""
-TOO_FEW = f"No interval of fewer than {BOOTSTRAP_FROM} values: the bootstrap of so few covers less than 95 %."
+"""Replicates that a bootstrap interval needs for its nominal coverage; fewer have too few distinct resamples."""
+TOO_FEW = f"No interval for fewer than {BOOTSTRAP_FROM} values: the bootstrap of so few covers less than 95 %."
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Estimate:
 
 
 def rounding(*values: Array) -> float:
-    """How far sums and differences of numbers of this size may be off by rounding alone: what is less is no spread."""
+    """The rounding error of sums and differences of numbers of this size; a smaller spread counts as none."""
     return 8 * float(np.finfo(np.float64).eps) * max(float(np.abs(part).max(initial=0.0)) for part in values)
 
 
@@ -47,10 +47,10 @@ def student(count: Any, level: float = LEVEL) -> Any:
 def estimate(values: Sequence[float] | Array, method: Method = "t") -> Estimate:
     """The mean of replicates and its interval, by Student's t or by the bias-corrected accelerated bootstrap.
 
-    The bootstrap (Efron, 1987) draws 9,999 resamples from a fixed seed; where its acceleration is not defined, the
-    percentile interval takes its place. Resamples vary less than samples, by √((n - 1) / n), and their deviation is
-    estimated: it is taken at the level that makes up for both (Hesterberg, 2015). Student's interval is told from two
-    values on, the bootstrap's from ``BOOTSTRAP_FROM`` on. Raises ``ValueError`` for no values.
+    The bootstrap (Efron, 1987) draws 9,999 resamples from a fixed seed; if its acceleration is not defined, the
+    percentile interval is used. Resamples vary less than samples, by a factor √((n - 1) / n), and their deviation is
+    an estimate; the level is adjusted for both (Hesterberg, 2015). Student's interval needs two values, the
+    bootstrap's ``BOOTSTRAP_FROM``. Raises ``ValueError`` for no values.
 
     >>> found = estimate([1.0, 2.0, 3.0])
     >>> round(found.low, 3), found.mean, round(found.high, 3)
@@ -58,8 +58,8 @@ def estimate(values: Sequence[float] | Array, method: Method = "t") -> Estimate:
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.size == 0:
-        raise ValueError("there is no mean of no values")
-    # The sum of equal numbers, divided, can be off by a bit, and so can their deviation from it.
+        raise ValueError("a mean needs at least one value")
+    # The computed mean of equal numbers can be off by a bit, and then so is their deviation.
     mean = float(sample.mean()) if np.ptp(sample) else float(sample[0])
     if sample.size < 2 or not np.isfinite(sample).all():
         return Estimate(mean, sample.size)

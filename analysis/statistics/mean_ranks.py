@@ -1,4 +1,4 @@
-"""Methods compared over several data sets by their ranks on each (Demšar, JMLR 7, 2006)."""
+"""Comparison of methods over several data sets by their ranks on each (Demšar, JMLR 7, 2006)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ CHUNK = 909
 class MeanRanks:
     """Mean ranks ``(methods,)``, 1 the best, and whether methods differ.
 
-    ``chi2`` is Friedman's, ``f`` that of Iman and Davenport, ``p`` that of permuting the ranks within each data set,
-    which holds for few data sets as well. From ``critical_difference`` on two mean ranks, whichever of all, are told
-    apart at 0.05 by Nemenyi's test; ``error`` is that of a mean rank, and scales it.
+    ``chi2`` is Friedman's statistic and ``f`` that of Iman and Davenport; ``p`` comes from permuting the ranks within
+    each data set, and so holds for few data sets as well. Any two mean ranks that are at least ``critical_difference``
+    apart differ at 0.05 by Nemenyi's test; ``error`` is the standard error of a mean rank, which scales it.
     """
 
     ranks: Array
@@ -31,12 +31,12 @@ class MeanRanks:
     critical_difference: float
 
     def nemenyi(self, place: int) -> Array:
-        """The p of one method against each ``(methods,)``, corrected for all pairs; 1 of itself."""
+        """The p of one method against each, ``(methods,)``, corrected for all pairs; 1 against itself."""
         gaps = np.abs(self.ranks - self.ranks[place]) / self.error
         return np.where(gaps > 0, stats.studentized_range.sf(gaps, len(gaps), math.inf), 1.0)
 
     def cliques(self) -> list[tuple[int, int]]:
-        """The first and last place, in the order of the mean ranks, of each largest group that is not told apart."""
+        """The first and last index, sorted by mean rank, of each maximal group without a significant difference."""
         ordered = np.sort(self.ranks)
         last = [int(np.searchsorted(ordered, rank + self.critical_difference, side="left")) - 1 for rank in ordered]
         starts = [place for place in range(len(last)) if place == 0 or last[place] > last[place - 1]]
@@ -44,9 +44,9 @@ class MeanRanks:
 
 
 def mean_ranks(scores: Array) -> MeanRanks:
-    """Friedman's test of ``scores`` ``(methods, data sets)``, lower is better, and Nemenyi's of all pairs.
+    """Friedman's test of ``scores`` ``(methods, data sets)``, lower is better, and Nemenyi's test of all pairs.
 
-    Ties share ranks. Raises ``ValueError`` for fewer than two methods or data sets, and for what is not finite.
+    Ties share ranks. Raises ``ValueError`` for fewer than two methods or data sets, and for scores that are not finite.
 
     >>> import numpy as np
     >>> found = mean_ranks(np.array([[1.0, 2.0, 1.0], [2.0, 3.0, 4.0], [3.0, 1.0, 5.0]]))
@@ -72,7 +72,7 @@ def mean_ranks(scores: Array) -> MeanRanks:
 
 
 def _chi2(ranks: Array) -> Array:
-    """Friedman's statistic of ranks ``(…, methods, data sets)``, corrected for ties; 0 where nothing is told apart."""
+    """Friedman's statistic of ranks ``(…, methods, data sets)``, corrected for ties; 0 if all methods tie."""
     methods, sets = ranks.shape[-2:]
     middle = (methods + 1) / 2
     spread = np.square(ranks - middle).sum(axis=(-2, -1))

@@ -1,4 +1,4 @@
-"""What so many replicates can tell: the difference that they would show, how many would show one, and what is equal."""
+"""Power of paired tests, detectable differences, numbers of pairs needed, equivalence, and sign-flip tests."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from scipy import optimize, special, stats
 from analysis.statistics.intervals import LEVEL, Array
 
 POWER = 0.8
-"""The share of repetitions in which a difference is to be seen."""
+"""The power at which a difference counts as detectable."""
 MOST_PAIRS = 10_000
 MOST_FLIPS = 9_999
-"""Sign flips that are drawn where there are more than that."""
+"""The most sign flips; if there are more, so many are drawn at random."""
 _nodes, _weights = np.polynomial.legendre.leggauss(400)
 PLACES, WEIGHTS = (_nodes + 1) / 2, _weights / 2
-"""Of an integral over (0, 1), by Gauss and Legendre."""
+"""Nodes and weights of Gauss–Legendre quadrature over (0, 1)."""
 
 
 def power(effect: float, pairs: float, level: float = LEVEL) -> float:
-    """The power of a two-sided paired t test: of seeing differences whose mean is ``effect`` standard deviations.
+    """The power of a two-sided paired t test for differences whose mean is ``effect`` standard deviations.
 
-    By the noncentral t distribution (Cohen, Statistical Power Analysis, 1988, section 2.2), integrated over the
-    estimated deviation: SciPy's series has no value for large effects of few pairs. ``pairs`` need not be whole. 0
-    below two pairs.
+    It uses the noncentral t distribution (Cohen, Statistical Power Analysis, 1988, section 2.2), integrated over the
+    estimated deviation, since SciPy's series fails for large effects with few pairs. ``pairs`` need not be an integer.
+    0 for fewer than two pairs.
 
     >>> round(power(1.0, 10), 3)
     0.803
@@ -40,9 +40,9 @@ def power(effect: float, pairs: float, level: float = LEVEL) -> float:
 
 @cache
 def detectable(pairs: int, level: float = LEVEL, share: float = POWER) -> float:
-    """The least mean of paired differences, in their standard deviations, that is seen with a power of ``share``.
+    """The smallest mean of paired differences, in standard deviations, that is detected with power ``share``.
 
-    Infinite below two pairs.
+    Infinite for fewer than two pairs.
 
     >>> [round(detectable(pairs), 2) for pairs in (2, 3, 5, 10)]
     [11.55, 3.26, 1.68, 1.0]
@@ -56,7 +56,7 @@ def detectable(pairs: int, level: float = LEVEL, share: float = POWER) -> float:
 
 
 def pairs_needed(effect: float, level: float = LEVEL, share: float = POWER) -> int | None:
-    """How many pairs see a mean of ``effect`` standard deviations with a power of ``share``; None: over 10,000.
+    """How many pairs detect a mean of ``effect`` standard deviations with power ``share``; None if over 10,000.
 
     >>> pairs_needed(0.5), pairs_needed(0.0)
     (34, None)
@@ -73,9 +73,9 @@ def pairs_needed(effect: float, level: float = LEVEL, share: float = POWER) -> i
 
 
 def equivalence(differences: Array, margin: float) -> float:
-    """p of the hypothesis that the mean of paired differences is ``margin`` or more away from 0, ``(pairs,)``.
+    """The p of the hypothesis that the mean of paired differences ``(pairs,)`` is ``margin`` or more away from 0.
 
-    Two one-sided t tests, the larger p of both (Schuirmann, 1987). Raises ``ValueError`` for fewer than two pairs and
+    It is the larger p of two one-sided t tests (Schuirmann, 1987). Raises ``ValueError`` for fewer than two pairs and
     for a margin that is not positive.
 
     >>> import numpy as np
@@ -92,17 +92,17 @@ def equivalence(differences: Array, margin: float) -> float:
 
 
 def sign_flips(differences: Array) -> float:
-    """The two-sided p of paired differences ``(pairs,)`` by flipping their signs, which assumes their symmetry alone.
+    """The two-sided p of paired differences ``(pairs,)`` by flipping their signs, which assumes only symmetry.
 
-    Exact up to 13 pairs, otherwise of 9,999 flips from a fixed seed (Fisher, The Design of Experiments, 1935, section
-    21). It cannot be below ``2 / 2ⁿ``, the share of the two flips that leave all signs equal.
+    It is exact up to 13 pairs; beyond, it uses 9,999 flips from a fixed seed (Fisher, The Design of Experiments, 1935,
+    section 21). It cannot be below ``2 / 2ⁿ``, the share of the two flips that give all differences the same sign.
 
     >>> import numpy as np
     >>> sign_flips(np.array([1.0, 2.0, 3.0, 4.0, 5.0]))
     0.0625
     """
     if differences.size < 2 or not np.isfinite(differences).all():
-        raise ValueError("signs are flipped of two finite differences or more")
+        raise ValueError("a sign-flip test needs two or more finite differences")
     if not differences.any():
         return 1.0
     found = stats.permutation_test(

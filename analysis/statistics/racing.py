@@ -1,4 +1,4 @@
-"""Racing: configurations get more seeds only as long as the decision about the best hangs on them."""
+"""Racing: configurations get more seeds only while they may still be the best."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from scipy import special
 from analysis.record.sweep_info import Direction
 
 ERROR = 0.05
-"""The probability with which a race may lose the best configuration, over all looks."""
+"""The largest probability of eliminating the best configuration, over all looks."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a race stands after its last look, which was at ``seeds`` seeds.
+    """The state of a race after its last look, which was at ``seeds`` seeds.
 
-    ``left`` are the configurations that are still in it, the leader first; ``out`` says at how many seeds each other
-    one left. It is ``decided`` once one is left, or all have as many seeds as there are at most.
+    ``left`` are the configurations still in the race, the leader first; ``out`` has, for each other one, the number of
+    seeds at which it was eliminated. The race is ``decided`` once one is left or all have the most seeds allowed.
     """
 
     seeds: int
@@ -36,13 +36,13 @@ def race(
     direction: Direction = "min",
     error: float = ERROR,
 ) -> Standing:
-    """How configurations stand in a race, by their values at the seeds 0, 1, … in this order.
+    """The standing of configurations in a race, given their values at seeds 0, 1, … in this order.
 
-    After ``at_least`` seeds, and after each further one, whoever is worse than the leader by a one-sided paired t test
-    is out. The best loses with a probability of ``error`` at most, if differences between configurations are normal:
-    the level is spent in equal parts over the looks (the spending function α·t of Lan and DeMets, Biometrika 70, 1983),
-    each look's over all pairs that the best may be in (Bonferroni), which needs no joint distribution. Races by paired
-    tests are those of Maron and Moore (1997) and Birattari et al. (F-Race, 2002).
+    After ``at_least`` seeds, and after each further one, configurations that are worse than the leader by a one-sided
+    paired t test are eliminated. The best is eliminated with probability ``error`` at most, if differences between
+    configurations are normal: the level is spent in equal parts over the looks (the spending function α·t of Lan and
+    DeMets, Biometrika 70, 1983), and within a look over all pairs that may include the best (Bonferroni), which needs
+    no joint distribution. Races by paired tests go back to Maron and Moore (1997) and Birattari et al. (F-Race, 2002).
 
     Raises ``ValueError`` for a value that is not finite, and for a configuration with fewer than ``at_least``.
 
@@ -54,7 +54,7 @@ def race(
     arrays = {key: sign * np.asarray(each, dtype=np.float64) for key, each in values.items()}
     for key, each in arrays.items():
         if len(each) < at_least or not np.isfinite(each).all():
-            raise ValueError(f"{key} must have {at_least} finite values or more, got {values[key]}")
+            raise ValueError(f"{key} must have at least {at_least} finite values, got {values[key]}")
     level = error / (max(1, at_most - at_least) * max(1, len(arrays) - 1))
     left, out, seeds = list(arrays), dict[Hashable, int](), at_least
     for seeds in range(at_least, at_most + 1):
@@ -70,7 +70,7 @@ def race(
 
 
 def _p_worse(differences: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
-    """The one-sided p of Student's t test that a mean difference is not above zero."""
+    """The one-sided p of Student's t test of the hypothesis that the mean difference is not above zero."""
     mean, n = float(differences.mean()), len(differences)
     error = float(differences.std(ddof=1)) / np.sqrt(n)
     if error == 0.0:

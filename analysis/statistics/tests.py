@@ -1,4 +1,4 @@
-"""Paired and unpaired comparisons of replicates, corrections for many of them, and effect sizes.
+"""Paired and unpaired comparisons of replicates, corrections for multiple comparisons, and effect sizes.
 
 Arrays are float64; the last dimension holds the replicates, or the comparisons of one table, and all others are
 independent repetitions.
@@ -18,19 +18,19 @@ from analysis.statistics.intervals import LEVEL, Array, rounding, student
 from analysis.statistics.power import equivalence, sign_flips
 
 WILCOXON_FROM = 6
-"""Pairs from which on the two-sided signed-rank test can fall below 0.05: its least p is 2 / 2ⁿ."""
+"""Pairs that the two-sided signed-rank test needs to fall below 0.05: its smallest p is 2 / 2ⁿ."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far the mean of ``a`` is above that of ``b``.
+    """The mean of ``a`` minus that of ``b``, with tests and effect sizes; what cannot be computed is None.
 
-    ``difference`` with its Student t half width, ``p`` two-sided (paired t over the common replicates, otherwise
-    Welch's), ``wilcoxon`` the p of the signed-rank test where there are enough pairs, ``d_z`` the mean of the
-    differences over their standard deviation (pairs only), ``hedges_g`` the difference over the pooled standard
-    deviation, without its small-sample bias. ``n`` counts pairs, or the smaller of two unpaired groups. Of pairs alone
-    there are the differences themselves, ``gaps``, their ``deviation``, the p of flipping their signs, ``flips``, and
-    the p of their not being equal within a margin, ``equivalence``. What cannot be told is None.
+    ``difference`` has a Student t ``half_width``. ``p`` is two-sided (paired t over the common replicates, otherwise
+    Welch's t). ``wilcoxon`` is the p of the signed-rank test, if there are enough pairs. ``d_z`` is the mean of the
+    differences divided by their standard deviation (pairs only). ``hedges_g`` is the difference divided by the pooled
+    standard deviation, without its small-sample bias. ``n`` counts pairs, or the smaller of two unpaired groups. Only
+    pairs have the differences themselves, ``gaps``; their ``deviation``; ``flips``, the p of flipping their signs; and
+    ``equivalence``, the p of their not being equal within a margin.
     """
 
     difference: float
@@ -47,14 +47,14 @@ class Comparison:
 
     @cached_property
     def flips(self) -> float | None:
-        """Of thousands of flips: found where it is asked for, which most comparisons are not."""
+        """The p of flipping signs. It takes thousands of flips, so it is computed only when asked for."""
         return None if self.gaps is None else sign_flips(self.gaps)
 
 
 def paired_t(differences: Array) -> tuple[Array, Array]:
-    """Student's t and the two-sided p of differences (…, pairs) whose mean is 0 by hypothesis.
+    """Student's t and the two-sided p of the hypothesis that differences ``(…, pairs)`` have mean 0.
 
-    Differences that are all equal and not 0 have p 0, all 0 have p 1.
+    If all differences are equal, p is 1 if they are 0 and 0 otherwise.
     """
     count = differences.shape[-1]
     mean, constant = differences.mean(axis=-1), np.ptp(differences, axis=-1) == 0
@@ -76,10 +76,10 @@ def compare(
     level: float = LEVEL,
     margin: float | None = None,
 ) -> Comparison:
-    """Compare two groups of replicates; pairs stand at equal places. The interval misses in a share ``level``.
+    """Compare two groups of replicates, paired by position if ``paired``; the interval has confidence 1 − ``level``.
 
-    Pairs are tested for being equal within a ``margin`` where one is given. Raises ``ValueError`` for groups of unequal
-    length that are said to be paired.
+    Pairs are also tested for equality within ``margin``, if it is given. Raises ``ValueError`` for paired groups of
+    unequal length.
     """
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if paired and x.size != y.size:
@@ -112,7 +112,7 @@ def compare(
 
 
 def _settled(values: Array, least: float) -> Array:
-    """Values that differ by rounding alone as one value, and what is nothing but rounding as 0."""
+    """The values, with those that differ only by rounding made equal, and those that are only rounding set to 0."""
     if np.ptp(values) > least:
         return values
     mean = float(values.mean()) if np.ptp(values) else float(values[0])
@@ -120,7 +120,7 @@ def _settled(values: Array, least: float) -> Array:
 
 
 def _welch(x: Array, y: Array, difference: float, level: float) -> Comparison:
-    """Two groups of unequal variance (Welch, 1947)."""
+    """Compare two groups of unequal variance (Welch, 1947)."""
     shares = np.array([x.var(ddof=1) / x.size, y.var(ddof=1) / y.size])
     error, n = float(np.sqrt(shares.sum())), min(x.size, y.size)
     if error == 0:
@@ -136,7 +136,7 @@ def _signed_rank(gaps: Array) -> float:
 
 
 def hedges_g(x: Array, y: Array) -> float | None:
-    """The difference of two means over the pooled standard deviation, unbiased (Hedges, 1981); None without spread."""
+    """Unbiased difference of means divided by the pooled standard deviation (Hedges, 1981); None without spread."""
     freedom = x.size + y.size - 2
     pooled = np.sqrt(((x.size - 1) * x.var(ddof=1) + (y.size - 1) * y.var(ddof=1)) / freedom)
     if pooled == 0:
@@ -146,14 +146,14 @@ def hedges_g(x: Array, y: Array) -> float | None:
 
 
 def holm(p: Sequence[float] | Array, family: int | None = None) -> Array:
-    """Holm's (1979) adjusted p of the comparisons in the last dimension; NaN is no comparison and stays.
+    """Holm's (1979) adjusted p of the comparisons in the last dimension; NaN means no comparison and stays NaN.
 
-    ``family`` is how many comparisons there were to choose from, where these are only those that were chosen.
+    ``family`` is the number of comparisons to correct for, if these were chosen from more.
     """
     values = np.asarray(p, dtype=np.float64)
     count = np.isfinite(values).sum(axis=-1, keepdims=True)
     size = count if family is None else np.maximum(family, count)
-    order = np.argsort(values, axis=-1)  # NaN comes last
+    order = np.argsort(values, axis=-1)  # NaN is sorted last
     factors = np.maximum(size - np.arange(values.shape[-1]), 1)
     raised = np.maximum.accumulate(np.take_along_axis(values, order, axis=-1) * factors, axis=-1)
     adjusted = np.empty_like(values)

@@ -1,4 +1,4 @@
-"""How much of the variance of values each of several sources of chance makes."""
+"""Variance components: how much of the variance each of several sources of randomness contributes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ REST = "rest"
 MOST_STEPS = 100
 TOLERANCE = 1e-6
 CONDITION = 1e8
-"""Of the equations for the components: above it two sources cannot be told apart."""
+"""The condition number of the equations for the components, above which two sources cannot be separated."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """The variance that a source makes, with its standard error, how many levels of it there are, and its share."""
+    """The variance due to a source, its standard error, the number of levels of the source, and its share."""
 
     variance: float
     error: float
@@ -29,13 +29,13 @@ class Component:
 def variance_components(
     values: Array, sources: Mapping[str, Array], groups: Array | None = None
 ) -> dict[str, Component]:
-    """The variance of ``values`` ``(n,)`` by source and, as ``rest``, what they make together or nothing explains.
+    """The variance of ``values`` ``(n,)`` by source; ``rest`` is due to interactions of sources or unexplained.
 
-    ``sources`` have the level of each value ``(n,)``: of a seed, which one it was. Effects are random, crossed and add
-    up; ``groups`` ``(n,)``, such as configurations, have means of their own. Estimates are of restricted maximum
-    likelihood, none below 0, by Fisher scoring; errors are asymptotic (Searle, Casella & McCulloch, Variance
-    Components, 1992, section 6.6). Raises ``ValueError`` for values that are not finite, and for sources that cannot be
-    told apart.
+    ``sources`` have the level of each value ``(n,)``, such as which seed it had. Effects are random, crossed and
+    additive; ``groups`` ``(n,)``, such as configurations, have their own means. Estimates are by restricted maximum
+    likelihood with Fisher scoring, and never negative; errors are asymptotic (Searle, Casella & McCulloch, Variance
+    Components, 1992, section 6.6). Raises ``ValueError`` for values that are not finite, and for sources that cannot
+    be separated.
 
     >>> import numpy as np
     >>> values = np.array([1.0, 1.2, 3.0, 3.2, 8.0, 8.2])
@@ -48,7 +48,7 @@ def variance_components(
     if not np.isfinite(y).all():
         raise ValueError("values must be finite")
     groups = np.zeros(n) if groups is None else groups
-    # In an orthonormal basis of what the groups' means leave.
+    # Project onto an orthonormal basis of the residuals of the groups' means.
     fixed = _indicators(groups)
     basis = np.linalg.svd(np.eye(n) - fixed @ np.linalg.pinv(fixed))[0][:, : n - fixed.shape[1]]
     y = basis.T @ y
@@ -60,7 +60,7 @@ def variance_components(
     products = np.array([[float((a * b).sum()) for b in forms] for a in forms])
     scale = np.sqrt(np.diag(products))
     if not scale.all() or np.linalg.cond(products / np.outer(scale, scale)) > CONDITION:
-        raise ValueError(f"too few values to tell {', '.join(sources)} and the rest apart")
+        raise ValueError(f"too few values to separate {', '.join(sources)} and the rest")
     found, information = _scored(y, forms)
     errors = np.sqrt(2 * np.diag(np.linalg.inv(information)))
     shares = found / found.sum() if found.sum() else np.full(len(found), np.nan)
@@ -70,9 +70,9 @@ def variance_components(
 
 
 def _scored(y: Array, forms: list[Array]) -> tuple[Array, Array]:
-    """The components of largest restricted likelihood, and twice their information, ``(components, components)``."""
+    """The components that maximise the restricted likelihood, and twice their information matrix."""
     total = float(y @ y) / len(y)
-    least = total * 1e-9 or 1.0  # the rest keeps the covariance regular
+    least = total * 1e-9 or 1.0  # a positive rest keeps the covariance regular
     found = np.full(len(forms), total / len(forms))
     active = np.ones(len(forms), dtype=np.bool_)
     for _ in range(MOST_STEPS):
@@ -89,7 +89,7 @@ def _scored(y: Array, forms: list[Array]) -> tuple[Array, Array]:
         settled = np.abs(moved - found).max() <= TOLERANCE * total
         found = moved
         if settled:
-            # One that is 0 comes back where the likelihood would rise with it.
+            # A component at 0 becomes active again if the likelihood would rise with it.
             rising = ~active & (forces > (1 + TOLERANCE) * np.array([float(np.trace(each)) for each in turned]))
             if not rising.any():
                 break
@@ -98,5 +98,5 @@ def _scored(y: Array, forms: list[Array]) -> tuple[Array, Array]:
 
 
 def _indicators(levels: Array) -> Array:
-    """A column of 0 and 1 for each level, ``(n, levels)``."""
+    """One column of zeros and ones per level, ``(n, levels)``."""
     return np.asarray(np.asarray(levels)[:, None] == np.unique(levels)[None, :], dtype=np.float64)

@@ -77,8 +77,11 @@ def test_an_axis_is_known_by_its_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (lambda r: marginal(r, "depth"), r"axis 'depth' may be model.flow.depth, model.other.depth; name one of them"),
-        (lambda r: metric_of(r, "swd_collapsed"), r"metric 'swd_collapsed' may be quality/swd_collapsed, test/swd_"),
+        (
+            lambda r: marginal(r, "depth"),
+            r"axis 'depth' could be model.flow.depth, model.other.depth; give one of these",
+        ),
+        (lambda r: metric_of(r, "swd_collapsed"), r"metric 'swd_collapsed' could be quality/swd_collapsed, test/swd_"),
         (lambda r: marginal(r, "dpth"), r"no axis 'dpth'; did you mean model.flow.depth"),
         (lambda r: metric_of(r, "clasifier_fd_collapsed"), r"no metric 'clasifier_fd_collapsed'; did you mean "),
         (lambda r: pivot(r, "flow.depth", DEPTH), r"must be two axes, got 'model.flow.depth' twice"),

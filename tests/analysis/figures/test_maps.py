@@ -49,5 +49,5 @@ def test_a_map_is_of_depth_and_rank_or_of_two_other_axes(tmp_path: Path) -> None
     assert axes_of("a", {LR: number, RANK: number, DEPTH: number}) == (DEPTH, RANK)
     assert axes_of("b", {LR: number, RANK: number}) == (LR, RANK)
     assert axes_of("c", {LR: number, "train.warmup": number}) == (LR, "train.warmup")
-    with pytest.raises(RecordError, match=r"a map needs two searched axes of numbers; there is train\.lr"):
+    with pytest.raises(RecordError, match=r"a map needs two searched numeric axes, got train\.lr"):
         axes_of("d", {LR: number})

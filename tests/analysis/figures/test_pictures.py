@@ -86,7 +86,7 @@ def test_a_record_without_artifacts_says_so(tmp_path: Path) -> None:
     assert spectra(exported, "demo", "t000-s0") == {}
     with pytest.raises(RecordError, match=r"no finished trial of the search has a spectra\.csv"):
         spectrum(exported)
-    with pytest.raises(RecordError, match=r"the trials of the search left no picture samples_k7\.png"):
+    with pytest.raises(RecordError, match=r"the trials of the search have no sample grid samples_k7\.png"):
         samples(load([files.path]), "k7")
 
 
@@ -100,5 +100,5 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
         RecordError, match=r"t001-s0/spectra\.csv: not a table with the columns operator, index, singular_value"
     ):
         spectrum(record)
-    with pytest.raises(RecordError, match=r"t001-s0/samples_collapsed\.png: is not a picture"):
+    with pytest.raises(RecordError, match=r"t001-s0/samples_collapsed\.png: not an image"):
         samples(record)

@@ -91,7 +91,7 @@ def test_wrong_names_are_told_at_once() -> None:
 
 def test_what_does_not_fit_or_has_no_label_writes_nothing(tmp_path: Path) -> None:
     folder, file = small(tmp_path).path, tmp_path / "t.tex"
-    with pytest.raises(RecordError, match=r"a column of the paper has 200: leave some out, or take lines as wide"):
+    with pytest.raises(RecordError, match=r"a column of the paper has 200; leave some out, or use lines as wide"):
         write_paper_table([folder], file, ["configuration", "state", "depth", "rank", "lr", *load([folder]).metrics])
     with pytest.raises(RecordError, match=r"'a b' is not a label"):
         write_paper_table([folder], file, ["depth"], label="a b")

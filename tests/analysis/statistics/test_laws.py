@@ -51,7 +51,7 @@ def test_the_intervals_of_a_power_law_cover_it_as_often_as_stated(replicates: in
 def test_without_a_value_to_spare_a_law_has_no_interval() -> None:
     law = fit_power_law(RANKS[:3], np.array([3.0, 2.0, 1.5]))
     assert all(map(math.isnan, law.b_interval))
-    assert "3 values leave none to tell an error by" in law.doubts
+    assert "3 values are too few to estimate an error" in law.doubts
 
 
 def test_data_that_do_not_support_a_law_are_told() -> None:

@@ -39,7 +39,7 @@ def test_one_more_seed_is_waited_for_and_the_last_look_decides() -> None:
     assert race({"a": rows["a"][:3]}, 3, 12).decided
     # Where nothing differs by chance, a difference is certain.
     assert race({"a": [1.0, 1.0, 1.0], "b": [2.0, 2.0, 2.0], "c": [1.0, 1.0, 1.0]}, 3, 12).out == {"b": 3}
-    with pytest.raises(ValueError, match="b must have 3 finite values or more"):
+    with pytest.raises(ValueError, match="b must have at least 3 finite values"):
         race({"a": [1.0, 2.0, 3.0], "b": [1.0, float("nan"), 3.0]}, 3, 12)
 
 

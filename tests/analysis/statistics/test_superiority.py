@@ -58,5 +58,5 @@ def test_the_interval_holds_the_truth(paired: bool, shift: float, count: int) ->
 
 @pytest.mark.parametrize(("a", "b", "paired"), [([], [1.0], False), ([1.0], [1.0, 2.0], True), ([np.nan], [1.0], True)])
 def test_what_cannot_be_counted_is_refused(a: list[float], b: list[float], paired: bool) -> None:
-    with pytest.raises(ValueError, match=r"superiority is of finite values|pairs need groups of one length"):
+    with pytest.raises(ValueError, match=r"superiority needs finite values|pairs need groups of one length"):
         superiority(np.array(a), np.array(b), paired=paired)

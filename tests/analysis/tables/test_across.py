@@ -106,7 +106,7 @@ def test_what_is_not_on_every_data_set_is_left_out_and_counted(tmp_path: Path) -
     second = one_set(tmp_path, "mnist", {(1, 4): 50.0, (2, 4): 40.0}, seeds=1)
     table = across_sets(load([first.path, second.path]))
     assert [row.cells[0].value for row in table.rows] == ["depth 2", "depth 1"]
-    assert "Left out: 1 that is not on every data.name." in table.notes
+    assert "Left out: 1 that does not have a value for every data.name." in table.notes
     assert any("No difference can be seen" in note for note in table.notes)
 
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_compared_is_refused_with_what_would_be_right(record: Rec
         across_sets(record, axis="model.flow.dept")
     with pytest.raises(RecordError, match="cannot be compared across itself"):
         across_sets(record, DEPTH, DEPTH)
-    with pytest.raises(RecordError, match=r"no configuration has a value on each of .*; --rows AXIS compares"):
+    with pytest.raises(RecordError, match=r"no configuration has values on all of .*; --rows AXIS compares"):
         across_sets(
             load(
                 [
@@ -146,13 +146,13 @@ def test_what_cannot_be_compared_is_refused_with_what_would_be_right(record: Rec
             )
         )
     one = load([one_set(tmp_path, "digits", {(1, 4): 5.0, (2, 8): 4.0}).path])
-    with pytest.raises(RecordError, match=r"two data sets or more, and data.name is digits everywhere"):
+    with pytest.raises(RecordError, match=r"two data sets or more, but data.name is always digits"):
         across_sets(one)
     with pytest.raises(RecordError, match=r"one value of model.operator.rank has"):
         across_sets(
             load([one_set(tmp_path / "b", name, {(1, 4): 5.0}).path for name in ("digits", "mnist")]), axis=RANK
         )
-    with pytest.raises(RecordError, match="--across takes the place of --cols"):
+    with pytest.raises(RecordError, match="--across replaces --cols"):
         ablation_tables(record, cols=RANK, across="data.name")
 
 
@@ -172,8 +172,8 @@ def test_unequal_training_on_one_data_set_is_refused_and_between_data_sets_is_no
 def test_the_diagram_joins_what_is_not_told_apart_and_names_all(record: Record) -> None:
     figure = critical_difference(record, axis=DEPTH)
     assert [mark.item for mark in figure.marks if mark.series == "mean ranks"] == ["depth 4", "depth 2", "depth 1"]
-    joined = [mark.told[0] for mark in figure.marks if mark.series == "not told apart"]
-    assert joined == ["not told apart: depth 4, depth 2", "not told apart: depth 2, depth 1"]
+    joined = [mark.told[0] for mark in figure.marks if mark.series == "no significant difference"]
+    assert joined == [f"no significant difference: {pair}" for pair in ("depth 4, depth 2", "depth 2, depth 1")]
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert {"depth 1", "depth 2", "depth 4", "critical difference 1.35"} <= set(texts)
 

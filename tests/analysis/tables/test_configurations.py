@@ -110,7 +110,7 @@ def test_constraints_come_before_the_objective(tmp_path: Path) -> None:
     record = load([files.path])
     alone = best(record)
     assert alone is not None
-    assert alone.note == "no configuration keeps to the constraints; this one breaks linearity/roundtrip <= 1e-3"
+    assert alone.note == "no configuration meets the constraints; this one breaks linearity/roundtrip <= 1e-3"
     files.finished(1, point(), 2.0, **{"linearity/roundtrip": 1e-6})
     record = load([files.path])
     top = best(record)

@@ -194,7 +194,7 @@ def test_cells_that_could_not_be_tested_are_marked(tmp_path: Path) -> None:
             files.finished(depth, {DEPTH: depth}, 10.0 * depth + random.normal(), seed=seed)
     table = marginal(load([files.path]), DEPTH)
     assert [row.cells[3].marker for row in table.rows] == ["", "", "?"]
-    assert "?: not tested: fewer than two seeds in common with it." in table.notes
+    assert "?: not tested, with fewer than two seeds in common." in table.notes
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_an_objective_that_was_searched_the_wrong_way_is_told(tmp_path: Path) ->
     files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}}, objective={key: "min"})
     for number, value in enumerate((0.2, 0.9)):
         files.finished(number, {DEPTH: 1 + number}, 1.0, **{key: value})
-    said = f"{key} was minimised, but is better the larger it is: the order is that of the search, the worst first."
+    said = f"{key} was minimised, although higher is better: the order is that of the search, worst first."
     record = load([files.path])
     assert said in configurations(record).notes
     assert said.removesuffix(".") in summary(record)

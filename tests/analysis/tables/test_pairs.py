@@ -45,8 +45,8 @@ def test_pivot_is_a_grid_of_means(tmp_path: Path) -> None:
 | 4            |           – |    6 (1) |
 
 - ±: half width of the 95 % confidence interval over configurations (Student t).
-- In brackets: how many configurations a mean is of.
-- Bold: the best mean. No tests: a cell has too few configurations.
+- In brackets: the number of configurations in the mean.
+- Bold: the best mean. Not tested: the cells have too few configurations.
 - Failed and left out: 1 of 6 trials: t004-s0 (out of memory).
 """
     )
@@ -70,7 +70,7 @@ def test_what_is_not_told_from_the_best_is_marked_by_paired_tests(tmp_path: Path
         assert cell.half_width == pytest.approx(half_width(column.tolist()))
     # Over the seeds alone, whose shifts are wide, nothing would be told from the best but the last.
     assert stats.ttest_ind(values[1, 4], values[2, 4]).pvalue < 0.05 / 6
-    note = "~: undecided, neither told from it (paired t over common seeds, p ≥ 0.05 after Holm's correction for all "
+    note = "~: undecided, shown neither to differ from it (paired t over common seeds, p ≥ 0.05 after Holm's correction"
     assert any(note in text for text in pivot(record, DEPTH, RANK).notes)
 
 
@@ -87,7 +87,7 @@ def test_equal_is_what_two_one_sided_tests_show_within_a_margin(tmp_path: Path) 
         assert frame_of(table)["verdict"][1].startswith(verdict)
         assert any(f"equal within ± {share * margin:.3g}" in note for note in table.notes)
     assert frame_of(comparisons(record, DEPTH, RANK))["verdict"].tolist()[2:] == ["different"] * 2
-    with pytest.raises(RecordError, match="a margin is a number above 0, got -1"):
+    with pytest.raises(RecordError, match="the margin must be above 0, got -1"):
         pivot(record, DEPTH, RANK, margin=-1)
 
 
@@ -169,7 +169,7 @@ def test_few_seeds_have_no_bootstrap_interval_and_say_why(tmp_path: Path) -> Non
     record = load([gridded(tmp_path, seeds=5).path])
     for table in (pivot(record, DEPTH, RANK, ci="bootstrap"), configurations(record, [FD], ci="bootstrap")):
         assert all(cell.interval is None and cell.half_width is None for row in table.rows for cell in row.cells)
-        assert "No interval of fewer than 10 values: the bootstrap of so few covers less than 95 %." in table.notes
+        assert "No interval for fewer than 10 values: the bootstrap of so few covers less than 95 %." in table.notes
 
 
 def test_seeds_of_configurations_that_differ_besides_are_no_observations(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_seeds_of_configurations_that_differ_besides_are_no_observations(tmp_pat
     # Ranks belong together: the two differences are 20 and about 50, and two pairs are few.
     tests = frame_of(comparisons(record, DEPTH))
     assert tests["p"][1] == pytest.approx(stats.ttest_rel(means[2], means[1]).pvalue)
-    assert "paired t over configurations alike in all other axes" in table.to_markdown()
+    assert "paired t over configurations equal in all other axes" in table.to_markdown()
 
 
 def test_controls_stand_below_in_a_column_of_their_own(tmp_path: Path) -> None:

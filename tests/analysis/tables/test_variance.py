@@ -106,6 +106,6 @@ def test_what_has_no_seeds_is_refused(tmp_path: Path) -> None:
     for number in range(3):
         several.finished(number, {INIT: number, ORDER: number, SPLIT: 0}, 1.0 + number, **{"test/swd_sampled": 1.0})
     with pytest.raises(
-        RecordError, match=f"{FD}: too few values to tell initial weights and order of data and the rest"
+        RecordError, match=f"{FD}: too few values to separate initial weights and order of data and the rest"
     ):
         variance(load([several.path]))
