@@ -1,4 +1,4 @@
-"""The figures of a record, and their captions."""
+"""Which figures a record gives, and what is to be said below each."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from analysis.record.frames import RANKS
 from analysis.record.runs import RecordError
 
 BARS = (
-    "Bars and bands are 95 % Student t intervals over three or more seeds, clipped at the frame; fewer seeds are "
-    "shown as dots."
+    "Bars and bands are 95 % Student t intervals over three seeds or more, cut off where they leave the frame; fewer "
+    "seeds are dots."
 )
 
 
 @dataclass(frozen=True)
 class ListedFigure:
-    """A figure with its file name, title and caption."""
+    """A figure with the name of its file, its title and what its caption says."""
 
     name: str
     title: str
@@ -40,7 +40,7 @@ class ListedFigure:
 
 @dataclass(frozen=True)
 class ListOfFigures:
-    """Figures, and one line per figure that could not be made, with the reason."""
+    """Figures, and for each that could not be made why, in one line."""
 
     made: list[ListedFigure]
     refused: list[str]
@@ -59,7 +59,7 @@ def list_of_figures(
         (
             "steps",
             "Quality against solver steps",
-            "One line per finished configuration of the search: the mean over its seeds, coloured by the first axis "
+            "A line for each finished configuration of the search, the mean over its seeds, coloured by the first axis "
             "and dashed by the second. Dotted lines are "
             f"references; real images against real ones are the floor. {BARS}",
             lambda: steps_versus_quality(configurations),
@@ -67,14 +67,14 @@ def list_of_figures(
         (
             "heat-map",
             f"{called} over two axes",
-            "Mean of each pair. The best is framed; ≈: equal to it within the margin; ~: undecided; ?: not "
-            "tested; ‡: only survivors of early stopping. Hatched: no value.",
+            "Means of the pairs. The best one is framed; ≈: equal to it within the margin; ~: undecided; ?: not "
+            "tested; ‡: what early stopping left. Hatched: no value.",
             lambda: heat_map(configurations, metric=metric, unequal=unequal, margin=margin),
         ),
         (
             "rank-curve",
             f"{called} against rank",
-            f"One line per depth; small dots are replicates. {BARS}",
+            f"A line for each depth; small dots are replicates. {BARS}",
             lambda: rank_curves(configurations, metric=metric, unequal=unequal),
         ),
         *_of_ranks(configurations),
@@ -82,32 +82,32 @@ def list_of_figures(
         (
             "configurations",
             "Every configuration of the search",
-            "Filled: finished. Hollow: stopped early, coloured by the last evaluation, not comparable with the rest.",
+            "Filled: finished. Hollow: stopped early, coloured by the last evaluation, not comparable with the others.",
             lambda: axes_versus_objective(configurations, *depth_and_rank(record), metric),
         ),
         (
             "pareto",
             "Quality against cost",
-            f"No other finished configuration is better in both metrics than those on the line. {BARS}",
+            f"No other finished configuration is better in both than those on the line. {BARS}",
             lambda: pareto(configurations, unequal=unequal),
         ),
         (
             "parallel",
             "All axes at once",
-            "One line per configuration of the search; the best is thick, unfinished ones are dashed and grey.",
+            "A line for each configuration of the search; the best is thick, what did not finish is dashed grey.",
             lambda: parallel_coordinates(configurations),
         ),
         (
             "spectrum",
             "Singular values",
-            "For each operator (by label or cluster) of the best configuration's first seed. If one A(t) is learned: "
-            "A at several t, B, to which all steps collapse, and B of the best configurations.",
+            "Of each operator, by label or cluster, of the best configuration's first seed; where one A(t) is learned, "
+            "of that on the way and of B, that all steps collapse to, and of B of the best configurations.",
             lambda: spectrum(configurations),
         ),
         (
             "samples",
             "Samples by configuration",
-            "Sixteen images each; a model that samples applies its operator once, to the same noise for all.",
+            "Sixteen images each: of a model that samples, by one application of its operator to the same noise.",
             lambda: samples(configurations),
         ),
     ]
@@ -123,20 +123,20 @@ def list_of_figures(
 def _of_sets(
     configurations: Configurations, metric: str | None, unequal: bool
 ) -> list[tuple[str, str, str, Callable[[], Chart]]]:
-    """The figures that compare methods over data sets, if there are several."""
+    """The figures of what is best over several data sets, where there are several."""
     if not has_several_sets(configurations.record):
         return []
     return [
         (
             "critical-difference",
             "Mean ranks over data sets",
-            "Configurations with a value on every data set; those joined by a bar are not shown to differ (Nemenyi).",
+            "Configurations that have a value on every data set; those joined by a bar are not told apart (Nemenyi).",
             lambda: critical_difference(configurations, metric=metric, unequal=unequal),
         ),
         (
             "performance-profiles",
             "Performance profiles over data sets",
-            "The share of runs whose score is above a threshold, with equal weight for each data set; bands are 95 % "
+            "The share of runs, each data set counted alike, whose score is above a threshold; bands are 95 % "
             "intervals by a bootstrap within each data set.",
             lambda: performance_profiles(configurations, metric=metric, unequal=unequal),
         ),
@@ -144,15 +144,15 @@ def _of_sets(
 
 
 def _of_ranks(configurations: Configurations) -> list[tuple[str, str, str, Callable[[], Chart]]]:
-    """The figure of quality against the rank used for sampling, if there are such curves."""
+    """The figure of ranks that a training can be sampled with, where there are such curves."""
     if not curve_keys(configurations.record, RANKS):
         return []
     return [
         (
             "ranks",
             "Quality against the rank that is sampled with",
-            "One line per trained model, at temperature 1, on the validation split, on which the rank is chosen; "
-            f"dashed: the best model on the test split. Star: the chosen rank and temperature. {BARS}",
+            "Of one training each, at temperature 1, on the validation split, by which rank is chosen; the best is "
+            f"dashed on the test split. The star: the rank and the temperature that were chosen. {BARS}",
             lambda: ranks_versus_quality(configurations),
         )
     ]

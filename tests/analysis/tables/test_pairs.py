@@ -138,7 +138,7 @@ def test_a_cell_without_values_is_no_candidate_for_the_best(tmp_path: Path) -> N
             else:
                 files.finished(depth, {DEPTH: depth}, depth + 0.1 * seed * (depth % 3), seed=seed)
     record = load([files.path])
-    assert "after Holm's correction for all pairs of cells, 10," in marginal(record, DEPTH).to_markdown()
+    assert "after Holm's correction for all pairs of cells, 10 in all," in marginal(record, DEPTH).to_markdown()
     assert "corrected for 10 comparisons" in comparisons(record, DEPTH).to_markdown()
 
 
