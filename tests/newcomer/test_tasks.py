@@ -85,6 +85,7 @@ def test_a_second_seed_later(reader: Newcomer) -> None:
 
 def test_two_configurations_compared(reader: Newcomer) -> None:
     printed = reader.follow(TUTORIAL, "Compare two configurations")
+    assert ["configuration", "first/t003", "first/t000"] in [line.split() for line in printed.splitlines()]
     assert "model.operator.rank" in printed
     assert "quality/classifier_fd_collapsed" in printed
 
