@@ -1,1 +1,1 @@
-"""The tables, one kind a file."""
+"""The tables, one file for each kind."""

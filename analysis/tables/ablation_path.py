@@ -1,4 +1,4 @@
-"""From a base configuration to the best one, one change at a time."""
+"""The path from a base configuration to the best one, one change at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from analysis.render.table import Table
 from analysis.statistics.tests import Comparison
 
 MOST_CHANGES = 12
-"""Axes whose orders of change are searched through: of 12 there are 4,096 sets."""
+"""The most axes whose orders of change are searched; 12 axes have 4,096 subsets."""
 NOT_MEASURED = "not measured"
 
 
@@ -33,14 +33,14 @@ def ablation_path(
     *,
     unequal: bool = False,
 ) -> Table:
-    """The axes in which a base and the best configuration differ, changed one after the other, and what each step does.
+    """The effect of each change from a base to the best configuration, with the differing axes changed one by one.
 
-    The order is that in which most of the configurations between the two were measured, and of these that of the best
-    values; a step that was not measured says so, and is never filled in. Each measured step has its paired difference
-    from the measured one before, with its 95 % interval: since the path is chosen by values, these are no tests.
+    The order of changes is the one with the most measured configurations on the way; of several, the one with the best
+    values. Steps that were not measured are marked and never interpolated. Each measured step has its paired difference
+    from the previous measured one, with its 95 % interval. These are not tests, since the path is chosen by values.
     ``base`` is a configuration's name; by default the spec's own values, measured or not. ``metric`` is the first
-    objective by default. Raises ``RecordError`` for an unknown name or metric, where base and best are the same, where
-    nothing between the two was measured, and for unequal training, unless ``unequal``.
+    objective by default. Raises ``RecordError`` for an unknown name or metric, if base and best are the same, if
+    nothing between the two was measured, and for unequal training (unless ``unequal``).
 
     >>> import analysis
     >>> table = analysis.ablation_path(analysis.example(), base="t000")
@@ -50,7 +50,7 @@ def ablation_path(
     configurations = Configurations.of(record)
     record = configurations.record
     key = metric_of(record, metric)
-    direction = way_of(record, key, "there is no way to the best")
+    direction = way_of(record, key, "there is no best to go to")
     frame = configurations.of_kinds(["search"])
     states = ["finished", "stopped"] if unequal else ["finished"]
     frame = frame[frame["state"].isin(states) & np.isfinite(frame[key].astype("float64"))]
@@ -58,7 +58,7 @@ def ablation_path(
     if base is not None:
         record.checked(base, list(frame["name"]), "finished configuration")
     if frame.empty:
-        raise RecordError(f"{record.names}: no configuration has finished with {key}")
+        raise RecordError(f"{record.names}: no configuration has finished with a value of {key}")
     started: Any = losses.idxmin() if base is None else frame.index[frame["name"] == base][0]
     sweep = record.sweep(str(frame.at[started, "sweep"]))
     same = frame["sweep"] == sweep.name
@@ -85,7 +85,7 @@ def ablation_path(
     steps = [found(frozenset(order[:count])) for count in range(len(order) + 1)]
     if all(step is None for step in steps[1:-1]) and len(steps) > 2:
         raise RecordError(
-            f"{record.names}: nothing between the base and {frame['name'][end]} was measured; a grid would have it"
+            f"{record.names}: nothing between the base and {frame['name'][end]} was measured; search with a grid"
         )
     measured = [step for step in steps if step is not None]
     if not unequal:
@@ -124,8 +124,8 @@ def ablation_path(
         rows=tuple(rows),
         notes=(
             f"{len(measured)} of {len(steps)} configurations on the way were measured; no order of changes has more. "
-            "±: 95 % interval, of differences paired over common seeds (Student t). Best and order are chosen by their "
-            "values: the steps describe, and test nothing.",
+            "±: 95 % interval, of differences paired over common seeds (Student t). Since best and order are chosen by "
+            "their values, the steps are descriptive, not tests.",
         ),
     )
 
@@ -135,11 +135,11 @@ def _subsets(changes: Sequence[str]) -> list[frozenset[str]]:
 
 
 def _path(changes: Sequence[str], found: Mapping[frozenset[str], Any], losses: Mapping[Any, float]) -> list[str]:
-    """The order of changes with the most measured configurations on the way, of those the least losses."""
+    """The order of changes with the most measured configurations on the way; of several, the smallest losses."""
 
     @cache
     def way(done: frozenset[str]) -> tuple[int, float, tuple[str, ...]]:
-        """How many were measured up to there, minus their losses, and the order."""
+        """The number of measured configurations so far, minus their losses, and the order."""
         step = found[done]
         here = (0, 0.0) if step is None else (1, -losses[step])
         if not done:
@@ -161,7 +161,7 @@ def _check_equal(record: Record, frame: pd.DataFrame, key: str) -> None:
 
 
 def _leaf(spec: Mapping[str, Any], name: str) -> Any:
-    """The base configuration's value of a dotted name; None where the spec does not say."""
+    """The base configuration's value of a dotted name; None if the spec does not set it."""
     value: Any = spec
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

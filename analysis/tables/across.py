@@ -1,4 +1,4 @@
-"""Methods over several data sets: mean ranks and their tests, and scores in one number."""
+"""Methods compared over several data sets: mean ranks and their tests, and aggregated scores."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def across_sets(
     *,
     unequal: bool = False,
 ) -> Table:
-    """What is best over several data sets: mean ranks, whether they differ, and the interquartile mean of scores.
+    """Methods over several data sets: mean ranks, whether they differ, and the interquartile mean of scores.
 
-    ``across`` is the leaf that tells data sets apart, or ``sweep``. Rows are configurations, or the values of one
-    ``axis``, that have a value on every data set, by their mean rank (Demšar, 2006): Friedman's test says whether any
-    differ, Nemenyi's which do from the best; Wilcoxon's signed ranks with Holm's correction for all pairs do not depend
-    on what else is compared. The interquartile mean of scores has an interval by a bootstrap stratified by data set
-    (Agarwal et al., 2021). ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown leaf or
-    metric, unequal training on one data set, unless ``unequal``, and fewer than two data sets or methods.
+    ``across`` is the leaf that distinguishes data sets, or ``sweep``. Rows are configurations, or the values of one
+    ``axis``, with a value on every data set, sorted by mean rank (Demšar, 2006). Friedman's test says whether any
+    differ, and Nemenyi's which differ from the best; Wilcoxon's signed ranks with Holm's correction for all pairs do
+    not depend on the other methods. The interquartile mean of scores has an interval by a bootstrap stratified by data
+    set (Agarwal et al., 2021). ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown leaf
+    or metric, unequal training on one data set (unless ``unequal``), and fewer than two data sets or methods.
 
     >>> import analysis
     >>> table = analysis.across_sets(analysis.example(), "model.operator.rank", "model.flow.depth")
@@ -85,7 +85,7 @@ def across_sets(
 
 
 def _signed_ranks(losses: Array, top: int) -> Array:
-    """The p of the signed-rank test of each method against the best, corrected for all pairs; NaN of itself."""
+    """The p of the signed-rank test of each method against the best, corrected for all pairs; NaN for the best."""
     raw = [compare(losses[top], other, paired=True).wilcoxon for other in losses]
     raw[top] = None
     count = len(losses) * (len(losses) - 1) // 2
@@ -96,18 +96,18 @@ def _notes(found: Blocks, ranks: MeanRanks, enough: bool) -> list[str]:
     sets, methods, difference = len(found.sets), len(found.methods), ranks.critical_difference
     notes = [
         f"Friedman over {sets} data sets: χ² = {ranks.chi2:.3g}, F = {ranks.f:.3g}, p = {ranks.p:.2g} by permuting the "
-        f"ranks of each. Bold: the best mean rank; {OPEN}: within the critical difference of it, {difference:.2f} "
-        f"(Nemenyi, corrected for all pairs).",
+        f"ranks within each. Bold: the best mean rank; {OPEN}: within the critical difference, {difference:.2f}, of "
+        f"the best (Nemenyi, corrected for all pairs).",
     ]
     if difference > methods - 1:
-        notes.append(f"No difference can be seen: mean ranks of {methods} differ by {methods - 1} at most.")
+        notes.append(f"No difference can be significant: mean ranks of {methods} differ by {methods - 1} at most.")
     if enough:
         notes.append("p (Wilcoxon): signed ranks against the best, with Holm's correction for all pairs.")
     else:
         notes.append(f"Signed ranks (Wilcoxon) need {WILCOXON_FROM} data sets.")
     notes.append(
         f"IQM: the mean of the middle half of the scores of all {found.unit}. {found.scaled}. [low, high]: 95 % "
-        f"interval by a bootstrap within each data set, from {FEWEST_RUNS} {found.unit} on."
+        f"interval by a bootstrap within each data set, for {FEWEST_RUNS} or more {found.unit}."
     )
-    notes.append(f"On each data set: the mean, ± its 95 % interval (Student t), and how many {found.unit}.")
+    notes.append(f"On each data set: the mean, ± its 95 % interval (Student t), and the number of {found.unit}.")
     return notes

@@ -1,4 +1,4 @@
-"""What a search had found by when: the best so far against what it had spent, and searches compared by it."""
+"""The best value found so far against the spending of a search, and comparisons of searches by it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ SHARES = (0.25, 0.5, 1.0)
 def best_so_far(
     record: Recorded, metric: str | None = None, unit: Unit = "seconds", *, unequal: bool = False
 ) -> pd.DataFrame:
-    """The best value found so far of each sweep, a row each time that a configuration ends.
+    """The best value found so far in each sweep, with one row each time that a configuration ends.
 
-    Columns ``sweep, sampler, scheduler, spent, value, best``. ``spent`` is the sum of what all trials of the search
-    that ended by then took: the seconds that they were worked on, ``gpu_hours`` of those times the GPUs of a trial,
-    or ``trials``. A configuration has its value, the mean over its seeds, when its last seed ends, however often that
-    was resumed; one that was stopped early or failed spends without finding (``unequal``: its last value counts). A
-    trial that was reused counts as if it had run, and was known when its turn came: before the next one began. Raises
-    ``RecordError`` for an unknown metric, ``gpu_hours`` without GPUs, and for unequal training, unless ``unequal``.
+    Columns ``sweep, sampler, scheduler, spent, value, best``. ``spent`` is the total of all trials of the search that
+    had ended by then: the ``seconds`` that their attempts took, ``gpu_hours`` (this time multiplied by the GPUs of a
+    trial), or ``trials``. The value of a configuration, the mean over its seeds, is known when its last seed ends,
+    however often that was resumed. A configuration that was stopped early or failed has costs but no value (with
+    ``unequal``, its last value counts). A reused trial counts as if it had run, and as known before the next one began.
+    Raises ``RecordError`` for an unknown metric, ``gpu_hours`` without GPUs, and for unequal training (unless
+    ``unequal``).
 
     >>> import analysis
     >>> curve = analysis.best_so_far(analysis.example(), unit="trials")
@@ -84,13 +85,13 @@ def best_so_far(
 
 
 def anytime(record: Recorded, metric: str | None = None, unit: Unit = "seconds", *, unequal: bool = False) -> Table:
-    """Searches compared by the best that they had found after equal spending, a row for each sampler and scheduler.
+    """Searches compared by the best value found after equal spending, with one row per sampler and scheduler.
 
-    Sweeps of one sampler and scheduler are replicates: means with 95 % intervals over them. Columns: the best at
-    shares of the spending that every sweep reached, the mean of the best so far from the first value that all have
-    to there, and, without an interval, the spending until the value is reached that every sweep reaches. With two
-    replicates or more of each the best method is tested against the others (Welch's t, Holm for all pairs). Raises
-    ``RecordError`` as ``best_so_far`` does, and if a sweep has found nothing.
+    Sweeps with the same sampler and scheduler are replicates, shown as means with 95 % intervals. The columns are: the
+    best at several shares of the spending that every sweep reached; the mean of the best so far, from where all have a
+    value up to that spending; and, without an interval, the spending needed for the value that every sweep reaches.
+    With two or more replicates of each, the best method is tested against the others (Welch's t, Holm for all pairs).
+    Raises ``RecordError`` as ``best_so_far`` does, and if a sweep has found nothing.
 
     >>> import analysis
     >>> analysis.anytime(analysis.example())
@@ -109,7 +110,7 @@ def anytime(record: Recorded, metric: str | None = None, unit: Unit = "seconds",
     until = float(ends.min())
     if begin > until:
         raise RecordError(
-            f"{record.names}: one sweep had spent all before another had found anything; nothing to compare"
+            f"{record.names}: nothing to compare: one sweep had ended at less spending than another's first value"
         )
     finals = [value_at(found[found["sweep"] == sweep.name], until) for sweep in record.sweeps]
     target = max(finals) if direction == "min" else min(finals)
@@ -127,7 +128,7 @@ def anytime(record: Recorded, metric: str | None = None, unit: Unit = "seconds",
     for place, name in enumerate(order):
         columns = list(zip(*scores[name], strict=True))
         adjusted = p[place]
-        # The target is the worst of what these sweeps found: no interval over them says how long others would take.
+        # The target is the worst of these sweeps' results, so an interval over them would not hold for other sweeps.
         cells = [*map(_cell, columns[:-1]), _cell(columns[-1], interval=False)]
         cells = [Cell(name[0]), Cell(name[1]), Cell(len(columns[0])), *cells]
         rows.append(Row((*cells, Cell("") if place == 0 else Cell(None if np.isnan(adjusted) else adjusted))))
@@ -151,13 +152,13 @@ def anytime(record: Recorded, metric: str | None = None, unit: Unit = "seconds",
         notes=(
             f"Equal spending: up to {until:.4g} {words}, which every sweep reached. Mean so far: over the spending "
             f"from {begin:.4g} on, where all have a value.",
-            "p: of the mean so far against that of the first row, Welch's t over sweeps, Holm for all pairs.",
+            "p: the mean so far against that of the first row, by Welch's t over sweeps, with Holm for all pairs.",
         ),
     )
 
 
 def value_at(curve: pd.DataFrame, spent: float) -> float:
-    """The best so far of one sweep when it had spent so much; NaN before its first value."""
+    """One sweep's best so far at a spending of ``spent``; NaN before its first value."""
     before = curve[curve["spent"] <= spent]
     return float(before["best"].iloc[-1]) if len(before) else float("nan")
 
@@ -173,7 +174,7 @@ def mean_between(curve: pd.DataFrame, begin: float, end: float) -> float:
 
 
 def reached(curve: pd.DataFrame, target: float, direction: Direction) -> float:
-    """What one sweep had spent when its best was as good as the target; NaN where it never was."""
+    """One sweep's spending when its best reached the target; NaN if it never did."""
     there = curve[curve["best"] <= target] if direction == "min" else curve[curve["best"] >= target]
     return float(there["spent"].min()) if len(there) else float("nan")
 
@@ -182,7 +183,7 @@ def _objective(record: Record, metric: str | None) -> tuple[str, Direction]:
     metric = metric_of(record, metric)
     if metric not in record.objective:
         raise RecordError(
-            f"{record.names}: {metric} is no objective of the search; it has {', '.join(record.objective)}"
+            f"{record.names}: {metric} is not an objective of the search; objectives: {', '.join(record.objective)}"
         )
     return metric, record.objective[metric]
 
@@ -193,7 +194,7 @@ def _rate(sweep: SweepInfo, unit: Unit) -> float:
     resources = sweep.spec.get("resources") or {}
     gpus = float(resources.get("workers", 1)) * float(resources.get("gpus_per_worker", 0))
     if gpus == 0:
-        raise RecordError(f"{sweep.name}: its trials had no GPU, so there are no GPU-hours; take seconds")
+        raise RecordError(f"{sweep.name}: its trials had no GPU, so there are no GPU-hours; use seconds")
     return gpus / 3600
 
 
@@ -205,12 +206,12 @@ def _method(sweep: SweepInfo) -> tuple[str, str]:
 
 
 def _known(trials: pd.DataFrame) -> pd.Series[Any]:
-    """By the clock, when the result of each of a sweep's trials was there."""
-    # One that was broken off has no end: it was worked on for that long, at the least.
+    """The time at which the result of each of a sweep's trials was known."""
+    # An interrupted trial has no end, but was worked on for at least this long.
     known = trials["ended"].fillna(trials["started"] + trials["seconds"])
     reused = trials["reused_from"].notna()
     own = trials[~reused]
-    # Its times are those of the trial that it was reused from, in another sweep.
+    # A reused trial has the times of the original, which is in another sweep.
     for number in trials.loc[reused, "number"].unique():
         later = own.loc[own["number"] > number, "started"]
         known[reused & (trials["number"] == number)] = later.min() if len(later) else own["started"].max()
@@ -223,7 +224,7 @@ def _cell(values: Sequence[Any], interval: bool = True) -> Cell:
         return Cell(count=0, of=len(values))
     found = estimate(there)
     half_width = None if not interval or found.low is None or found.high is None else (found.high - found.low) / 2
-    # Those that got there are the better ones: an interval over them would be of nothing that was asked.
+    # Only the better sweeps reach the target, so an interval over these would be misleading.
     return Cell(found.mean, half_width if len(there) == len(values) else None, len(there), of=len(values))
 
 

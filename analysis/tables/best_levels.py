@@ -1,4 +1,4 @@
-"""The values of an axis, each at its own best: as depths are, each at its own best learning rate."""
+"""The values of an axis, each at its own best: for example, depths at their own best learning rates."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def best_levels(
     unequal: bool = False,
     margin: float | None = None,
 ) -> Table:
-    """Each value of an axis at what is best for it: chosen on the validation split, told on the test split.
+    """Each value of an axis at its best configuration, chosen on the validation split and compared on the test split.
 
-    A mean over all other axes compares what nobody would use: a depth at learning rates that are wrong for it. Of each
-    value (or bin) the configuration of the best ``metric`` on validation is taken, and its value on the test split,
-    which had no part in the choice, is compared with that of the best one, paired over seeds as in ``comparisons``.
-    ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or metric, one that is not
-    measured on validation (``quality/…``) and on test, and for unequal training, unless ``unequal``.
+    A mean over all other axes includes settings that nobody would use, such as a depth at unsuitable learning rates.
+    Here each value (or bin) is represented by its configuration with the best ``metric`` on validation, and its value
+    on the test split, which took no part in the choice, is compared with the best one's, paired over seeds as in
+    ``comparisons``. ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown axis or metric,
+    a metric that is not measured on both validation (``quality/…``) and test, and for unequal training (unless
+    ``unequal``).
 
     >>> import analysis
     >>> table = analysis.best_levels(analysis.example(), "depth")
@@ -49,8 +50,8 @@ def best_levels(
     direction = better(record, key)
     if direction is None or told == key or told not in record.metrics:
         raise RecordError(
-            f"{record.names}: the best of each {axis} is chosen on validation and told on test, and {key} is not "
-            "measured on both; ask for a quality/… metric that has a test/… one"
+            f"{record.names}: the best of each {axis} is chosen on validation and compared on test, but {key} is not "
+            "measured on both; choose a quality/… metric that also has a test/… key"
         )
     if not unequal:
         runs = record.runs[(record.runs["kind"] == "search") & (record.runs["state"] == "finished")]
@@ -58,10 +59,10 @@ def best_levels(
     frame = population(configurations, key, unequal)
     frame = frame[frame["counts"] & frame[axis].notna() & np.isfinite(frame[told].astype("float64"))]
     if frame.empty:
-        raise RecordError(f"{record.names}: no configuration has finished with {key} and {told}")
+        raise RecordError(f"{record.names}: no configuration has finished with values of {key} and {told}")
     levels = categories(record, axis, frame[axis]).astype("object")
     if levels.nunique() < 2:
-        raise RecordError(f"{record.names}: {axis} is {levels.iloc[0]} wherever {key} was measured: nothing to compare")
+        raise RecordError(f"{record.names}: nothing to compare: {axis} is {levels.iloc[0]} wherever {key} was measured")
     losses = frame[key].astype("float64") * (1 if direction == "min" else -1)
     best = losses.groupby(levels, sort=False).idxmin().tolist()
     chosen = frame.loc[best]
@@ -84,11 +85,11 @@ def best_levels(
         rows.append(Row(tuple(cells)))
     specs = {name: number_format(chosen[name].astype("float64")) for name in (key, told)}
     notes = [
-        "Each value at the configuration that is best for it on validation; compared on test, which had no part in it.",
+        "Each value at its best configuration on validation, compared on test, which took no part in the choice.",
         *tests_in_words(compared, tests, chosen=True),
     ]
     if len({row.cells[2].value for row in rows}) > 1:
-        notes.append("Of more configurations (tried) the best is better by chance alone.")
+        notes.append("The best of more configurations (tried) is better by chance alone.")
     return Table(
         name=f"best-{axis.rpartition('.')[2]}",
         title=f"{record.names}: {label_of(record, told)} by {short[axis]}, each at its own best",

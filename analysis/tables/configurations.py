@@ -1,4 +1,4 @@
-"""Every configuration, ranked."""
+"""The table of all configurations, ranked."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from analysis.tables.layout import (
 
 
 def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci: Method = "t") -> Table:
-    """All configurations, ranked by the first objective, then what was confirmed, controls and references.
+    """All configurations, ranked by the first objective, then confirmed ones, controls and references.
 
-    ``metrics`` are the metric columns; by default objectives, test scores (of a distance with precision and
-    recall), the quality at the fewest and the most steps, linearity and size, without timings. ``ci`` is how intervals
-    over seeds are made. Raises ``RecordError`` for a metric that nobody recorded.
+    ``metrics`` are the metric columns; by default objectives, test scores (distances with precision and recall), the
+    quality at the fewest and the most steps, linearity and size, without timings. ``ci`` is the method of intervals
+    over seeds. Raises ``RecordError`` for a metric that was not recorded.
 
     >>> import analysis
     >>> analysis.configurations(analysis.example(), ["quality/swd_collapsed", "cost/params"])
@@ -85,12 +85,12 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
 
 
 def _listed(metrics: Sequence[str]) -> Sequence[str]:
-    """Metric keys of which a single text is one, and not as many as it has letters."""
+    """Metric keys as a list; a single string is one key, not a sequence of letters."""
     return [metrics] if isinstance(metrics, str) else metrics
 
 
 def _identity_columns(record: Record, frame: pd.DataFrame) -> dict[str, Column]:
-    """Columns by what they show of ``ranked``'s frame."""
+    """Columns that identify a configuration, by the column of ``ranked``'s frame that they show."""
     columns = {"name": Column("configuration", "configuration", "left")}
     if len(record.sweeps) > 1:
         columns["sweep"] = Column("sweep", "sweep", "left")
@@ -109,7 +109,7 @@ def _metric_columns(record: Record, shown: Sequence[str], frame: pd.DataFrame) -
     if len(set(headers)) < len(headers):
         headers = list(shown)
     specs = {metric: number_format(frame[metric].dropna()) for metric in shown}
-    # What is to be compared across columns, a metric at several step counts, is shown to the same digits.
+    # Columns to be compared with each other, a metric at several step counts, have the same digits.
     families = {metric: match["metric"] if (match := QUALITY.fullmatch(metric)) else metric for metric in shown}
     for family in set(families.values()):
         alike = [metric for metric in shown if families[metric] == family]
@@ -118,13 +118,13 @@ def _metric_columns(record: Record, shown: Sequence[str], frame: pd.DataFrame) -
 
 
 def titled(record: Record, metrics: Sequence[str], what: str) -> str:
-    """The title of a table of configurations: the sweeps, the quality metric that headers leave out, and ``what``."""
+    """The title of a table of configurations: the sweeps, the quality metric that headers omit, and ``what``."""
     family = _family(record, metrics)
     return f"{record.names}: {f'{metric_label(record, family)} of ' if family else ''}{what}"
 
 
 def _family(record: Record, metrics: Sequence[str]) -> str:
-    """The quality metric that the title names, and not each header: the first objective's, or the only one."""
+    """The quality metric named in the title instead of each header: the first objective's, or the only one."""
     families = {match["metric"] for key in metrics if (match := QUALITY.fullmatch(key))}
     match = QUALITY.fullmatch(first_objective(record)[0])
     if match is not None and match["metric"] in families:
@@ -135,7 +135,7 @@ def _family(record: Record, metrics: Sequence[str]) -> str:
 def _marker(row: Mapping[Any, Any]) -> str:
     if row["state"] == "finished":
         return "§" if row["broken"] else ""
-    # Where some seeds have finished, the values are theirs.
+    # If some seeds have finished, the values are theirs.
     return "‡" if row["finished"] or row["state"] == "unfinished" else "†"
 
 
@@ -157,11 +157,11 @@ def _notes(
     if "†" in markers:
         notes.append("† stopped early: values are of its last evaluation, not comparable with finished ones.")
     if "‡" in markers:
-        notes.append("‡ not finished at every seed: values are of the seeds, or epochs, that there are.")
+        notes.append("‡ not finished at every seed: values are over the seeds, or epochs, available.")
     if any(sweep.races for sweep in record.sweeps):
         notes.append(
-            "More seeds went only where they could decide which is best (a race): who has fewer was worse than the "
-            "leader by a paired t test, and comes behind who has more."
+            "A race: only configurations that could still be the best got more seeds. Those with fewer were worse than "
+            "the leader by a paired t test, and are ranked below those with more."
         )
     if (frame["broken"] != "").any():
         notes.append(f"§ breaks a constraint: {', '.join(sorted(set(frame['broken']) - {''}))}.")

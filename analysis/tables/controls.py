@@ -1,4 +1,4 @@
-"""What must be worse than a configuration: its controls, and by how much each is."""
+"""The table of controls, which must be worse than the configuration, and how many times worse they are."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from analysis.render.table import Table
 from analysis.tables.layout import BLOCKS, caveat_notes, python_value
 
 LOST, UNTOLD = "✗", "?"
-"""Behind a ratio: the control is not beaten, or a ratio of one seed has no interval."""
+"""Marks after a ratio: the control is not beaten; the ratio has no interval, since there is one seed."""
 
 
 def controls(record: Recorded, metric: str | None = None) -> Table:
-    """For each configuration its value on the test split, that of each control, and how many times worse it is.
+    """Each configuration's value on the test split, that of each control, and how many times worse the control is.
 
-    A control is beaten where it is worse by more than the interval and by 1.5 times at least. The spec's controls are
-    rows of their own, against the best configuration (at fresh seeds, where it was confirmed). Ratios are means over
-    seeds of each seed's, with 95 % Student t intervals; precision and recall stand beside where they were recorded.
+    A control is beaten if it is at least 1.5 times worse, and by more than the interval. The spec's controls are rows
+    of their own, compared with the best configuration (at fresh seeds if it was confirmed). Ratios are means over seeds
+    of each seed's ratio, with 95 % Student t intervals. Precision and recall are shown if they were recorded.
     ``metric`` is a quality metric, by default the first objective's. Raises ``RecordError`` if no control has been
     measured.
 
@@ -55,7 +55,7 @@ def controls(record: Recorded, metric: str | None = None) -> Table:
     metric = metric_of_controls(record, metric)
     key = sampled_key(record, "test", metric)
     if key not in record.metrics:
-        raise RecordError(f"{record.names}: no configuration was measured by {key}")
+        raise RecordError(f"{record.names}: no configuration has a value of {key}")
     top = judged(configurations)
     spec = {} if top is None else {each.name: each for each in spec_controls(configurations, top, metric)}
     frame = configurations.ranked
@@ -113,7 +113,7 @@ def _row(
 
 
 def _verdict(found: Sequence[Control]) -> str:
-    """Whether all are beaten, otherwise which are not."""
+    """``all`` if all controls are beaten, otherwise the names of those that are not."""
     lost = [each.name for each in found if not each.beaten and each.told]
     if lost:
         return f"not {', '.join(lost)}"
@@ -145,15 +145,15 @@ def _notes(
 ) -> list[str]:
     notes = [
         "×: how many times worse than the configuration's own value; the mean over seeds of each seed's ratio. Beaten: "
-        f"worse by more than the interval and by {TIMES:g} times at least; {LOST}: not beaten. In brackets: how many "
+        f"at least {TIMES:g} times worse, and by more than the interval; {LOST}: not beaten. In brackets: number of "
         "seeds. ±: 95 % interval (Student t)."
     ]
     if any(not each.told for _, found, against in rows for each in [*found, *([against] if against else [])]):
-        notes.append(f"{UNTOLD}: one seed has no interval, and nothing can be told.")
+        notes.append(f"{UNTOLD}: with one seed there is no interval, and no conclusion.")
     if shown:
         told = "; ".join(f"{name}: {WORDS[name][0]}" for name in shown if name in WORDS)
-        notes.append(f"Of the same g, rank and noise: {told}.")
+        notes.append(f"With the same g, rank and noise: {told}.")
     if spec and top is not None:
         where = ", at fresh seeds" if top["kind"] == "confirm" else ""
-        notes.append(f"The spec's controls are compared with {top['name']}, the best{where}, seed by seed.")
+        notes.append(f"The spec's controls are compared with {top['name']}, the best{where}, by seed.")
     return notes + caveat_notes(record, [key])

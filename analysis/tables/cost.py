@@ -1,4 +1,4 @@
-"""What a sweep cost, what failed in it, and where it comes from, as tables."""
+"""Tables of a sweep's cost, failures and provenance."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from analysis.tables.layout import BLOCKS
 NAMES = {"search": "search", **{kind: name for kind, name in BLOCKS.items() if name}}
 GPU_SECONDS = "cost/gpu_seconds"
 LONGEST = 300
-"""Characters of a reason that are shown; the journal has all of it."""
+"""The most characters of a reason that are shown; the journal has all of it."""
 
 
 def cost(record: Record) -> Table:
-    """Trials and hours by what they were for and what they came to: what was spent on nothing is a row like others.
+    """Trials and hours by kind and outcome; spending on trials without a result is listed as well.
 
     >>> import analysis
     >>> table = analysis.cost(analysis.example())
@@ -47,9 +47,9 @@ def cost(record: Record) -> Table:
         *([Column("GPU hours", "gpu hours", spec=".3f")] if GPU_SECONDS in runs else []),
     ]
     reused = record.counts.reused
-    notes = ["Hours: what the attempts at a trial took, summed over trials, which may have run side by side."]
+    notes = ["Hours: the time that attempts took, summed over trials, which may have run in parallel."]
     if reused:
-        notes.append(f"{reused} trials were reused from identical ones and cost nothing again: they have no hours.")
+        notes.append(f"{reused} trials were reused from identical ones; they cost nothing and have no hours.")
     notes += [f"{sweep.name}: {_wall(sweep, record)}." for sweep in record.sweeps]
     return Table("cost", f"{record.names}: what it cost", tuple(columns), tuple(rows), tuple(notes))
 
@@ -66,14 +66,14 @@ def _spent(label: str, trials: pd.DataFrame, total: float) -> tuple[Cell, ...]:
 
 
 def _own(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials that were not reused from others: those have the times of the others."""
+    """The trials that were not reused; reused ones have the times of the original."""
     return trials[trials["reused_from"].isna()]
 
 
 def _wall(sweep: SweepInfo, record: Record) -> str:
-    """For how long any of its trials ran: what lies between two launches, a weekend say, is no work.
+    """The time during which any of a sweep's trials ran, without gaps such as a weekend between two launches.
 
-    A trial whose attempts are not known is taken to have been worked on without a break.
+    A trial whose attempts are not known counts as having run without a break.
     """
     if sweep.ended is None:
         return "it has not ended"
@@ -89,7 +89,7 @@ def _wall(sweep: SweepInfo, record: Record) -> str:
 
 
 def failures(record: Record) -> Table:
-    """The trials that failed or were interrupted, where, and why, and those that have warnings.
+    """The trials that failed, were interrupted or have warnings, with the epoch and the reason.
 
     >>> import analysis
     >>> analysis.failures(analysis.example()).notes
@@ -122,7 +122,7 @@ def _short(text: str) -> str:
 
 
 def provenance(record: Record) -> Table:
-    """Each sweep's search, code, packages, machine and data, a column a sweep.
+    """Each sweep's search, code, packages, machine and data, with one column per sweep.
 
     >>> import analysis
     >>> table = analysis.provenance(analysis.example())
@@ -153,7 +153,7 @@ def _provenance(sweep: SweepInfo) -> dict[str, str]:
     }
     git = sweep.provenance.get("git") or {}
     commit = _plain(git.get("commit") or "an installed package")
-    found["code"] = f"{commit}{' with changes that are not committed' if git.get('dirty') else ''}"
+    found["code"] = f"{commit}{' with uncommitted changes' if git.get('dirty') else ''}"
     for name, value in (sweep.provenance.get("hardware") or {}).items():
         found[str(name).replace("_", " ")] = _plain(value)
     for name, value in sorted((sweep.provenance.get("packages") or {}).items()):
@@ -170,7 +170,7 @@ def _plain(value: Any) -> str:
 
 
 def _seeds(seeds: Sequence[int] | Mapping[str, int]) -> str:
-    """The seeds of a search in words; of a race from how many to how many."""
+    """The seeds of a search as text; for a race, their smallest and largest number."""
     if isinstance(seeds, Mapping):
         return f"{seeds['at_least']} to {seeds['at_most']}, in a race"
     return ", ".join(map(str, seeds))

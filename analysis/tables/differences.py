@@ -1,4 +1,4 @@
-"""Comparisons with one group as columns and notes of a table."""
+"""Columns and notes of a table for comparisons with one group."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analysis.statistics.tests import WILCOXON_FROM, Comparison
 
 
 def difference_columns(reference: str, spec: str) -> list[Column]:
-    """The columns of a comparison with ``reference``: difference, p, effect sizes, and what it comes to."""
+    """The columns of a comparison with ``reference``: difference, p, effect sizes, and verdict."""
     return [
         Column(f"− {reference}", f"difference from the {reference}", spec=spec),
         Column("p (Holm)", "p holm", spec=".2g"),
@@ -28,7 +28,7 @@ def difference_columns(reference: str, spec: str) -> list[Column]:
 
 
 def difference_cells(compared: Compared, key: Hashable) -> list[Cell]:
-    """A comparison's cells; empty ones for the reference itself."""
+    """A comparison's cells; empty for the reference itself."""
     found: Comparison | None = compared.found.get(key)
     if found is None:
         return [Cell("")] * 9
@@ -47,7 +47,7 @@ def difference_cells(compared: Compared, key: Hashable) -> list[Cell]:
 
 
 def _verdict(compared: Compared, key: Hashable) -> str:
-    """What a comparison comes to, with how many pairs would decide one that is open."""
+    """The verdict of a comparison, with the number of pairs that would decide an open one."""
     mark = compared.mark(key)
     if mark == OPEN:
         needed = compared.needed(key)
@@ -56,17 +56,17 @@ def _verdict(compared: Compared, key: Hashable) -> str:
 
 
 def tests_in_words(compared: Replicates, found: Compared, chosen: bool) -> list[str]:
-    """What the columns of a comparison are, and for how many p is corrected."""
+    """Notes on the columns of a comparison, and on the correction of p."""
     if not found.family:
-        return [f"No tests: fewer than two {compared.unit}."]
-    why = " and all other pairs, since the reference is chosen by its value; so are the intervals" if chosen else ""
+        return [f"Not tested: there are fewer than two {compared.unit}."]
+    why = " and all other pairs, since the reference is chosen by its value; intervals as well" if chosen else ""
     return [
         f"p: {compared.test}, two-sided; Holm: corrected for {found.family} comparisons, those shown{why}. Different: "
-        f"p (Holm) below {LEVEL:g}; {OPEN}: undecided, and how many {compared.unit} would decide. {found.equal}",
-        "p (flips): of flipping the signs of the n differences, which needs their symmetry alone, and cannot be below "
-        f"2 / 2^n. Seen from: the difference that so many show with a power of {100 * POWER:.0f} %, corrected.",
+        f"p (Holm) below {LEVEL:g}; {OPEN}: undecided, with how many {compared.unit} would decide it. {found.equal}",
+        "p (flips): by flipping the signs of the n differences, which assumes only symmetry, and cannot be below "
+        f"2 / 2^n. Seen from: the smallest difference that is detected with {100 * POWER:.0f} % power, corrected.",
         *filter(None, [found.what_these_tell(compared.unit)]),
         *found.untested(compared),
-        f"Wilcoxon: signed ranks, from {WILCOXON_FROM} pairs on. d_z: mean difference over its standard deviation; "
-        "Hedges g: over the pooled one. In brackets: how many replicates.",
+        f"Wilcoxon: signed ranks, for {WILCOXON_FROM} or more pairs. d_z: mean difference divided by its standard "
+        "deviation; Hedges g: divided by the pooled one. In brackets: number of replicates.",
     ]

@@ -1,4 +1,4 @@
-"""Early stopping: whether its rungs rank as the end does, and what it saved and cost."""
+"""Early stopping: whether rungs rank trials as the end does, and what stopping saved and lost."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ from analysis.statistics.agreement import RankCorrelation, rank_correlation
 from analysis.statistics.intervals import Array
 
 GRACE, REDUCTION = 1, 3
-"""Of a replay where the spec does not stop early: the defaults of ``search.stop_early``."""
+"""The defaults of ``search.stop_early``, for a replay if the spec does not stop early."""
 
 
 def early_stopping(record: Recorded, grace_epochs: int | None = None, reduction: int | None = None) -> Table:
-    """How the trials stood at each rung of early stopping against the end, how many stopped there, and what it saved.
+    """How well each rung of early stopping predicts the end, how many trials stopped there, and the epochs saved.
 
-    Of trials that finished: the rank correlation of the first objective at the rung with that at the end, and where the
-    best of the end stood. Where nothing was stopped early, halving is replayed on the curves in the order of the
-    search, each trial against those before it, with ``grace_epochs`` and ``reduction`` (by default 1 and 3): what would
-    have been stopped, saved, and lost. Of configurations with several seeds the first decides, as in a sweep. Raises
-    ``RecordError`` where no finished trial was measured at a rung, and for rules that differ between sweeps.
+    For finished trials it has the rank correlation of the first objective between the rung and the end, and the place
+    at the rung of the final best. If nothing was stopped early, halving is replayed on the curves in the order of the
+    search, each trial against those before it, with ``grace_epochs`` and ``reduction`` (by default 1 and 3), to show
+    what would have been stopped, saved and lost. If configurations have several seeds, the first decides, as in a
+    sweep. Raises ``RecordError`` if no finished trial was measured at a rung, and if the sweeps have different rules.
 
     >>> import analysis
     >>> try:
     ...     analysis.early_stopping(analysis.example(), grace_epochs=20)
     ... except analysis.RecordError as error:
     ...     print(error)
-    digits: no finished trial was measured with quality/classifier_fd_collapsed at a rung ([20])
+    digits: no finished trial has a value of quality/classifier_fd_collapsed at a rung ([20])
     """
     record = Configurations.of(record).record
     key, direction = first_objective(record)
     sign = 1.0 if direction == "min" else -1.0
     rules = {_rule(sweep.spec) for sweep in record.sweeps}
     if len(rules) > 1:
-        raise RecordError(f"{record.names}: the sweeps stop early by different rules; take one at a time")
+        raise RecordError(f"{record.names}: the sweeps stop early by different rules; analyse one at a time")
     rule = rules.pop()
     if rule is not None and (grace_epochs or reduction):
         raise RecordError(
-            f"{record.names}: it stopped early by its own rule; a replay needs trials that ran to the end"
+            f"{record.names}: its trials were stopped early already; a replay needs trials that ran to the end"
         )
     grace, factor = rule or (grace_epochs or GRACE, reduction or REDUCTION)
     if grace < 1 or factor < 2:
         raise RecordError(
-            f"{record.names}: grace_epochs is 1 or more and reduction 2 or more, got {grace} and {factor}"
+            f"{record.names}: grace_epochs must be 1 or more and reduction 2 or more, got {grace} and {factor}"
         )
     trials = _first_seeds(record)
     finished = trials[(trials["state"] == "finished") & np.isfinite(trials[key].astype("float64"))]
@@ -80,7 +80,7 @@ def early_stopping(record: Recorded, grace_epochs: int | None = None, reduction:
         cells += [Cell(stood), Cell(len(here)), Cell(saved), Cell(100 * saved / whole)]
         rows.append(Row(tuple(cells)))
     if not rows:
-        raise RecordError(f"{record.names}: no finished trial was measured with {key} at a rung ({rungs})")
+        raise RecordError(f"{record.names}: no finished trial has a value of {key} at a rung ({rungs})")
     return Table(
         name="early-stopping",
         title=f"{record.names}: {label_of(record, key)} at the rungs against the end",
@@ -100,7 +100,7 @@ def early_stopping(record: Recorded, grace_epochs: int | None = None, reduction:
 
 
 def _rule(spec: Mapping[str, Any]) -> tuple[int, int] | None:
-    """The first rung and the reduction of a spec's early stopping; None where it has none."""
+    """The first rung and the reduction of a spec's early stopping; None if it has none."""
     rule = (spec.get("search") or {}).get("stop_early")
     if not rule:
         return None
@@ -108,7 +108,7 @@ def _rule(spec: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _first_seeds(record: Record) -> pd.DataFrame:
-    """Of each configuration of the search the trial that decides, in the order of the search."""
+    """The deciding trial of each configuration of the search, in the order of the search."""
     runs = record.runs
     runs = runs[(runs["kind"] == "search") & runs["duplicate_of"].isna()]
     places = {(sweep.name, seed): place for sweep in record.sweeps for place, seed in enumerate(sweep.first_seeds)}
@@ -118,7 +118,7 @@ def _first_seeds(record: Record) -> pd.DataFrame:
 
 
 def _curves(record: Record, key: str, trials: pd.DataFrame) -> dict[Any, tuple[Array, Array]]:
-    """The epochs and values of each trial's evaluations, by its row."""
+    """Row of a trial → the epochs and values of its evaluations."""
     rows = {
         (sweep, trial): row for row, sweep, trial in zip(trials.index, trials["sweep"], trials["trial"], strict=True)
     }
@@ -131,7 +131,7 @@ def _curves(record: Record, key: str, trials: pd.DataFrame) -> dict[Any, tuple[A
 
 
 def _at(curve: tuple[Array, Array] | None, rung: int) -> float:
-    """The value at the first evaluation from a rung on; NaN where there is none."""
+    """The value at the first evaluation at or after a rung; NaN if there is none."""
     if curve is None:
         return math.nan
     place = int(np.searchsorted(curve[0], rung))
@@ -139,7 +139,7 @@ def _at(curve: tuple[Array, Array] | None, rung: int) -> float:
 
 
 def _stopped(trials: pd.DataFrame) -> dict[Any, int]:
-    """The epoch at which each trial that was stopped early was, by its row."""
+    """Row of an early-stopped trial → the epoch at which it was stopped."""
     those = trials[(trials["state"] == "stopped") & trials["epoch"].notna()]
     return dict(zip(those.index, those["epoch"].astype("int64").tolist(), strict=True))
 
@@ -147,7 +147,7 @@ def _stopped(trials: pd.DataFrame) -> dict[Any, int]:
 def _replayed(
     trials: pd.DataFrame, curves: Mapping[Any, tuple[Array, Array]], rungs: Sequence[int], factor: int, sign: float
 ) -> dict[Any, int]:
-    """The rung at which halving would have stopped each trial, by its row: all before it have ended."""
+    """Row of a trial → the rung at which halving would have stopped it, if all trials before it had ended."""
     known: dict[int, list[float]] = {rung: [] for rung in rungs}
     stopped = {}
     for row in trials.index:
@@ -178,19 +178,21 @@ def _notes(
     rule: tuple[int, int],
 ) -> list[str]:
     notes = [
-        "ρ, τ: rank correlations of the trials that finished, of each configuration's first seed, with 95 % intervals "
+        "ρ, τ: rank correlations over the finished trials of each configuration's first seed, with 95 % intervals "
         "(Fisher's). Best stood at: the place at the rung of the trial that is best at the end."
     ]
     if happened:
-        notes.append("Only what was good at the rungs has an end: of all trials the correlations would be higher.")
+        notes.append("Only trials that were good at the rungs have an end; over all, correlations would be higher.")
         return notes
     kept = np.array([row not in stopped for row in finished.index])
     best, left = sign * float(ends.min()), sign * float(ends[kept].min()) if kept.any() else math.nan
     lost = (
-        "the best would have been kept" if left == best else f"the best would have been {left:.4g} and not {best:.4g}"
+        "the best would have been kept"
+        if left == best
+        else f"the best would have been {left:.4g} instead of {best:.4g}"
     )
     notes.append(
-        f"Nothing was stopped early: replayed with grace_epochs {rule[0]} and reduction {rule[1]}, {len(stopped)} of "
-        f"{len(finished)} would have been stopped, and {lost}."
+        f"Nothing was stopped early. In a replay with grace_epochs {rule[0]} and reduction {rule[1]}, {len(stopped)} "
+        f"of {len(finished)} would have been stopped, and {lost}."
     )
     return notes

@@ -1,4 +1,4 @@
-"""What a search of fewer trials would have found."""
+"""The expected result of a search with fewer trials."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from analysis.render.table import Table
 from analysis.statistics.expected_best import best_of
 
 FEWEST = 5
-"""Configurations below which the best of fewer is not told."""
+"""The fewest configurations for which the expected best is shown."""
 
 
 def expected_best(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> Table:
     """The expected best of 1, 2, 4, … configurations drawn from those of the search (Dodge et al., 2019).
 
-    It says what a result costs in tuning: two searches are compared at equal numbers of trials. The interval holds what
-    95 % of such searches find. ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown
-    metric, one that is better neither way, unequal training, unless ``unequal``, and fewer than five configurations.
+    It shows how much tuning a result costs, and lets two searches be compared at equal numbers of trials. 95 % of such
+    searches find a value in the interval. ``metric`` is the first objective by default. Raises ``RecordError`` for an
+    unknown metric, a metric without a better direction, unequal training (unless ``unequal``), and fewer than five
+    configurations.
 
     >>> import analysis
     >>> table = analysis.expected_best(analysis.example())
@@ -53,11 +54,12 @@ def expected_best(record: Recorded, metric: str | None = None, *, unequal: bool 
         rows.append(Row((Cell(count), Cell(sign * found.mean, interval=(ends[0], ends[1])), Cell(count * hours))))
     samplers = sorted({str(sweep.spec.get("search", {}).get("sampler", "tpe")) for sweep in record.sweeps} - {"random"})
     notes = [
-        f"Of {len(losses)} configurations, each the mean of its seeds: the mean over all ways to draw so many, and in "
-        "brackets what 95 % of such searches find. Near the whole it is pessimistic: nothing is better than the best."
+        f"Over {len(losses)} configurations, each the mean of its seeds: the mean over all ways to draw so many, and "
+        "in brackets the range of 95 % of such searches. It is pessimistic near the full number, since no draw can be "
+        "better than the best."
     ]
     if samplers:
-        notes.append(f"Drawn by {', '.join(samplers)}: it is what drawing at random from these would find.")
+        notes.append(f"Drawn by {', '.join(samplers)}: it is the result of drawing at random from these.")
     return Table(
         name="expected-best",
         title=f"{record.names}: expected best {label_of(record, key)} of so many configurations",
@@ -72,7 +74,7 @@ def expected_best(record: Recorded, metric: str | None = None, *, unequal: bool 
 
 
 def _hours(configurations: Configurations) -> float:
-    """What a finished configuration took, all its seeds together."""
+    """The mean hours of a finished configuration, all its seeds together."""
     runs = configurations.record.runs
     runs = runs[(runs["kind"] == "search") & (runs["state"] == "finished") & runs["duplicate_of"].isna()]
     spent = runs.groupby(["sweep", "config_hash"], observed=True)["seconds"].sum()

@@ -1,4 +1,4 @@
-"""Whether two axes act together: the analysis of variance of a metric over both."""
+"""Whether two axes interact: the analysis of variance of a metric over both."""
 
 from __future__ import annotations
 
@@ -33,15 +33,14 @@ def interaction(
 ) -> Table:
     """The effects of two axes on a metric and their interaction, by an analysis of variance over configurations.
 
-    A configuration is one observation, the mean of its seeds: seeds repeat it, and configurations differ by more than
-    seeds do. Where every pair of values is one configuration, the effects of the axes are tested against what
-    configurations differ by besides; that is the interaction, which is tested against what their seeds differ by
-    (``categorical`` only: of slopes, a configuration can be off by itself).
+    A configuration is one observation, the mean of its seeds: seeds are repeated measures, and configurations differ by
+    more than seeds do. If every pair of values is one configuration, the effects of the axes are tested against their
+    interaction (the remaining differences between configurations), and the interaction against the differences between
+    seeds (``categorical`` only, since a configuration can deviate from slopes by itself).
 
-    ``kind`` says whether the axes' values (or bins) are compared as they are or fitted by slopes, in the logarithm
-    where the spec or the values have them so (``linear``). ``metric`` is the first objective by default. Raises
-    ``RecordError`` for an unknown axis or metric, where there are too few values, and for unequal training, unless
-    ``unequal``.
+    ``kind`` is ``categorical``, which compares the axes' values (or bins), or ``linear``, which fits slopes, over the
+    logarithm if the spec or the values are logarithmic. ``metric`` is the first objective by default. Raises
+    ``RecordError`` for an unknown axis or metric, for too few values, and for unequal training (unless ``unequal``).
 
     >>> import analysis
     >>> table = analysis.interaction(analysis.example(), "model.flow.depth", "model.operator.rank")
@@ -54,7 +53,7 @@ def interaction(
         raise RecordError(f"{record.names}: kind must be categorical or linear, got {kind!r}")
     rows, cols = axis_of(record, rows), axis_of(record, cols)
     if rows == cols:
-        raise RecordError(f"{record.names}: an interaction is of two axes, got {rows!r} twice")
+        raise RecordError(f"{record.names}: an interaction needs two different axes, got {rows!r} twice")
     key = metric_of(record, metric)
     if not unequal:
         check_equal(record, record.runs[record.runs["kind"] == "search"], f"the interaction of {rows} and {cols}")
@@ -107,7 +106,7 @@ def _factor(record: Record, frame: pd.DataFrame, axis: str, kind: Kind) -> tuple
     if kind == "categorical":
         return categories(record, axis, frame[axis]).astype("str"), short
     if not is_number(frame[axis]):
-        raise RecordError(f"{record.names}: {axis} has no numbers that a slope could be fitted to; take categorical")
+        raise RecordError(f"{record.names}: {axis} has no numbers for fitting a slope; use categorical")
     numbers = frame[axis].astype("float64")
     drawn = any(sweep.dimension(axis).get("log") for sweep in record.sweeps)
     if (numbers > 0).all() and (drawn or axis.endswith(".rank")):
@@ -127,29 +126,27 @@ def _row(label: str, effect: Effect, residual: Effect) -> Row:
 def _notes(
     record: Record, frame: pd.DataFrame, rows: str, cols: str, found: Anova, seeds: int | None, key: str
 ) -> list[str]:
-    """What the analysis says; ``seeds`` counts the seeds' values where they are what the interaction is tested by."""
+    """Notes on the result; ``seeds`` is the number of single values if the interaction is tested against seeds."""
     p = found.interaction.p
     if p is None or not np.isfinite(p):
-        verdict = "The interaction cannot be tested: nothing is left that the main effects do not explain."
+        verdict = "The interaction cannot be tested: the main effects explain everything."
     elif float(p) < LEVEL:
-        verdict = f"They act together: the effect of {rows} on {key} depends on {cols} (p = {float(p):.2g})."
+        verdict = f"They interact: the effect of {rows} on {key} depends on {cols} (p = {float(p):.2g})."
     else:
         verdict = f"No interaction is found (p = {float(p):.2g}); that is not proof of none."
     pairs = frame[[rows, cols]].astype("str")
     empty = pairs[rows].nunique() * pairs[cols].nunique() - len(pairs.drop_duplicates())
-    over = (
-        f"Over {len(frame)} configurations, each the mean of its seeds, which repeat it and are no values of their own."
-    )
+    over = f"Over {len(frame)} configurations, each the mean of its seeds, which are repeats and not observations."
     notes = [verdict, f"{over} Sums of squares of type II; bold: p < {LEVEL:g}."]
     if seeds is not None:
         notes.append(
-            "Each pair of values is one configuration. The axes are tested against the interaction, which is what "
-            "configurations differ by besides; the interaction against the residual, what configurations and seeds "
-            f"leave of {seeds} values."
+            "Each pair of values is one configuration. The axes are tested against the interaction, that is, the "
+            "remaining differences between configurations; the interaction is tested against the residual of "
+            f"{seeds} values after configurations and seeds."
         )
     if empty:
         notes.append(f"{empty} pairs of values have no configuration.")
     others = [axis for axis in record.axes if axis not in (rows, cols)]
     if others:
-        notes.append(f"What varies besides is in the residual: {', '.join(others)}.")
+        notes.append(f"Other axes are part of the residual: {', '.join(others)}.")
     return notes

@@ -1,4 +1,4 @@
-"""What tables of a record share: blocks, headers, notes, and which configurations they are about."""
+"""Shared parts of the tables of a record: blocks, headers, notes, and the selection of configurations."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ BLOCKS = {
 
 
 def header(record: Record, metric: str, family: str = "") -> str:
-    """A metric as a column is headed, without the quality metric ``family``, with an arrow to where it is better."""
+    """A metric's column header, without the quality metric ``family`` and with an arrow for its better direction."""
     return head(record, metric, family) + ARROWS[better(record, metric)]
 
 
 def estimated(record: Record, row: Mapping[Any, Any], metric: str, ci: Method) -> Cell:
     """A metric of a configuration, a row of ``by_configuration``, with its interval over seeds."""
     half_width, value = row[f"{metric} ci95"], python_value(row[metric])
-    # The size of a model does not vary over its seeds: an interval would say nothing.
+    # The size of a model does not vary over seeds, so it needs no interval.
     if metric == "cost/params" or math.isnan(half_width):
         return Cell(value)
     if ci == "t":
@@ -48,7 +48,7 @@ def estimated(record: Record, row: Mapping[Any, Any], metric: str, ci: Method) -
 
 
 def python_value(value: Any) -> Value:
-    """A value of a frame as Python's own type."""
+    """A value of a frame as a plain Python type."""
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return None
     if type(value) in (str, int, float):
@@ -60,7 +60,7 @@ def python_value(value: Any) -> Value:
 
 
 def failure_notes(record: Record) -> list[str]:
-    """Which trials failed and why, as a note; none if none did."""
+    """A note on which trials failed and why; empty if none did."""
     failed = record.runs[record.runs["state"] == "failed"]
     if failed.empty:
         return []
@@ -72,16 +72,16 @@ def failure_notes(record: Record) -> list[str]:
 
 
 def check_method(record: Record, ci: str) -> None:
-    """Raise ``RecordError`` for a way to make intervals that does not exist."""
+    """Raise ``RecordError`` for an unknown method of intervals."""
     record.checked(ci, list(METHODS), "way to make intervals")
 
 
 def searched_configurations(
     configurations: Configurations, metric: str, unequal: bool, *axes: str
 ) -> tuple[pd.DataFrame, list[str]]:
-    """``population`` where all of the axes are there, and what is to be said of the others.
+    """The ``population`` with all of the axes active, and notes on the rest.
 
-    Raises ``RecordError`` for axes that no configuration has.
+    Raises ``RecordError`` for axes that are active in no configuration.
     """
     record = configurations.record
     frame, left_out = with_axes(population(configurations, metric, unequal), axes)
@@ -91,7 +91,7 @@ def searched_configurations(
 
 
 def with_axes(frame: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
-    """The configurations in which all of the axes take part, and what is to be said of the others."""
+    """The configurations in which all of the axes are active, and a note on the others."""
     there = frame[list(axes)].notna().all(axis=1)
     count = int((~there).sum())
     names = " or ".join(axis for axis in axes if frame[axis].isna().any())
@@ -102,15 +102,15 @@ def with_axes(frame: pd.DataFrame, axes: Sequence[str]) -> tuple[pd.DataFrame, l
 
 
 def stopped_notes(frame: pd.DataFrame) -> list[str]:
-    """That configurations (rows of ``population``) were stopped early, where none of their values counts."""
+    """A note on configurations (rows of ``population``) that were stopped early and do not count."""
     stopped = int((frame["state"] == "stopped").sum())
     if not stopped:
         return []
-    return [f"{stopped} were stopped early and have no part in means: where more were, the rest look better."]
+    return [f"{stopped} stopped early and left out of means; this flatters cells where more were stopped."]
 
 
 def population_notes(configurations: Configurations, frame: pd.DataFrame, metric: str) -> list[str]:
-    """What is to be said of how the configurations were chosen, which are left out, of controls, and what failed."""
+    """Notes on how the configurations were chosen, which are left out, controls, and failures."""
     record, notes = configurations.record, []
     samplers = {str(sweep.spec.get("search", {}).get("sampler", "grid")) for sweep in record.sweeps}
     adaptive = ", ".join(sorted(samplers - {"grid", "random"}))
@@ -128,7 +128,7 @@ def population_notes(configurations: Configurations, frame: pd.DataFrame, metric
 
 
 def control_notes(configurations: Configurations) -> list[str]:
-    """By how much the controls that trials measure are worse than the best configuration; none if none did."""
+    """A note on how many times worse the controls measured by trials are than the best configuration; may be empty."""
     record = configurations.record
     row = judged(configurations) if recorded_controls(record) else None
     if row is None:
@@ -143,24 +143,24 @@ def control_notes(configurations: Configurations) -> list[str]:
 
 
 def _verdict(control: Control) -> str:
-    """What is said behind a ratio: of one seed, without an interval, nothing can be told."""
+    """The remark after a ratio; with one seed there is no interval and no conclusion."""
     if control.half_width is None:
         return " (one seed)"
     return "" if control.beaten else " (not beaten)"
 
 
 def caveat_notes(record: Record, metrics: Sequence[str]) -> list[str]:
-    """What the held-out images are too few for, of the metrics that are shown."""
+    """Notes on shown metrics for which there are too few held-out images."""
     said = dict.fromkeys(caveat for sweep in record.sweeps for caveat in sweep.caveats)
     shown = {match["metric"] for metric in metrics if (match := QUALITY.fullmatch(metric))}
     return [f"{text}." for text in said if shown & set(text.partition(":")[0].split(", "))]
 
 
 def repeat_notes(record: Record) -> list[str]:
-    """How many trials are of points that a sampler drew again, as a note; none if none is."""
+    """A note on the number of trials of points that a sampler drew again; empty if there are none."""
     repeated = int(((record.runs["kind"] == "search") & record.runs["duplicate_of"].notna()).sum())
     if not repeated:
         return []
     if repeated == 1:
-        return ["1 trial of a point that was drawn again counts once, with the one that it repeats."]
-    return [f"{repeated} trials of points that were drawn again count once, with those that they repeat."]
+        return ["1 trial repeats a point that was drawn before; the two count once."]
+    return [f"{repeated} trials repeat points that were drawn before; each point counts once."]

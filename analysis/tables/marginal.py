@@ -1,4 +1,4 @@
-"""The effect of one axis."""
+"""The table of one axis's effect."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def marginal(
     unequal: bool = False,
     margin: float | None = None,
 ) -> Table:
-    """The effect of one axis: a row for each of its values, or for at most five bins of them.
+    """The effect of one axis, with one row per value, or at most five bins of values.
 
-    Over finished configurations of the search: how many, the best, and the mean with its 95 % confidence interval;
-    then how many were stopped early or failed there, which have no part in the mean (with ``unequal``, stopped ones
-    have). ``metric`` is the first objective by default, ``margin`` that of ``pivot``. Raises ``RecordError`` for an
-    unknown axis or metric, and if finished configurations were not trained alike, unless ``unequal``.
+    For the finished configurations of the search, a row has their number, the best, and the mean with its 95 %
+    confidence interval; then the numbers of those stopped early and failed, which are not in the mean (with
+    ``unequal``, stopped ones are). ``metric`` is the first objective by default; ``margin`` is as in ``pivot``. Raises
+    ``RecordError`` for an unknown axis or metric, and if finished configurations were not trained equally (unless
+    ``unequal``).
 
     >>> import analysis
     >>> table = analysis.marginal(analysis.example(), "model.flow.depth")
@@ -69,7 +70,7 @@ def marginal(
         Column(f"mean{arrow}", metric, spec=spec),
         *(Column(state, state, spec="d") for state in ("stopped", "failed", "unfinished")),
     ]
-    # Columns with nothing to say are left out: the best of what has no direction, none unfinished.
+    # Columns without information are left out: the best of a metric without a direction, and zeros.
     silent = {2} if direction is None else set()
     silent |= {6} if all(row[6].value == 0 for row in rows) else set()
     kept = [index for index in range(len(columns)) if index not in silent]

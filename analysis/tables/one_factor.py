@@ -1,4 +1,4 @@
-"""One change at a time from a base configuration."""
+"""The table of single changes from a base configuration."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def one_factor(
     unequal: bool = False,
     margin: float | None = None,
 ) -> Table:
-    """One change at a time: what differs from a base configuration in one axis, and the controls, against the base.
+    """Configurations that differ from a base in one axis, and the controls, each compared with the base.
 
-    ``base`` is a configuration's name; by default that which has the spec's own values, otherwise the best. Each
-    line has the mean over seeds, the paired difference from the base with its interval, p with Holm's correction across
-    the table, effect sizes, and the verdict as ``comparisons`` has it, with its ``margin``. ``metric`` is the first
-    objective by default. Raises ``RecordError`` for an unknown name or metric, where nothing differs from the base in
-    one axis, and for unequal training, unless ``unequal``.
+    ``base`` is a configuration's name; by default the configuration with the spec's own values, otherwise the best.
+    Each row has the mean over seeds, the paired difference from the base with its interval, p with Holm's correction
+    across the table, effect sizes, and the verdict as in ``comparisons``, with its ``margin``. ``metric`` is the first
+    objective by default. Raises ``RecordError`` for an unknown name or metric, if nothing differs from the base in one
+    axis only, and for unequal training (unless ``unequal``).
 
     >>> import analysis
     >>> analysis.one_factor(analysis.example(), base="t011")
@@ -56,7 +56,7 @@ def one_factor(
     here = every[(every["sweep"] == every["sweep"][start]) & every["kind"].isin(["search", "control"])]
     axes = list(record.sweep(every["sweep"][start]).axes)
     words = {axis: words_of(here[axis]) for axis in axes}
-    # An axis that one of the two has not got cannot differ: it comes, or goes, with the one that it depends on.
+    # An axis that is inactive in one of the two does not count: it changes with the axis it depends on.
     there = here[axes].notna()
     both = {index: [axis for axis in axes if there[axis][index] and there[axis][start]] for index in here.index}
     changed = {
@@ -67,7 +67,8 @@ def one_factor(
     controls = [index for index in here.index[here["kind"] == "control"] if index != start]
     if not near and not controls:
         raise RecordError(
-            f"{record.names}: no configuration differs from {every['name'][start]} in one axis, and there is no control"
+            f"{record.names}: no configuration differs from {every['name'][start]} in one axis, and there are no "
+            "controls"
         )
     order = [start, *sorted(near, key=lambda index: (axes.index(near[index]), index)), *controls]
     frame = here.loc[order]
@@ -105,7 +106,7 @@ def one_factor(
 
 
 def _base(configurations: Configurations, frame: pd.DataFrame, name: str | None) -> tuple[Any, bool]:
-    """The row of the base configuration, and whether its value is why it was chosen."""
+    """The row of the base configuration, and whether it was chosen by its value."""
     record = configurations.record
     tried = frame[frame["kind"].isin(["search", "control"])]
     if name is not None:
@@ -120,7 +121,7 @@ def _base(configurations: Configurations, frame: pd.DataFrame, name: str | None)
                 return index, False
     top = configurations.best
     if top is None:
-        raise RecordError(f"{record.names}: no configuration has finished that others could be compared with")
+        raise RecordError(f"{record.names}: no finished configuration can be the base of a comparison")
     found = (tried["sweep"] == top.sweep) & (tried["trials"] == top.trials)
     return tried.index[found][0], True
 

@@ -1,4 +1,4 @@
-"""The effect of one axis against another, and the tests behind it."""
+"""The effects of two axes together, and the tests behind them."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def pivot(
 ) -> Table:
     """The mean of a metric for each pair of values (or bins) of two axes, with its 95 % confidence interval.
 
-    Over seeds where every pair is one configuration, otherwise over the finished configurations of the search, each
-    the mean of its seeds; how many stands in brackets, a pair without a value says why. The best is bold; what is equal
-    to it within ``margin`` (by default what the metric's own error hides), what is undecided and what could not be
-    tested is marked. Controls and references stand below, in a column of their own. ``metric`` is the first objective
-    by default. What was stopped early has no part in means, and a pair where some were is told so, unless ``unequal``
-    takes its last evaluations. Raises ``RecordError`` for an unknown axis or metric, and if finished configurations
-    were not trained alike, unless ``unequal``.
+    Means are over seeds if every pair is one configuration, otherwise over the finished configurations of the search,
+    each the mean of its seeds. Their number is in brackets; a pair without a value says why. The best is bold; pairs
+    that equal it within ``margin`` (by default from the metric's own error), that are undecided, or that could not be
+    tested are marked. Controls and references are listed below, in a column of their own. ``metric`` is the first
+    objective by default. Configurations stopped early are not in means, and their pairs are marked, unless ``unequal``
+    includes their last evaluations. Raises ``RecordError`` for an unknown axis or metric, and if finished
+    configurations were not trained equally (unless ``unequal``).
 
     >>> import analysis
     >>> analysis.pivot(analysis.example(), "model.operator.rank", "model.flow.depth")
@@ -101,10 +101,10 @@ def comparisons(
 ) -> Table:
     """The best of an axis's values, or of the pairs of two axes, against every other: the tests behind ``pivot``.
 
-    Difference of means with its interval, p after Holm's correction for all pairs and before, by flipping signs,
-    and Wilcoxon's where there are six pairs or more, effect sizes, the difference that would be seen, and what it comes
-    to: different, equal within ``margin``, or undecided, with how many replicates would decide. Raises ``RecordError``
-    as ``pivot`` does, and if nothing is the best.
+    Each row has the difference of means with its interval; p after Holm's correction for all pairs and before, by
+    flipping signs, and Wilcoxon's for six or more pairs; effect sizes; the detectable difference; and the verdict:
+    different, equal within ``margin``, or undecided, with how many replicates would decide it. Raises ``RecordError``
+    as ``pivot`` does, and if there is no best.
 
     >>> import analysis
     >>> analysis.comparisons(analysis.example(), "model.flow.depth")
@@ -115,12 +115,12 @@ def comparisons(
     metric = metric_of(record, metric)
     axes = [axis_of(record, axis) for axis in (rows, cols) if axis is not None]
     if len(set(axes)) < len(axes):
-        raise RecordError(f"{record.names}: comparisons of pairs are of two axes, got {axes[0]!r} twice")
+        raise RecordError(f"{record.names}: comparisons of pairs need two different axes, got {axes[0]!r} twice")
     frame, keys, left_out = _crossed(configurations, metric, axes, unequal)
     compared = replicates(record, frame, metric, keys, axes, unequal, margin)
     top = compared.best(better(record, metric))
     if top is None:
-        raise RecordError(f"{record.names}: {metric} has no best value among {' × '.join(axes)}: nothing to compare")
+        raise RecordError(f"{record.names}: nothing to compare: {metric} has no best value among {' × '.join(axes)}")
     # A cell without a value could not have been chosen.
     candidates = sum(not group.values.empty and not group.survivors for group in compared.groups.values())
     found = compared.against(top, list(compared.groups), chosen_among=candidates)
@@ -165,9 +165,9 @@ def _beside(configurations: Configurations, metric: str, ci: Method) -> list[tup
 def _crossed(
     configurations: Configurations, metric: str, axes: Sequence[str], unequal: bool
 ) -> tuple[pd.DataFrame, pd.Series[Any], list[str]]:
-    """The search's configurations, trained alike, and the cell of each: its level, or its levels of two axes.
+    """The search's configurations, checked for equal training, and the cell of each: its level, or levels of two axes.
 
-    And what is to be said of those in which an axis takes no part.
+    The third value is notes on configurations in which an axis is inactive.
     """
     record = configurations.record
     frame, left_out = searched_configurations(configurations, metric, unequal, *axes)

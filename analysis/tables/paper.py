@@ -1,4 +1,4 @@
-"""Chosen rows and columns of the ablation table, for a paper."""
+"""A selection of rows and columns of the ablation table, for a paper."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Found = TypeVar("Found")
 BLOCK_WORDS = {"confirmed": BLOCKS["confirm"], "controls": BLOCKS["control"], "references": BLOCKS["reference"]}
 BEST = re.compile(r"best:([1-9]\d*)")
 SIGNS = ("Bold", "±", "[low", "†", "‡", "§")
-"""What the notes begin with that say how to read something: they stay where that is in the chosen rows."""
+"""Beginnings of notes that explain a mark; such a note is kept if a chosen row has the mark."""
 
 
 def paper_table(
@@ -31,10 +31,10 @@ def paper_table(
 
     ``columns`` are axes, metrics, ``configuration``, ``seeds`` or ``state``, by keys or as tables print them; by
     default the axes, the first objective and its test score. ``only`` are rows: ``best:5``, ``confirmed``,
-    ``controls``, ``references`` or names such as ``t003``; by default ``best:5``. Controls and references are told
-    apart by their names, which come first where they were not asked for.
+    ``controls``, ``references`` or names such as ``t003``; by default ``best:5``. Controls and references need their
+    names, so a column of names is added in front if ``columns`` has none.
 
-    Raises ``RecordError`` for columns and rows that there are not, with the nearest that there are.
+    Raises ``RecordError`` for unknown columns and rows, with the closest known ones.
 
     >>> import analysis
     >>> analysis.paper_table(analysis.example(), ["depth", "rank", "test"], ["best:3", "controls"])
@@ -72,7 +72,7 @@ def _default(record: Record) -> list[str]:
 
 
 def _each(record: Record, names: Sequence[str], find: Callable[[Record, str], Found]) -> list[Found]:
-    """What each name stands for; all that stand for nothing in one error."""
+    """The meaning of each name; one error lists all that have none."""
     found, wrong = [], []
     for name in names:
         try:
@@ -85,7 +85,7 @@ def _each(record: Record, names: Sequence[str], find: Callable[[Record, str], Fo
 
 
 def _named_rows(record: Record, table: Table) -> dict[str, list[int]]:
-    """The places of rows by their names, also behind their sweep where there are several."""
+    """Name → indices of rows; if there are several sweeps, also with the sweep in front."""
     keys = [column.key for column in table.columns]
     named: dict[str, list[int]] = {}
     for place, row in enumerate(table.rows):
@@ -97,7 +97,7 @@ def _named_rows(record: Record, table: Table) -> dict[str, list[int]]:
 
 
 def _rows(record: Record, table: Table, named: dict[str, list[int]], word: str) -> list[int]:
-    """The places of the rows that a word stands for."""
+    """The indices of the rows that a word of ``only`` selects."""
     best = BEST.fullmatch(word)
     if best is not None:
         finished = [place for place, row in enumerate(table.rows) if not row.block and row.marker not in ("†", "‡")]
@@ -111,7 +111,7 @@ def _rows(record: Record, table: Table, named: dict[str, list[int]], word: str) 
 
 
 def _needed(note: str, rows: Sequence[Row]) -> bool:
-    """Whether a note is of something that is in the rows, or of the sweep as a whole."""
+    """Whether a note is about a mark in the rows, or about the sweep as a whole."""
     sign = next((sign for sign in SIGNS if note.startswith(sign)), None)
     cells = [cell for row in rows for cell in row.cells]
     if sign == "Bold":

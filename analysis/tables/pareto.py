@@ -1,4 +1,4 @@
-"""Pareto fronts over any objectives of a sweep, and the volume that they dominate."""
+"""Pareto fronts over any objectives of a sweep, and the hypervolume that they dominate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from analysis.statistics.intervals import Array
 from analysis.tables.layout import header
 
 COSTS = ("cost/params", "cost/sample_mflop_collapsed")
-"""What quality is weighed against where the sweep has one objective only."""
+"""Costs added as objectives if the sweep has only one."""
 
 
 def front(
@@ -34,13 +34,13 @@ def front(
     reference: Mapping[str, float] | None = None,
     unequal: bool = False,
 ) -> Table:
-    """The configurations of the search that no other one is better than in every objective.
+    """The Pareto front: the configurations of the search that are not dominated by another one.
 
-    ``objectives`` are metric keys and their directions; by default the sweep's, with size and sampling cost where it
-    has only one. The last column says at how many seeds a configuration is on the front of that seed alone. The
-    notes have the share of the box between the best values and the ``reference`` (by default the worst values of
-    all finished configurations) that the front dominates, for up to three objectives. Raises ``RecordError`` for an
-    unknown metric, fewer than two objectives, nothing finished, and for unequal training, unless ``unequal``.
+    ``objectives`` are metric keys and their directions; by default the sweep's, with size and sampling cost added if
+    there is only one. The last column gives the number of seeds at which a configuration is on the front of that seed
+    alone. For up to three objectives, a note gives the share of the box between the best values and the ``reference``
+    (by default the worst values of all finished configurations) that the front dominates. Raises ``RecordError`` for
+    an unknown metric, fewer than two objectives, nothing finished, and for unequal training (unless ``unequal``).
 
     >>> import analysis
     >>> table = analysis.front(analysis.example())
@@ -109,7 +109,7 @@ def _default_objectives(record: Record) -> dict[str, Direction]:
 def _fronts_of_seeds(
     record: Record, frame: pd.DataFrame, metrics: list[str], signs: Array
 ) -> tuple[dict[Any, int], dict[Any, int]]:
-    """At how many seeds each configuration is on the front of that seed, and how many seeds it has."""
+    """For each configuration, at how many seeds it is on the front of that seed, and its number of seeds."""
     columns = {metric: seed_values(record, frame, metric, unequal=False) for metric in metrics}
     long = pd.DataFrame(
         [(index, seed, *(columns[metric][index].get(seed, np.nan) for metric in metrics))

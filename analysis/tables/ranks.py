@@ -1,4 +1,4 @@
-"""Quality against the rank that is sampled with, of one training, and of real images in as many components."""
+"""Quality against the rank used for sampling from a trained model, and of real images in as many components."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ RANKED = (*SHOWN, "reference")
 
 
 def quality_by_rank(record: Recorded, metric: str | None = None) -> Table:
-    """For each finished configuration a row a rank that it can be sampled with: validation and test side by side.
+    """For each finished configuration, one row per rank used for sampling, with validation and test side by side.
 
-    All ranks are of one training, at temperature 1: means over seeds with 95 % Student t intervals. Bold is the rank
-    that is best on the validation split; the last column counts the seeds whose trial has chosen a rank, with the
-    temperature. Precision and recall are those of the test split, where they were recorded. ``metric`` is a curve
-    (``rank/<metric>`` or what is behind the slash), by default that of the first objective. Raises ``RecordError``
-    if nobody has the curve.
+    All ranks are of the same trained model, at temperature 1: means over seeds with 95 % Student t intervals. Bold: the
+    best rank on the validation split. The last column counts the seeds whose trial chose a rank, with the temperature.
+    Precision and recall are on the test split, if they were recorded. ``metric`` is a curve (``rank/<metric>`` or the
+    part after the slash), by default that of the first objective. Raises ``RecordError`` if no finished configuration
+    has the curve.
 
     >>> import analysis
     >>> analysis.quality_by_rank(analysis.load("affine/operators"))
@@ -83,11 +83,11 @@ def quality_by_rank(record: Recorded, metric: str | None = None) -> Table:
         ),
         rows=tuple(rows),
         notes=(
-            "All ranks of a configuration are of the same training, at temperature 1. Bold: the best mean on the "
-            "validation split. Chosen: how many seeds are sampled with that rank in the end, and at which temperature, "
-            "by the validation split. References: real images in as many principal components, what is lost by so few "
-            "dimensions alone. In brackets: how many seeds. ±: 95 % interval (Student t)."
-            + (" Precision and recall are of the test split." if len(sides) > 2 else ""),
+            "All ranks of a configuration are of the same trained model, at temperature 1. Bold: the best mean on the "
+            "validation split. Chosen: how many seeds chose that rank, and at which temperature, on the validation "
+            "split. References: real images in as many principal components, which shows the loss due to so few "
+            "dimensions alone. In brackets: number of seeds. ±: 95 % interval (Student t)."
+            + (" Precision and recall are on the test split." if len(sides) > 2 else ""),
         ),
     )
 
@@ -100,7 +100,7 @@ def _cell(curve: pd.DataFrame | None, rank: Any) -> Cell:
 
 
 def _chosen(record: Record, point: Mapping[Any, Any]) -> dict[int, str]:
-    """By rank, how many of a configuration's seeds chose it, and the temperatures that they chose."""
+    """Rank → how many of a configuration's seeds chose it, and their temperatures."""
     found = chosen(record, point)
     told = {}
     for rank, temperatures in found["temperature"].groupby(found["rank"]):

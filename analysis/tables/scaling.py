@@ -1,4 +1,4 @@
-"""How a metric scales with an axis: a power law with a floor, a logarithmic law, and whether the data bear them out."""
+"""How a metric scales with an axis: a power law with a floor, a logarithmic law, and whether the data support them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from analysis.statistics.laws import FEWEST, POOR, fit_logarithm, fit_power_law
 
 
 def scaling(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> Table:
-    """Fitted laws of a metric over each numeric axis of positive values, at each level of the other one.
+    """Fitted laws of a metric over each numeric axis with positive values, at each level of the other one.
 
-    A configuration is one value, the mean of its seeds: seeds repeat it, and say nothing of how configurations differ
-    from the law. Where the sweep searches two numeric axes, an axis is fitted at each value (or bin) of the other;
-    otherwise over all configurations. Every line says plainly where the data do not support it. ``metric`` is the
-    first objective by default. Raises ``RecordError`` for an unknown metric, where no axis has three values, and for
-    unequal training, unless ``unequal``.
+    A configuration is one value, the mean of its seeds: seeds are repeats, and say nothing about how configurations
+    deviate from the law. If the sweep searches two numeric axes, an axis is fitted at each value (or bin) of the other;
+    otherwise over all configurations. Every row says if the data do not support the law. ``metric`` is the first
+    objective by default. Raises ``RecordError`` for an unknown metric, if no axis has three values, and for unequal
+    training (unless ``unequal``).
 
     >>> import analysis
     >>> analysis.scaling(analysis.example())
@@ -44,7 +44,7 @@ def scaling(record: Recorded, metric: str | None = None, *, unequal: bool = Fals
     numeric = [axis for axis in record.axes if is_number(frame[axis]) and (frame[axis].dropna() > 0).all()]
     numeric = [axis for axis in numeric if frame[axis].nunique() >= 3]
     if not numeric:
-        raise RecordError(f"{record.names}: no axis has three positive numbers with a finite {key}: nothing to fit")
+        raise RecordError(f"{record.names}: nothing to fit: no axis has three positive numbers with a finite {key}")
     rows = []
     for axis in numeric:
         for label, part in _parts(record, frame, axis):
@@ -68,9 +68,9 @@ def scaling(record: Recorded, metric: str | None = None, *, unequal: bool = Fals
         ),
         rows=tuple(rows),
         notes=(
-            "power: a x^-b + c; logarithm: a + b log₂ x. [low, high]: 95 % interval over configurations, each the "
-            "mean of its seeds (power: by the F of the least squares; logarithm: Student t); none where it is open. c "
-            "is the floor.",
+            "power: a x^-b + c, with the floor c; logarithm: a + b log₂ x. [low, high]: 95 % interval over "
+            "configurations, each the mean of its seeds (power: by an F test of the least squares; logarithm: Student "
+            "t); not shown if it is unbounded.",
             f"Not supported: fewer than {FEWEST} levels, an interval of b that covers 0, less than {100 * POOR:.0f} % "
             f"of the variance explained, or deviations from the means beyond their error (p < {LEVEL / 5:g}).",
         ),

@@ -1,4 +1,4 @@
-"""How many solver steps a model needs: steps to a quality, and the area under the curve of quality over steps."""
+"""How many solver steps a model needs: steps to a target quality, and the area under the curve over steps."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from analysis.statistics.intervals import Array, estimate
 from analysis.tables.layout import BLOCKS
 
 SHOWN = ("search", "confirm", "control")
-"""The kinds of configurations that have steps to be counted."""
+"""The kinds of configurations that are listed."""
 SLACK = 0.05
-"""How much worse than the best curve's last value is still the quality to be reached."""
+"""The default target is this share worse than the best curve's last value."""
 
 
 def steps_to_quality(record: Recorded, metric: str | None = None, target: float | None = None) -> Table:
-    """For each finished configuration: steps to reach a quality, the area under its curve, and its ends.
+    """For each finished configuration: steps to reach a target quality, the area under its curve, and its ends.
 
-    ``metric`` is a curve (``nfe/<metric>`` or what is behind the slash), by default that of the first objective;
-    ``target`` the quality to be reached, by default 5 % worse than the best curve's last value. Means over seeds with
-    95 % Student t intervals; steps only over the seeds that reach it, with how many do, and an interval where all do.
-    Raises ``RecordError`` if nobody has the curve.
+    ``metric`` is a curve (``nfe/<metric>`` or the part after the slash), by default that of the first objective.
+    ``target`` is by default 5 % worse than the best curve's last value. Values are means over seeds with 95 % Student t
+    intervals; steps are only over the seeds that reach the target, with their number, and have an interval if all do.
+    Raises ``RecordError`` if no finished configuration has the curve.
 
     >>> import analysis
     >>> analysis.steps_to_quality(analysis.example(), "classifier_fd", target=60.0)
@@ -44,7 +44,7 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
     name = curve_of(record, metric, STEPS)
     direction = better(record, f"quality/{name}_collapsed") or "min"
     frame = configurations.frame
-    # A control is told by the seeds that have finished: how many stands beside it.
+    # A control is shown over its finished seeds, with their number.
     there = (frame["state"] == "finished") | ((frame["kind"] == "control") & (frame["finished"] > 0))
     frame = frame[there & frame["kind"].isin(SHOWN)].reset_index(drop=True)
     points = record.curves[record.curves["metric"] == f"{STEPS}{name}"]
@@ -71,7 +71,7 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
         most = max(int(x[-1]) for x, _ in pairs)
         reach = _mean(reaching) if len(reaching) else Cell(f"> {most}")
         if len(reaching) < len(needed):
-            # The seeds that reach it are the better ones: an interval over them would be of nothing that was asked.
+            # Only the better seeds reach the target, so an interval over these would be misleading.
             reach = replace(reach, half_width=None)
         cells = [
             Cell(frame["name"][index]),
@@ -98,9 +98,9 @@ def steps_to_quality(record: Recorded, metric: str | None = None, target: float 
         ),
         rows=tuple(row for _, row in sorted(told, key=lambda pair: pair[0])),
         notes=(
-            "Steps: the first crossing, straight over log steps between those that were measured; mean over the seeds "
-            "that reach it, with an interval where all do. Area: mean over log steps. In brackets: how many seeds. "
-            "±: 95 % interval (Student t).",
+            "Steps: the first crossing, interpolated linearly in log steps; mean over the seeds that reach the target, "
+            "with an interval if all do. Area: mean over log steps. In brackets: number of seeds. ±: 95 % interval "
+            "(Student t).",
         ),
     )
 
@@ -112,7 +112,7 @@ def _mean(values: Array) -> Cell:
 
 
 def curve_of(record: Record, metric: str | None, begins: str) -> str:
-    """The metric of a curve ``<begins><metric>`` that is asked for, by default the first objective's."""
+    """The metric of the requested curve ``<begins><metric>``, by default the first objective's."""
     known = curve_keys(record, begins)
     if metric is None:
         metric = stem(first_objective(record)[0])

@@ -1,4 +1,4 @@
-"""Where the variance of a metric comes from: initial weights, order of data, split and sampling."""
+"""The sources of a metric's variance: initial weights, order of data, split and sampling."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ TOGETHER = "the rest: sources together, and what repeats alike"
 
 
 def variance(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> Table:
-    """The variance of a metric over finished trials by source of chance (Bouthillier et al., 2021), largest first.
+    """The variance of a metric over finished trials by source of randomness, largest first (Bouthillier et al., 2021).
 
-    Sources are the seeds of a trial that vary: those of initial weights (``seeds.init``), order of data
-    (``seeds.order``), split (``data.split``) and sampling (``seeds.sampling``), where two vary together under both
-    names. Configurations that differ in anything else have means of their own. ``metric`` is the first objective by
-    default. Raises ``RecordError`` for an unknown metric, unequal training, unless ``unequal``, if no seed varies,
-    and for too few trials to tell the sources apart.
+    Sources are the seeds that vary: those of initial weights (``seeds.init``), order of data (``seeds.order``), split
+    (``data.split``) and sampling (``seeds.sampling``); sources that vary together are one, under both names.
+    Configurations that differ in anything else have their own means. ``metric`` is the first objective by default.
+    Raises ``RecordError`` for an unknown metric, unequal training (unless ``unequal``), if no seed varies, and for too
+    few trials to separate the sources.
 
     >>> import analysis
     >>> table = analysis.variance(analysis.example())
@@ -47,7 +47,7 @@ def variance(record: Recorded, metric: str | None = None, *, unequal: bool = Fal
     sources = sources_of(trials)
     if not sources:
         raise RecordError(
-            f"{record.names}: no seed varies over the finished trials; search {', '.join(LEAVES)}, or several seeds"
+            f"{record.names}: no seed varies over the finished trials; search {', '.join(LEAVES)}, or use several seeds"
         )
     values = trials[metric].to_numpy(dtype=np.float64)
     axes = [axis for axis in record.axes if axis not in LEAVES]
@@ -91,7 +91,7 @@ def variance(record: Recorded, metric: str | None = None, *, unequal: bool = Fal
         ),
         rows=tuple(rows),
         notes=(
-            f"Of {len(values)} finished trials of {count} configuration{'s' if count > 1 else ''}, each with its own "
+            f"Over {len(values)} finished trials of {count} configuration{'s' if count > 1 else ''}, each with its own "
             "mean. Random effects that add up, by restricted maximum likelihood; ±: one standard error, no interval.",
             *failure_notes(record),
         ),

@@ -28,7 +28,7 @@ def test_early_stopped_trials_are_not_compared_with_finished_ones_unasked(tmp_pa
     cells = cells_of(table)
     assert (cells["2 8"].value, cells["2 8"].bold) == (10.0, True)
     assert (cells["3 8"].value, cells["3 8"].reason) == (None, "stopped @ 20")
-    assert "1 were stopped early and have no part in means: where more were, the rest look better." in table.notes
+    assert "1 stopped early and left out of means; this flatters cells where more were stopped." in table.notes
     cells = cells_of(pivot(record, DEPTH, RANK, unequal=True))
     assert (cells["3 8"].value, cells["3 8"].marker, cells["3 8"].bold) == (4.0, "†", False)
     assert cells["2 8"].bold

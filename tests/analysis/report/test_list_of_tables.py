@@ -44,7 +44,7 @@ def test_every_table_that_a_record_supports_is_made_and_the_others_say_why(tmp_p
         "one-factor", "importance", "scaling", "expected-best", "interaction-depth-rank",
     ]  # fmt: skip
     path, *at_best, front = further.refused
-    assert path == "grid: nothing between the base and t004 was measured; a grid would have it"
+    assert path == "grid: nothing between the base and t004 was measured; search with a grid"
     for axis, told in zip((DEPTH, RANK), at_best, strict=True):
         assert f"the best of each {axis} is chosen on validation" in told
     assert front == f"grid: a front needs two objectives, got {FD}"

@@ -66,15 +66,15 @@ def test_what_was_stopped_is_counted_where_it_was(tmp_path: Path) -> None:
     assert frame["stopped"].tolist() == [1, 1]
     assert frame["epochs saved"].tolist() == [8, 6]
     assert frame["saved percent"].tolist() == pytest.approx([100 * 8 / 72, 100 * 6 / 72])
-    assert any("Only what was good at the rungs has an end" in note for note in table.notes)
-    with pytest.raises(RecordError, match="it stopped early by its own rule"):
+    assert any("Only trials that were good at the rungs have an end" in note for note in table.notes)
+    with pytest.raises(RecordError, match="its trials were stopped early already"):
         early_stopping(load([files.path]), grace_epochs=2)
 
 
 def test_what_has_no_rungs_is_refused(tmp_path: Path) -> None:
     files = SweepFiles(tmp_path)
     files.finished(0, point(), 3.0)
-    with pytest.raises(RecordError, match="no finished trial was measured with"):
+    with pytest.raises(RecordError, match="no finished trial has a value of"):
         early_stopping(load([files.path]))
     with pytest.raises(RecordError, match="reduction 2 or more, got 1 and 1"):
         early_stopping(load([files.path]), reduction=1)

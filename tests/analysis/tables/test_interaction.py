@@ -26,7 +26,7 @@ def test_the_interaction_of_a_grid(tmp_path: Path) -> None:
     frame = analysed(table)
     assert frame["degrees of freedom"].tolist() == [3, 4, 12, 38]
     assert frame.loc["depth × rank", "p"] < 1e-3
-    assert "They act together" in table.notes[0]
+    assert "They interact" in table.notes[0]
     assert any("against the interaction" in note for note in table.notes)
     null = gridded(tmp_path / "b", {"a": 20.0, "b": 0.5, "depth": 2.0, "both": 0.0})
     table = interaction(null, DEPTH, RANK)

@@ -115,7 +115,7 @@ def test_a_trial_counts_once_however_often_it_is_drawn(tmp_path: Path, reused: b
     assert by_configuration(record)["name"].tolist() == ["t000", "t001", "t002"]
     for name, make in TABLES.items():
         assert make(record).rows == before[name].rows
-    note = "24 trials of points that were drawn again count once, with those that they repeat."
+    note = "24 trials repeat points that were drawn before; each point counts once."
     assert note in marginal(record, DEPTH).notes
     assert note in configurations(record).notes
 
