@@ -1,6 +1,6 @@
-"""Tables and figures from the record of sweeps: reads files, needs no cluster.
+"""Tables and figures from recorded sweeps. It reads files and needs no cluster.
 
-The names are imported when they are first asked for: who reads a record needs no plotting library.
+Names are imported on first use, so that reading a record needs no plotting library.
 """
 
 from typing import TYPE_CHECKING

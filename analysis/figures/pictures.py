@@ -47,13 +47,13 @@ def spectrum(record: Recorded) -> Chart:
     ...     analysis.spectrum(analysis.example())
     ... except analysis.RecordError as error:
     ...     print(error)
-    digits: no finished trial of the search has a spectra.csv beside its journal
+    digits: no finished trial of the search has a spectra.csv among its artifacts
     """
     configurations = Configurations.of(record)
     record = configurations.record
     found = _with_spectra(configurations)
     if not found:
-        raise RecordError(f"{record.names}: no finished trial of the search has a {SPECTRA} beside its journal")
+        raise RecordError(f"{record.names}: no finished trial of the search has a {SPECTRA} among its artifacts")
     top = configurations.best
     chosen = next((each for each in found if top is not None and each[0]["name"] == top.name), found[0])
     several = sum(COLLAPSED in values for _, values in found) > 1
