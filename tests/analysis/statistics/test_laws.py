@@ -84,7 +84,7 @@ def test_the_logarithmic_law_is_scipys_regression() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "message"),
     [
-        ([1.0, 2.0], [1.0, 2.0], "needs 3 different x"),
+        ([1.0, 2.0], [1.0, 2.0], "needs at least 3 different x"),
         ([0.0, 1.0, 2.0], [1.0, 2.0, 3.0], "positive x"),
         ([1.0, 2.0, 3.0], [1.0, math.nan, 3.0], "finite y"),
     ],
