@@ -93,7 +93,7 @@ def test_what_does_not_fit_or_has_no_label_writes_nothing(tmp_path: Path) -> Non
     folder, file = small(tmp_path).path, tmp_path / "t.tex"
     with pytest.raises(RecordError, match=r"a column of the paper has 200; leave some out, or use lines as wide"):
         write_paper_table([folder], file, ["configuration", "state", "depth", "rank", "lr", *load([folder]).metrics])
-    with pytest.raises(RecordError, match=r"'a b' is not a label"):
+    with pytest.raises(RecordError, match=r"'a b' is not a valid LaTeX label"):
         write_paper_table([folder], file, ["depth"], label="a b")
     assert not file.exists()
     assert write_paper_table([folder], file, ["depth"]).files == [file]

@@ -253,7 +253,7 @@ def test_a_mark_that_tells_of_other_points_than_are_drawn_is_an_error() -> None:
     chart = figure()
     (line,) = chart.add_subplot().plot([1, 2], [1.0, 2.0], marker="o")
     chart.mark(line, "a", "", ["1", "2", "3"])
-    with pytest.raises(ValueError, match="a: 2 points are drawn and 3 told of"):
+    with pytest.raises(ValueError, match="a: 2 points are drawn, but there are 3 texts"):
         svg(chart, "chart", "")
 
 

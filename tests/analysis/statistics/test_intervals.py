@@ -56,5 +56,5 @@ def test_equal_values_have_an_interval_of_no_width(method: str) -> None:
 def test_one_value_has_no_interval_and_none_no_mean() -> None:
     assert estimate([4.0]).low is None
     assert estimate([4.0, math.inf]).high is None
-    with pytest.raises(ValueError, match="no values"):
+    with pytest.raises(ValueError, match="at least one value"):
         estimate([])

@@ -55,7 +55,7 @@ def test_what_is_not_measured_on_both_splits_is_refused(tmp_path: Path) -> None:
     files.finished(0, {DEPTH: 1, LR: 0.001}, 1.0, **{"cost/params": 5.0})
     record = load([files.path])
     for metric in (None, "cost/params"):
-        with pytest.raises(RecordError, match="chosen on validation and told on test"):
+        with pytest.raises(RecordError, match="chosen on validation and compared on test"):
             best_levels(record, DEPTH, metric)
     files.finished(1, {DEPTH: 1, LR: 0.01}, 1.0, **{TEST: 5.0})
     with pytest.raises(RecordError, match=f"{DEPTH} is 1 wherever {FD} was measured"):

@@ -59,7 +59,7 @@ def test_beaten_is_by_more_than_the_interval_and_by_one_and_a_half_times(
 def test_one_seed_tells_nothing(tmp_path: Path) -> None:
     table = controls(load([operators(tmp_path, seeds=(1,)).path]))
     assert [row.cells[1].value for row in table.rows] == ["?", "?", "?"]
-    assert "one seed has no interval" in table.to_markdown()
+    assert "with one seed there is no interval" in table.to_markdown()
 
 
 def test_what_is_better_the_higher_is_compared_the_other_way_round(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_correlations_are_scipys_and_the_replay_is_by_hand(tmp_path: Path, seeds
     assert frame["stopped"].tolist() == [2, 1]
     assert frame["epochs saved"].tolist() == [2 * 8, 6]
     assert frame["saved percent"].tolist() == pytest.approx([100 * 16 / 54, 100 * 6 / 54])
-    assert "3 of 6 would have been stopped, and the best would have been 2 and not 1" in table.notes[-1]
+    assert "3 of 6 would have been stopped, and the best would have been 2 instead of 1" in table.notes[-1]
 
 
 def test_a_gentler_rule_stops_less(tmp_path: Path) -> None:

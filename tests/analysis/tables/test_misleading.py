@@ -226,7 +226,7 @@ def test_an_objective_that_was_searched_the_wrong_way_is_told(tmp_path: Path) ->
     record = load([files.path])
     assert said in configurations(record).notes
     assert said.removesuffix(".") in summary(record)
-    assert not any("better the" in note for note in configurations(conditional(tmp_path / "right")).notes)
+    assert not any("is better: the order" in note for note in configurations(conditional(tmp_path / "right")).notes)
 
 
 def test_a_value_of_training_is_no_end_value(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_finished_without_a_finite_value_is_said_as_it_is(tmp_path: Path) -> Non
     [
         (lambda record: front(record, {FD: "minimize", "cost/params": "min"}), "must be min or max, got 'minimize'"),
         (lambda record: front(record, reference={FD: float("nan"), "cost/params": 1.0}), "reference must be finite"),
-        (lambda record: comparisons(record, DEPTH, DEPTH), f"of two axes, got '{DEPTH}' twice"),
+        (lambda record: comparisons(record, DEPTH, DEPTH), f"need two different axes, got '{DEPTH}' twice"),
         (lambda record: interaction(record, DEPTH, KERNEL, kind="cubic"), "categorical or linear, got 'cubic'"),
         (lambda record: importance(record, resamples=0), "resamples must be 1 or more, got 0"),
         (lambda record: configurations(record, ci="boot"), "no way to make intervals 'boot'; did you mean bootstrap"),
