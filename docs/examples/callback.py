@@ -1,4 +1,4 @@
-"""A callback: how large the weights are, epoch by epoch, and a list of the largest at the end."""
+"""A callback that records the size of the weights in every epoch, and lists the largest at the end."""
 
 from collections.abc import Mapping
 from pathlib import Path

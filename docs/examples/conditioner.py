@@ -7,7 +7,7 @@ from linearizer_core.flows.conditioners import MLP, Conditioner
 
 
 class Residual(Conditioner):
-    """W x + MLP(x), zero at the start, so that a coupling starts as the identity."""
+    """W x + MLP(x), initially zero, so that a coupling starts as the identity."""
 
     def __init__(self, inputs: int, outputs: int, width: int, activation: str) -> None:
         super().__init__(labelled=False)

@@ -1,4 +1,4 @@
-"""A data set: stripes, upright and lying."""
+"""A data set: vertical and horizontal stripes."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Stripes:
 
 @plugins.data_set()
 def stripes(settings: Stripes) -> tuple[np.ndarray, np.ndarray]:
-    """Images (count, 8, 8) as bytes, and a label for each way that stripes run."""
+    """Images (count, 8, 8) as bytes, and a label for each direction of the stripes."""
     draw = np.random.default_rng(0)
     phase = draw.integers(0, settings.period, (settings.count, 1))
     lit = (np.arange(8) + phase) % settings.period < settings.period / 2

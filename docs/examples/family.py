@@ -1,4 +1,4 @@
-"""A family: idempotent projectors that are trained on noisy images, and so take noise away."""
+"""A family: idempotent projectors trained on noisy images, which therefore remove noise."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ class Noise:
 
 @plugins.family("denoiser")
 class Denoiser(Idempotent):
-    """f(x + σε) = x, with f a projector: everything else is the idempotent family's."""
+    """f(x + σε) = x with f a projector; everything else is inherited from the idempotent family."""
 
     def __init__(self, settings: Noise) -> None:
         self.sigma = settings.sigma

@@ -1,4 +1,4 @@
-"""A flow: an affine map, and then a learned sinh-arcsinh transformation of each coordinate."""
+"""A flow: an affine map followed by a learned sinh-arcsinh transformation of each coordinate."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A metric: how sharp images are."""
+"""A metric: the sharpness of images."""
 
 from dataclasses import dataclass
 

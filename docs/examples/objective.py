@@ -1,4 +1,4 @@
-"""A function of one's own: a perceptron of scikit-learn on the digits."""
+"""A function of your own: a scikit-learn perceptron on the digits."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""An operator of the style family: a diagonal with few different entries."""
+"""An operator of the style family: a diagonal with few distinct entries."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Ties:
 
 
 class Tied(OperatorModule):
-    """A learned diagonal whose entries are equal within groups, at first the identity."""
+    """A learned diagonal whose entries are equal within groups, initially the identity."""
 
     def __init__(self, dim: int, groups: int) -> None:
         super().__init__()

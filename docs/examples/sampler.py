@@ -15,5 +15,5 @@ class Sequence:
 
 @plugins.sampler()
 def even(seed: int, settings: Sequence) -> optuna.samplers.BaseSampler:
-    """The same points for the same seed: a sweep that goes on is asked for the ones that it was asked for before."""
+    """The same seed gives the same points, which a resumed sweep relies on."""
     return optuna.samplers.QMCSampler(qmc_type=settings.kind, scramble=True, seed=seed)
