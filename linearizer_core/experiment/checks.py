@@ -73,7 +73,7 @@ RESTORING = ("inverse", "regression")
 
 
 def _degraded(config: TrialConfig, event: Event) -> dict[str, str]:
-    """What keeps images from being degraded, or the network at the other end from being built."""
+    """Problems that prevent images from being degraded, or the network for degraded images from being built."""
     if config.family not in RESTORING:
         return {}
     wrong = check_sides(config.data.degraded, event)

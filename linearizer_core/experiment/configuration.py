@@ -72,8 +72,8 @@ class DataConfig(Section):
     )
     degraded: Literal["blur", "inpaint", "downsample", "noise"] = _field(
         "blur",
-        "inverse, regression: what images are to be restored from. blur: filtered; inpaint: without the middle half of "
-        "their rows; downsample: means of squares; noise: as they are. All with data.noise",
+        "inverse, regression: the degraded images from which images are restored. blur: filtered; inpaint: without the "
+        "middle half of their rows; downsample: means of squares; noise: the images themselves. All get data.noise",
     )
     noise: float = _field(
         0.05, "inverse, regression: standard deviation of the noise in degraded images, in [-1, 1] units", ge=0
@@ -210,9 +210,11 @@ class LossConfig:
     sparsity: float = _field(1.0, "idempotent with learned_projection: the rank of A divided by the dimension", ge=0)
     isometry: float = _field(0.1, "idempotent: squared log of ‖g(x) - g(0)‖² / ‖x‖²", ge=0)
     latent: float = _field(
-        0.0, "inverse: ‖g_y(y) - A g_x(x)‖² a dimension; style: ‖g(s(x)) - A_s g(x)‖² over ‖g(x) - g(0)‖²", ge=0
+        0.0, "inverse: ‖g_y(y) - A g_x(x)‖² per dimension; style: ‖g(s(x)) - A_s g(x)‖² over ‖g(x) - g(0)‖²", ge=0
     )
-    restoration: float = _field(1.0, "inverse, regression: d(x, f⁺(y)), or of the network's image", ge=0)
+    restoration: float = _field(
+        1.0, "inverse, regression: d(x, f⁺(y)), or the distance from x to the network's image", ge=0
+    )
     transfer: float = _field(1.0, "style: d(s(x), g⁻¹(A_s g(x))), averaged over the styles s", ge=0)
 
 

@@ -87,7 +87,7 @@ def conv(flow: FlowConfig, event: Event) -> OperatorModule:
 
 @operator(family="inverse", ranked=True)
 def correlation(dim: int, rank: int, out_dim: int) -> LearnedCorrelation:
-    """Canonical correlations, of rank 0 as many as there can be."""
+    """Canonical correlations; rank 0 means as many as possible."""
     return LearnedCorrelation(dim, rank or min(dim, out_dim), out_dim)
 
 

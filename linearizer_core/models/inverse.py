@@ -1,4 +1,4 @@
-"""Inverse problems as Linearizers: two invertible networks and the correlations of what they make of a pair."""
+"""Inverse problems as Linearizers: two invertible networks, and the correlations between the latents of a pair."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from linearizer_core.operators.correlation import LearnedCorrelation
 
 
 class Measurement:
-    """y = s(x) + σε: a ``degrade`` s of images ``(batch, *event)`` and the standard deviation of its noise.
+    """y = s(x) + σε: a degradation s of images ``(batch, *event)``, and the standard deviation of the noise.
 
     >>> import torch, linearizer_core as lc
     >>> halved = lc.models.Measurement(lambda x: x[:, :, ::2], 0.0)
@@ -28,12 +28,12 @@ class Measurement:
         self.deviation = deviation
 
     def __call__(self, images: Tensor, noise: Callable[[Tensor], Tensor] = torch.zeros_like) -> Tensor:
-        """What is measured of images; ``noise`` gives standard normal numbers like a tensor, without it none."""
+        """The measurement of images; ``noise`` returns standard normal numbers like a tensor, by default zeros."""
         left = self.degrade(images)
         return left + self.deviation * noise(left) if self.deviation else left
 
     def drawn(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """What is measured of images, with noise that is drawn on the generator's device."""
+        """The measurement of images, with noise drawn on the generator's device."""
 
         def noise(like: Tensor) -> Tensor:
             drawn = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
@@ -43,11 +43,11 @@ class Measurement:
 
 
 class InverseProblem(Model):
-    """f(x) = g_y⁻¹(A g_x(x)) of images x ``(batch, *event)`` and what is measured of them, y ``(batch, *measured)``.
+    """f(x) = g_y⁻¹(A g_x(x)) for images x ``(batch, *event)`` and their measurements y ``(batch, *measured)``.
 
-    Both latents are standard normal with canonical correlations between them, so that the pairs have a density, and
-    what the algebra of a Linearizer gives has a meaning: f is the most likely measurement, f⁺ the restoration of least
-    norm, and the adjoint f* the mean of all that may have been, g_x⁻¹(E[g_x(x) | y]).
+    Both latents are standard normal with canonical correlations between them. So pairs have a density, and the algebra
+    of the Linearizer has a meaning: f is the most likely measurement, f⁺ the restoration of smallest norm, and the
+    adjoint f* the mean of all possible images, g_x⁻¹(E[g_x(x) | y]).
 
     >>> import torch, linearizer_core as lc
     >>> g_x, g_y = (lc.flows.coupling(shape, depth=1, width=8) for shape in ((1, 4, 4), (1, 2, 4)))
@@ -71,48 +71,48 @@ class InverseProblem(Model):
 
     @torch.no_grad()
     def initialise(self, images: Tensor, generator: torch.Generator) -> None:
-        """Fit what starts from data to images ``(count, *event)`` and what is measured of them."""
+        """Fit the data-dependent parts to images ``(count, *event)`` and their measurements."""
         self.correlation.fit(self.g_x.initialise(images), self.g_y.initialise(self.measure.drawn(images, generator)))
 
     def linearizer(self) -> Linearizer:
-        """f, with the operator as it is now."""
+        """f, with the current operator."""
         return Linearizer(self.g_x, self.correlation.operator(), self.g_y)
 
     def forward(self, images: Tensor) -> Tensor:
-        """f(x): what is likely to be measured of images, ``(batch, *measured)``."""
+        """f(x): the most likely measurement of images, ``(batch, *measured)``."""
         return self.linearizer()(images)
 
     def restore(self, measured: Tensor) -> Tensor:
-        """f⁺(y): of the images that f takes nearest to y that of least norm, ``(batch, *event)``."""
+        """f⁺(y): the image of smallest norm among those that f maps closest to y, ``(batch, *event)``."""
         u, values, v = self.correlation.parts()
         return self.g_x.inverse((self.g_y(measured)[0] @ u / values) @ v.T)[0]
 
     def mean(self, measured: Tensor) -> Tensor:
-        """f*(y) = g_x⁻¹(E[g_x(x) | y]): as f⁺, but each direction as far as it is told, ``(batch, *event)``."""
+        """f*(y) = g_x⁻¹(E[g_x(x) | y]): like f⁺, with each direction scaled by what y tells, ``(batch, *event)``."""
         u, values, v = self.correlation.parts()
         return self.g_x.inverse((self.g_y(measured)[0] @ u * values) @ v.T)[0]
 
     def complete(self, measured: Tensor, latents: Tensor) -> Tensor:
-        """f⁺(y) ⊕ null(f)(x0) of latents z0 = g_x(x0) ``(batch, dim)``: images that f takes to what f f⁺ makes of y.
+        """f⁺(y) ⊕ null(f)(x0) for latents z0 = g_x(x0) ``(batch, dim)``: images that f maps to f f⁺(y).
 
-        With z0 ~ N(0, I) they are samples of what y leaves open, exactly so where y has no noise.
+        With z0 ~ N(0, I) they are samples of what y leaves open; exactly so if y has no noise.
         """
         u, values, v = self.correlation.parts()
         known = (self.g_y(measured)[0] @ u / values - latents @ v) @ v.T
         return self.g_x.inverse(known + latents)[0]
 
     def sample(self, measured: Tensor, latents: Tensor) -> Tensor:
-        """Images of the posterior p(x | y) from z0 ~ N(0, I) ``(batch, dim)``: g_x⁻¹(Aᵀ g_y(y) + (I - AᵀA)^½ z0)."""
+        """Samples of the posterior p(x | y) from z0 ~ N(0, I) ``(batch, dim)``: g_x⁻¹(Aᵀ g_y(y) + (I - AᵀA)^½ z0)."""
         u, values, v = self.correlation.parts()
         shrink = torch.sigmoid(-self.correlation.logits).sqrt() - 1  # (1 - ρ²)^½ - 1
         known = (self.g_y(measured)[0] @ u * values + latents @ v * shrink) @ v.T
         return self.g_x.inverse(known + latents)[0]
 
     def back_project(self, images: Tensor, measured: Tensor) -> Tensor:
-        """x ⊕ f†(y ⊖ f(x)): the image nearest to x in the induced space that f takes to y, ``(batch, *event)``.
+        """x ⊕ f†(y ⊖ f(x)): the image x' closest to x in the induced space that f maps to y, ``(batch, *event)``.
 
-        Where A has the full rank of y that is f(x') = y exactly, as in the iterations of SPNN (arXiv 2602.06042);
-        below, x' has f(x') = f f⁺(y). One step does it, since f is linear there.
+        If A has the full rank of y, f(x') = y exactly, as in the iterations of SPNN (arXiv 2602.06042); otherwise
+        f(x') = f f⁺(y). One step suffices, since f is linear in the induced spaces.
         """
         return self.complete(measured, self.g_x(images)[0])
 

@@ -1,4 +1,4 @@
-"""Restoration by an ordinary network: what a Linearizer for inverse problems is compared with."""
+"""Restoration by an ordinary network, the baseline for a Linearizer for inverse problems."""
 
 from __future__ import annotations
 

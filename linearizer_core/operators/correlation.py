@@ -1,4 +1,4 @@
-"""The operator between two standard normal vectors: their canonical correlations."""
+"""The operator between two standard normal vectors, given by their canonical correlations."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from linearizer_core.operators.factored import Factors, LowRankOperator
 from linearizer_core.operators.module import OperatorModule
 
 STRONGEST, WEAKEST = 0.9999, 0.01
-"""Squared correlations, at most and at least, that ``fit`` starts from."""
+"""Largest and smallest squared correlation at the start, set by ``fit``."""
 
 SILENT = 1e-6
-"""The share of the largest variance up to which a direction says nothing."""
+"""Share of the largest variance below which a direction carries no information."""
 
 
 class LearnedCorrelation(OperatorModule):
-    """U diag(ρ) Vᵀ with orthonormal U ``(out_dim, rank)`` and V ``(in_dim, rank)`` and ρ in (0, 1), all learned.
+    """U diag(ρ) Vᵀ with learned orthonormal U ``(out_dim, rank)`` and V ``(in_dim, rank)``, and learned ρ in (0, 1).
 
-    Of x ~ N(0, I) it is the law y | x ~ N(A x, I - A Aᵀ), under which y ~ N(0, I) too: ρ are the canonical correlations
-    of the two (Bach & Jordan, A Probabilistic Interpretation of Canonical Correlation Analysis, 2005). So E[x | y] is
-    Aᵀ y, and x | y ~ N(Aᵀ y, I - AᵀA).
+    For x ~ N(0, I) it defines y | x ~ N(A x, I - A Aᵀ), so that y ~ N(0, I) too: ρ are the canonical correlations of
+    the two (Bach & Jordan, A Probabilistic Interpretation of Canonical Correlation Analysis, 2005). So E[x | y] is Aᵀ
+    y, and x | y ~ N(Aᵀ y, I - AᵀA).
 
-    Raises ``InputValueError`` when ``rank`` is not in 1 … the smaller dimension.
+    Raises ``InputValueError`` if ``rank`` is not in 1 … the smaller dimension.
 
     >>> import torch, linearizer_core as lc
     >>> a = lc.operators.LearnedCorrelation(8, 3, out_dim=5)
@@ -40,7 +40,7 @@ class LearnedCorrelation(OperatorModule):
         self.u = nn.Parameter(torch.eye(out, rank))
         self.v = nn.Parameter(torch.eye(dim, rank))
         self.logits = nn.Parameter(torch.zeros(rank))
-        """Of ρ²."""
+        """Logits of ρ²."""
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """U, ρ ``(rank,)`` and V, with their gradients."""
@@ -51,7 +51,7 @@ class LearnedCorrelation(OperatorModule):
         return LowRankOperator(torch.diag(values), Factors(u, v))
 
     def log_prob(self, y: Tensor, x: Tensor) -> Tensor:
-        """log N(y; A x, I - A Aᵀ) of rows ``(batch, out_dim)`` and ``(batch, in_dim)``, in nats, ``(batch,)``."""
+        """log N(y; A x, I - A Aᵀ) for rows ``(batch, out_dim)`` and ``(batch, in_dim)``, in nats, ``(batch,)``."""
         u, values, v = self.parts()
         inside = y @ u
         left = logsigmoid(-self.logits)  # log(1 - ρ²)
@@ -61,12 +61,12 @@ class LearnedCorrelation(OperatorModule):
         return -0.5 * (error.sum(1) + outside + left.sum() + constant)
 
     def information(self) -> Tensor:
-        """What y tells of x, -½ Σ log(1 - ρ²), in nats."""
+        """The information that y carries about x, -½ Σ log(1 - ρ²), in nats."""
         return -0.5 * logsigmoid(-self.logits).sum()
 
     @torch.no_grad()
     def fit(self, x: Tensor, y: Tensor) -> None:
-        """Start from the canonical correlations of paired rows ``(count, in_dim)`` and ``(count, out_dim)``."""
+        """Initialise from the canonical correlations of paired rows ``(count, in_dim)`` and ``(count, out_dim)``."""
         white_x, white_y = _white(x), _white(y)
         u, values, vh = torch.linalg.svd(white_y.T @ white_x / len(x), full_matrices=False)
         rank = len(self.logits)
@@ -76,13 +76,13 @@ class LearnedCorrelation(OperatorModule):
 
 
 def _frame(matrix: Tensor) -> Tensor:
-    """The orthonormal columns that a matrix has by Gram and Schmidt, which are its own where those are orthonormal."""
+    """The columns of a matrix orthonormalised by Gram–Schmidt, unchanged if they already are orthonormal."""
     q, r = torch.linalg.qr(matrix)
     return q * r.diagonal().sign()
 
 
 def _white(rows: Tensor) -> Tensor:
-    """Rows about their mean, made white along their own axes, in float64; directions that are silent stay so."""
+    """Centred rows, whitened along their own axes in float64; directions without variance stay zero."""
     centred = rows.double() - rows.double().mean(0)
     values, axes = torch.linalg.eigh(centred.T @ centred / len(rows))
     scale = values.clamp_min(0).sqrt()

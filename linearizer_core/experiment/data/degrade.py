@@ -1,4 +1,4 @@
-"""Degraded versions of images: what is measured of them, from which they are to be restored."""
+"""Degraded versions of images: the measurements from which images are restored."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from linearizer_core.models.base import Event
 
 @dataclass(frozen=True)
 class Degradation:
-    """A linear map from images ``(batch, channels, height, width)`` to what is left of them, without its noise.
+    """A linear map from images ``(batch, channels, height, width)`` to what is left of them, without noise.
 
-    ``measured`` gives what is left, images of the shape ``shape(event)``; ``filled(y, event)`` the obvious way back to
-    an image of the shape ``event``, which a restoration has to improve on.
+    ``measured`` returns what is left, images of shape ``shape(event)``; ``filled(y, event)`` is the obvious way back to
+    an image of shape ``event``, which a restoration must improve on.
     """
 
     measured: Callable[[Tensor], Tensor]
@@ -30,14 +30,14 @@ def _same(event: Event) -> Event:
     return event
 
 
-def _as_is(degraded: Tensor, event: Event) -> Tensor:  # noqa: ARG001 - it is the same
+def _as_is(degraded: Tensor, event: Event) -> Tensor:  # noqa: ARG001 - degraded images have the same shape
     return degraded
 
 
 def factor(event: Event) -> int:
-    """The side in pixels of the squares that down-sampling averages: an eighth of the shorter side, two at the least.
+    """The side in pixels of the squares that down-sampling averages: an eighth of the shorter side, at least two.
 
-    Where that does not divide both sides, it is two.
+    If that does not divide both sides, it is two.
     """
     side = max(2, min(event[1:]) // 8)
     return side if not event[1] % side and not event[2] % side else 2
@@ -58,7 +58,7 @@ def _enlarged(degraded: Tensor, event: Event) -> Tensor:
 
 
 def gap(height: int) -> slice:
-    """The rows that inpainting has to find: the middle half."""
+    """The rows that inpainting must restore: the middle half."""
     return slice(height // 4, height // 4 + height // 2)
 
 
@@ -72,7 +72,7 @@ def _cut(event: Event) -> Event:
 
 
 def _bridged(degraded: Tensor, event: Event) -> Tensor:
-    """The rows on both sides of the gap, blended over it."""
+    """The rows next to the gap, blended across it."""
     hidden = gap(event[1])
     count = hidden.stop - hidden.start
     above, below = degraded[:, :, : hidden.start], degraded[:, :, hidden.start :]
@@ -87,12 +87,12 @@ DEGRADATIONS: dict[str, Degradation] = {
     "downsample": Degradation(_averaged, _smaller, _enlarged),
     "noise": Degradation(lambda images: images, _same, _as_is),
 }
-"""By name. ``blur`` is the Gaussian filter of the styles, ``inpaint`` leaves the rows above and below a gap,
-``downsample`` the means of squares, and ``noise`` all: what is lost is lost to the noise that each of them gets."""
+"""Degradations by name. ``blur`` is the Gaussian filter of the styles, ``inpaint`` leaves the rows above and below a
+gap, ``downsample`` the means of squares, and ``noise`` everything. Noise is added to each of them."""
 
 
 def check_sides(name: str, event: Event) -> str:
-    """What is wrong with images of this shape for a degradation; nothing where nothing is.
+    """What is wrong with images of this shape for a degradation; empty if nothing is.
 
     >>> check_sides("inpaint", (1, 8, 8)), check_sides("downsample", (1, 9, 8))
     ('', 'downsample needs even image sides, got 9×8')

@@ -1,4 +1,4 @@
-"""The inverse family: images restored from what is measured of them, by the pseudo-inverse of a Linearizer."""
+"""The inverse family: images restored from measurements by the pseudo-inverse of a Linearizer."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ from linearizer_core.models.base import Event
 from linearizer_core.models.inverse import InverseProblem
 
 DRAWN = 8
-"""Samples of the posterior that are drawn of an image to see how they differ."""
+"""Number of posterior samples drawn per image to see how they differ."""
 CONTROLS = ("random", "swapped")
-"""f⁺ with the directions of A turned at random, and f⁺ of what was measured of another image."""
+"""Controls: f⁺ with random directions of A, and f⁺ of another image's measurement."""
 
 
 class Inverse(Family):
-    """Images and what is measured of them as two spaces with a linear map from one to the other."""
+    """Images and their measurements as two spaces with a linear map from one to the other."""
 
     operators = ("correlation",)
     terms = ("likelihood", "latent", "restoration")
 
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> InverseProblem:
-        """The model for images ``event``; raises ``ValueError`` for an operator that is not of this family."""
+        """The model for images ``event``; raises ``ValueError`` for an operator of another family."""
         measured = DEGRADATIONS[config.data.degraded].shape(event)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.init_seed)
@@ -74,8 +74,9 @@ class Inverse(Family):
         model.initialise(images, generator)
 
     def losses(self, model: InverseProblem, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
-        """The terms for a batch ``(batch, *event)`` of images, of which y is measured with noise drawn anew:
-        -log p(x, y) for each of both dimensions, ‖g_y(y) - A g_x(x)‖² for each of y's, and d(x, f⁺(y)).
+        """The loss terms for a batch ``(batch, *event)`` of images, with measurements y whose noise is drawn each time.
+
+        They are -log p(x, y) per dimension of both, ‖g_y(y) - A g_x(x)‖² per dimension of y, and d(x, f⁺(y)).
         """
         weights, measured = config.train.loss, model.measure(images, draws.normal)
         terms: dict[str, Tensor] = {}
@@ -91,9 +92,9 @@ class Inverse(Family):
 
     @torch.no_grad()
     def sample(self, model: InverseProblem, count: int, config: TrialConfig, generator: torch.Generator) -> Tensor:
-        """Samples of p(x | y) for images of the validation split that the generator chooses, ``(count, *event)``.
+        """Samples of p(x | y) for images of the validation split chosen by the generator, ``(count, *event)``.
 
-        Raises ``DataError`` where the configured data set is missing.
+        Raises ``DataError`` if the configured data set is missing.
         """
         images = load(config.data).validation
         chosen = torch.randint(len(images), (count,), generator=generator, device=generator.device)
@@ -117,7 +118,8 @@ class Inverse(Family):
             summary |= fidelity(split, "mean", in_batches(model.mean, measured), images)
             noise = model.noise(len(images), sampling_noise(config)).flatten(1)
             summary |= fidelity(split, "posterior", in_batches(model.sample, measured, noise), images)
-            # Whether what was restored would be measured as the original was: by the real degradation, and by f.
+            # Whether the restored image would give the same measurement as the original: by the real degradation, and
+            # by f.
             clean = model.measure(images)
             summary[f"{split}/psnr_remeasured"] = capped_psnr(model.measure(shown(made)), clean)
             summary[f"{split}/psnr_forward"] = capped_psnr(in_batches(model, images), clean)
@@ -144,7 +146,7 @@ class Inverse(Family):
         return restoration_references(config, data)
 
     def metrics(self, config: TrialConfig) -> tuple[str, ...]:
-        return ()  # restored images are compared with what they were, each with its own
+        return ()  # each restored image is compared with its original
 
     def interim_keys(self, config: TrialConfig) -> list[str]:
         return ["quality/psnr_collapsed"]
@@ -162,7 +164,7 @@ class Inverse(Family):
 
 
 def _controls(model: InverseProblem, images: Tensor, measured: Tensor) -> dict[str, float]:
-    """PSNR of restorations that ought to be bad, by the name of what is spoilt."""
+    """PSNR of restorations that should be bad, by the name of the control."""
     u, values, v = model.correlation.parts()
     random = torch.randn(v.shape, generator=torch.Generator().manual_seed(0), dtype=v.dtype).to(v.device)
     directions = torch.linalg.qr(random)[0]
@@ -172,14 +174,14 @@ def _controls(model: InverseProblem, images: Tensor, measured: Tensor) -> dict[s
 
 
 def _several(model: InverseProblem, measured: Tensor, config: TrialConfig) -> Tensor:
-    """Samples of the posterior of each measured image, ``(DRAWN, batch, *event)``."""
+    """Posterior samples for each measured image, ``(DRAWN, batch, *event)``."""
     generator = sampling_noise(config)
     drawn = [model.sample(measured, model.noise(len(measured), generator).flatten(1)) for _ in range(DRAWN)]
     return shown(torch.stack(drawn))
 
 
 def _pictures(model: InverseProblem, config: TrialConfig, images: Tensor, measured: Tensor) -> dict[str, Tensor]:
-    """A row an image: as it was, as it was measured, f⁺, f*, and samples of the posterior."""
+    """One row per image: the original, the measurement, f⁺, f*, and posterior samples."""
     images, measured = images[:GRID_ROWS], measured[:GRID_ROWS]
     filled = DEGRADATIONS[config.data.degraded].filled(measured, model.event)
     several = _several(model, measured, config)[: DRAWN - 4]

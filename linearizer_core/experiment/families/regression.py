@@ -1,4 +1,4 @@
-"""The regression family: an ordinary network that restores images, as large as the inverse Linearizer."""
+"""The regression family: an ordinary network that restores images, of the same size as the inverse Linearizer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from linearizer_core.models.velocity_networks import velocity_network
 
 
 class RegressionBaseline(Family):
-    """A network of as many values as the same configuration's inverse Linearizer, trained on the restoration alone."""
+    """A network with as many values as the same configuration's inverse Linearizer, trained on restoration alone."""
 
     operators = Inverse.operators
     terms = ("restoration",)
@@ -55,10 +55,10 @@ class RegressionBaseline(Family):
     def initialise(
         self, model: Regression, images: Tensor, generator: torch.Generator, groups: Tensor | None = None
     ) -> None:
-        pass  # nothing of it starts from data
+        pass  # nothing is initialised from data
 
     def losses(self, model: Regression, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
-        """d(x, N(y)) for a batch ``(batch, *event)`` of images, of which y is measured with noise drawn anew."""
+        """d(x, N(y)) for a batch ``(batch, *event)`` of images, with measurements y whose noise is drawn each time."""
         made = model(model.measure(images, draws.normal))
         return {"restoration": distance(config.train.distance)(made, images)}
 

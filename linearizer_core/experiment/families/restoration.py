@@ -1,4 +1,4 @@
-"""What restoring images has in common for a Linearizer and a network: pairs, fidelity and the rows beside them."""
+"""Common parts of restoring images by a Linearizer or a network: pairs, fidelity and reference rows."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from linearizer_core.metrics.similarity import ssim
 from linearizer_core.models.inverse import Measurement
 
 PENALTIES = (1e-3, 1e-1, 1e1, 1e2, 1e3, 1e4)
-"""Of ridge regression, of which the best on the validation split is taken."""
+"""Penalties of ridge regression; the best one on the validation split is used."""
 
 
 def measurement(config: TrialConfig) -> Measurement:
-    """What a configuration measures of images."""
+    """The measurement that a configuration makes of images."""
     return Measurement(DEGRADATIONS[config.data.degraded].measured, config.data.noise)
 
 
 def pairs(config: TrialConfig, data: ImageData) -> dict[str, tuple[Tensor, Tensor]]:
-    """Held-out images and what is measured of them, by split: the same noise for whatever is measured on them."""
+    """Held-out images and their measurements, by split, with the same noise for every model."""
     measure, generator = measurement(config), torch.Generator().manual_seed(SAMPLE_SEED)
     splits = {"quality": data.validation, "test": data.test}
     held_out = {name: images[: config.evaluate.held_out] for name, images in splits.items()}
@@ -39,12 +39,12 @@ def pairs(config: TrialConfig, data: ImageData) -> dict[str, tuple[Tensor, Tenso
 
 
 def shown(images: Tensor) -> Tensor:
-    """The images that a file would hold; NaN where they are not finite, which no clamping may hide."""
+    """The images as a file would hold them, but NaN where they are not finite, which clamping would hide."""
     return images.masked_fill(~images.isfinite(), math.nan).clamp(-1, 1)
 
 
 def fidelity(split: str, how: str, made: Tensor, images: Tensor) -> dict[str, float]:
-    """``<split>/psnr_<how>`` and ``ssim`` of restored images to what they were, ``(batch, *event)``."""
+    """``<split>/psnr_<how>`` and ``ssim`` between restored images and their originals, ``(batch, *event)``."""
     made = shown(made)
     return {
         f"{split}/psnr_{how}": capped_psnr(made, images),
@@ -53,12 +53,12 @@ def fidelity(split: str, how: str, made: Tensor, images: Tensor) -> dict[str, fl
 
 
 def fidelity_keys(*ways: str) -> list[str]:
-    """The keys of ``fidelity`` of both splits."""
+    """The keys of ``fidelity`` for both splits."""
     return [f"{split}/{name}_{how}" for how in ways for split in ("quality", "test") for name in ("psnr", "ssim")]
 
 
 def restoration_references(config: TrialConfig, data: ImageData) -> dict[str, Evaluation]:
-    """The rows to improve on: the degraded images, filled up where something is missing, and ridge regression."""
+    """The rows to improve on: the degraded images, with missing parts filled in, and ridge regression."""
     filled = DEGRADATIONS[config.data.degraded].filled
     held_out = pairs(config, data)
     rows = {"degraded images": lambda y: filled(y, data.event), "ridge regression": _ridge(config, data, held_out)}
@@ -75,8 +75,8 @@ def restoration_references(config: TrialConfig, data: ImageData) -> dict[str, Ev
 def _ridge(
     config: TrialConfig, data: ImageData, held_out: dict[str, tuple[Tensor, Tensor]]
 ) -> Callable[[Tensor], Tensor]:
-    """scikit-learn's ridge regression of images on what is measured of them, fitted to training images."""
-    from sklearn.linear_model import Ridge  # takes longer to import than all else that a trial needs
+    """scikit-learn's ridge regression from measurements to images, fitted to training images."""
+    from sklearn.linear_model import Ridge  # takes longer to import than everything else that a trial needs
 
     images = data.train.head(GAUSSIAN_IMAGES).cpu()
     measured = measurement(config).drawn(images, torch.Generator().manual_seed(SAMPLE_SEED + 1))

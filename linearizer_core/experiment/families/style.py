@@ -1,4 +1,4 @@
-"""The style family: images in several styles by one network and an operator each (arXiv 2510.08570, section 4.2)."""
+"""The style family: several styles by one network and an operator per style (arXiv 2510.08570, section 4.2)."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from linearizer_core.space import InducedSpace
 
 TRIANGLE = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.5, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5),
             (1 / 3, 1 / 3, 1 / 3))  # fmt: skip
-"""Weights of three styles: corners, middles of the sides, centre."""
+"""Weights of three styles: corners, midpoints of the sides, centre."""
 
 
 class Style(Family):
-    """Image to image: a shared network whose operators are the styles, so that styles mix by linear algebra."""
+    """Image to image: a shared network with one operator per style, so that styles mix by linear algebra."""
 
     operators = ("diagonal", "lowrank", "dense", "conv")
     terms = ("transfer", "latent")
@@ -48,7 +48,7 @@ class Style(Family):
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> StyleTransfer:
         """The model for images ``event``.
 
-        Raises ``ValueError`` for an operator that is not of this family, and for ``conv`` where latents are no images.
+        Raises ``ValueError`` for an operator of another family, and for ``conv`` if latents are not images.
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.init_seed)
@@ -62,19 +62,20 @@ class Style(Family):
         model.initialise(images)
 
     def losses(self, model: StyleTransfer, images: Tensor, config: TrialConfig, draws: Draws) -> dict[str, Tensor]:
-        """The mean over styles of d(s(x), g⁻¹(A_s g(x))) for a batch ``(batch, *event)``, and of what ``latent`` is.
+        """The mean over styles of d(s(x), g⁻¹(A_s g(x))) for a batch ``(batch, *event)``, and of the term ``latent``.
 
-        That is ‖g(s(x)) - A_s g(x)‖² / ‖g(x) - g(0)‖², with 0 the grey image: it asks that A_s be right where really
-        stylised images are, and so that f_s⁺ restore them; without the denominator smaller latents would do as well.
-        Each style is given its equal share of the images, drawn anew: every step trains all styles, at the cost of one
-        pass through g and one back. Raises ``ValueError`` for fewer images than styles.
+        ``latent`` is ‖g(s(x)) - A_s g(x)‖² / ‖g(x) - g(0)‖², with 0 the grey image: it makes A_s correct for truly
+        stylised images, so that f_s⁺ restores them. Without the denominator, smaller latents would reduce it too.
+
+        Each style gets an equal share of the images, drawn for every step, so that every step trains all styles at the
+        cost of one pass through g and one back. Raises ``ValueError`` for fewer images than styles.
         """
         styles, workers, weights = model.styles, draws.workers, config.train.loss
         order = draws.permutation(images)
         if len(order) < len(styles):
-            raise ValueError(f"a batch needs an image for each of {len(styles)} styles, got {len(order)}")
+            raise ValueError(f"a batch needs at least one image for each of {len(styles)} styles, got {len(order)}")
         measure = distance(config.train.distance)
-        # Shares are of the whole batch: of each this worker has some rows, or none.
+        # Shares are of the whole batch; this worker has some rows of each, or none.
         shares = order.tensor_split(len(styles))
         own = [workers.own(share) for share in shares]
         sizes = [len(rows) for rows in own]
@@ -85,7 +86,7 @@ class Style(Family):
         terms: dict[str, Tensor] = {}
 
         def mean(errors: list[Tensor]) -> Tensor:
-            """The mean over styles of this worker's part of theirs."""
+            """The mean over styles of this worker's part of the errors."""
             parts = zip(errors, sizes, shares, strict=True)
             found = [error * (size * workers.count / len(share)) for error, size, share in parts if size]
             return torch.stack(found).sum() / len(styles)
@@ -101,9 +102,9 @@ class Style(Family):
 
     @torch.no_grad()
     def sample(self, model: StyleTransfer, count: int, config: TrialConfig, generator: torch.Generator) -> Tensor:
-        """Images of the validation split, drawn by the generator, in one style after the other.
+        """Images of the validation split, chosen by the generator, cycling through the styles.
 
-        A style needs an image to be applied to. Raises ``DataError`` where the configured data set is missing.
+        A style needs an image to be applied to. Raises ``DataError`` if the configured data set is missing.
         """
         images = load(config.data).validation
         chosen = torch.randint(len(images), (count,), generator=generator, device=generator.device)
@@ -142,7 +143,7 @@ class Style(Family):
         return Evaluation(summary, grids=_pictures(model, images), spectra=spectra)
 
     def references(self, config: TrialConfig, data: ImageData, quality: Quality) -> dict[str, Evaluation]:
-        """The row that a style has to improve on: the images as they are."""
+        """The row that a style must improve on: the unchanged images."""
         splits = _held_out(config, data)
         summary = {
             f"{split}/{name}_collapsed": value
@@ -155,7 +156,7 @@ class Style(Family):
         return {"images unchanged": Evaluation(summary, grids={"samples": splits["quality"][:GRID_IMAGES]})}
 
     def metrics(self, config: TrialConfig) -> tuple[str, ...]:
-        return ()  # held-out images are real ones: what is stylised cannot be scored against them
+        return ()  # held-out images are real, so stylised ones cannot be scored against them
 
     def interim_keys(self, config: TrialConfig) -> list[str]:
         return ["quality/psnr_collapsed"]
@@ -171,13 +172,13 @@ class Style(Family):
 
 
 def _held_out(config: TrialConfig, data: ImageData) -> dict[str, Tensor]:
-    """The images that are measured on, by split."""
+    """The held-out images used for measurements, by split."""
     count = config.evaluate.held_out
     return {"quality": data.validation[:count], "test": data.test[:count]}
 
 
 def _stylised(model: StyleTransfer, images: Tensor) -> Callable[[str], Tensor]:
-    """The model's images of each style; they are encoded once for all styles."""
+    """A function from a style to the model's images in it; images are encoded once for all styles."""
     space = InducedSpace(model.g)
     latents = in_batches(space.encode, images)
 
@@ -189,12 +190,12 @@ def _stylised(model: StyleTransfer, images: Tensor) -> Callable[[str], Tensor]:
 
 
 def _unchanged(images: Tensor) -> Callable[[str], Tensor]:
-    """The images themselves in place of each style."""
+    """The unchanged images in place of each style."""
     return lambda _style: images
 
 
 def _fidelity(images: Tensor, made: Callable[[str], Tensor]) -> dict[str, float]:
-    """``psnr_<style>`` of what is ``made`` in each style to the images' targets, and the means of PSNR and SSIM."""
+    """``psnr_<style>`` between the images ``made`` in each style and their targets, and the mean PSNR and SSIM."""
     each, alike = {}, []
     for style, function in STYLES.items():
         image, target = made(style), function(images)
@@ -204,23 +205,23 @@ def _fidelity(images: Tensor, made: Callable[[str], Tensor]) -> dict[str, float]
 
 
 def _shown(images: Tensor) -> Tensor:
-    """The images that a file would hold; NaN where they are not finite, which no clamping may hide."""
+    """The images as a file would hold them, but NaN where they are not finite, which clamping would hide."""
     return images.masked_fill(~images.isfinite(), math.nan).clamp(-1, 1)
 
 
 def _undone(model: StyleTransfer, style: str, images: Tensor) -> float:
-    """PSNR of f⁺(f(x)) to x: whether a style can be taken off again."""
+    """PSNR between f⁺(f(x)) and x: whether a style applied by the model can be removed."""
     transfer = model.transfer(style)
     return capped_psnr(in_batches(transfer.pinv(), in_batches(transfer, images)), images)
 
 
 def _restored(model: StyleTransfer, style: str, images: Tensor) -> float:
-    """PSNR of f⁺(s(x)) to x, of really stylised images: whether a style is taken off that the model did not put on."""
+    """PSNR between f⁺(s(x)) and x for truly stylised images: whether a style applied by others can be removed."""
     return capped_psnr(_shown(in_batches(model.transfer(style).pinv(), STYLES[style](images))), images)
 
 
 def _pictures(model: StyleTransfer, images: Tensor) -> dict[str, Tensor]:
-    """Rows of eight images: styles above their targets, from one style to the next, and mixes of three styles."""
+    """Rows of eight images: styles above their targets, transitions between styles, and mixes of three styles."""
     styles = model.styles
     rows = images[:GRID_ROWS]
     made = torch.stack([rows] + [model(rows, style) for style in styles], 1)
