@@ -51,6 +51,15 @@ def test_every_public_name_has_an_example_that_runs() -> None:
         assert runner.run(examples, out=told.append).failed == 0, "".join(told)
 
 
+@pytest.mark.usefixtures("workplace")
+def test_the_other_examples_run() -> None:
+    rooms = ("configuration", "record", "render", "statistics")
+    for file in sorted(Path(analysis.__file__).parent.rglob("*.py")):
+        if file.parent.name in rooms:
+            module = importlib.import_module(f"analysis.{file.parent.name}.{file.stem}".removesuffix(".__init__"))
+            assert doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0, module.__name__
+
+
 def test_every_public_member_of_the_classes_is_explained() -> None:
     for name in dir(analysis):
         kind = getattr(analysis, name)
