@@ -334,7 +334,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "unsayable": (
         plugin("@plugins.data_set()", "def mine(settings: S):", "    return 1", before=SETTINGS.format("dict = None")),
         {},
-        r"mine\.py:12: settings S\.a: is of type dict; use bool, int, float, str",
+        r"mine\.py:12: settings S\.a: type dict is not supported; use bool, int, float, str",
     ),
     "shape": (
         plugin("@plugins.data_set()", "def mine():", "    return np.zeros((100, 8))", before="import numpy as np\n"),
