@@ -221,7 +221,7 @@ def test_precision_is_kept(store: Store) -> None:
 
 def test_weights_of_another_type_are_not_converted(folder: Path) -> None:
     edit(folder, dtype="float64")
-    fails(folder, WEIGHTS, r"is torch\.float32, the model's is torch\.float64")
+    fails(folder, WEIGHTS, r"is torch\.float32, but the model's is torch\.float64")
 
 
 RECORD = Path(__file__).parents[2] / "records" / "b428e36" / "runs" / "before" / "artifacts"

@@ -277,7 +277,7 @@ def test_a_family_has_only_its_recipes() -> None:
         if (family, "paper") in RECIPES:
             assert found_in(config) == {}
         else:
-            assert found_in(config) == {"recipe": f"{family} has no recipe 'paper'; it has default"}
+            assert found_in(config) == {"recipe": f"{family} has no recipe 'paper'; use default"}
 
 
 METRICS_IN_CLASSIFIER = ("classifier_fd", "classifier_kid", "precision", "recall", "density", "coverage")

@@ -155,7 +155,7 @@ def test_a_value_in_place_of_a_mapping_is_left_to_validation(broken: object) -> 
 
 def test_a_family_without_the_recipe_says_which_it_has() -> None:
     assert recipe("diffusion", "paper", "mnist")["model"]["noise_flow"] == "shared"
-    with pytest.raises(ValueError, match="style has no recipe 'paper'; it has default"):
+    with pytest.raises(ValueError, match="style has no recipe 'paper'; use default"):
         recipe("style", "paper", "digits")
-    with pytest.raises(ValueError, match="diffusion has no recipe 'best'; it has default, learned, paper"):
+    with pytest.raises(ValueError, match="diffusion has no recipe 'best'; use default, learned, paper"):
         recipe("diffusion", "best", "digits")

@@ -148,5 +148,5 @@ def test_precision_is_kept(name: str) -> None:
 
 def test_unknown_activation() -> None:
     names = "gelu, relu, silu, aptx, polynorm, glu, swiglu, bilinear, star"
-    with pytest.raises(ValueError, match=f"^unknown activation 'tanh': one of {names}$"):
+    with pytest.raises(ValueError, match=f"^unknown activation 'tanh'; use one of {names}$"):
         activation("tanh")

@@ -285,7 +285,7 @@ def test_odd_images_cannot_be_squeezed() -> None:
 
 
 def test_unknown_activation() -> None:
-    with pytest.raises(ValueError, match="unknown activation 'tanh': one of gelu, relu, silu"):
+    with pytest.raises(ValueError, match="unknown activation 'tanh'; use one of gelu, relu, silu"):
         activation("tanh")
 
 

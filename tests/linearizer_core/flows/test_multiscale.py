@@ -200,7 +200,7 @@ def test_shapes_that_do_not_add_up() -> None:
 
 def test_tensors_of_other_shapes() -> None:
     g = MultiScale([Identity()], (1, 4, 4), [(4, 2, 2)])
-    with pytest.raises(ValueError, match=r"what level 1 gives must be \(batch, 4, 2, 2\), got \(3, 1, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"the output of level 1 must be \(batch, 4, 2, 2\), got \(3, 1, 4, 4\)"):
         g(normal(3, 1, 4, 4))
     with pytest.raises(ValueError, match=r"the input must be \(batch, 1, 4, 4\), got \(3, 1, 4, 2\)"):
         g(normal(3, 1, 4, 2))

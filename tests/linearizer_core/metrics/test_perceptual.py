@@ -100,7 +100,7 @@ def test_images_too_small_for_edges_are_refused() -> None:
 
 @pytest.mark.parametrize("ask", [distance, missing])
 def test_an_unknown_distance_is_refused_with_those_that_are_known(ask: object) -> None:
-    with pytest.raises(ValueError, match="unknown distance 'vgg', known are mse, gradient_ssim, lpips"):
+    with pytest.raises(ValueError, match="unknown distance 'vgg'; use one of mse, gradient_ssim, lpips"):
         ask("vgg")  # type: ignore[operator]
 
 

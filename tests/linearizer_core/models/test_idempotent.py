@@ -305,7 +305,7 @@ def test_terms_of_the_loss(kind: str, projector: Callable[[str], IdempotentLinea
 
 
 def test_operators_of_other_families() -> None:
-    with pytest.raises(ValueError, match="is one of projection, learned_projection, got time_lowrank"):
+    with pytest.raises(ValueError, match="no operator time_lowrank; use one of projection, learned_projection"):
         Idempotent().build(trial("time_lowrank"), EVENT)
 
 

@@ -205,7 +205,7 @@ def test_what_cannot_be_built(config: TrialConfig, message: str) -> None:
 
 def test_what_the_model_cannot_do(built: Callable[..., StyleTransfer]) -> None:
     model = built("diagonal")
-    with pytest.raises(ValueError, match=r"no style 'cubist', there are blur, edges"):
+    with pytest.raises(ValueError, match=r"no style 'cubist'; the styles are blur, edges"):
         model.mix({"blur": 0.5, "cubist": 0.5})
     with pytest.raises(ValueError, match="at least one style"):
         model.mix({})

@@ -114,10 +114,10 @@ SET = "controls[0].set"
     ("edits", "said"),
     [
         ({"family": "style"}, "model.operator.kind: style has no operator time_lowrank; use diagonal, lowrank, "),
-        ({"family": "idempotent", "recipe": "paper"}, "recipe: idempotent has no recipe 'paper'; it has default"),
+        ({"family": "idempotent", "recipe": "paper"}, "recipe: idempotent has no recipe 'paper'; use default"),
         (
             controlled({"family": "idempotent", "recipe": "paper"}),
-            f"{SET}.recipe: idempotent has no recipe 'paper'; it has default",
+            f"{SET}.recipe: idempotent has no recipe 'paper'; use default",
         ),
         (controlled({"family": "gan"}), f"{SET}.family: must be {FAMILIES}, got 'gan'"),
         (controlled({"family": ["style"]}), f"{SET}.family: must be {FAMILIES}, got ['style']"),
