@@ -1,1 +1,1 @@
-"""What the commands do, as functions: they return objects, raise ``LinsweepError`` and print nothing."""
+"""The commands as functions: they return objects, raise ``LinsweepError`` and print nothing."""

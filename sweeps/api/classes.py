@@ -1,4 +1,4 @@
-"""The classes that the functions return and raise."""
+"""The classes that the functions return or raise."""
 
 from analysis.record.runs import Record
 from linearizer_core.errors import LinsweepError

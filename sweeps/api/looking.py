@@ -1,6 +1,6 @@
-"""Sweeps and trials that are looked at: list, logs.
+"""Functions that show sweeps and trials: list, logs.
 
-A module of its own, since one of its names is that of a type of Python.
+A module of its own, because one function has the name of a built-in type.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 def list(storage: str | os.PathLike[str] = "runs") -> Listing:
-    """The sweeps of a storage folder: their states, trials, best configurations and ages.
+    """List the sweeps of a storage folder, with their states, trials, best configurations and ages.
 
-    Raises ``LinsweepError`` if there is no such folder. A sweep that cannot be read is in ``unreadable``.
+    Raises ``LinsweepError`` if the folder does not exist. A sweep that cannot be read is in ``unreadable``.
 
     >>> import linsweep as ls
     >>> [each.sweep.name for each in ls.list().sweeps]
     ['cut', 'before']
     """
-    from sweeps.listing import listing  # with torch, which a log does not need
+    from sweeps.listing import listing  # imports torch, which logs do not need
 
     return listing(storage_folder(storage))
 
@@ -33,7 +33,7 @@ def list(storage: str | os.PathLike[str] = "runs") -> Listing:
 def logs(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Logs:
     """The log of a trial (``"SWEEP/TRIAL"``): iterate over it for its lines; ``follow()`` waits for more.
 
-    Raises ``LinsweepError`` if there is no such sweep or trial.
+    Raises ``LinsweepError`` if the sweep or trial does not exist.
 
     >>> import linsweep as ls
     >>> [line.text for line in ls.logs("before/t002-s0") if line.event == "end"]

@@ -1,4 +1,4 @@
-"""Records that are removed, and specs that are written."""
+"""Functions that write specs and delete records."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def init(
     question: str = "depth-rank",
     name: str | None = None,
 ) -> Path:
-    """Write a first spec, with a comment for each part, to a new file; returns its path.
+    """Write a first spec, with a comment for each part, to a new file, and return its path.
 
     ``data`` is the name of a data set, a folder of images or an .npz file; ``family`` is ``diffusion``, ``idempotent``
-    or ``style``; ``question`` is ``depth-rank`` (how do both affect quality?), ``rank`` (which is enough?) or ``best``
-    (a search). ``name`` is the sweep's, by default that of the file.
+    or ``style``; ``question`` is ``depth-rank`` (how do both affect quality?), ``rank`` (which rank is enough?) or
+    ``best`` (which configuration is best?). ``name`` is the name of the sweep, by default that of the file.
 
-    Raises ``LinsweepError`` for a file that exists, an unknown family or question, and images that cannot be used.
+    Raises ``LinsweepError`` if the file exists, the family or question is unknown, or the images cannot be used.
 
     >>> import linsweep as ls
     >>> ls.plan(ls.init("first.yaml", question="rank")).sweep.search.space["model.operator.rank"].grid
@@ -36,11 +36,11 @@ def init(
 def delete(
     sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs", dry_run: bool = False
 ) -> Removal:
-    """Remove all of a sweep's record without asking; with ``dry_run`` only say what would go.
+    """Delete a sweep's whole record without asking; with ``dry_run`` only list what would be deleted.
 
-    MLflow keeps its runs, and other sweeps keep what they reused.
+    MLflow keeps its runs, and other sweeps keep the trials that they reused.
 
-    Raises ``LinsweepError`` if there is no such sweep, or a launch holds its record.
+    Raises ``LinsweepError`` if the sweep does not exist or is running.
 
     >>> import linsweep as ls
     >>> [entry.name for entry in ls.delete("cut", dry_run=True).entries][:3]

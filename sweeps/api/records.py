@@ -1,6 +1,6 @@
-"""Sweeps that are recorded: read, tabulated, reported, exported and compared.
+"""Functions that read recorded sweeps, and tabulate, report, export and compare them.
 
-What writes files comes with Matplotlib, and is imported by the functions that need it.
+The functions that write files import Matplotlib themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["check", "compare", "export", "load", "report", "table"]
 
 Interval = Literal["t", "bootstrap"]
 Style = Literal["two-column", "one-column"]
-"""What figures are printed in: a column of a two-column page, or a line of a one-column page."""
+"""The page layout that figures are made for: a column of two, or the full width of a page."""
 Name = str | os.PathLike[str]
 Names = Name | Sequence[Name]
 
@@ -49,20 +49,19 @@ def table(
 ) -> Written:
     """Make the ablation tables of sweeps and write them as CSV, Markdown, LaTeX and HTML, with their figures.
 
-    ``sweeps`` are names in ``storage`` or folders. ``metrics`` replace the default columns, ``rows`` and ``cols`` ask
-    for a grid of two axes, and ``across`` for what is best over the values of a leaf, such as ``data.name``, by
-    configuration or by the values of ``rows``. ``ci`` says how 95 % intervals are made, and ``unequal`` also compares
-    trials that were not trained equally long. Two means are called equal within a ``margin``, by default what the
-    metric's own error hides, where it was recorded. ``style`` is what figures are printed in. The files go to
-    ``tables/`` of the sweep, or beside the sweeps where there are several.
+    ``sweeps`` are names in ``storage`` or folders. ``metrics`` replace the default columns; ``rows`` and ``cols`` give
+    a grid of two axes. ``across`` finds what is best over the values of a leaf, such as ``data.name``, among
+    configurations or among the values of ``rows``. ``ci`` chooses the kind of 95 % intervals, and ``unequal`` also
+    compares trials that were not trained for equally long. Two means count as equal within ``margin``, by default
+    what the metric's own error hides, if that was recorded. ``style`` is the page layout that figures are made for.
+    The files go to the sweep's ``tables/``, or beside the sweeps if there are several.
 
-    With ``latex``, a file, only that is written: a table for a column of a paper (of the ``style``) with the
-    ``columns`` that are named (``["depth", "rank", "test"]``) and ``only`` these rows (``["best:5", "controls"]``), a
-    ``caption`` in LaTeX and a ``label``.
+    With ``latex`` only that file is written: a table for one column of a paper in this ``style``, with these
+    ``columns`` (``["depth", "rank", "test"]``), ``only`` these rows (``["best:5", "controls"]``), a ``caption`` in
+    LaTeX and a ``label``.
 
-    Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, for an unknown metric, axis, column or
-    row, for a file that cannot be written, and for a
-    comparison of unequal training that was asked for by name without ``unequal``.
+    Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, an unknown metric, axis, column or
+    row, a file that cannot be written, and a comparison by name of trials with unequal training without ``unequal``.
 
     >>> import linsweep as ls
     >>> made = ls.table("before")
@@ -78,7 +77,7 @@ def table(
     refused = [name for name, value in (of_paper if latex is None else others).items() if value is not None]
     if refused:
         needs = "needs" if len(refused) == 1 else "need"
-        why = f"{needs} --latex FILE" if latex is None else "cannot go with --latex: name --columns and --only"
+        why = f"{needs} --latex FILE" if latex is None else "cannot go with --latex; use --columns and --only"
         raise InputError("table", [Problem("", f"{', '.join(refused)} {why}")])
     folders = _folders(sweeps, storage)
     if latex is not None:
@@ -104,8 +103,8 @@ def report(
 ) -> Written:
     """Write the report: one HTML page that works offline, and an appendix for a paper in LaTeX and Markdown.
 
-    ``metric`` is reported instead of the first objective; the other arguments are those of ``table``. The page
-    is the first of the files that are returned.
+    ``metric`` replaces the first objective; the other arguments are those of ``table``. The page is the first of the
+    returned files.
 
     Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, and for an unknown metric.
 
@@ -120,12 +119,12 @@ def report(
 
 
 def check(sweeps: Names, *, storage: str | os.PathLike[str] = "runs") -> Table:
-    """Check whether you can rely on sweeps: PASS, WARN or FAIL, what was found, and what to do.
+    """Check whether sweeps can be relied on: PASS, WARN or FAIL, the finding, and what to do.
 
-    ``sweeps`` are names in ``storage`` or folders. The checks are those of ``analysis.health``: the edge of the space,
-    references and controls, what the axes predict, seeds, early stopping, the metric's own noise, failures.
+    ``sweeps`` are names in ``storage`` or folders. The checks are those of ``analysis.health``: the bounds of the
+    space, references and controls, what the axes predict, seeds, early stopping, the metric's own noise, failures.
 
-    Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, and if nobody has the objective.
+    Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, and if no trial has the objective.
 
     >>> import linsweep as ls
     >>> ls.check("before").name
@@ -139,7 +138,7 @@ def check(sweeps: Names, *, storage: str | os.PathLike[str] = "runs") -> Table:
 def export(
     sweeps: Names, *, storage: str | os.PathLike[str] = "runs", to: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Write sweeps to one Parquet file, which any program reads; ``load`` gives the sweeps back.
+    """Write sweeps to one Parquet file, which any program can read; ``load`` reads the sweeps back.
 
     ``to`` is the file, instead of ``NAME.parquet`` in the storage folder.
 
@@ -160,10 +159,10 @@ def export(
 
 
 def compare(*names: Name, storage: str | os.PathLike[str] = "runs") -> Comparison:
-    """Where configurations (``"SWEEP/t001"``), trials (``"SWEEP/t001-s0"``) or sweeps differ, and their metrics.
+    """Compare configurations (``"SWEEP/t001"``), trials (``"SWEEP/t001-s0"``) or sweeps: settings and metrics.
 
-    Configurations are compared over their finished seeds, sweeps by their best configuration; ``contrasts`` of what is
-    returned has each against the first: the difference with its interval, the probability of being better, a verdict.
+    Configurations are compared over their finished seeds, and sweeps by their best configuration. The result's
+    ``contrasts`` compare each with the first: difference and interval, probability of being better, and a verdict.
 
     Raises ``LinsweepError`` for fewer than two names, and for a sweep or trial that does not exist.
 
@@ -175,7 +174,7 @@ def compare(*names: Name, storage: str | os.PathLike[str] = "runs") -> Compariso
     texts = [os.fspath(name) for name in names]
     sides = [side_of(text, lambda sweep: find_sweep(sweep, Path(storage))) for text in texts]
     if len(sides) < 2:
-        raise InputError(texts[0] if texts else "compare", [Problem("", "give something to compare it with")])
+        raise InputError(texts[0] if texts else "compare", [Problem("", "needs at least two names to compare")])
     return Comparison(sides)
 
 

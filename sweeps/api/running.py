@@ -1,4 +1,4 @@
-"""Sweeps that are planned, launched, looked at and stopped."""
+"""Functions that plan, launch, watch and stop sweeps."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def plan(
     address: str | None = None,
     cluster: str | os.PathLike[str] | None = None,
 ) -> Plan:
-    """Validate a spec and say what it would do, starting nothing.
+    """Validate a spec and return what it would do, without starting anything.
 
-    ``spec`` is a file, the name of a shipped one such as ``"quickstart"``, or a ``Sweep``. ``set`` overrides leaves of
-    it and ``profile`` chooses one of its profiles. ``address`` is a Ray cluster that this machine is a node of, and
-    ``cluster`` the file that says what its autoscaler may add.
+    ``spec`` is a file, the name of a shipped spec such as ``"quickstart"``, or a ``Sweep``. ``set`` overrides leaves
+    and ``profile`` selects a profile. ``address`` is a Ray cluster with this machine as a node, and ``cluster`` the
+    file that says what its autoscaler may add.
 
-    Raises ``LinsweepError`` with everything that is wrong with the spec, or if no machine could run one of its trials
-    or its folder holds another sweep.
+    Raises ``LinsweepError`` with everything that is wrong with the spec, if no machine could run its trials, or if its
+    folder holds another sweep.
 
     >>> import linsweep as ls
     >>> plan = ls.plan("quickstart", set={"search.trials": 4, "search.confirm": None})
@@ -70,17 +70,17 @@ def launch(
     function: Callable[..., Any] | None = None,
     progress: bool | Console = False,
 ) -> LaunchResult:
-    """Run a sweep; one that was cut short goes on where it stopped. Returns when it has ended.
+    """Run a sweep, or continue one that was interrupted, and return when it has ended.
 
-    The arguments are those of ``plan``. Finished identical trials of other sweeps are reused unless ``fresh``. With
-    ``debug`` the trials run in this process, one after the other, without Ray, and a breakpoint stops there.
-    ``function`` is one of your own, in a file, that is swept in place of a model (docs/plugins.md).
-    ``progress`` prints how the sweep goes, to your own console if you give one.
+    The arguments are those of ``plan``. Identical trials that other sweeps finished are reused unless ``fresh``. With
+    ``debug`` trials run one after the other in this process without Ray, so that breakpoints work. ``function`` is a
+    function of your own, in a file, to sweep instead of a model (docs/plugins.md). ``progress`` prints the progress,
+    on your own console if you give one.
 
     Raises ``LinsweepError`` as ``plan`` does, and if the sweep is running already. A trial that fails raises
-    nothing: its journal says why. Ctrl-C while trials run saves their states, raises nothing and returns a result with
-    ``state`` ``interrupted``; a second one, or one at any other time, raises ``KeyboardInterrupt``. Outside the main
-    thread signals stay as they are: there, ``stop`` ends the sweep.
+    nothing: its journal says why. Ctrl-C while trials run saves their states and returns a result with ``state``
+    ``interrupted``; a second Ctrl-C, or one at any other time, raises ``KeyboardInterrupt``. Outside the main thread
+    signal handlers are not changed; call ``stop`` there to end the sweep.
 
     >>> import linsweep as ls
     >>> result = ls.launch("tiny.yaml", set={"train.lr": 1e-3}, debug=True)
@@ -106,7 +106,7 @@ def resume(
     debug: bool = False,
     progress: bool | Console = False,
 ) -> LaunchResult:
-    """Go on with a recorded sweep, by its name or its folder; ``set`` can raise its budget.
+    """Continue a recorded sweep, by name or folder; ``set`` can raise its budget.
 
     Raises ``LinsweepError`` if ``storage`` has no such sweep, and as ``launch`` does.
 
@@ -121,7 +121,7 @@ def resume(
 
 
 def status(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Status:
-    """How a sweep stands: its trials by state, time spent and to come, and what is not in MLflow yet.
+    """The status of a sweep: trials by state, time spent and projected, and what MLflow has not received yet.
 
     Raises ``LinsweepError`` if ``storage`` has no such sweep or its record cannot be read.
 
@@ -133,11 +133,11 @@ def status(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "
 
 
 def stop(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Status:
-    """Ask a running sweep, wherever it runs, to save its trials' states and stop; returns once it has.
+    """Ask a running sweep, on whatever machine, to save its trials' states and stop; returns once it has.
 
-    With ``"SWEEP/TRIAL"`` only that trial stops and the sweep goes on. ``retry`` tries it again.
+    With ``"SWEEP/TRIAL"`` only that trial stops and the sweep goes on; ``retry`` continues it.
 
-    Raises ``LinsweepError`` if ``storage`` has no such sweep or trial, or it is not running.
+    Raises ``LinsweepError`` if ``storage`` has no such sweep or trial, or if it is not running.
 
     >>> import linsweep as ls
     >>> try:
@@ -177,11 +177,11 @@ def _stop_trial(paths: SweepPaths, trial: str, source: str) -> Status:
 
 
 def retry(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Status:
-    """Try a trial again that failed or was stopped by hand: in the running launch, or else in the next one.
+    """Retry a trial that failed or was stopped by hand, in the running launch or else in the next one.
 
-    It goes on from its saved state if it has one. A running launch takes it up when its other trials have ended.
+    It continues from its saved state, if it has one. A running launch retries it once its other trials have ended.
 
-    Raises ``LinsweepError`` if ``storage`` has no such trial, or it is running or has ended in another way.
+    Raises ``LinsweepError`` if ``storage`` has no such trial, or if it is running or has ended in another way.
 
     >>> import linsweep as ls
     >>> try:
@@ -205,10 +205,9 @@ def schema(key: None = None, *, spec: Spec | None = None) -> dict[str, Any]: ...
 @overload
 def schema(key: str, *, spec: Spec | None = None) -> Keys: ...
 def schema(key: str | None = None, *, spec: Spec | None = None) -> dict[str, Any] | Keys:
-    """A key of a spec, or a section's keys, with type, default, bounds and meaning; without one, the JSON schema.
+    """The JSON schema of a spec, or one key (or all keys of a section) with type, default, bounds and meaning.
 
-    With a ``spec`` the settings of its plugins are keys too. Raises ``LinsweepError`` for a key that a spec does not
-    have.
+    With a ``spec`` the settings of its plugins are keys too. Raises ``LinsweepError`` for an unknown key.
 
     >>> import linsweep as ls
     >>> ls.schema()["properties"]["name"]["type"]
@@ -225,19 +224,19 @@ def sweep_of(spec: Spec, set: Overrides = (), profile: str | None = None) -> Swe
     if not isinstance(spec, Sweep):
         return load(os.fspath(spec), set, profile)
     if set or profile:
-        raise InputError(spec.source, [Problem("", "set and profile go with the file of a spec, not with a Sweep")])
+        raise InputError(spec.source, [Problem("", "set and profile need a spec file, not a Sweep")])
     return spec
 
 
 def with_function(overrides: Overrides, function: Callable[..., Any]) -> Overrides:
-    """Overrides with a function's file and name; raises ``InputError`` for one that is in no file."""
+    """The overrides with a function's file and name; raises ``InputError`` for a function that is not in a file."""
     name = getattr(function, "__qualname__", repr(function))
     try:
         file = Path(inspect.getsourcefile(function) or "").resolve()
     except TypeError:
         file = Path()
     if not file.is_file() or not name.isidentifier():
-        message = f"{name} must be a function at the top of a Python file, which workers can be sent"
+        message = f"{name} must be a function at the top level of a Python file, which can be sent to workers"
         raise InputError("function", [Problem("", message)])
     if isinstance(overrides, Mapping):
         return {**overrides, "function": f"{file}:{name}"}
@@ -245,7 +244,7 @@ def with_function(overrides: Overrides, function: Callable[..., Any]) -> Overrid
 
 
 def recorded_sweep(sweep: str | os.PathLike[str], storage: str | os.PathLike[str], set: Overrides = ()) -> Sweep:
-    """The sweep of a record; raises ``InputError`` if there is none, or ``set`` does not fit it."""
+    """The sweep of a record; raises ``InputError`` if there is none or ``set`` does not fit it."""
     folder = find_sweep(sweep, Path(storage))
     record = read_record(SweepPaths(folder))
     assert record is not None, f"{folder} holds no sweep"

@@ -1,4 +1,4 @@
-"""Recorded sweeps that are sent to MLflow."""
+"""Functions that send recorded sweeps to MLflow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sweeps.tracking.sync import Sync, sync_of
 
 @dataclass(frozen=True)
 class Synced:
-    """What was sent to MLflow: the sweep, how many events, and the server (without its password)."""
+    """What was sent to MLflow: the sweep, the number of events, and the server's URI (without its password)."""
 
     sweep: str
     events: int
@@ -34,7 +34,7 @@ class Synced:
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A registered model: the name of its sweep, its version, its trial, and the server."""
+    """A registered model: its name (the sweep's), version, trial, and server."""
 
     name: str
     version: str
@@ -43,12 +43,12 @@ class ModelVersion:
 
 
 def sync(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs", to: str | None = None) -> Synced:
-    """Send to MLflow what is missing there of a sweep: journals, tables, and the report if there is one.
+    """Send a sweep's missing data to MLflow: journals, tables, and the report if there is one.
 
     ``to`` is a tracking URI other than the sweep's own.
 
-    Raises ``LinsweepError`` for a sweep that does not exist or is running (it is sent as it goes), or if the server
-    refuses it.
+    Raises ``LinsweepError`` for a sweep that does not exist or is running (a running sweep sends by itself), or if the
+    server refuses the data.
 
     >>> import linsweep as ls
     >>> ls.sync("cut", to="sqlite:///mlflow.db").events > 0
@@ -68,7 +68,7 @@ def promote(
 ) -> ModelVersion:
     """Register the model of a finished trial, ``"SWEEP/TRIAL"``, in MLflow under the name of its sweep.
 
-    Raises ``LinsweepError`` for a trial that does not exist, keeps no model or has not been sent, and for a server that
+    Raises ``LinsweepError`` for a trial that does not exist, keeps no model or has not been sent, and if the server
     cannot be reached.
 
     >>> import linsweep as ls
@@ -87,22 +87,22 @@ def promote(
 
 @contextmanager
 def _syncing(name: str, folder: Path, to: str | None) -> Iterator[Sync]:
-    """What sends a sweep that is not running, whatever goes wrong with its server being told in one line."""
+    """The sync of a sweep that is not running; any failure of its server becomes one line."""
     sending = sync_of(folder, to)
-    # A running launch sends by itself, and two writers would make every run twice.
+    # A running launch sends by itself, and two writers would create every run twice.
     with only_launch(name, SweepPaths(folder)):
         sending.sweep = _as_left(sending.paths)
         try:
             yield sending
         except InputError:
             raise
-        # The journals stay complete, whatever keeps the server from taking them.
+        # The journals stay complete, whatever the server refuses.
         except Exception as error:
             raise InputError(without_password(sending.uri), [Problem("", explain(error, sending.uri))]) from error
 
 
 def _as_left(paths: SweepPaths) -> dict[str, Any]:
-    """The record of a sweep that nothing carries out: whoever holds its lock knows that a launch that ran has died."""
+    """The record of a sweep that is not running: holding the lock, we know that a "running" launch has died."""
     record = read_record(paths)
     assert record is not None, f"{paths.root} holds no sweep"
     if record["state"] != "running":

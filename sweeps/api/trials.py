@@ -1,4 +1,4 @@
-"""Single trials: images of their models, and whether they come out the same again."""
+"""Functions on single trials: sampling their models and reproducing them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def sample(
     out: str | os.PathLike[str] = "samples",
     device: str = "cpu",
 ) -> Samples:
-    """Make images with the model of a trial (``"SWEEP/TRIAL"``) and write them into a folder, as PNG and .npz.
+    """Sample images from the model of a trial (``"SWEEP/TRIAL"``) and write them to a folder, as PNG and .npz.
 
-    The same seed gives the same images. ``device`` is where they are computed, as PyTorch names it.
+    The same seed gives the same images. ``device`` is a PyTorch device name.
 
-    Raises ``LinsweepError`` for a trial that does not exist or keeps no model, and for a model that cannot be read.
+    Raises ``LinsweepError`` if the trial does not exist or keeps no model, or if the model cannot be read.
 
     >>> import linsweep as ls
     >>> made = ls.sample("before/t000-s0", count=16, seed=3)
@@ -43,9 +43,9 @@ def reproduce(
 ) -> Reproduction:
     """Train a trial (``"SWEEP/TRIAL"``) again in this process, with its configuration and seed, and compare metrics.
 
-    ``out`` is the folder for the new record, ``data_root`` where the images are now, if elsewhere.
+    ``out`` is the folder for the new record, ``data_root`` the folder of the images if they have moved.
 
-    Raises ``LinsweepError`` for a trial that does not exist or has no result, and if the images are missing.
+    Raises ``LinsweepError`` if the trial does not exist or has no result, and if the images are missing.
 
     >>> import linsweep as ls
     >>> again = ls.reproduce("before/t003-s1")

@@ -1,4 +1,4 @@
-"""The command `linsweep`: its commands in the order in which help lists them, and how it ends."""
+"""The `linsweep` command: its subcommands in the order in which help lists them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def schema(
         typer.Argument(metavar="KEY", help="A key such as train.lr, or a section such as train.", autocompletion=keys),
     ] = None,
     spec: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="A spec file, whose plugins' settings are keys too.")
+        str | None, typer.Option(metavar="SPEC", help="A spec file; the settings of its plugins become keys too.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,7 +56,7 @@ def _options(
 
 
 def _plain(command: TyperCommand | TyperGroup, ctx: Any) -> None:
-    """Have the help of a command name types as people do: what has a word for its value needs no ``<list[str]>``."""
+    """Make a command's help show the metavar of a parameter instead of a type such as ``<list[str]>``."""
     for parameter in command.get_params(ctx):
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
@@ -65,7 +65,7 @@ def _plain(command: TyperCommand | TyperGroup, ctx: Any) -> None:
 
 
 class PlainCommand(TyperCommand):
-    """A command whose help says what an option takes as people write it."""
+    """A command whose help shows metavars instead of Python types."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _plain(self, ctx)
@@ -73,7 +73,7 @@ class PlainCommand(TyperCommand):
 
 
 class PlainGroup(TyperGroup):
-    """The same of the command that has the others."""
+    """The same for the group of commands."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         _plain(self, ctx)
@@ -116,8 +116,8 @@ for _panel, _commands in COMMANDS.items():
 
 
 def main() -> None:
-    """Run the command of ``sys.argv``, and exit: 0, 1 where it failed, 2 for wrong input, 130 where interrupted."""
+    """Run the command in ``sys.argv`` and exit: 0, 1 if it failed, 2 for invalid input, 130 if interrupted."""
     for name, value in NO_TELEMETRY.items():
         os.environ.setdefault(name, value)
-    # By its name, however it was started: "python -m linsweep" could not be completed by a shell.
+    # Always the installed name: a shell cannot complete "python -m linsweep".
     raise SystemExit(ended_in_order(lambda: app(prog_name="linsweep")))

@@ -1,6 +1,6 @@
-"""What a shell offers where a word is begun: sweeps, trials, specs, profiles and keys.
+"""Shell completion of sweeps, trials, specs, profiles and keys.
 
-Each is asked at every stroke of the tab key, so that nothing large is imported, and says nothing where it cannot tell.
+These run at every press of the tab key: they import nothing large, and offer nothing when unsure.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def sweeps(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def trials(ctx: typer.Context, incomplete: str) -> list[str]:
-    """The trials of the sweep that is named, or the only one that it may be; before, the sweeps."""
+    """The trials of the sweep that is given, or of the only one that matches; before that, the sweeps."""
     name, slash, _ = incomplete.rpartition("/")
     found = [name] if slash else sweeps(ctx, incomplete)
     if len(found) != 1:
@@ -29,7 +29,7 @@ def trials(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def sides(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Sweeps, and once one is named its configurations and trials."""
+    """The sweeps and, once one is given, its configurations and trials."""
     if "/" not in incomplete:
         return sweeps(ctx, incomplete)
     from sweeps.sides import SEED
@@ -39,12 +39,12 @@ def sides(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def specs(incomplete: str) -> list[str]:
-    """The shipped specs, and the YAML files and folders that are there."""
+    """The shipped specs, and YAML files and folders on disk."""
     return sorted([*(name for name in _shipped() if name.startswith(incomplete)), *_files(incomplete)])
 
 
 def profiles(incomplete: str) -> list[str]:
-    """The profiles of the spec that the line names."""
+    """The profiles of the spec on the command line."""
     for word in _words():
         found = _profiles_of(_shipped().get(word, Path(word)))
         if found:
@@ -60,7 +60,7 @@ def keys(incomplete: str) -> list[str]:
 
 
 def leaves(incomplete: str) -> list[str]:
-    """The leaves of a spec, each with the sign that its value follows."""
+    """The leaves of a spec, each followed by ``=``."""
     from sweeps.spec.keys import LEAF, all_keys
 
     named = [key.name for key in all_keys() if not key.section and LEAF not in key.name and "[]" not in key.name]
@@ -68,8 +68,8 @@ def leaves(incomplete: str) -> list[str]:
 
 
 def _words() -> list[str]:
-    """The words of the line behind the command; what is parsed of them ends at an option without its value."""
-    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""  # of bash, of other shells
+    """The words of the line after the command; the parser would stop at an option without its value."""
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS") or ""  # of bash; of other shells
     try:
         return shlex.split(line)[2:]
     except ValueError:  # a quote that is still open
@@ -77,7 +77,7 @@ def _words() -> list[str]:
 
 
 def _profiles_of(path: Path) -> list[str]:
-    """The names of a spec's profiles; none if it is no spec, or has none."""
+    """The names of a spec's profiles; empty if it is not a spec or has none."""
     import yaml
 
     try:
@@ -98,12 +98,12 @@ def _names(ctx: typer.Context) -> list[str]:
 
 
 def _shipped() -> dict[str, Path]:
-    """As ``sweeps.spec.load.shipped``, without all that it imports."""
+    """Like ``sweeps.spec.load.shipped``, but without its imports."""
     return {path.stem: path for path in (Path(__file__).parents[1] / "specs").glob("*.yaml")}
 
 
 def _files(incomplete: str) -> Iterator[str]:
-    """YAML files, and folders that may hold some, whose names begin so."""
+    """The YAML files, and folders that may hold some, whose names start with the text."""
     folder, slash, begun = incomplete.rpartition("/")
     try:
         entries = sorted(Path(folder + slash if slash else ".").expanduser().iterdir())

@@ -1,4 +1,4 @@
-"""How a command ends, whatever happens: one line a problem, an exit code, and a log of what nobody foresaw."""
+"""How commands end: one line per problem, an exit code, and a log of unexpected errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sweeps.record.damage import damage_told
 from sweeps.spec.validation import InputError
 
 DEBUG = "LINSWEEP_DEBUG"
-"""The variable of the environment that asks for tracebacks."""
+"""The environment variable that turns tracebacks on."""
 
 FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -52,13 +52,13 @@ OF_THE_MACHINE = {
     )
     if hasattr(errno, name)
 }
-"""Errors of the system that need no more explanation than their own words."""
+"""Errors of the operating system whose message needs no further explanation."""
 
 PACKAGES = ("linearizer-sweeps", "torch", "numpy", "pandas", "ray", "optuna", "mlflow")
 
 
 class Unforeseen(Exception):
-    """An ``error`` that nobody foresaw happened to the sweep in ``folder``."""
+    """An unexpected ``error`` that happened to the sweep in ``folder``."""
 
     def __init__(self, error: Exception, folder: Path) -> None:
         super().__init__(f"{folder}: {error}")
@@ -68,7 +68,7 @@ class Unforeseen(Exception):
 
 @contextmanager
 def logged_in(folder: Path) -> Iterator[None]:
-    """Have the log of what nobody foresaw kept in a sweep's folder."""
+    """Keep the log of an unexpected error in a sweep's folder."""
     try:
         yield
     except (LinsweepError, MemoryError):
@@ -80,10 +80,10 @@ def logged_in(folder: Path) -> Iterator[None]:
 
 
 def ended_in_order(run: Callable[[], Any]) -> int:
-    """The exit code of a command, after everything that a user has to know was printed.
+    """Run a command and return its exit code, after printing everything that the user must know.
 
-    Errors that a user can cause are one line a problem, and so is each line of a journal that cannot be read; of any
-    other error the traceback goes into a log, and the line names it. With LINSWEEP_DEBUG set the traceback is printed
+    Errors that a user can cause take one line per problem, and so does each unreadable line of a journal. Of any other
+    error the traceback goes into a log, which the message names. With LINSWEEP_DEBUG set, the traceback is printed
     as well.
     """
     _prepare_streams()
@@ -103,13 +103,13 @@ def _ended(run: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except MemoryError:
-        _say(_command(), "there is not enough memory")
+        _say(_command(), "out of memory")
         return FAILED
     except Unforeseen as error:
         return _unforeseen(error.error, error.folder)
-    except Exception as error:  # noqa: BLE001 - here it ends
+    except Exception as error:  # noqa: BLE001 - every other error ends the command
         if isinstance(error, BrokenPipeError):
-            return FAILED  # whoever read has seen enough
+            return FAILED  # the reader of the output has gone
         if _of_the_machine(error):
             _debug(error)
             _say(_command(), _told(error))
@@ -119,7 +119,7 @@ def _ended(run: Callable[[], Any]) -> int:
 
 
 def tell(error: LinsweepError) -> None:
-    """Say what a user can put right, one line a problem."""
+    """Print an error that the user can correct, one line per problem."""
     _debug(error)
     if isinstance(error, InputError):
         for problem in error.problems:
@@ -132,13 +132,13 @@ def _unforeseen(error: Exception, folder: Path | None) -> int:
     _debug(error)
     log = _write_log(error, folder)
     what = " ".join(without_passwords(f"{type(error).__name__}: {error}").split())[:300]
-    where = f"with the log {log}" if log else f"with what it prints with {DEBUG}=1"
-    _say(_command(), f"failed in a way that nobody foresaw ({what}); please report it {where}")
+    where = f"with the log {log}" if log else f"with the output that {DEBUG}=1 gives"
+    _say(_command(), f"failed with an unexpected error ({what}); please report it {where}")
     return FAILED
 
 
 def _write_log(error: Exception, folder: Path | None) -> Path | None:
-    """Write the traceback, the versions and the command into a file; None if no folder takes it."""
+    """Write the traceback, the versions and the command to a file; None if no folder is writable."""
     name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     lines = [
         f"command: {shlex.join(['linsweep', *sys.argv[1:]])}",
@@ -167,7 +167,7 @@ def _version(package: str) -> str:
 
 
 def _command() -> str:
-    """The command as messages name it."""
+    """The name of the command in messages."""
     return sys.argv[1] if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else "linsweep"
 
 
@@ -177,7 +177,7 @@ def _debug(error: Exception) -> None:
 
 
 def _of_the_machine(error: Exception) -> bool:
-    """Whether the system says plainly what is in the way: a full disk, a file that may not be written."""
+    """Whether the operating system's message says it all: a full disk, a file that is not writable."""
     return isinstance(error, OSError) and error.errno in OF_THE_MACHINE
 
 
@@ -189,13 +189,13 @@ def _told(error: Exception) -> str:
 
 def _say(source: str, problem: str, style: str = "bold red") -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    # Where nobody listens, the exit code says it.
+    # If nobody reads the message, the exit code has to do.
     with suppress(OSError):
         console.print(Text.assemble((f"{source}: ", style), problem))
 
 
 def _prepare_streams() -> None:
-    """Streams that take every text: what their encoding lacks becomes a question mark, what is closed takes nothing."""
+    """Make the streams accept every text: characters that they cannot encode become "?"; closed ones drop all."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -205,7 +205,7 @@ def _prepare_streams() -> None:
 
 
 def _flushed() -> int:
-    """What a command that went well exits with once its output is out."""
+    """Flush the output of a command that succeeded, and return its exit code."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -217,17 +217,17 @@ def _flushed() -> int:
 
 
 def _to_nowhere() -> None:
-    """Let standard output take everything: Python flushes once more at its end, and would complain."""
+    """Redirect standard output to nowhere: Python flushes it once more at exit and would complain."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 class GoingOn:
-    """Standard output of what must not end for a full disk, or a reader that has gone: the rest is left unsaid then."""
+    """A standard output that survives a full disk or a reader that has gone: it drops the rest of the output."""
 
     def write(self, text: str) -> int:
-        """Write a text, or nothing where nothing can be written any more."""
+        """Write a text, or drop it if the output is lost."""
         try:
             return sys.stdout.write(text)
         except OSError as error:
@@ -235,14 +235,14 @@ class GoingOn:
         return len(text)
 
     def flush(self) -> None:
-        """Have what was written come out, or not."""
+        """Flush the output, unless it is lost."""
         try:
             sys.stdout.flush()
         except OSError as error:
             self._lost(error)
 
     def _lost(self, error: OSError) -> None:
-        _say(_command(), f"{_told(error)}; it goes on, and says no more")
+        _say(_command(), f"{_told(error)}; the command continues without further output")
         _to_nowhere()
 
     def __getattr__(self, name: str) -> Any:

@@ -1,6 +1,6 @@
-"""Commands that look at sweeps and trials: list, logs.
+"""Commands that show sweeps and trials: list, logs.
 
-A module of its own, since one of its names is that of a type of Python.
+A module of its own, because one command has the name of a built-in type.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def logs(
 
     log = logs(trial, storage=storage)
     if as_json and follow:
-        raise InputError("--json", [Problem("", "is one document, and --follow goes on; give one of them")])
+        raise InputError("--json", [Problem("", "prints one document, which --follow never ends; give only one")])
     if as_json:
         return print_json(of_logs(log))
     console = Console(soft_wrap=True, highlight=False)

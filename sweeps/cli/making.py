@@ -1,4 +1,4 @@
-"""Commands that write specs and remove records: init, delete."""
+"""Commands that write specs and delete records: init, delete."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def init(
         ),
     ] = None,
     family: Annotated[
-        str | None, typer.Option(metavar="FAMILY", help="What is trained: diffusion, idempotent or style.")
+        str | None, typer.Option(metavar="FAMILY", help="The family to train: diffusion, idempotent or style.")
     ] = None,
     question: Annotated[
-        str | None, typer.Option(metavar="QUESTION", help="The question: depth-rank, rank or best.")
+        str | None, typer.Option(metavar="QUESTION", help="The question to ask: depth-rank, rank or best.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The sweep's name, by default that of the file.")
+        str | None, typer.Option(metavar="NAME", help="The name of the sweep, by default that of the file.")
     ] = None,
 ) -> None:
-    """Write a first spec with comments; on a terminal it asks for what you do not give."""
+    """Write a first spec with comments; on a terminal, ask for what is not given."""
     from sweeps.api.making import init
     from sweeps.spec.first import FAMILIES, QUESTIONS
 
@@ -56,7 +56,7 @@ def init(
 
 
 def _asked(what: str, choices: Mapping[str, str], default: str) -> str:
-    """The answer to a question on a terminal, the default where nobody is there to answer."""
+    """The answer to a question on a terminal, or the default without a terminal."""
     if not sys.stdin.isatty():
         return default
     for name, meaning in choices.items():
@@ -64,7 +64,7 @@ def _asked(what: str, choices: Mapping[str, str], default: str) -> str:
 
     def checked(answer: str) -> str:
         if choices and answer not in choices:
-            raise typer.BadParameter(f"{answer} is none of {', '.join(choices)}")
+            raise typer.BadParameter(f"{answer} is not one of {', '.join(choices)}")
         return answer
 
     return str(typer.prompt(what, default=default, value_proc=checked, err=True))
@@ -73,9 +73,9 @@ def _asked(what: str, choices: Mapping[str, str], default: str) -> str:
 def delete(
     name: NameArgument,
     storage: StorageOption = Path("runs"),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove a sweep's record: list what would go, ask, and remove it. MLflow keeps its runs."""
+    """Delete a sweep's record: list its files, ask, and delete them. MLflow keeps its runs."""
     from sweeps.api.making import delete
     from sweeps.record.removal import render, size_told
 
@@ -85,7 +85,7 @@ def delete(
     what = f"{found.folder}: {found.files} files, {size_told(found.size)}"
     if not yes:
         if not sys.stdin.isatty():
-            raise InputError(name, [Problem("", f"nobody is there to ask; to remove {what}, give --yes")])
+            raise InputError(name, [Problem("", f"cannot ask without a terminal; give --yes to remove {what}")])
         if not typer.confirm(f"Remove {what}?"):
             console.print("nothing was removed")
             raise typer.Exit(1)

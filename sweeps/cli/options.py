@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, and the consoles that they print to."""
+"""Arguments and options that several commands share, and the consoles they print to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweeps.cli.completion import leaves, profiles, sides, specs, sweeps, trials
 
 
 def path(text: str | Path) -> Path:
-    """A path as an option takes it: a shell spells ``~`` out in front of a word, and not in ``--storage=~/runs``."""
+    """The path in an option's value; shells expand a leading ``~`` but not the one in ``--storage=~/runs``."""
     try:
         return Path(at_home(str(text)))
     except ValueError as error:
@@ -27,23 +27,21 @@ def path(text: str | Path) -> Path:
 SpecArgument = Annotated[
     str,
     typer.Argument(
-        metavar="SPEC", help="A spec file, or the name of a shipped one such as quickstart.", autocompletion=specs
+        metavar="SPEC", help="A spec file, or the name of a shipped spec such as quickstart.", autocompletion=specs
     ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Set a leaf of the spec; repeat it for more.", autocompletion=leaves
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a leaf of the spec; repeatable.", autocompletion=leaves),
 ]
 AddressOption = Annotated[
     str | None,
-    typer.Option(metavar="ADDRESS", help="A Ray cluster that this machine is a node of: auto, or HEAD:6379."),
+    typer.Option(metavar="ADDRESS", help="A Ray cluster with this machine as a node: auto, or HEAD:6379."),
 ]
 ClusterOption = Annotated[
     Path | None,
     typer.Option(
-        help="The cluster's file for `ray up` or KubeRay, to count what its autoscaler may add.",
+        help="The cluster's file for `ray up` or KubeRay, which says how many nodes its autoscaler may add.",
         parser=path,
         metavar="PATH",
     ),
@@ -57,61 +55,59 @@ ProfileOption = Annotated[
     ),
 ]
 NamesArgument = Annotated[
-    list[str], typer.Argument(metavar="NAME", help="Sweeps, by name or by folder.", autocompletion=sweeps)
+    list[str], typer.Argument(metavar="NAME", help="Sweeps, by name or folder.", autocompletion=sweeps)
 ]
-NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="A sweep, by name or by folder.", autocompletion=sweeps)
-]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A sweep, by name or folder.", autocompletion=sweeps)]
 TrialArgument = Annotated[
     str, typer.Argument(metavar="SWEEP/TRIAL", help="A trial, such as quickstart/t006-s0.", autocompletion=trials)
 ]
 SideArgument = Annotated[
     str,
-    typer.Argument(metavar="NAME", help="A sweep, or a trial of one as quickstart/t006-s0.", autocompletion=sides),
+    typer.Argument(metavar="NAME", help="A sweep, or a trial such as quickstart/t006-s0.", autocompletion=sides),
 ]
 FreshOption = Annotated[
-    bool, typer.Option("--fresh", help="Train every trial, even if another sweep has an identical finished one.")
+    bool, typer.Option("--fresh", help="Train every trial, even if another sweep finished an identical one.")
 ]
 DebugOption = Annotated[
     bool,
     typer.Option(
-        "--debug", help="Run the trials in this process, one after the other, without Ray: a breakpoint() stops there."
+        "--debug", help="Run the trials one after the other in this process, without Ray; breakpoint() works there."
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON document and nothing else: docs/commands.md has its keys.")
+    bool, typer.Option("--json", help="Print one JSON document and nothing else; docs/commands.md lists its keys.")
 ]
-StorageOption = Annotated[Path, typer.Option(help="Where the sweeps are recorded.", parser=path, metavar="PATH")]
+StorageOption = Annotated[Path, typer.Option(help="The folder with the sweeps.", parser=path, metavar="PATH")]
 ToOption = Annotated[str | None, typer.Option(metavar="URI", help="A tracking URI other than the sweep's own.")]
 
 Interval = Literal["t", "bootstrap"]
 IntervalOption = Annotated[
-    Interval, typer.Option(metavar="t|bootstrap", help="95 % intervals by Student's t, or by the bootstrap.")
+    Interval, typer.Option(metavar="t|bootstrap", help="95 % intervals by Student's t or by the bootstrap.")
 ]
 StyleOption = Annotated[
     Literal["two-column", "one-column"],
-    typer.Option("--style", help="What figures are printed in: a column of two, or lines as wide as the page."),
+    typer.Option("--style", help="The page layout that figures are made for: two columns, or one."),
 ]
 MarginOption = Annotated[
     float | None,
     typer.Option(
         metavar="NUMBER",
-        help="Call means equal that differ by less, by a test; by default what the metric's own error hides.",
+        help="Means that differ by less count as equal, by a test; default: what the metric's own error hides.",
     ),
 ]
 UnequalOption = Annotated[
-    bool, typer.Option("--unequal", help="Also compare trials that were not trained equally long.")
+    bool, typer.Option("--unequal", help="Also compare trials that were not trained for equally long.")
 ]
 
 WIDE = 200
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print a document; in ASCII where the output takes no more, so that nothing in it is replaced."""
+    """Print a document, in ASCII if the output's encoding is not UTF, so that no character is replaced."""
     ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
     sys.stdout.write(json.dumps(as_json(document), indent=2, ensure_ascii=ascii_only) + "\n")
 
 
 def wide_console() -> Console:
-    """For tables: into a file or a pipe, whole rows, since whoever reads it there can scroll."""
+    """A console for tables; in a file or a pipe rows stay whole, since its reader can scroll."""
     return Console(width=None if sys.stdout.isatty() else WIDE)

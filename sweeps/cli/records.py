@@ -1,4 +1,4 @@
-"""Commands for sweeps that are recorded: table, report, export, compare."""
+"""Commands for recorded sweeps: table, compare, report, check, export."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def table(
     storage: StorageOption = Path("runs"),
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="A metric as a column, instead of the default ones; repeat it for more."),
+        typer.Option(metavar="KEY", help="A metric to show instead of the default ones; repeatable."),
     ] = None,
     rows: Annotated[str | None, typer.Option(metavar="AXIS", help="An axis; with --cols, a grid of two axes.")] = None,
     cols: Annotated[str | None, typer.Option(metavar="AXIS", help="The other axis.")] = None,
@@ -44,7 +44,7 @@ def table(
         str | None,
         typer.Option(
             metavar="LEAF",
-            help="Say what is best over several data sets; the leaf that tells them apart, such as data.name.",
+            help="Find what is best over several data sets; give the leaf that differs, such as data.name.",
         ),
     ] = None,
     ci: IntervalOption = "t",
@@ -56,14 +56,14 @@ def table(
     latex: Annotated[
         Path | None,
         typer.Option(
-            help="Write only this file: a table for a column of a paper, of the columns and rows named below.",
+            help="Write only this file: a table for one column of a paper, with the columns and rows named below.",
             parser=path,
             metavar="FILE",
             rich_help_panel=PAPER,
         ),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(metavar="A,B,…", help="Axes and metrics, as tables print them.", rich_help_panel=PAPER)
+        str | None, typer.Option(metavar="A,B,…", help="Axes and metrics, as in the tables.", rich_help_panel=PAPER)
     ] = None,
     only: Annotated[
         str | None,
@@ -73,12 +73,14 @@ def table(
             rich_help_panel=PAPER,
         ),
     ] = None,
-    caption: Annotated[str | None, typer.Option(metavar="TEXT", help="In LaTeX.", rich_help_panel=PAPER)] = None,
+    caption: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The caption, in LaTeX.", rich_help_panel=PAPER)
+    ] = None,
     label: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Instead of tab:NAME.", rich_help_panel=PAPER)
+        str | None, typer.Option(metavar="TEXT", help="The label, instead of tab:NAME.", rich_help_panel=PAPER)
     ] = None,
 ) -> None:
-    """Print the ablation tables, and write them with their figures."""
+    """Print the ablation tables, and write them and their figures to files."""
     from sweeps.api.records import table
 
     made = table(
@@ -125,10 +127,10 @@ def compare(
         ),
     ],
     storage: StorageOption = Path("runs"),
-    whole: Annotated[bool, typer.Option("--all", help="Also show what is the same in all.")] = False,
+    whole: Annotated[bool, typer.Option("--all", help="Also show what does not differ.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show where configurations, trials or sweeps differ, and whether their metrics do."""
+    """Compare configurations, trials or sweeps: settings that differ, and tests of their metrics."""
     from sweeps.api.records import compare
     from sweeps.compare import render
 
@@ -150,7 +152,7 @@ def report(
     margin: MarginOption = None,
     style: StyleOption = "two-column",
 ) -> None:
-    """Write the report: one HTML page that works offline, and a paper's appendix."""
+    """Write the report: an HTML page that works offline, and an appendix for a paper."""
     from sweeps.api.records import report
 
     made = report(names, storage=storage, metric=metric, ci=ci, unequal=unequal, margin=margin, style=style)
@@ -162,7 +164,7 @@ def report(
 
 
 def check(names: NamesArgument, storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """Check whether you can rely on sweeps, and say what to do if not."""
+    """Check whether the sweeps can be relied on, and say what to do if not."""
     from sweeps.api.records import check
 
     made = check(names, storage=storage)
@@ -181,14 +183,14 @@ def export(
         typer.Option(help="The file, instead of NAME.parquet in the storage folder.", parser=path, metavar="PATH"),
     ] = None,
 ) -> None:
-    """Write sweeps to one Parquet file, which pandas and analysis.load read."""
+    """Write sweeps to one Parquet file, which pandas and analysis.load can read."""
     from sweeps.api.records import export
 
     Console(soft_wrap=True).print(Text(f"written: {export(names, storage=storage, to=to)}"))
 
 
 def _listed(text: str | None) -> list[str] | None:
-    """What an option lists with commas between."""
+    """The items of a comma-separated option."""
     return None if text is None else [word for each in text.split(",") if (word := each.strip())]
 
 

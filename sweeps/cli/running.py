@@ -1,4 +1,4 @@
-"""Commands for sweeps that are to run or that do: plan, launch, resume, stop, status, supervise."""
+"""Commands that run sweeps: plan, launch, resume, stop, retry, status, supervise."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def plan(
     cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check a spec and say what it would do, starting nothing."""
+    """Check a spec and show what it would do, without starting anything."""
     from sweeps.api.running import plan
     from sweeps.execution.plan import render
 
@@ -60,7 +60,7 @@ def plan(
     console.print(render(made))
     console.print()
     words = launch_words(spec, profile, [without_passwords(text) for text in set_ or ()], address, cluster)
-    # Whole: a command that is broken into lines cannot be pasted.
+    # Unwrapped: a command that is broken over lines cannot be pasted.
     console.print(
         "Nothing was started. Next:", Text(f"linsweep launch {shlex.join(words)}", style="bold"), soft_wrap=True
     )
@@ -76,7 +76,7 @@ def launch(
     fresh: FreshOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Run a sweep; one that was cut short goes on where it stopped."""
+    """Run a sweep; one that was interrupted continues where it stopped."""
     with Console().status("checking the spec"):
         from sweeps.api.running import sweep_of
 
@@ -92,7 +92,7 @@ def resume(
     cluster: ClusterOption = None,
     debug: DebugOption = False,
 ) -> None:
-    """Go on with a recorded sweep; --set can raise its budget."""
+    """Continue a recorded sweep; --set can raise its budget."""
     with Console().status("checking the record"):
         from sweeps.api.running import recorded_sweep
 
@@ -101,39 +101,39 @@ def resume(
 
 
 def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: bool, debug: bool) -> None:
-    """Launch a sweep, and say how it ended and what comes next."""
+    """Launch a sweep, and print how it ended and what to do next."""
     from sweeps.api.running import launch
     from sweeps.result import render
 
-    # Printing never ends a sweep.
+    # A failure to print never ends a sweep.
     output = cast(IO[str], GoingOn())
     console = Console(file=output, soft_wrap=not sys.stdout.isatty())
-    # Commands stay whole, to be pasted.
+    # Commands stay unwrapped, so that they can be pasted.
     whole = Console(file=output, soft_wrap=True)
     again = resume_command(sweep.folder, address, cluster, debug)
     try:
         with logged_in(sweep.folder):
             result = launch(sweep, address=address, cluster=cluster, fresh=fresh, debug=debug, progress=console)
     except KeyboardInterrupt:
-        whole.print(Text.assemble(("interrupted", "yellow"), "; what is recorded stays. To go on: ", (again, "bold")))
+        whole.print(Text.assemble(("interrupted", "yellow"), "; the record is kept. To continue: ", (again, "bold")))
         raise typer.Exit(INTERRUPTED) from None
     console.print(render(result))
     if result.not_sent:
         whole.print(
             Text.assemble(
-                ("not everything is in MLflow: ", "yellow"), result.not_sent, "\nThe journals are complete; later: ",
+                ("MLflow is not complete: ", "yellow"), result.not_sent, "\nThe journals are complete; send them with ",
                 (f"linsweep sync {named(sweep.folder)}", "bold"),
             )
         )  # fmt: skip
     if result.not_copied:
-        console.print(Text.assemble(("the study's copy is not complete: ", "yellow"), result.not_copied))
+        console.print(Text.assemble(("the copy of the study is not complete: ", "yellow"), result.not_copied))
     if result.state == "interrupted":
-        whole.print(Text.assemble("To go on: ", (again, "bold")))
+        whole.print(Text.assemble("To continue: ", (again, "bold")))
         if result.reason and result.reason.startswith("budget."):
-            whole.print("with more of it: --set " + result.reason.split(" ")[0] + "=…")
+            whole.print("with a higher budget: --set " + result.reason.split(" ")[0] + "=…")
         raise typer.Exit(INTERRUPTED)
     if result.state == "failed":
-        why = f"the first that failed, {result.failure}" if result.failure else "the reasons are in the journals"
+        why = f"the first failure: {result.failure}" if result.failure else "the reasons are in the journals"
         console.print(Text.assemble(("no configuration of the search finished", "red"), f"; {why}"))
         raise typer.Exit(1)
     whole.print(Text.assemble("Next: ", (f"linsweep table {named(sweep.folder)}", "bold")))
@@ -141,7 +141,7 @@ def _carry_out(sweep: Sweep, address: str | None, cluster: Path | None, fresh: b
 
 
 def stop(name: SideArgument, storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """Ask a running sweep, or one trial of it, to save its state and stop, and wait until it has."""
+    """Ask a running sweep, or one of its trials, to save its state and stop, and wait until it has."""
     from sweeps.api.running import stop
     from sweeps.record.lookup import names_trial
 
@@ -153,14 +153,14 @@ def stop(name: SideArgument, storage: StorageOption = Path("runs"), as_json: Jso
     folder = status.sweep.folder
     if names_trial(name, storage):
         again = f"linsweep retry {name}{storage_option(storage)}"
-        console.print(Text.assemble((name, "bold"), " has stopped. To go on with it: ", again))
+        console.print(Text.assemble((name, "bold"), " has stopped. To continue it: ", again))
     else:
-        console.print(Text.assemble((folder.name, "bold"), " has stopped. To go on: ", resume_command(folder)))
+        console.print(Text.assemble((folder.name, "bold"), " has stopped. To continue: ", resume_command(folder)))
     return None
 
 
 def retry(trial: TrialArgument, storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> None:
-    """Try a trial again that failed or was stopped by hand: in the running launch, or else in the next one."""
+    """Retry a trial that failed or was stopped by hand, in the running launch or else in the next one."""
     from sweeps.api.running import retry
 
     status = retry(trial, storage=storage)
@@ -168,22 +168,22 @@ def retry(trial: TrialArgument, storage: StorageOption = Path("runs"), as_json: 
         return print_json(of_status(status))
     goes_on = status.state in ("running", "stopping")
     when = "once the other trials have ended" if goes_on else f"with {resume_command(status.sweep.folder)}"
-    Console(soft_wrap=True).print(Text.assemble((trial, "bold"), f" goes again {when}"))
+    Console(soft_wrap=True).print(Text.assemble((trial, "bold"), f" will be retried {when}"))
     return None
 
 
 def status(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Sweeps; none: all of the storage folder.", autocompletion=sweeps),
+        typer.Argument(metavar="NAME", help="Sweeps; default: all in the storage folder.", autocompletion=sweeps),
     ] = None,
     storage: StorageOption = Path("runs"),
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Redraw it every two seconds, until the sweeps have ended.")
+        bool, typer.Option("--watch", "-w", help="Redraw every two seconds until the sweeps have ended.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how sweeps stand: trials, time, the best so far, and what is not in MLflow yet."""
+    """Show the state of sweeps: trials, time, the best so far, and what MLflow has not received yet."""
     from sweeps.cli.statuses import read_all, shown
     from sweeps.cli.watch import Look
     from sweeps.cli.watch import watch as go_on
@@ -193,7 +193,7 @@ def status(
     if not wanted:
         raise InputError(str(storage), [Problem("", "holds no sweep; launch one or give --storage")])
     if watch and as_json:
-        raise InputError("--json", [Problem("", "is one document, and --watch goes on; give one of them")])
+        raise InputError("--json", [Problem("", "prints one document, which --watch never ends; give only one")])
     console = wide_console()
     found = read_all(wanted, storage)
 
@@ -223,16 +223,16 @@ def supervise(
     cluster: ClusterOption = None,
     fresh: FreshOption = False,
     stall: Annotated[
-        float, typer.Option(min=30, metavar="SECONDS", help="End a launch that has shown no sign of life for so long.")
+        float, typer.Option(min=30, metavar="SECONDS", help="Kill a launch that shows no sign of life for this long.")
     ] = 300,
 ) -> None:
-    """Launch a sweep, and launch it again from its record whenever the launch dies."""
+    """Launch a sweep, and relaunch it from its record whenever the launch dies."""
     from sweeps.api.running import sweep_of
     from sweeps.record.paths import SweepPaths
     from sweeps.supervise import supervise
 
     sweep = sweep_of(spec, set_ or (), profile)
-    # First: behind "--" it would be a second spec.
+    # Options first: behind "--" they would be a second spec.
     words = [*(["--fresh"] if fresh else []), *launch_words(spec, profile, set_ or (), address, cluster)]
     console = Console(file=cast(IO[str], GoingOn()), soft_wrap=True)
     raise typer.Exit(supervise(words, SweepPaths(sweep.folder), stall, console))

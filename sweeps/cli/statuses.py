@@ -1,4 +1,4 @@
-"""How several sweeps stand, read at once: what is wrong with one must not hide the others."""
+"""The status of several sweeps at once; one that cannot be read must not hide the others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweeps.status import Status, render, status_of
 
 @dataclass(frozen=True)
 class Statuses:
-    """Those of the sweeps that can be read, and what is wrong with the others, by name."""
+    """The statuses of the sweeps that can be read, and the errors of the others, by name."""
 
     statuses: Mapping[str, Status]
     unreadable: Mapping[str, LinsweepError]
@@ -36,7 +36,7 @@ def read_all(names: Sequence[str], storage: Path) -> Statuses:
 
 
 def shown(found: Statuses) -> Look:
-    """As it is printed; over once none of the sweeps is being carried out."""
+    """The statuses as they are printed; ``over`` once no sweep is running."""
     problems = [Text(str(error), style="red") for error in found.unreadable.values()]
     statuses = list(found.statuses.values())
     news = [(each.state, each.reason, each.trials, each.open) for each in statuses]

@@ -21,7 +21,7 @@ from sweeps.spec.validation import InputError, Problem
 
 
 def sync(names: NamesArgument, storage: StorageOption = Path("runs"), to: ToOption = None) -> None:
-    """Send to MLflow whatever is missing there: journals, tables, reports."""
+    """Send to MLflow what it has not received yet: journals, tables, reports."""
     from sweeps.api.tracking import sync
 
     console = Console(soft_wrap=True, highlight=False)
@@ -45,7 +45,7 @@ def promote(
     )
     console.print(Text("  import mlflow"))
     console.print(Text(f"  mlflow.set_tracking_uri({json.dumps(made.uri, ensure_ascii=False)})"))
-    if os.environ.get("MLFLOW_REGISTRY_URI"):  # it would be asked for the model
+    if os.environ.get("MLFLOW_REGISTRY_URI"):  # MLflow would look for the model there
         console.print(Text(f"  mlflow.set_registry_uri({json.dumps(made.uri, ensure_ascii=False)})"))
     console.print(Text(f'  model = mlflow.pyfunc.load_model("models:/{made.name}/{made.version}")'))
     console.print(Text('  images = model.predict({"count": [16], "seed": [0]})'))
@@ -74,10 +74,10 @@ def ui(
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
-                raise InputError("--port", [Problem("", f"{port} cannot be used: {error.strerror}")]) from None
-        console.print(f"MLflow on [bold]{base}[/] (Ctrl-C ends it)")
+                raise InputError("--port", [Problem("", f"{port} is not available: {error.strerror}")]) from None
+        console.print(f"MLflow on [bold]{base}[/] (stop it with Ctrl-C)")
     elif not any(link for _, link in links):
-        raise InputError(str(storage), [Problem("", f"holds no {paths.mlflow_database.name}; launch a sweep first")])
+        raise InputError(str(storage), [Problem("", f"has no {paths.mlflow_database.name}; launch a sweep first")])
     for name, link in links:
         if link is not None:
             console.print(Text.assemble((name, "bold"), f"  {link}"))
@@ -87,12 +87,12 @@ def ui(
         follow_artifacts(paths.mlflow_database, paths.mlflow_artifacts.resolve())
     except sqlite3.Error as error:
         raise InputError(str(paths.mlflow_database), [Problem("", explain(error, ""))]) from None
-    # The database by a name that needs no quoting, and no setting of another server's: they would change its address.
+    # Use a name that needs no quoting, and drop settings of other servers, which would redirect the database.
     os.chdir(storage)
     kept = {
         name: value for name, value in environment().items() if not name.startswith("MLFLOW_") or name in NO_TELEMETRY
     }
-    # Model serving jobs of MLflow's own would start seven more processes for nothing.
+    # MLflow's jobs for model serving would start seven more processes that nobody needs.
     kept["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     arguments += ["--backend-store-uri", f"{SQLITE}{paths.mlflow_database.name}"]

@@ -14,14 +14,14 @@ from sweeps.cli.options import StorageOption, TrialArgument, path, wide_console
 def sample(
     trial: TrialArgument,
     storage: StorageOption = Path("runs"),
-    count: Annotated[int, typer.Option("--count", "-n", min=1, metavar="COUNT", help="How many images.")] = 64,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, metavar="COUNT", help="The number of images.")] = 64,
     out: Annotated[Path, typer.Option(help="The folder for the images.", parser=path, metavar="FOLDER")] = Path(
         "samples"
     ),
     seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="The same seed gives the same images.")] = 0,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="Where to compute: cpu, cuda, cuda:1 ….")] = "cpu",
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="The device to use: cpu, cuda, cuda:1, ….")] = "cpu",
 ) -> None:
-    """Make images with a trial's model: one picture, and an .npz file."""
+    """Sample images from a trial's model: one picture, and an .npz file."""
     from sweeps.api.trials import sample
     from sweeps.samples import render
 
@@ -36,10 +36,10 @@ def reproduce(
         "reproduced"
     ),
     data_root: Annotated[
-        Path | None, typer.Option(help="Where the images are now, if elsewhere.", parser=path, metavar="PATH")
+        Path | None, typer.Option(help="The folder of the images, if they have moved.", parser=path, metavar="PATH")
     ] = None,
 ) -> None:
-    """Train a trial again in this process, and say what differs from its record."""
+    """Train a trial again in this process, and show what differs from its record."""
     from sweeps.record.lookup import find_trial
     from sweeps.reproduction import render, reproduce
 

@@ -1,4 +1,4 @@
-"""A view that is drawn again every few seconds, until there is nothing more to come."""
+"""A view that is redrawn every few seconds until nothing more can change."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 PERIOD = 2.0
-"""Seconds between two looks."""
+"""Seconds between two updates."""
 
 REST = 10
-"""How many times as long as a look took there is rest before the next: a large record must not keep a core busy."""
+"""The least wait between updates, as a multiple of an update's own time: a large record must not keep a core busy."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is to be seen, what of it is news where nothing can be drawn over, and whether nothing more will come."""
+    """One update: what to show, a key that changes if there is news, and whether this is the last one."""
 
     shown: RenderableType
     news: object
@@ -26,7 +26,7 @@ class Look:
 
 
 def watch(look: Callable[[], Look], console: Console, period: float = PERIOD) -> None:
-    """Show what ``look`` gives until it is over; where nothing can be drawn over, once for each news.
+    """Show what ``look`` returns until it is over; without a terminal, print it again only if there is news.
 
     ``period`` is in seconds.
     """

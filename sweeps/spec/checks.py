@@ -1,4 +1,4 @@
-"""What single fields of a specification cannot say: that names exist and that values work together."""
+"""The checks across fields of a spec: that names exist and that values work together."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from sweeps.spec.space import completed, ordered, space_problems
 from sweeps.spec.validation import Problem, nearest, problems_of, suggestion
 
 LONGEST_LABEL = 60
-"""Letters of a display name that tables and figures have room for."""
+"""The most characters of a display name that tables and figures have room for."""
 STUDY_SCHEMES = ("sqlite:///", "postgresql", "mysql")
 
 
 def check(sweep: Sweep) -> list[Problem]:
-    """What single fields cannot say: that names exist, values work together and objectives are recorded."""
+    """The problems across fields: unknown names, values that do not work together, objectives not recorded."""
     base = _config_problems(sweep, {})
     found = [Problem(key, message) for key, message in base.items()]
     found += _space_checks(sweep, base)
@@ -52,18 +52,18 @@ def check(sweep: Sweep) -> list[Problem]:
             found.append(Problem(key, f"must begin with one of {', '.join(schemes)}"))
     experiment = sweep.model.tracking.experiment
     if experiment is not None and not experiment.strip():
-        found.append(Problem("tracking.experiment", "must not be blank; null takes the sweep's name"))
-    # MLflow is a second of imports: its limit is asked for where it may matter.
+        found.append(Problem("tracking.experiment", "must not be blank; use null for the sweep's name"))
+    # Importing MLflow takes a second: ask for its limit only where it may matter.
     elif experiment is not None and not experiment.isprintable():
         found.append(Problem("tracking.experiment", f"must be one line of printable text, got {experiment!r}"))
     elif experiment is not None and len(experiment) > 100 and len(experiment) > (most := longest_experiment_name()):
-        message = f"has {len(experiment)} characters; MLflow takes {most} at most"
+        message = f"has {len(experiment)} characters; MLflow takes at most {most}"
         found.append(Problem("tracking.experiment", message))
     return found
 
 
 def _config_problems(sweep: Sweep, overrides: Mapping[str, Any]) -> dict[str, str]:
-    """Dotted leaf → what is wrong with the base configuration under overrides whose names all exist."""
+    """Dotted leaf → what is wrong there when existing leaves of the base configuration are overridden."""
     if sweep.function is not None:
         return _function_problems(sweep, overrides)
     try:
@@ -79,7 +79,7 @@ def _config_problems(sweep: Sweep, overrides: Mapping[str, Any]) -> dict[str, st
 
 
 def _function_problems(sweep: Sweep, overrides: Mapping[str, Any]) -> dict[str, str]:
-    """Of a function only its settings can be judged: it says itself what it takes of them."""
+    """The problems with a function's settings; the function itself decides which values it accepts."""
     try:
         sweep.function_config(overrides, 0)
     except ValidationError as error:
@@ -88,7 +88,7 @@ def _function_problems(sweep: Sweep, overrides: Mapping[str, Any]) -> dict[str, 
 
 
 def _space_checks(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
-    """What is wrong with the space, beyond what ``base`` says of the base configuration alone."""
+    """The problems with the space, except those in ``base``, which the base configuration has on its own."""
     leaves, space = sweep.base_leaves, sweep.search.space
     found = [_unknown_leaf(f"search.space.{name}", name, list(leaves)) for name in space if name not in leaves]
     found += space_problems(space, sweep.search.sampler)
@@ -101,12 +101,12 @@ def _space_checks(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
         if name not in leaves:
             continue
         condition = {k: v[0] if isinstance(v, tuple) else v for k, v in dimension.when.items() if k in leaves}
-        # Its values alone, with everything else as in the base; all together come below.
+        # One value at a time, with everything else as in the base; combinations are checked below.
         told: set[str] = set()
         for value in tried(dimension):
             wrong = _config_problems(sweep, {**condition, name: value})
             for key, message in wrong.items():
-                # One value of a range stands for all that are wrong in the same way.
+                # Of a range, report only the first value that is wrong in the same way.
                 if base.get(key) != message and (dimension.choice or dimension.grid or key not in told):
                     told.add(key)
                     about = "" if key == name else f" makes {key} wrong"
@@ -117,7 +117,7 @@ def _space_checks(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
 
 
 def _corner_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
-    """What is wrong where several dimensions are at their ends, and with none of them alone."""
+    """The problems that appear only where several dimensions are at their bounds together."""
     found: dict[tuple[str, ...], Problem] = {}
     for point in corners(sweep.search.space, sweep.base_leaves):
         for key, message in _config_problems(sweep, point).items():
@@ -133,7 +133,7 @@ def _corner_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
 
 
 def _blamed(sweep: Sweep, point: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """The values of a point without which a key would be right."""
+    """The values of a point that are needed for a key to be wrong."""
     left = dict(point)
     for name in point:
         rest = {other: value for other, value in left.items() if other != name}
@@ -143,26 +143,26 @@ def _blamed(sweep: Sweep, point: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _first_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
-    """What is wrong with the points that are to be tried first, and with the values that axes are to have had."""
+    """The problems with the points to try first and with the defaults of axes."""
     space, found = sweep.search.space, []
     for name, dimension in space.items():
         if dimension.default is not None and not dimension.holds(dimension.default):
-            message = f"{dimension.default} is none of its values ({dimension.describe()}): add it to them"
+            message = f"{dimension.default} is not one of its values ({dimension.describe()}); add it to them"
             found.append(Problem(f"search.space.{name}.default", message))
     try:
         ordered(space)
         points = [completed(space, sweep.base_leaves, given) for given in sweep.search.first]
     except (KeyError, ValueError):
-        return found  # what is wrong with the space is told already
+        return found  # the problem with the space is reported already
     for i, (given, point) in enumerate(zip(sweep.search.first, points, strict=True)):
         key = f"search.first[{i}]"
         unknown = [name for name in given if name not in space]
         found += [Problem(f"{key}.{name}", f"is not searched; {suggestion(name, space)}") for name in unknown]
         idle = [name for name in given if name in space and name not in point]
-        found += [Problem(f"{key}.{name}", "has no part in this point: its when does not hold") for name in idle]
+        found += [Problem(f"{key}.{name}", "is not active at this point: its `when` does not hold") for name in idle]
         outside = [name for name, value in point.items() if not space[name].holds(value)]
         for name in outside:
-            where = "" if name in given else " (the base's, as the point does not name it)"
+            where = "" if name in given else " (from the base, since the point leaves it out)"
             message = f"{point[name]}{where} is not in {space[name].describe()}"
             found.append(Problem(f"{key}.{name}", message))
         if not unknown and not outside:
@@ -171,12 +171,12 @@ def _first_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
     if not found and sweep.search.first:
         count, most = len(sweep.first_points()), sweep.configurations
         if count > most:
-            found.append(Problem("search.first", f"has {count} points, and the search {most} configurations"))
+            found.append(Problem("search.first", f"has {count} points but the search tries {most} configurations"))
     return found
 
 
 def _unmeasured(sweep: Sweep, overrides: Mapping[str, Any]) -> list[Problem]:
-    """The objectives that the search has of its base but not of a family that it reaches."""
+    """The objectives that the base records but a family in the search space does not."""
     base, config = sweep.trial_config({}, 0), sweep.trial_config(overrides, 0)
     lost = set(family_of(base).summary_keys(base)) - set(family_of(config).summary_keys(config))
     return [
@@ -190,7 +190,7 @@ def _unmeasured(sweep: Sweep, overrides: Mapping[str, Any]) -> list[Problem]:
 
 
 def _control_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
-    """What is wrong with the controls, beyond what ``base`` says of the base configuration alone."""
+    """The problems with the controls, except those in ``base``, which the base configuration has on its own."""
     found: list[Problem] = []
     names = [control.name for control in sweep.model.controls]
     for i, control in enumerate(sweep.model.controls):
@@ -208,25 +208,25 @@ def _control_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
 
 
 def _recorded(sweep: Sweep) -> list[str] | None:
-    """The keys of the end scalars; None where they cannot be known: a function says itself what it reports."""
+    """The keys of the final metrics, or None if they cannot be known: a function chooses what it reports."""
     if sweep.function is not None:
         return None
     config = sweep.trial_config({}, 0)
-    # Keys name step counts: that there are none is told elsewhere.
+    # The keys contain step counts; an empty list of these is reported elsewhere.
     return family_of(config).summary_keys(config) + keys_of(config) if config.evaluate.steps else None
 
 
 def _key_problems(sweep: Sweep) -> list[Problem]:
-    """What is wrong with the metrics that the search names: nothing records them, or only at the end."""
+    """The problems with the metrics that the search names: not recorded at all, or only at the end."""
     search, found = sweep.search, []
     if sweep.function is not None:
         for field, keys in (("objective", search.objective), ("constraints", search.constraints)):
             for key in keys:
                 if "/" not in key:
-                    message = f"is recorded as {GROUP}/{key}, where a function reports it as {key}; write that"
+                    message = f"a metric that a function reports as {key} is recorded as {GROUP}/{key}; write that"
                     found.append(Problem(f"search.{field}.{key}", message))
         if search.stop_early is not None and sweep.base_leaves["train.epochs"] == 1:
-            message = "stops between steps, and there is one: set train.epochs to the steps that the function reports"
+            message = "needs more than one step: set train.epochs to the number of steps that the function reports"
             found.append(Problem("search.stop_early", message))
         return found
     recorded = _recorded(sweep)
@@ -237,17 +237,17 @@ def _key_problems(sweep: Sweep) -> list[Problem]:
     for field, keys in (("objective", search.objective), ("constraints", search.constraints)):
         for key in keys:
             if key not in recorded:
-                found.append(Problem(f"search.{field}.{key}", f"nothing records it; {suggestion(key, recorded)}"))
+                found.append(Problem(f"search.{field}.{key}", f"is not recorded; {suggestion(key, recorded)}"))
     for key, direction in search.objective.items():
         better = direction_in(config.evaluate, key)
         if key in recorded and better not in (None, direction):
-            size = "larger" if better == "max" else "smaller"
-            message = f"is better the {size} it is: write {better}, not {direction}"
+            size = "higher" if better == "max" else "lower"
+            message = f"{size} is better: write {better}, not {direction}"
             found.append(Problem(f"search.objective.{key}", message))
     if search.stop_early and len(search.objective) == 1:
         key = next(iter(search.objective))
         if key in recorded and key not in interim:
-            message = f"{key} is not measured during training; {', '.join(interim)} can be"
+            message = f"{key} is not measured during training; use one of {', '.join(interim)}"
             found.append(Problem("search.stop_early", message))
     return found
 
@@ -259,77 +259,85 @@ def _search_problems(sweep: Sweep) -> list[Problem]:
     except PluginError as error:
         found.append(Problem("search.sampler", str(error)))
     if search.stop_early and len(search.objective) > 1:
-        found.append(Problem("search.stop_early", "goes with one objective; with several use null"))
+        found.append(Problem("search.stop_early", "needs a single objective; with several use null"))
     epochs, every = sweep.base_leaves["train.epochs"], sweep.every
     if search.stop_early and search.stop_early.grace_epochs >= epochs:
         found.append(Problem("search.stop_early.grace_epochs", f"must be below train.epochs = {epochs}"))
     elif search.stop_early and every <= epochs <= -(-search.stop_early.grace_epochs // every) * every:
         message = (
-            f"nothing is measured between epoch {search.stop_early.grace_epochs} and {epochs}; lower evaluate.every"
+            f"nothing is measured between epochs {search.stop_early.grace_epochs} and {epochs}; lower evaluate.every"
         )
         found.append(Problem("search.stop_early.grace_epochs", f"{message} = {every}"))
     if search.sampler == "gp" and len(search.objective) > 1 and search.constraints:
-        found.append(Problem("search.sampler", "gp takes constraints with one objective only; use tpe or nsga2"))
+        found.append(
+            Problem("search.sampler", "gp supports constraints with a single objective only; use tpe or nsga2")
+        )
     if search.trials is None and search.sampler != "grid" and sweep.model.budget.trials is None:
         found.append(Problem("search.trials", f"is required with sampler: {search.sampler}"))
     if search.race and len(search.objective) > 1:
-        found.append(Problem("search.seeds", "a race has one objective; with several list the seeds: [0, 1, 2]"))
+        found.append(
+            Problem("search.seeds", "a race needs a single objective; with several list the seeds, such as [0, 1, 2]")
+        )
     if search.sampler == "grid" and search.learn_from:
-        found.append(Problem("search.learn_from", "goes with a sampler that learns: a grid visits every point"))
+        found.append(Problem("search.learn_from", "needs a sampler that learns; a grid visits every point anyway"))
     fresh = search.confirm.seeds if search.confirm else ()
     for key, seeds in (("search.seeds", search.all_seeds), ("search.confirm.seeds", fresh)):
         if len(set(seeds)) < len(seeds):
-            found.append(Problem(key, f"names a seed twice: {list(seeds)}"))
+            found.append(Problem(key, f"lists a seed twice: {list(seeds)}"))
     found += _confirm_problems(sweep)
     if search.confirm:
         shared = sorted(set(search.confirm.seeds) & set(search.all_seeds))
         if shared:
-            found.append(Problem("search.confirm.seeds", f"must be fresh: {shared} chose the configuration already"))
+            found.append(
+                Problem("search.confirm.seeds", f"must be fresh: {shared} are in search.seeds, which choose the best")
+            )
     return found
 
 
 def _confirm_problems(sweep: Sweep) -> list[Problem]:
-    """More configurations to confirm than are searched, as far as it is told how many these are."""
+    """A problem if more configurations are confirmed than searched, where their number is known."""
     confirm = sweep.search.confirm
     try:
         count = sweep.configurations
     except ValueError:
-        return []  # what keeps them from being counted is told already
+        return []  # the problem that prevents counting is reported already
     if confirm is None or not count or confirm.top <= count:
         return []
-    message = f"{confirm.top} exceeds the {count} configurations of the search; use 1 … {count}"
+    message = f"{confirm.top} exceeds the search's {count} configurations; use 1 … {count}"
     return [Problem("search.confirm.top", message)]
 
 
 def _label_problems(sweep: Sweep) -> list[Problem]:
-    """Labels of what there is not, that no table could show, or that two axes would share."""
+    """The problems with labels: of unknown keys, unprintable, or shared by two axes."""
     labels, recorded = sweep.model.labels, _recorded(sweep)
     known = None if recorded is None else [*sweep.base_leaves, *dict.fromkeys(map(stem, recorded)), *recorded]
     found = []
     for key, text in labels.items():
         if known is not None and key not in known:
-            found.append(Problem(f"labels.{key}", f"is no leaf and no metric of this sweep; {suggestion(key, known)}"))
+            found.append(
+                Problem(f"labels.{key}", f"is neither a leaf nor a metric of this sweep; {suggestion(key, known)}")
+            )
         if not (text.strip() and text.isprintable() and len(text) <= LONGEST_LABEL):
-            message = f"must be one line of 1 to {LONGEST_LABEL} printable letters, got {text!r:.80}"
+            message = f"must be one line of 1 to {LONGEST_LABEL} printable characters, got {text!r:.80}"
             found.append(Problem(f"labels.{key}", message))
     shown: dict[str, str] = {}
     for axis, short in short_names(list(sweep.search.space)).items():
         other = shown.setdefault(labels.get(axis, short), axis)
         if other != axis:
             key = axis if axis in labels else other
-            found.append(Problem(f"labels.{key}", f"{labels[key]!r} would be both {other} and {axis}"))
+            found.append(Problem(f"labels.{key}", f"{labels[key]!r} would stand for both {other} and {axis}"))
     return found
 
 
 def _resource_problems(sweep: Sweep) -> list[Problem]:
-    """GPUs that no process can be given, and batches that do not divide among the workers."""
+    """The problems with GPU shares that Ray cannot assign and batches that do not divide among the workers."""
     resources, found = sweep.model.resources, []
     gpus, workers = resources.gpus_per_worker, resources.workers
     if gpus != int(gpus) and (gpus > 1 or workers > 1):
         why = "above 1" if gpus > 1 else "with several workers"
         found.append(Problem("resources.gpus_per_worker", f"{why} must be a whole number, got {gpus:g}"))
     if resources.device == "cuda" and not gpus:
-        message = "cuda needs gpus_per_worker > 0: Ray hides the GPUs of a machine from trials that reserve none"
+        message = "cuda needs gpus_per_worker > 0: Ray hides GPUs from trials that reserve none"
         found.append(Problem("resources.device", message))
     if workers > 1 and sweep.function is not None:
         return [*found, Problem("resources.workers", f"a function runs in one process, got {workers}; use 1")]
@@ -340,37 +348,37 @@ def _resource_problems(sweep: Sweep) -> list[Problem]:
             try:
                 config = sweep.trial_config(point, 0)
             except ValidationError:
-                continue  # which is told already
+                continue  # which is reported already
             wrong = worker_problems(config, workers)
             found += [Problem(f"search.space.{key}" if point else key, message) for key, message in wrong.items()]
             if wrong:
-                break  # one value of a range stands for all
+                break  # one value of a range is enough
     return list(dict.fromkeys(found))
 
 
 TAKEN = {
-    "cache": "what trials share",
+    "cache": "the cache that trials share",
     "mlflow.db": "MLflow's database",
     "mlartifacts": "MLflow's artifacts",
     "report": "reports of several sweeps",
 }
-"""What in a storage folder is no sweep: none can be called so."""
+"""Names in a storage folder that a sweep cannot have, and what they are used for."""
 
 
 def _name_problems(sweep: Sweep) -> list[Problem]:
-    """A name that something else in the storage folder has; a sweep of an earlier version goes on under it."""
+    """A problem if the name is taken in the storage folder; a sweep of an earlier version may keep such a name."""
     if sweep.name.lower() not in TAKEN or (sweep.folder / "sweep.json").exists():
         return []
     what = TAKEN[sweep.name.lower()]
-    return [Problem("name", f"{sweep.name} is the place of {what} in the storage folder; use another name")]
+    return [Problem("name", f"{sweep.name} is reserved for {what} in the storage folder; use another name")]
 
 
 def _storage_problems(storage: str) -> list[Problem]:
-    """Why a folder could not be made there, as far as can be told without making it."""
+    """Why the folder could not be created, as far as that can be known without creating it."""
     if "\0" in storage:
-        return [Problem("storage", f"must be a path, which has no NUL, got {storage!r}")]
+        return [Problem("storage", f"must be a path without NUL characters, got {storage!r}")]
     if "://" in storage:
-        return [Problem("storage", f"must be a folder that all nodes see, got {storage!r}")]
+        return [Problem("storage", f"must be a folder that all nodes can reach, got {storage!r}")]
     nearest = Path(storage).absolute()
     try:
         while not nearest.exists():
@@ -378,9 +386,9 @@ def _storage_problems(storage: str) -> list[Problem]:
     except OSError as error:
         return [Problem("storage", f"{nearest} cannot be a folder: {error.strerror}")]
     if not nearest.is_dir():
-        return [Problem("storage", f"must be a folder, {nearest} is a file")]
+        return [Problem("storage", f"must be a folder, but {nearest} is a file")]
     if not os.access(nearest, os.W_OK | os.X_OK):
-        return [Problem("storage", f"{nearest} cannot be written to")]
+        return [Problem("storage", f"{nearest} is not writable")]
     return []
 
 
@@ -394,4 +402,4 @@ def _nearest_leaf(name: str, known: Sequence[str]) -> str:
     last = name.rpartition(".")[2]
     ends = [leaf for leaf in known if leaf.rpartition(".")[2] == last]
     match = nearest(name, known) or (ends[0] if ends else None)
-    return f"did you mean {match}?" if match else "linsweep schema lists them"
+    return f"did you mean {match}?" if match else "linsweep schema lists all leaves"

@@ -17,22 +17,22 @@ from sweeps.spec.validation import InputError, Problem, suggestion
 
 NAMED = ("digits", "mnist", "fashion-mnist", "cifar10", "celeba")
 FAMILIES: Mapping[str, str] = {
-    "diffusion": "noise to images, by affine operators between two ends of an invertible network",
-    "idempotent": "a projector on the images: reconstruction, and samples",
-    "style": "image to image, an operator for each style over one shared network",
+    "diffusion": "from noise to images by affine operators between the two ends of an invertible network",
+    "idempotent": "a projector onto the images: reconstructions and samples",
+    "style": "from image to image, one operator per style over a shared network",
 }
 QUESTIONS: Mapping[str, str] = {
     "depth-rank": "how do the depth of g and the rank of A affect quality? Every combination at three seeds",
     "rank": "which rank of A is enough? Each rank at five seeds",
-    "best": "which configuration is best? A search over depth, rank and learning rate, and the best at fresh seeds",
+    "best": "which configuration is best? A search over depth, rank and learning rate; the best again at fresh seeds",
 }
 SMALL = 256
-"""Numbers an image up to which it is as small as the digits: models of minutes on a CPU."""
+"""The most numbers per image for which models train within minutes on a CPU, as on the digits."""
 
 
 @dataclass(frozen=True)
 class First:
-    """What a first spec is made for: ``event`` are the images' channels, height and width, where they are known."""
+    """The choices for a first spec; ``event`` holds the images' channels, height and width, if known."""
 
     name: str
     family: str
@@ -44,24 +44,24 @@ class First:
 
     @property
     def small(self) -> bool:
-        """Whether the images are as small as the digits."""
+        """Whether the images are as small as the digits or smaller."""
         return self.event is not None and self.dim <= SMALL
 
     @property
     def dim(self) -> int:
-        """Numbers an image: of what is not known, of the least that there may be."""
+        """Numbers per image; if unknown, the least possible."""
         channels, height, width = self.event or (1, 32, 32)
         return channels * height * width
 
 
 def write_first(path: Path, data: str, family: str, question: str, name: str | None = None) -> Path:
-    """Write a first spec to a file that does not exist yet; ``data`` is the name of a data set, a folder or an archive.
+    """Write a first spec to a new file; ``data`` is the name of a data set, a folder of images or an archive.
 
-    Raises ``InputError`` for a file that is there, an unknown family or question, and images that cannot be used.
+    Raises ``InputError`` if the file exists, the family or question is unknown, or the images cannot be used.
     """
     for option, value, known in (("--family", family, FAMILIES), ("--question", question, QUESTIONS)):
         if value not in known:
-            raise InputError(option, [Problem("", f"there is no {value}; {suggestion(value, known)}")])
+            raise InputError(option, [Problem("", f"{value} is not known; {suggestion(value, known)}")])
     config = _data_of(data)
     first = First(name or _name_of(path), family, question, config)
     there = _is_there(config)
@@ -71,7 +71,7 @@ def write_first(path: Path, data: str, family: str, question: str, name: str | N
             file.write(text_of(first, path))
     except FileExistsError:
         raise InputError(
-            str(path), [Problem("", "is there already, and is left as it is; give another file")]
+            str(path), [Problem("", "exists already and was left unchanged; choose another file")]
         ) from None
     except OSError as error:
         raise InputError(str(path), [Problem("", f"cannot be written: {error.strerror}")]) from None
@@ -85,12 +85,12 @@ def write_first(path: Path, data: str, family: str, question: str, name: str | N
 
 
 def _name_of(path: Path) -> str:
-    """The name of a sweep after that of its file."""
+    """The sweep's name, taken from the file's."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "first"
 
 
 def _data_of(text: str) -> DataConfig:
-    """The data set that a text means: one by name, else an archive or a folder of images."""
+    """The data set that a text names: a known one, an archive, or a folder of images."""
     if text in NAMED:
         return DataConfig(name=text)  # type: ignore[arg-type]  # one of them
     path = Path(text)
@@ -98,12 +98,12 @@ def _data_of(text: str) -> DataConfig:
         return DataConfig(name="npz", root=str(path.absolute()))
     if path.is_dir():
         return DataConfig(name="folder", root=str(path.absolute()), size=SHRUNK["folder"])
-    message = f"{text} is neither a data set ({', '.join(NAMED)}) nor a folder of images nor an .npz file"
+    message = f"{text} is not a data set ({', '.join(NAMED)}), a folder of images or an .npz file"
     raise InputError("--data", [Problem("", message)])
 
 
 def _is_there(config: DataConfig) -> bool:
-    """Whether the files of a data set are there; raises ``InputError`` for images of one's own that cannot be used."""
+    """Whether a data set's files exist; raises ``InputError`` if the user's own images cannot be used."""
     try:
         datasets.locate(config)
     except datasets.DataError as error:
@@ -114,7 +114,7 @@ def _is_there(config: DataConfig) -> bool:
 
 
 def _looked_at(first: First) -> First:
-    """With what the images say of themselves."""
+    """The choices, completed with the size, number and labels of the images."""
     try:
         data = datasets.load(first.data)
     except datasets.DataError as error:
@@ -133,8 +133,8 @@ def _head(first: First, path: Path) -> str:
     question = QUESTIONS[first.question]
     return f"""\
 # {question[0].upper()}{question[1:]}.
-# linsweep plan {path} says what it would do, linsweep launch {path} does it, and linsweep schema KEY
-# explains a key, such as train.lr. What is not set here has the default of the recipe.
+# linsweep plan {path} shows what it would do, linsweep launch {path} runs it, and linsweep schema KEY
+# explains a key, such as train.lr. Keys that are not set here take the recipe's defaults.
 name: {first.name}
 family: {first.family}  # {FAMILIES[first.family]}"""
 
@@ -146,9 +146,9 @@ def _data(first: First) -> str:
     download = ", download: true" if config.download else ""
     notes = ["The images"]
     if config.size:
-        notes.append("size: the side in pixels that they are resized to")
+        notes.append("size: side in pixels after resizing")
     if config.download:
-        notes.append("download: fetched where they are missing")
+        notes.append("download: fetch files that are missing")
     return f"# {'; '.join(notes)}.\ndata: {{name: {config.name}{root}{size}{download}}}"
 
 
@@ -163,14 +163,14 @@ def _model(first: First) -> str:
                 "style": "kind: lowrank, rank: 16"}[first.family]  # fmt: skip
     lines = [
         "model:",
-        "  # g, the invertible network: blocks, and the width of the networks in them.",
+        "  # g, the invertible network: number of blocks, and width of the networks inside them.",
         f"  flow: {{{flow}}}",
         "  # A, the linear core.",
         f"  operator: {{{operator}}}",
     ]
     if first.family == "diffusion":
         by = "cluster" if first.data.name in UNLABELLED and not first.labelled else "label"
-        lines += ["  # One A for each label, for each cluster of the images, or one for all (by: one).",
+        lines += ["  # One A per label (by: label), per cluster of the images (by: cluster), or one for all (by: one).",
                   f"  operators: {{by: {by}}}"]  # fmt: skip
     return "\n".join(lines)
 
@@ -181,7 +181,7 @@ def _train(first: First) -> str:
         while batch > 16 and batch > first.images // 4:
             batch //= 2
     noise = ", dequantise: 0.05" if first.family == "diffusion" and not first.small else ""
-    return f"# epochs: passes over the training images; batch_size: images a step; lr: the peak learning rate.\n" \
+    return f"# epochs: passes over the training images; batch_size: images per step; lr: peak learning rate.\n" \
            f"train: {{epochs: {epochs}, batch_size: {batch}, lr: {rate}{noise}}}"  # fmt: skip
 
 
@@ -197,21 +197,21 @@ def _evaluate(first: First) -> str:
     every = _epochs(first) // 2 if first.question == "best" else _epochs(first)
     if first.family == "style":
         return f"# every: epochs between two evaluations during training.\nevaluate: {{every: {every}}}"
-    # The other metrics go by the features of a classifier, which takes labels.
+    # The other metrics use features of a classifier, which is trained on labels.
     quality = ["swd", "classifier_fd", "precision", "recall"] if first.labelled else ["swd"]
     steps = "steps: [1, 10, 100], " if first.family == "diffusion" else ""
     return f"""\
-# What is measured of samples, against held-out images: distances, and of labelled images precision and recall.
+# Quality of samples against held-out images: distances and, with labels, precision and recall.
 # every: epochs between two evaluations during training.
 evaluate: {{{steps}quality: [{", ".join(quality)}], every: {every}}}"""
 
 
 def _controls(first: First) -> str:
-    lines = ["# What must be worse, trained beside the search for comparison.", "controls:"]
+    lines = ["# Controls: configurations that should do worse, trained beside the search for comparison.", "controls:"]
     if first.family == "diffusion":
         lines += ["  - {name: g = identity, set: {model.flow.kind: identity}}",
                   "  - {name: the means alone, set: {model.operator.rank: 0, model.operator.shared: all}}",
-                  "  # An ordinary network of equal size, sampled in steps: its numbers are those at k=1, 10 and 100.",
+                  "  # An ordinary network of equal size, sampled in steps; its metrics are those at k=1, 10 and 100.",
                   "  - {name: flow matching, set: {family: flow_matching}}"]  # fmt: skip
     else:
         lines += ["  - {name: g linear, set: {model.flow.kind: linear}}"]
@@ -225,35 +225,35 @@ def _search(first: First) -> str:
     lines = ["search:"]
     if first.question == "best":
         lines += [
-            "  sampler: tpe  # Optuna's; random, gp, nsga2 and grid as well",
-            "  trials: 24  # configurations",
-            "  space:  # leaves, and where each is searched",
+            "  sampler: tpe  # Optuna's sampler: tpe, random, gp, nsga2 or grid",
+            "  trials: 24  # number of configurations",
+            "  space:  # leaves and their ranges",
             f"    model.flow.depth: {{int: [{depths[0]}, {depths[-1]}]}}",
             f"    model.operator.rank: {{int: [1, {ranks[-1]}], log: true}}",
             "    train.lr: {float: [5.0e-4, 5.0e-3], log: true}",
-            f"  objective: {{{objective}}}  # what is best",
-            "  # Of the trials known at half their epochs, the better half goes on.",
+            f"  objective: {{{objective}}}  # what to optimise",
+            "  # Half-way through training, the better half of the trials goes on.",
             f"  stop_early: {{scheduler: asha, grace_epochs: {_epochs(first) // 2}, reduction: 2}}",
-            "  seeds: [0]  # every configuration runs at each",
-            "  confirm: {top: 2, seeds: [1, 2, 3]}  # the best again, at seeds that had no part in choosing them",
+            "  seeds: [0]  # every configuration runs at each seed",
+            "  confirm: {top: 2, seeds: [1, 2, 3]}  # run the best again, at fresh seeds",
         ]
         return "\n".join(lines)
-    lines += ["  sampler: grid  # every combination", "  space:  # leaves, and the values of each"]
+    lines += ["  sampler: grid  # every combination", "  space:  # leaves and their values"]
     if first.question == "depth-rank":
         lines.append(f"    model.flow.depth: {{grid: {depths}}}")
         ranks = ranks[::2]
     seeds = [0, 1, 2] if first.question == "depth-rank" else [0, 1, 2, 3, 4]
-    lines += [f"    model.operator.rank: {{grid: {ranks}}}", f"  objective: {{{objective}}}  # what is best",
-              f"  seeds: {seeds}  # every configuration runs at each: error bars come from them"]  # fmt: skip
+    lines += [f"    model.operator.rank: {{grid: {ranks}}}", f"  objective: {{{objective}}}  # what to optimise",
+              f"  seeds: {seeds}  # every configuration runs at each seed, which gives the error bars"]  # fmt: skip
     return "\n".join(lines)
 
 
 def _end() -> str:
     return """\
-# What one trial takes; as many run at once as fit. gpus_per_worker: 1 gives each a GPU, 0.5 lets two share one.
+# Resources of one trial; as many trials run at once as fit. gpus_per_worker: 0.5 lets two trials share a GPU.
 resources: {workers: 1, gpus_per_worker: 0, cpus_per_worker: 1}
-# Hard caps over all launches, such as {hours: 12}; null: none.
+# Hard caps over all launches, such as {hours: 12}; null: no cap.
 budget: {hours: null}
-# Where the sweep is recorded: on a cluster a folder that all nodes see.
+# Folder of the sweep's record; on a cluster, a folder that all nodes can reach.
 storage: ./runs
 """

@@ -1,4 +1,4 @@
-"""The keys of a spec, each with its type, default, bounds and meaning: what ``linsweep schema KEY`` tells."""
+"""The keys of a spec with type, default, bounds and meaning, as ``linsweep schema KEY`` shows them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from sweeps.spec.validation import InputError, Problem, nearest
 
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-LENGTHS = {"minLength": "{} letters or more", "maxLength": "{} letters at most", "minItems": "{} or more"}
+LENGTHS = {"minLength": "at least {} characters", "maxLength": "at most {} characters", "minItems": "at least {}"}
 EMPTY: dict[str, Any] = {"object": {}, "array": []}
-"""Defaults that a schema does not tell, since they are made anew each time."""
+"""Defaults that are missing from the schema because a factory creates them."""
 LEAF = "<leaf>"
 """Stands for the dotted name of a leaf in ``search.space``."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a spec by its dotted name; ``recipes`` has the defaults of the recipes that differ from ``default``.
+    """A key of a spec by its dotted name; ``recipes`` holds recipe defaults that differ from ``default``.
 
-    A section is a key of other keys, and has neither type nor default. A key that is ``required`` has no default.
+    A section only holds other keys and has neither type nor default. A ``required`` key has no default.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Key:
 
 @dataclass(frozen=True, repr=False)
 class Keys:
-    """The key that was asked for, and those below it where it is a section."""
+    """The requested key and, if it is a section, the keys below it."""
 
     name: str
     keys: Sequence[Key]
@@ -65,9 +65,9 @@ class Keys:
 
 
 def keys_of(name: str, model: type[SweepKeys] = SweepModel) -> Keys:
-    """The key of a dotted name, with those below it; raises ``InputError`` for a name that a spec does not have.
+    """The key with a dotted name and the keys below it; raises ``InputError`` if specs have no such key.
 
-    ``model`` is that of specs with plugins, whose settings are keys too.
+    ``model`` is the model of specs with plugins, whose settings are keys too.
 
     >>> key, = keys_of("model.flow.depth").keys
     >>> key.type, key.bounds, key.default
@@ -77,12 +77,12 @@ def keys_of(name: str, model: type[SweepKeys] = SweepModel) -> Keys:
     known = all_keys(model)
     found = [key for key in known if key.name == wanted or key.name.startswith((f"{wanted}.", f"{wanted}[]."))]
     if not found:
-        raise InputError(name, [Problem("", f"is no key of a spec; {_hint(wanted, known)}")])
+        raise InputError(name, [Problem("", f"is not a key of a spec; {_hint(wanted, known)}")])
     return Keys(wanted, found)
 
 
 def _hint(wanted: str, keys: Sequence[Key]) -> str:
-    """What a name that is no key may have meant: one of the same last part, or the nearest of all."""
+    """The key that an unknown name may have meant: one with the same last part, or the nearest one."""
     parent = next((key.name for key in keys if not key.section and wanted.startswith(f"{key.name}.")), None)
     if parent:
         return f"{parent} has no keys of its own"
@@ -93,7 +93,7 @@ def _hint(wanted: str, keys: Sequence[Key]) -> str:
 
 
 def _general(name: str) -> str:
-    """A name with a leaf of the space, or the place in a list, put as ``all_keys`` has it."""
+    """A name in the form that ``all_keys`` uses for a leaf of the space or a position in a list."""
     name = re.sub(r"\[\d*\]", "[]", name)
     prefix = "search.space."
     if name.startswith(prefix) and LEAF not in name:
@@ -105,7 +105,7 @@ def _general(name: str) -> str:
 
 @cache
 def all_keys(model: type[SweepKeys] = SweepModel) -> tuple[Key, ...]:
-    """Every key of a spec, sections before what is in them, in the order of the schema."""
+    """Every key of a spec in the order of the schema, each section before its keys."""
     schema = json_schema(model)
     return tuple(_walk(schema, schema["$defs"], "", _of_recipes()))
 
@@ -134,7 +134,7 @@ def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, 
 
 
 def _below(node: Mapping[str, Any], defs: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str]:
-    """The model that a key leads to, if any, and what stands between the names: of a list, or of a mapping."""
+    """The model below a key, if any, and what its name takes between: ``[]`` for a list, ``.<leaf>`` for a mapping."""
     if "properties" in node:
         return node, ""
     for option in (*node.get("anyOf", ()), *node.get("oneOf", ())):
@@ -160,11 +160,11 @@ def _type(node: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     if node.get("type") == "array":
         if "prefixItems" in node:
             return f"[{', '.join(_type(item, defs) for item in node['prefixItems'])}]"
-        return f"list, of {_type(node['items'], defs)}" if node.get("items") else "list"
+        return f"list of {_type(node['items'], defs)}" if node.get("items") else "list"
     if node.get("type") == "object":
         inner = node.get("additionalProperties")
         of = _type(inner, defs) if isinstance(inner, Mapping) else ""
-        return f"mapping of names to: {of}" if of and of != "mapping" else "mapping"
+        return f"mapping of names to {of}" if of and of != "mapping" else "mapping"
     return TYPES.get(node.get("type", ""), "any value")
 
 
@@ -172,7 +172,7 @@ def _bounds(node: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     node = _resolved(node, defs)
     found = [f"{sign} {node[name]:g}" if abs(node[name]) < 1e6 else f"{sign} {node[name]}"
              for name, sign in BOUNDS.items() if name in node]  # fmt: skip
-    if "prefixItems" not in node:  # whose length its type says
+    if "prefixItems" not in node:  # the type already says the length
         found += [words.format(node[name]) for name, words in LENGTHS.items() if name in node]
     for option in (*node.get("anyOf", ()), *node.get("oneOf", ())):
         found.append(_bounds(option, defs))
@@ -180,7 +180,7 @@ def _bounds(node: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
 
 
 def _of_recipes() -> dict[str, dict[str, Any]]:
-    """By key, the values of recipes: of digits, and of larger images where they differ."""
+    """The recipes' values by key: one value, or one for digits and one for larger images."""
     found: dict[str, dict[str, Any]] = {}
     for family, name in sorted(RECIPES):
         label = family if name == "default" else f"{family}, recipe {name}"
@@ -196,7 +196,7 @@ def _of_recipes() -> dict[str, dict[str, Any]]:
 
 
 def render(keys: Keys) -> RenderableType:
-    """One key with all there is to say of it; of a section the keys in it, a row each."""
+    """A key in full, or a section as a table of its keys."""
     first = keys.keys[0]
     if len(keys.keys) == 1:
         return _one(first)
@@ -232,7 +232,7 @@ def _one(key: Key) -> RenderableType:
 
 
 def _default(key: Key) -> str:
-    return "none: it must be given" if key.required else _yaml(key.default)
+    return "required" if key.required else _yaml(key.default)
 
 
 def _yaml(value: Any) -> str:

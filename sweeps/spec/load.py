@@ -1,4 +1,4 @@
-"""Reading a sweep's specification: one YAML file, validated whole before anything starts."""
+"""Load a sweep's spec: one YAML file, validated completely before anything starts."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from sweeps.spec.validation import InputError, Problem, problems_of, suggestion,
 from sweeps.spec.yaml_text import document, parsed
 
 Overrides = Mapping[str, Any] | Sequence[str]
-"""Dotted leaf → its value, or texts ``key=value`` with a value in YAML, as ``--set`` takes them; one text is one."""
+"""Dotted leaf → value, or texts ``key=value`` with the value in YAML, as ``--set`` takes them; a single text is one."""
 
 
 def shipped() -> dict[str, Path]:
-    """The specs that come with the package, by name."""
+    """The specs that ship with the package, by name."""
     return {path.stem: path for path in sorted(Path(str(files("sweeps") / "specs")).glob("*.yaml"))}
 
 
 def load(spec: str, overrides: Overrides = (), profile: str | None = None) -> Sweep:
-    """The sweep of a file, or of a shipped spec's name, under one of its profiles and overrides.
+    """The sweep of a file, or of a shipped spec by name, with a profile and overrides applied.
 
-    Raises ``InputError`` with every problem that can be found at once.
+    Raises ``InputError`` with all problems found.
     """
     overrides = _listed(overrides)
     path = shipped().get(spec, Path(spec))
@@ -57,14 +57,14 @@ def load(spec: str, overrides: Overrides = (), profile: str | None = None) -> Sw
 
 
 def recorded(record: Mapping[str, Any], folder: Path, overrides: Overrides = (), *, to_run: bool = True) -> Sweep:
-    """The sweep of a sweep.json, in the folder that it is in now, under overrides.
+    """The sweep of a sweep.json in its current folder, with overrides applied.
 
-    Without ``to_run`` it is not asked whether it could be run here: it is looked at, maybe where its data are not.
-    Raises ``InputError`` with every problem that can be found at once.
+    Without ``to_run`` it is only looked at, perhaps on a machine without its data: whether it could run is not checked.
+    Raises ``InputError`` with all problems found.
     """
     overrides = _listed(overrides)
     storage = str(folder.parent)
-    # A folder that is called so, and nobody's home.
+    # A folder of that name, not a home folder.
     values = {**of_then(record["spec"]), "storage": f"./{storage}" if storage.startswith("~") else storage}
     source = str(folder / "sweep.json")
     try:
@@ -86,10 +86,10 @@ def _sweep(
     *,
     to_run: bool = True,
 ) -> Sweep:
-    """The validated sweep of a spec's values; ``found`` is what is wrong with its text, ``of_profile`` beyond that.
+    """The validated sweep of a spec's values; ``found`` has the problems of its text, ``of_profile`` of its profile.
 
-    ``folders`` are where its plugins are looked for. What is wrong with these is told alone: without the names that
-    they register nothing else can be judged.
+    Plugins are looked for in ``folders``. Their problems are reported alone: without the names that they register,
+    nothing else can be checked.
     """
     values, more = _apply(values, overrides)
     values, wrong = with_plugins(values, folders)
@@ -97,7 +97,7 @@ def _sweep(
         raise InputError(source, wrong)
     more = of_profile + more
     if "seed" in values:
-        more.append(Problem("seed", "is not a key of a sweep: its seeds are search.seeds"))
+        more.append(Problem("seed", "is not a key of a sweep; list seeds in search.seeds"))
         values = without(values, ["seed"])
     values = _expanded(values)
     kind = model_for(values)
@@ -114,12 +114,12 @@ def _sweep(
 
 
 def _expanded(values: dict[str, Any]) -> dict[str, Any]:
-    """A spec's values over those of its recipe; a function has none."""
+    """A spec's values on top of its recipe's; a function has no recipe."""
     return values if "function" in values else expand(values)
 
 
 def _checked(sweep: Sweep) -> list[Problem]:
-    """What ``check`` finds, and what a plugin raises there."""
+    """The problems that ``check`` finds, and the error that a plugin raises in it."""
     try:
         with told(files_of(sweep.plugins)):
             return check(sweep)
@@ -128,7 +128,7 @@ def _checked(sweep: Sweep) -> list[Problem]:
 
 
 def _typed(sweep: Sweep) -> Sweep:
-    """The sweep with every listed value as its leaf's type: YAML reads 1e-3 as text and 1 as a whole number."""
+    """The sweep with every listed value in its leaf's type: YAML reads 1e-3 as text and 1 as an integer."""
 
     def typed(name: str, value: Any) -> Any:
         return flatten(sweep.resolve({name: value}))[name]
@@ -157,12 +157,12 @@ def _typed(sweep: Sweep) -> Sweep:
 
 
 def _listed(overrides: Overrides) -> Overrides:
-    """Overrides of which a single text is one, and not as many as it has letters."""
+    """The overrides as a list; a single text is one override, not a sequence of letters."""
     return [overrides] if isinstance(overrides, str) else overrides
 
 
 def _apply(values: dict[str, Any], overrides: Overrides) -> tuple[dict[str, Any], list[Problem]]:
-    """The values with overrides applied; a key of the space may itself hold dots."""
+    """The values with overrides applied; a key in the space may contain dots."""
     if isinstance(overrides, Mapping):
         for key, value in overrides.items():
             values = _with(values, key, value)
@@ -183,7 +183,7 @@ def _apply(values: dict[str, Any], overrides: Overrides) -> tuple[dict[str, Any]
 
 
 def _with(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
-    """The values with one leaf set; the space's keys hold dots themselves."""
+    """The values with one leaf set; keys in the space contain dots themselves."""
     prefix = "search.space."
     if not key.startswith(prefix):
         return with_leaves(values, {key: value})
@@ -195,7 +195,7 @@ def _with(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 
 
 def _under(values: dict[str, Any], profile: str | None) -> tuple[dict[str, Any], list[Problem]]:
-    """The values with a profile's leaves set and its name added to theirs."""
+    """The values with a profile's leaves set, and its name appended to the sweep's."""
     if profile is None:
         return values, []
     profiles = values.get("profiles")
@@ -205,7 +205,7 @@ def _under(values: dict[str, Any], profile: str | None) -> tuple[dict[str, Any],
         return values, [Problem("profiles", f"there is no profile {profile}; {hint}")]
     if "name" in values:
         values = {**values, "name": f"{values['name']}-{profile}"}
-    # What is no mapping is told by the validation of the whole spec.
+    # A profile that is not a mapping is reported when the whole spec is validated.
     leaves = known[profile] if isinstance(known[profile], dict) else {}
     for key, value in leaves.items():
         values = _with(values, str(key), value)
@@ -215,9 +215,9 @@ def _under(values: dict[str, Any], profile: str | None) -> tuple[dict[str, Any],
 def _profile_problems(
     values: dict[str, Any], sweep: Sweep, overrides: Overrides, folders: Sequence[Path]
 ) -> list[Problem]:
-    """What is wrong with the profiles that were not chosen.
+    """The problems with the profiles that were not chosen.
 
-    Where a profile has other images than the spec itself, only what can be told without them: they may be elsewhere.
+    A profile with other data than the spec is only checked as far as possible without them: they may be elsewhere.
     """
     found = []
     for name in map(str, sweep.model.profiles):
@@ -234,11 +234,11 @@ def _profile_problems(
 
 
 def _beyond(values: dict[str, Any], error: ValidationError, reported: Sequence[Problem]) -> list[Problem]:
-    """What ``check`` finds in a spec that is invalid already, judged as if what is wrong were not there."""
+    """The further problems that ``check`` finds in an invalid spec once its invalid parts are removed."""
     given = isinstance(values.get("search"), dict)
     for _ in range(4):
         for detail in error.errors(include_url=False):
-            # Of a dimension nothing is left that could be judged without the part that is wrong.
+            # A dimension with a part removed cannot be checked: remove all of it.
             place = untagged(detail["loc"])
             values = without(values, place[:3] if place[:2] == ("search", "space") else place)
         values = {"name": "unnamed", **values}
@@ -253,6 +253,6 @@ def _beyond(values: dict[str, Any], error: ValidationError, reported: Sequence[P
             continue
         keys = {problem.key for problem in reported}
         beyond = [problem for problem in _checked(Sweep(model, "")) if problem.key not in keys]
-        # Of a search that was made up nothing is wrong.
+        # The search was made up here: ignore its problems.
         return beyond if given else [problem for problem in beyond if not problem.key.startswith("search")]
     return []

@@ -1,4 +1,4 @@
-"""A sweep's specification as typed objects: the keys of its file, and what they come to."""
+"""A sweep's specification as typed objects: the keys of its file and the sweep that they describe."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from sweeps.spec.validation import TAGS, Strict, model_of
 
 @lru_cache
 def configuration_model(refs: tuple[str, ...] = ()) -> type[Strict]:
-    """The model of a configuration with some loaded plugins.
+    """The model of a configuration, with the settings of some loaded plugins.
 
-    It is a trial without its seed: seeds are replicates, which search.seeds lists.
+    It describes a trial without its seed: seeds are replicates and are listed in search.seeds.
     """
     return model_of(configuration_of(refs), omit=("seed",))
 
 
 @lru_cache
 def function_model(function: str) -> type[Strict]:
-    """The model of a configuration of a function of one's own, whose file is loaded."""
+    """The model of a configuration of a user-defined function whose file is loaded."""
     return model_of(function_configuration(function), omit=("seed",))
 
 
@@ -42,39 +42,39 @@ else:
     ConfigurationModel = configuration_model()
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-"""Names become folders: nothing in them may lead out of the storage."""
+"""Names become folders, so a name must not lead out of the storage folder."""
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-"""Of a trial, as torch takes it."""
+"""A trial's seed, in the range that torch accepts."""
 
 
 class Control(Strict):
-    """A configuration trained beside the search, for comparison: not seen by the study, never stopped early."""
+    """A configuration trained beside the search for comparison; the study never sees it; it is never stopped early."""
 
-    name: str = Field(min_length=1, max_length=80, description="its name in tables")
+    name: str = Field(min_length=1, max_length=80, description="the control's name in tables")
     set: dict[str, Any] = Field(default_factory=dict, description="leaves that differ from the base configuration")
 
 
 class StopEarly(Strict):
-    """Successive halving: of n trials known at a rung, the best ⌈n / reduction⌉ go on."""
+    """Successive halving: of n trials that reached a rung, the best ⌈n / reduction⌉ go on."""
 
-    scheduler: Literal["asha"] = Field("asha", description="the rule")
-    grace_epochs: int = Field(1, ge=1, description="the first rung: nothing is stopped before this epoch")
+    scheduler: Literal["asha"] = Field("asha", description="the stopping rule")
+    grace_epochs: int = Field(1, ge=1, description="the first rung: no trial is stopped before this epoch")
     reduction: int = Field(3, ge=2, description="rungs are at grace × reductionⁿ; one in `reduction` goes on")
 
 
 class Confirm(Strict):
-    """The best configurations, run again at seeds that had no part in choosing them."""
+    """The best configurations, run again at fresh seeds that had no part in choosing them."""
 
-    top: int = Field(3, ge=1, description="how many configurations")
-    seeds: tuple[Seed, ...] = Field((1, 2, 3, 4), min_length=1, description="seeds not in search.seeds")
+    top: int = Field(3, ge=1, description="number of configurations to confirm")
+    seeds: tuple[Seed, ...] = Field((1, 2, 3, 4), min_length=1, description="fresh seeds, not in search.seeds")
 
 
 class Race(Strict):
-    """How many seeds configurations have: all of them some, and more only while they may be the best."""
+    """The number of seeds per configuration: a few for every one, and more while it may still be the best."""
 
-    at_least: int = Field(3, ge=2, description="seeds of every configuration: 0, 1, … one less than this")
-    at_most: int = Field(12, ge=3, description="seeds of those that may still be the best then")
+    at_least: int = Field(3, ge=2, description="number of seeds that every configuration gets: 0, 1, 2, …")
+    at_most: int = Field(12, ge=3, description="number of seeds for configurations that may still be the best")
 
     @model_validator(mode="after")
     def _ascending(self) -> Race:
@@ -91,11 +91,13 @@ Seeds = Annotated[
 
 
 class Search(Strict):
-    """What is searched, how, and for what."""
+    """The search: its space, sampler, objective and seeds."""
 
     sampler: Literal["tpe", "random", "grid", "nsga2", "gp"] = Field("tpe", description="Optuna's sampler")
-    seed: int = Field(0, ge=0, lt=2**32, description="fixes the sampler")
-    trials: int | None = Field(None, ge=1, description="configurations to try; null with sampler: grid: all")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the sampler")
+    trials: int | None = Field(
+        None, ge=1, description="number of configurations to try; null with sampler: grid tries all of them"
+    )
     space: dict[str, Dimension] = Field(min_length=1, description="dotted name of a leaf → its dimension")
     objective: dict[str, Literal["min", "max"]] = Field(
         {"quality/classifier_fd_collapsed": "min"},
@@ -103,19 +105,19 @@ class Search(Strict):
         description="metric key → min or max; several make the search multi-objective",
     )
     first: tuple[dict[str, Leaf], ...] = Field(
-        (), description="points that are tried before the sampler draws any; what one does not name is as in the base"
+        (), description="points to try before the sampler draws any; a leaf that a point leaves out is as in the base"
     )
     learn_from: tuple[str, ...] = Field(
         (),
-        description="sweeps of the storage folder whose finished trials the sampler knows from the start; they are no "
-        "trials of this sweep",
+        description="sweeps in the storage folder whose finished trials the sampler learns from at the start; they do "
+        "not count as trials of this sweep",
     )
     constraints: dict[str, str] = Field(default_factory=dict, description='metric key → "<= number" or ">= number"')
     stop_early: StopEarly | None = Field(None, description="null: every trial runs to its end")
     seeds: Seeds = Field(
         (0,),
-        description="every configuration runs at each, and the mean counts; or {at_least: 3, at_most: 12}: more seeds "
-        "go only to configurations that may be the best",
+        description="every configuration runs at each seed and its mean counts; or {at_least: 3, at_most: 12}: only "
+        "configurations that may still be the best get more than at_least seeds",
     )
     confirm: Confirm | None = Field(None, description="null: the best configurations are not run again")
     storage: str | None = Field(
@@ -125,23 +127,23 @@ class Search(Strict):
 
     @property
     def race(self) -> Race | None:
-        """Whether configurations have more seeds the longer they may be the best, and how many."""
+        """The bounds on the number of seeds if ``seeds`` is a race, else None."""
         return self.seeds if isinstance(self.seeds, Race) else None
 
     @property
     def first_seeds(self) -> tuple[int, ...]:
-        """The seeds that every configuration has."""
+        """The seeds at which every configuration runs."""
         return tuple(range(self.seeds.at_least)) if isinstance(self.seeds, Race) else self.seeds
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
-        """The seeds that a configuration may have."""
+        """All seeds at which a configuration may run."""
         return tuple(range(self.seeds.at_most)) if isinstance(self.seeds, Race) else self.seeds
 
     @field_validator("storage")
     @classmethod
     def _absolute(cls, uri: str | None) -> str | None:
-        """A database by its whole path, as that of ``Tracking``."""
+        """Make the database's path absolute, as ``Tracking`` does."""
         return None if uri is None else absolute(uri)
 
     @field_validator("constraints")
@@ -156,129 +158,137 @@ class Search(Strict):
 
 
 class Resources(Strict):
-    """What one trial takes, and how it is kept from being lost."""
+    """The resources of one trial, and how often its state is saved."""
 
-    workers: int = Field(1, ge=1, description="processes that train one trial together, each on its share of a batch")
-    gpus_per_worker: float = Field(0, ge=0, description="a fraction lets several trials share a GPU")
+    workers: int = Field(1, ge=1, description="processes that train one trial together; each takes a share of a batch")
+    gpus_per_worker: float = Field(0, ge=0, description="GPUs per process; a fraction lets trials share a GPU")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
-        description="where trials compute. auto: on a GPU where gpus_per_worker > 0, and none is an error; cpu: there "
-        "although a GPU is reserved; cuda: as auto, and gpus_per_worker must not be 0",
+        description="where trials compute. auto: on a GPU if gpus_per_worker > 0, and it is an error if there is none; "
+        "cpu: on the CPU even if a GPU is reserved; cuda: like auto, but gpus_per_worker must not be 0",
     )
-    cpus_per_worker: int = Field(1, ge=1, description="cores, and threads of each process")
-    retries: int = Field(2, ge=0, description="how often a trial that died or raised goes on from its saved state")
-    checkpoint_seconds: float = Field(30, ge=0, description="training between two saved states: what a crash may cost")
-    collective_timeout: float = Field(600, gt=0, description="seconds a worker waits for the others before it gives up")
+    cpus_per_worker: int = Field(1, ge=1, description="CPU cores per process, and its number of threads")
+    retries: int = Field(2, ge=0, description="how often a trial that crashed or failed resumes from its saved state")
+    checkpoint_seconds: float = Field(
+        30, ge=0, description="seconds of training between two saved states, which is the most that a crash loses"
+    )
+    collective_timeout: float = Field(
+        600, gt=0, description="seconds that a worker waits for the others before it gives up"
+    )
     price_per_gpu_hour: float | None = Field(
-        None, ge=0, description="what an hour of a GPU costs, in any currency: plan then says what a sweep costs"
+        None, ge=0, description="price of one GPU-hour in any currency; plan then shows what a sweep costs"
     )
 
 
 class Budget(Strict):
-    """Caps on the sweep, over all its launches."""
+    """Caps on the sweep, counted over all its launches."""
 
-    trials: int | None = Field(None, ge=1, description="configurations of the search")
-    hours: float | None = Field(None, gt=0, description="wall time in which trials ran")
-    gpu_hours: float | None = Field(None, gt=0, description="sum over trials of time × GPUs")
+    trials: int | None = Field(None, ge=1, description="cap on the configurations of the search")
+    hours: float | None = Field(None, gt=0, description="cap on the wall-clock hours during which trials run")
+    gpu_hours: float | None = Field(None, gt=0, description="cap on the GPU-hours, summed over trials")
 
 
 class Tracking(Strict):
-    """Where MLflow's runs go."""
+    """The MLflow server and experiment that receive the runs."""
 
-    uri: str | None = Field(None, description="null: sqlite in <storage>/mlflow.db")
-    experiment: str | None = Field(None, description="null: the sweep's name")
+    uri: str | None = Field(None, description="MLflow's address; null: SQLite in <storage>/mlflow.db")
+    experiment: str | None = Field(None, description="name of the experiment; null: the sweep's name")
 
     @field_validator("uri")
     @classmethod
     def _absolute(cls, uri: str | None) -> str | None:
-        """A database by its whole path: later commands may be given in another folder."""
+        """Make the database's path absolute: later commands may run in another folder."""
         return None if uri is None else absolute(uri)
 
 
 Event = Literal["end", "failure", "budget"]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-"""Name of an environment variable: what it holds is never recorded."""
+"""The name of an environment variable; its value is never recorded."""
 
 
 class Webhook(Strict):
-    """An address that JSON is posted to."""
+    """An address that receives JSON by POST."""
 
-    url: str | None = Field(None, description="where, https://…; recorded with the spec")
+    url: str | None = Field(None, description="address, https://…; it is recorded with the spec")
     url_variable: Variable | None = Field(
-        None, description="environment variable with the address, if that is a secret"
+        None, description="environment variable that holds the address, if the address is secret"
     )
-    token_variable: Variable | None = Field(None, description="environment variable with a token, sent as Bearer")
+    token_variable: Variable | None = Field(
+        None, description="environment variable that holds a token, which is sent as Bearer"
+    )
 
 
 class Email(Strict):
-    """An SMTP server, and who gets a letter."""
+    """An SMTP server, and the addresses that get an email."""
 
-    to: tuple[str, ...] = Field(min_length=1, description="addresses")
-    sender: str = Field(description="the address that it is from")
+    to: tuple[str, ...] = Field(min_length=1, description="addresses of the recipients")
+    sender: str = Field(description="address of the sender")
     host: str = Field(min_length=1, description="the SMTP server")
-    port: int = Field(587, ge=1, le=65535, description="its port")
-    security: Literal["starttls", "tls", "none"] = Field("starttls", description="none: without a password only")
-    user_variable: Variable | None = Field(None, description="environment variable with the user's name")
-    password_variable: Variable | None = Field(None, description="environment variable with the password")
+    port: int = Field(587, ge=1, le=65535, description="port of the SMTP server")
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="encryption; none is allowed only without a password"
+    )
+    user_variable: Variable | None = Field(None, description="environment variable that holds the user name")
+    password_variable: Variable | None = Field(None, description="environment variable that holds the password")
 
 
 class Notify(Strict):
-    """Who is told when a launch ends; one that fails to be told is a warning."""
+    """Who is notified when a launch ends; a notification that fails is a warning."""
 
     at: tuple[Event, ...] = Field(
         ("end", "failure", "budget"),
-        description="end: the sweep has finished; failure: no configuration has, or the launch broke off; budget: it "
-        "is spent",
+        description="end: the sweep has finished; failure: every configuration failed, or the launch broke off; "
+        "budget: the budget is spent",
     )
     command: tuple[str, ...] | None = Field(
-        None, min_length=1, description="program and arguments; it gets JSON on its standard input, and no shell"
+        None, min_length=1, description="program and its arguments; it reads JSON from its standard input; no shell"
     )
-    webhook: Webhook | None = Field(None, description="JSON is posted there")
-    email: Email | None = Field(None, description="a letter is sent")
+    webhook: Webhook | None = Field(None, description="address that receives JSON by POST")
+    email: Email | None = Field(None, description="email to send")
 
 
 class SweepKeys(Strict):
-    """What a spec says beside the configuration: a space over its leaves, and how to carry it out."""
+    """A spec's keys other than the configuration: the space over its leaves, and how to run the sweep."""
 
     if TYPE_CHECKING:
         plugins: tuple[str, ...]
 
     name: str = Field(
-        pattern=NAME, description="the name of the sweep and its folder: letters, digits, '.', '_' and '-'"
+        pattern=NAME, description="name of the sweep and of its folder: letters, digits, '.', '_' and '-'"
     )
     controls: tuple[Control, ...] = Field((), description="configurations trained beside the search")
-    search: Search = Field(description="the space and how it is searched")
-    resources: Resources = Field(Resources(), description="what one trial takes")
-    budget: Budget = Field(Budget(), description="hard caps")
-    tracking: Tracking = Field(Tracking(), description="MLflow")
-    notify: Notify = Field(Notify(), description="who is told of the end")
+    search: Search = Field(description="the space, and how it is searched")
+    resources: Resources = Field(Resources(), description="resources of one trial")
+    budget: Budget = Field(Budget(), description="hard caps on the sweep")
+    tracking: Tracking = Field(Tracking(), description="MLflow's server and experiment")
+    notify: Notify = Field(Notify(), description="who is notified when a launch ends")
     labels: dict[str, str] = Field(
         default_factory=dict,
-        description="leaf, metric key or metric → what tables, figures and reports call it; may change at any time",
+        description="leaf, metric key or metric → its name in tables, figures and reports; may change at any time",
     )
-    storage: str = Field("./runs", description="folder that all nodes see; ~ is your home")
+    storage: str = Field("./runs", description="folder that all nodes can reach; ~ is your home folder")
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         exclude=True,
-        description="name → dotted leaves that differ; chosen with --profile, which adds its name to the sweep's",
+        description="name → dotted leaves that differ; --profile NAME selects one and adds NAME to the sweep's name",
     )
 
     @field_validator("storage")
     @classmethod
     def _at_home(cls, storage: str) -> str:
-        """A ``~`` is somebody's home, and no folder of that name."""
+        """Expand ``~`` to the user's home folder."""
         return at_home(storage)
 
 
 class SweepModel(SweepKeys, ConfigurationModel):
-    """A sweep, as in its file: a base configuration, a space over its leaves, and how to carry it out."""
+    """A sweep as its file describes it: a base configuration, a space over its leaves, and how to run it."""
 
 
 @dataclass(frozen=True, repr=False)
 class Sweep:
-    """A valid spec: ``model`` as read, ``source`` the name of its file.
+    """A valid spec: ``model`` holds its keys as read, ``source`` is the name of its file.
 
-    ``place`` is the folder that its record is in, where that is not the one of its name: it may have been renamed.
+    ``place`` is the folder of the sweep's record if that is not named after the sweep: it may have been renamed.
     """
 
     model: SweepKeys
@@ -298,7 +308,7 @@ class Sweep:
 
     @cached_property
     def resolved(self) -> dict[str, Any]:
-        """The whole spec as JSON values, every default filled in."""
+        """The whole spec as JSON values, with every default filled in."""
         values: dict[str, Any] = self.model.model_dump(mode="json", by_alias=True)
         for dimension in values["search"]["space"].values():
             for name, value in list(dimension.items()):
@@ -308,24 +318,24 @@ class Sweep:
 
     @cached_property
     def configuration(self) -> type[Strict]:
-        """The model of its trials' configurations, with what its plugins add."""
+        """The model of the trials' configurations, with the settings that plugins add."""
         if self.function is not None:
             return function_model(self.function)
         return configuration_model(tuple(self.model.plugins))
 
     @property
     def function(self) -> str | None:
-        """The function of one's own that its trials call; None where they train a model."""
+        """The user-defined function that trials call, or None if they train a model."""
         return getattr(self.model, "function", None)
 
     @property
     def family(self) -> str:
-        """What is trained: the family of its base configuration, or the name of its function."""
+        """The family of the base configuration, or the name of the user-defined function."""
         return str(self.base["family"]) if self.function is None else self.function.rpartition(":")[2]
 
     @property
     def plugins(self) -> tuple[str, ...]:
-        """The code that its trials need, by its digest."""
+        """The code that trials need, by its digest."""
         function = () if self.function is None else (self.function.rpartition(":")[0],)
         return (*function, *self.model.plugins)
 
@@ -341,12 +351,12 @@ class Sweep:
 
     @property
     def every(self) -> int:
-        """Epochs between two evaluations; each step of a function is one."""
+        """Epochs between two evaluations; 1 for a function, whose every step is an evaluation."""
         return int(self.base_leaves.get("evaluate.every", 1))
 
     @property
     def folder(self) -> Path:
-        """Where everything that the sweep writes is."""
+        """The folder that holds everything the sweep writes."""
         return self.place or Path(self.model.storage) / self.name
 
     @property
@@ -359,16 +369,16 @@ class Sweep:
 
     @property
     def trials(self) -> int:
-        """How many trials there will be: searched configurations and controls at every seed, and confirmations.
+        """How many trials there will be: configurations and controls at every seed, and confirmations.
 
-        In a race it is those that there will be at least.
+        With a race this is the least possible number.
         """
         confirm = self.search.confirm
         confirmed = min(confirm.top, self.configurations) * len(confirm.seeds) if confirm else 0
         return (self.configurations + len(self.model.controls)) * len(self.search.first_seeds) + confirmed
 
     def first_points(self) -> list[dict[str, Any]]:
-        """The points of ``search.first``, whole, each once."""
+        """The points of ``search.first`` with all their leaves filled in, without duplicates."""
         found: list[dict[str, Any]] = []
         for given in self.search.first:
             point = completed(self.search.space, self.base_leaves, given)
@@ -377,7 +387,7 @@ class Sweep:
         return found
 
     def grid(self) -> list[dict[str, Any]]:
-        """Every point of a space that can be listed."""
+        """Every point of a space that can be enumerated."""
         return self._points
 
     @cached_property
@@ -385,10 +395,10 @@ class Sweep:
         return list(enumerate_points(self.search.space, self.base_leaves))
 
     def resolve(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        """The nested configuration that overrides of the base give: values as the leaves' types.
+        """The nested configuration that results from overriding leaves of the base; values take the leaves' types.
 
-        A ``family`` or ``recipe`` other than the base's brings the values of that recipe with it, in place of the
-        base's; the other overrides win over them.
+        A ``family`` or ``recipe`` other than the base's replaces the base's recipe by that one; the remaining
+        overrides apply on top.
         """
         base = self.base
         if self.function is not None:
@@ -408,5 +418,5 @@ class Sweep:
 
 
 def json_schema(model: type[SweepKeys] = SweepModel) -> dict[str, Any]:
-    """The JSON schema of a spec, of those with plugins by the model that these make."""
+    """The JSON schema of a spec; ``model`` includes the keys that plugins add."""
     return model.model_json_schema(by_alias=True)

@@ -1,4 +1,4 @@
-"""What of a valid spec does not do what one may take it for: said by the plan, and no reason to refuse it."""
+"""Notes on a valid spec that does not do what one may expect: the plan shows them, and they do not stop a launch."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from sweeps.spec.model import Sweep
 from sweeps.spec.points import corners
 
 MOST = 8
-"""Notes that are told: a plan is to be read on one screen."""
+"""The most notes that are shown: a plan should fit on one screen."""
 
 MEASURES = ("data.name", "data.size", "data.degraded", "data.noise", "evaluate.samples", "evaluate.held_out")
-"""Leaves that decide by what a trial is measured, and not what it is."""
+"""Leaves that change how a trial is measured, not what it is."""
 
 FIRST_AT_RANDOM = {"tpe": 5, "gp": 10, "nsga2": 50}
-"""Configurations that a sampler draws at random before it learns from any; nsga2's first population."""
+"""Configurations that a sampler draws at random before it learns; for nsga2 its first population."""
 
 
 def notes(sweep: Sweep) -> list[str]:
-    """One sentence for each thing that has no effect, or another one than its name promises."""
+    """One sentence per setting that has no effect, or not the effect that its name promises."""
     of_models = (_constraints, _families, _effects) if sweep.function is None else ()
     kinds = (_sampler, _values, _budget, *of_models)
     found = list(dict.fromkeys(note for kind in kinds for note in kind(sweep)))
     more = len(found) - MOST
-    return found if more <= 0 else [*found[:MOST], f"… and {more} more keys of this kind"]
+    return found if more <= 0 else [*found[:MOST], f"… and {more} more"]
 
 
 def recorded_in_words(config: TrialConfig) -> str:
-    """What a family measures in training, which is what a search asks for most, with the way that each is better."""
+    """The metrics that a family records during training, with the direction that is better."""
     keys = family_of(config).interim_keys(config)
     return f"{config.family} records {', '.join(f'{key} ({direction_in(config.evaluate, key)})' for key in keys)}"
 
@@ -46,44 +46,44 @@ def _sampler(sweep: Sweep) -> Iterator[str]:
     if search.sampler == "grid":
         whole = len(sweep.grid())
         if count < whole:
-            yield f"search.trials: the grid has {whole} points, and its last {whole - count} are left out"
+            yield f"search.trials: the grid has {whole} points; its last {whole - count} are left out"
         return
     first = FIRST_AT_RANDOM.get(search.sampler, 0)
     if count <= first:
-        why = "its population is of as many" if search.sampler == "nsga2" else "it has no model before"
+        why = "the size of its population" if search.sampler == "nsga2" else "before it has a model"
         yield (
-            f"search.sampler: {search.sampler} draws the first {first} configurations at random ({why}), and there "
-            f"are {count}: use {'tpe, ' if search.sampler != 'tpe' else ''}random, or more trials"
+            f"search.sampler: {search.sampler} draws the first {first} configurations at random ({why}), and the "
+            f"search has {count}; use {'tpe, ' if search.sampler != 'tpe' else ''}random, or more trials"
         )
 
 
 def _values(sweep: Sweep) -> Iterator[str]:
-    """Dimensions whose values are not those that one may take them for."""
+    """Dimensions whose values are not the ones that one may expect."""
     search = sweep.search
     for name, dimension in search.space.items():
         key, listed = f"search.space.{name}", dimension.choice or dimension.grid or ()
         twice = list(dict.fromkeys(value for value in listed if listed.count(value) > 1))
         if twice:
-            what = "drawn as often as it stands there" if dimension.choice else "taken once"
-            yield f"{key}: {', '.join(map(str, twice))} is listed more than once, and {what}"
+            what = "a random draw picks it as often as it is listed" if dimension.choice else "the grid takes it once"
+            yield f"{key}: {', '.join(map(str, twice))} is listed more than once; {what}"
         edges = dimension.edges()
         if len(set(edges)) == 1:
-            yield f"{key}: {edges[0]} is its only value: nothing varies"
+            yield f"{key}: {edges[0]} is its only value, so nothing varies"
         elif dimension.step and edges[-1] != (dimension.int_ or dimension.float_ or edges)[1]:
             top = (dimension.int_ or dimension.float_ or edges)[1]
             yield f"{key}: {top:g} is not reached in steps of {dimension.step:g}: the last value is {edges[-1]:g}"
         if name in MEASURES:
-            yield f"{key}: its values are measured on other images or samples, so that their metrics do not compare"
+            yield f"{key}: its values use different images or samples for measuring; their metrics are not comparable"
     partly = [name for name, dimension in search.space.items() if dimension.when]
     if partly and search.sampler in ("gp", "nsga2"):
         yield (
-            f"search.sampler: {search.sampler} draws {', '.join(partly)} at random, as not every configuration has it; "
-            "tpe learns of it as well"
+            f"search.sampler: {search.sampler} draws {', '.join(partly)} at random, since not every configuration has "
+            "it; tpe learns about it too"
         )
 
 
 def _budget(sweep: Sweep) -> Iterator[str]:
-    """A cap on what no trial takes."""
+    """A cap on something that no trial uses."""
     if sweep.model.budget.gpu_hours is not None and not sweep.model.resources.gpus_per_worker:
         yield "budget.gpu_hours: no effect with resources.gpus_per_worker: 0; budget.hours caps time without GPUs"
 
@@ -94,11 +94,11 @@ def _constraints(sweep: Sweep) -> Iterator[str]:
         better, (operator, _) = direction_in(evaluate, key), parse_constraint(text)
         if better is not None and (better == "min") != (operator == "<="):
             way = "smaller" if better == "min" else "larger"
-            yield f"search.constraints.{key}: {text} asks for worse values: it is better the {way} it is"
+            yield f"search.constraints.{key}: {text} asks for worse values: {way} is better"
 
 
 def _families(sweep: Sweep) -> Iterator[str]:
-    """Controls of a family that does not record what is searched for."""
+    """Controls whose family does not record the objective."""
     for i, control in enumerate(sweep.model.controls):
         config = sweep.trial_config(control.set, 0)
         lost = [key for key in sweep.search.objective if key not in family_of(config).summary_keys(config)]
@@ -114,9 +114,9 @@ def _effects(sweep: Sweep) -> Iterator[str]:
         if idle and all(idle):
             yield f"search.space.{name}: {idle[0]}"
         elif any(idle):
-            yield f"search.space.{name}: {next(filter(None, idle))}; say so with when: {{…}}"
+            yield f"search.space.{name}: {next(filter(None, idle))}; restrict it with when: {{…}}"
         elif not idle:
-            yield f"search.space.{name}: its condition holds nowhere in this space"
+            yield f"search.space.{name}: its `when` never holds in this space"
     everywhere = [idle for _, idle in points] + [without_effect(base)]
     usual = flatten(_recipe(base))
     for name, value in base.items():
@@ -128,7 +128,7 @@ def _effects(sweep: Sweep) -> Iterator[str]:
 
 
 def _recipe(base: Mapping[str, Any]) -> dict[str, Any]:
-    """What a configuration is where nothing but its family, recipe and data set is said."""
+    """The leaves of a configuration that sets only its family, recipe and data set."""
     named = {"family": base["family"], "recipe": base["recipe"], "data": {"name": base["data.name"]}}
     values: dict[str, Any] = flatten(to_mapping(configuration_of(base["plugins"])()))
     return values | flatten(expand(named))

@@ -1,4 +1,4 @@
-"""What is wrong with the part of a spec that says who is told of a sweep's end."""
+"""Checks of ``notify``, the part of a spec that says who is notified of a sweep's end."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ HERE = ("localhost", "127.0.0.1", "::1")
 
 
 def notify_problems(notify: Notify) -> Iterator[Problem]:
-    """Addresses that are none, passwords that would be recorded, and variables that the environment has not."""
+    """Invalid addresses, passwords that would be recorded, and unset environment variables."""
     webhook, email = notify.webhook, notify.email
     variables: dict[str, str | None] = {}
     if webhook is not None:
         key = "notify.webhook"
         if (webhook.url is None) == (webhook.url_variable is None):
-            yield Problem(key, "give url, or url_variable where the address is a secret: exactly one of them")
+            yield Problem(key, "give exactly one of url and, if the address is secret, url_variable")
         if webhook.url is not None and not is_safe(webhook.url):
-            message = "must begin with https://, and hold no password: a token goes into token_variable"
+            message = "must begin with https:// and contain no password; put a token into token_variable"
             yield Problem(f"{key}.url", message)
         variables |= {f"{key}.{name}": getattr(webhook, name) for name in ("url_variable", "token_variable")}
     if email is not None:
         key = "notify.email"
         if (email.user_variable is None) != (email.password_variable is None):
-            yield Problem(key, "user_variable and password_variable go together")
+            yield Problem(key, "user_variable and password_variable go together; give both or neither")
         if email.user_variable is not None and email.security == "none":
-            yield Problem(f"{key}.security", "must be starttls or tls where a password is sent")
+            yield Problem(f"{key}.security", "must be starttls or tls if a password is sent")
         variables |= {f"{key}.{name}": getattr(email, name) for name in ("user_variable", "password_variable")}
     for key, variable in variables.items():
         if variable is not None and not os.environ.get(variable):
-            yield Problem(key, f"the environment has no {variable}: set it where the sweep is launched")
+            yield Problem(key, f"environment variable {variable} is not set; set it where the sweep is launched")
 
 
 def is_safe(url: str) -> bool:
-    """Whether an address is one of https without a password in it; on this machine http will do.
+    """Whether an address is https without a password; http is accepted for this machine itself.
 
     >>> is_safe("https://hooks.example/sweeps"), is_safe("http://hooks.example/"), is_safe("http://127.0.0.1:8000/")
     (True, False, True)

@@ -1,4 +1,4 @@
-"""The plugins of a spec: loaded when it is read, and its models with the names and settings that they add."""
+"""A spec's plugins: they are loaded when it is read, and its models get the names and settings that they add."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from sweeps.spec.validation import Problem, model_of
 
 
 def with_plugins(values: Mapping[str, Any], folders: Sequence[Path]) -> tuple[dict[str, Any], list[Problem]]:
-    """A spec's values with each plugin and its function named by the digest of their code, which is loaded.
+    """A spec's values with its plugins and function loaded and named by digest, and the problems found.
 
-    With them what is wrong there. Files are looked for in ``folders`` in turn.
+    Files are looked for in ``folders`` in turn.
     """
     values, found = _with_function(values, folders)
     given = values.get("plugins")
@@ -31,7 +31,7 @@ def with_plugins(values: Mapping[str, Any], folders: Sequence[Path]) -> tuple[di
     if isinstance(given, str):
         given = [given]
     if not isinstance(given, list | tuple) or not all(isinstance(each, str) for each in given):
-        message = f"must be a list of Python files or names of installed plugins, such as [./mine.py], got {given!r}"
+        message = f"must be a list of Python files or installed plugins, such as [./mine.py], got {given!r}"
         return {**values, "plugins": []}, [Problem("plugins", message)]
     refs = []
     for i, text in enumerate(given):
@@ -64,7 +64,7 @@ def _with_function(values: Mapping[str, Any], folders: Sequence[Path]) -> tuple[
 
 
 def model_for(values: Mapping[str, Any]) -> type[SweepKeys]:
-    """The model of a spec whose plugins are loaded: of models, or of a function of one's own."""
+    """The model of a spec whose plugins are loaded, for a trained model or a user-defined function."""
     plugins = tuple(values.get("plugins", ()))
     if values.get("function") is None:
         return sweep_model(plugins)
@@ -73,8 +73,8 @@ def model_for(values: Mapping[str, Any]) -> type[SweepKeys]:
 
 @lru_cache(maxsize=32)
 def function_sweep_model(function: str, plugins: tuple[str, ...] = ()) -> type[SweepKeys]:
-    """The model of specs that sweep a function: its settings in place of those of models."""
-    objective: Any = Field(min_length=1, description="metric key → min or max, of those that the function reports")
+    """The model of specs that sweep a function: the function's settings replace those of models."""
+    objective: Any = Field(min_length=1, description="metric key, as the function reports it → min or max")
     hint: Any = Search.model_fields["objective"].annotation
     searched = dict(_samplers(plugins))
     search = create_model(
@@ -97,7 +97,7 @@ def _samplers(refs: tuple[str, ...]) -> Iterator[tuple[str, Registration]]:
 
 @lru_cache(maxsize=32)
 def sweep_model(refs: tuple[str, ...]) -> type[SweepModel]:
-    """The model of specs that name some loaded plugins; raises ``PluginError`` for a name that is taken."""
+    """The model of specs with some loaded plugins; raises ``PluginError`` if a name is taken."""
     if not refs:
         return SweepModel
     configuration = configuration_model(refs)
@@ -105,7 +105,7 @@ def sweep_model(refs: tuple[str, ...]) -> type[SweepModel]:
     for name in configuration.model_fields:
         if name in SweepModel.model_fields and name not in configuration_model().model_fields:
             owner = next(each for each in registrations(refs) if each.name == name)
-            raise taken(owner, "its settings would be a key that is there already")
+            raise taken(owner, "its settings would replace an existing key of specs")
     samplers = dict(_samplers(refs))
     if samplers:
         fields["search"] = (_search(samplers), SweepModel.model_fields["search"])
@@ -120,7 +120,7 @@ def _search(samplers: Mapping[str, Registration]) -> type[Search]:
     for name, registered in samplers.items():
         known: FieldInfo | None = Search.model_fields.get(name)
         if known is not None or name in hint.__args__:
-            raise taken(registered, "there is a sampler, or a key of search, of this name")
+            raise taken(registered, "a sampler or a key of search already has this name")
         hint = with_name(hint, name)
         if registered.settings is not None:
             settings = dataclasses.field(default_factory=registered.settings)
@@ -132,5 +132,5 @@ def _search(samplers: Mapping[str, Registration]) -> type[Search]:
 
 
 def registrations(refs: Sequence[str]) -> list[Registration]:
-    """All that some loaded plugins register."""
+    """Everything that some loaded plugins register."""
     return [registration for plugin in loaded(refs) for registration in plugin.registrations]

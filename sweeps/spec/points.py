@@ -1,4 +1,4 @@
-"""The points of a space that decide whether all of it is valid: every value once, and the extremes together."""
+"""The points that decide whether a whole space is valid: every value on its own, and the extremes together."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Iterator, Mapping
 from sweeps.spec.space import Dimension, Leaf, Space, ordered
 
 MOST_VALUES = 64
-"""Values of one dimension that are tried one by one; of more its ends, and those beside them."""
+"""The most values of a dimension that are all tried; of more, only the bounds and their neighbours."""
 INSIDE = 0.381966
-"""Where in a range of numbers one is tried beside its ends: at no simple fraction of it."""
+"""The relative position of the value that is tried inside a range of floats; not a simple fraction."""
 MOST_CORNERS = 256
-"""Corners of a space that are tried; of more, those of every two dimensions."""
+"""The most corners of a space that are all tried; of more, the corners of each pair of dimensions."""
 
 Point = dict[str, Leaf]
 
 
 def tried(dimension: Dimension) -> tuple[Leaf, ...]:
-    """The values of a dimension that are tried alone: each, where a range has not too many."""
+    """The values of a dimension to try on their own: all of them unless there are too many."""
     listed = dimension.values()
     if listed is None and dimension.int_:
         low, high = (int(edge) for edge in dimension.edges())
         step = int(dimension.step or 1)
         listed = tuple(range(low, high + 1)) if high - low < MOST_VALUES else (low, low + step, high - step, high)
     if listed is None and dimension.float_ and dimension.count() is None:
-        # A number between the ends, with digits of its own: a leaf of whole numbers takes both ends, and not this.
+        # The value in between has many digits: a leaf that takes only integers accepts both bounds but not this.
         first, last = dimension.float_
         if dimension.log:
             between = math.exp((1 - INSIDE) * math.log(first) + INSIDE * math.log(last))
@@ -41,17 +41,17 @@ def tried(dimension: Dimension) -> tuple[Leaf, ...]:
 
 
 def corners(space: Space, base: Mapping[str, Leaf]) -> Iterator[Point]:
-    """The points with every dimension at an end of its own, each once, with what conditions leave of them.
+    """The points with every dimension at one of its bounds, without duplicates and inactive leaves.
 
-    Where there are too many, every two dimensions are at theirs and the others as in the base. Raises ``ValueError``
-    when conditions go in a circle.
+    If there are too many, each pair of dimensions is at its bounds while the others are as in the base. Raises
+    ``ValueError`` if conditions form a cycle.
     """
     names = ordered(space)
     seen = set()
     whole = math.prod(len(space[name].edges()) for name in names) <= MOST_CORNERS
     groups = [tuple(names)] if whole else list(itertools.combinations(names, 2))
     for group in groups:
-        # What a dimension depends on has to be where it is there.
+        # A dimension's conditions must hold for it to be active.
         needed = [name for name in names if name in group or any(name in space[other].when for other in group)]
         edges = [space[name].edges() for name in needed]
         for values in itertools.islice(itertools.product(*edges), MOST_CORNERS):

@@ -1,4 +1,4 @@
-"""What chooses the configurations of a search: Optuna's samplers, by name."""
+"""Optuna's samplers by name: they choose the configurations of a search."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from linearizer_core.plugins.marks import Names, sampler, table
 from sweeps.spec.model import Sweep
 
 STARTUP_TRIALS = 5
-"""Random points before TPE models anything. Not a function of the number of trials, so that a sweep can be extended."""
+"""Random points before TPE builds a model; independent of the number of trials, so that a sweep can be extended."""
 
 
 @sampler()
 def tpe(seed: int, conditional: bool) -> optuna.samplers.BaseSampler:
     """Tree-structured Parzen estimators."""
-    # ``group`` is how TPE models conditional spaces, and the only way.
+    # ``group`` is TPE's only way to model a conditional space.
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, group=conditional)
 
 
 @sampler("random")
-@sampler("grid")  # whose points are listed, and none is drawn
+@sampler("grid")  # the points of a grid are enumerated, not drawn
 def drawn(seed: int) -> optuna.samplers.BaseSampler:
-    """At random."""
+    """Random search."""
     return optuna.samplers.RandomSampler(seed=seed)
 
 
@@ -44,11 +44,11 @@ def gp(seed: int) -> optuna.samplers.BaseSampler:
 
 
 BUILT_IN: Names = table(tpe, drawn, nsga2, gp)
-"""The samplers that need no plugin."""
+"""The built-in samplers."""
 
 
 def sampler_of(sweep: Sweep, seed: int) -> optuna.samplers.BaseSampler:
-    """The sampler of a sweep, seeded; raises ``PluginError`` where a plugin's is none."""
+    """The seeded sampler of a sweep; raises ``PluginError`` if a plugin returns something else."""
     search = sweep.search
     plugged = (each for plugin in loaded(sweep.plugins) for each in plugin.registrations)
     known = {**BUILT_IN, **{each.name: each for each in plugged if each.kind == "sampler"}}
@@ -57,12 +57,12 @@ def sampler_of(sweep: Sweep, seed: int) -> optuna.samplers.BaseSampler:
     if registered.settings is not None:
         settings = from_mapping(registered.settings, getattr(search, registered.name).model_dump())
     with warnings.catch_warnings():
-        # TPE's ``group`` is called experimental.
+        # Optuna calls TPE's ``group`` experimental.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         conditional = any(dimension.when for dimension in search.space.values())
         made = registered.call(seed=seed, settings=settings, conditional=conditional)
     if not isinstance(made, optuna.samplers.BaseSampler):
         raise PluginError(
-            f"{registered.where}: sampler {registered.name} must give a sampler of Optuna, got {type(made).__name__}"
+            f"{registered.where}: sampler {registered.name} must return an Optuna sampler, got {type(made).__name__}"
         )
     return made

@@ -1,4 +1,4 @@
-"""The search space: dimensions over dotted names, and the points that a sampler draws from them."""
+"""The search space: dimensions over dotted names, and the points that a sampler draws from it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from sweeps.spec.validation import Problem, Strict
 Leaf = bool | int | float | str
 
 MOST_LISTED = 100_000
-"""Values of a dimension, or points of a grid, that are listed: of more the ends have to do."""
+"""The most values of a dimension, or points of a grid, that are enumerated; beyond that only the bounds are checked."""
 LARGEST = 2**53
-"""No bound of an int lies farther from 0: samplers count in floating point, which holds every whole number up to it."""
+"""The largest absolute bound of an int: samplers count in floating point, which is exact up to here."""
 
 
 class Dimension(Strict):
@@ -27,22 +27,22 @@ class Dimension(Strict):
     int_: tuple[int, int] | None = Field(None, alias="int", description="lowest and highest integer, both included")
     float_: tuple[float, float] | None = Field(None, alias="float", description="lowest and highest number")
     choice: tuple[Leaf, ...] | None = Field(None, min_length=1, description="unordered values")
-    grid: tuple[Leaf, ...] | None = Field(None, min_length=1, description="values; sampler: grid visits each")
-    log: bool = Field(False, description="draw uniformly in the logarithm")
+    grid: tuple[Leaf, ...] | None = Field(None, min_length=1, description="values; sampler: grid visits each of them")
+    log: bool = Field(False, description="sample uniformly in the logarithm")
     step: float | None = Field(None, gt=0, description="distance between neighbouring values")
     when: dict[str, Leaf | tuple[Leaf, ...]] = Field(
-        default_factory=dict, description="searched only where these leaves have these values (or one of a list)"
+        default_factory=dict, description="search it only where these leaves have these values (or one of a list)"
     )
     default: Leaf | None = Field(
         None,
-        description="of an axis that a recorded sweep grows by: what its trials have there; null: what they recorded",
+        description="for an axis added to a recorded sweep: the value in its earlier trials; null: what they recorded",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Dimension:
         for name, wanted in self.when.items():
             if wanted == ():
-                raise ValueError(f"when: {name} lists no value; name at least one, or drop it")
+                raise ValueError(f"when: {name} lists no value; list at least one, or drop it")
         kinds = [name for name, value in self._kinds().items() if value is not None]
         if len(kinds) != 1:
             raise ValueError(
@@ -71,7 +71,7 @@ class Dimension(Strict):
         return {"int": self.int_, "float": self.float_, "choice": self.choice, "grid": self.grid}
 
     def edges(self) -> tuple[Leaf, ...]:
-        """The values that decide whether all of the dimension is valid: its bounds, or everything that it lists."""
+        """The values that decide whether the whole dimension is valid: its bounds, or all values that it lists."""
         bounds = self.int_ or self.float_
         if bounds is None:
             return self.values() or ()
@@ -89,9 +89,9 @@ class Dimension(Strict):
         return len(self.choice or self.grid or ())
 
     def values(self, as_sums: bool = False) -> tuple[Leaf, ...] | None:
-        """Every value, where they can be listed: None for a continuous or logarithmic range, and for a very long one.
+        """All values, or None for a continuous or logarithmic range and for a very long one.
 
-        ``as_sums`` leaves those of a stepped range as floating point adds them up: 0.1 + 2 × 0.1 is not 0.3.
+        With ``as_sums`` values of a stepped range stay as floating point sums them: 0.1 + 2 × 0.1 is not 0.3.
         """
         if self.choice or self.grid:
             return self.choice or self.grid
@@ -101,7 +101,7 @@ class Dimension(Strict):
         return tuple(self._value(place, as_sums) for place in range(count))
 
     def _value(self, place: int, as_sums: bool = False) -> Leaf:
-        """A value of a stepped range, or of one of whole numbers, by its place."""
+        """The value at a position of a stepped or integer range."""
         if self.int_:
             return self.int_[0] + place * int(self.step or 1)
         assert self.float_ is not None
@@ -110,7 +110,7 @@ class Dimension(Strict):
         return min(value if as_sums else self._written(value), self.float_[1])
 
     def holds(self, value: Leaf) -> bool:
-        """Whether a value is one that a search can draw."""
+        """Whether the search can draw this value."""
         if self.choice or self.grid:
             return value in (self.choice or self.grid or ())
         if isinstance(value, bool | str):
@@ -122,7 +122,7 @@ class Dimension(Strict):
         return abs(places - round(places)) < 1e-6
 
     def distribution(self) -> optuna.distributions.BaseDistribution:
-        """What ``suggest`` draws from, as a study knows it."""
+        """The Optuna distribution that ``suggest`` draws from."""
         if self.int_:
             low, high = (int(edge) for edge in self.edges())
             return optuna.distributions.IntDistribution(low, high, log=self.log, step=int(self.step or 1))
@@ -144,14 +144,14 @@ class Dimension(Strict):
         return value
 
     def _written(self, value: float) -> float:
-        """A value of a stepped range as one would write it: 0.3, and not the 0.30000000000000004 that sums give."""
+        """A value of a stepped range as one would write it: 0.3, not the sum 0.30000000000000004."""
         if not (self.float_ and self.step):
             return value
         decimals = max(-int(Decimal(repr(x)).as_tuple().exponent) for x in (float(self.float_[0]), float(self.step)))
         return round(value, decimals)
 
     def describe(self) -> str:
-        """The dimension in a few words."""
+        """A short description of the dimension."""
         bounds = self.int_ or self.float_
         text = f"{bounds[0]:g} … {bounds[1]:g}" if bounds else ", ".join(str(v) for v in self.edges())
         kind = next(name for name, value in self._kinds().items() if value is not None)
@@ -176,16 +176,16 @@ Space = Mapping[str, Dimension]
 
 
 def ordered(space: Space) -> list[str]:
-    """The names with every condition after the dimension that it speaks of.
+    """The names, ordered so that each condition comes after the dimension it depends on.
 
-    Raises ``ValueError`` when conditions go in a circle.
+    Raises ``ValueError`` if conditions form a cycle.
     """
     done: list[str] = []
     waiting = list(space)
     while waiting:
         ready = [name for name in waiting if all(other not in waiting for other in space[name].when)]
         if not ready:
-            raise ValueError(f"conditions go in a circle: {', '.join(waiting)}")
+            raise ValueError(f"the conditions of {', '.join(waiting)} depend on each other in a cycle; drop one")
         done += ready
         waiting = [name for name in waiting if name not in ready]
     return done
@@ -201,7 +201,7 @@ def suggest(space: Space, trial: optuna.Trial, base: Mapping[str, Leaf], as_sums
 
 
 def point_of(space: Space, leaves: Mapping[str, Any]) -> dict[str, Leaf] | None:
-    """The point of a space that a configuration is, by its leaves; None if one of its values is not of the space.
+    """The point of a space with these leaves, or None if one of its values is outside the space.
 
     >>> space = {"train.lr": Dimension(choice=(0.1, 0.2)), "model.flow.kernel": Dimension(choice=(3, 5), when={"a": 1})}
     >>> point_of(space, {"train.lr": 0.2, "model.flow.kernel": 7, "a": 0})
@@ -213,7 +213,7 @@ def point_of(space: Space, leaves: Mapping[str, Any]) -> dict[str, Leaf] | None:
 
 
 def completed(space: Space, base: Mapping[str, Leaf], given: Mapping[str, Leaf]) -> dict[str, Leaf]:
-    """The whole point that some of its values stand for: what is not given is as in the base."""
+    """The whole point that partial values describe: leaves not given are as in the base."""
     point: dict[str, Leaf] = {}
     for name in ordered(space):
         if space[name].active({**base, **point}):
@@ -222,12 +222,12 @@ def completed(space: Space, base: Mapping[str, Leaf], given: Mapping[str, Leaf])
 
 
 def enumerate_points(space: Space, base: Mapping[str, Leaf], as_sums: bool = False) -> Iterator[dict[str, Leaf]]:
-    """Every point of a space whose dimensions can all be listed, each once, in the order of the file.
+    """Every point of a space that can be enumerated, without duplicates, in the order of the file.
 
     Raises ``ValueError`` if there are too many.
     """
     if math.prod(dimension.count() or 1 for dimension in space.values()) > MOST_LISTED:
-        raise ValueError(f"a grid of more than {MOST_LISTED} points")
+        raise ValueError(f"the grid has more than {MOST_LISTED} points")
     seen = set()
     for combination in itertools.product(*(dimension.values(as_sums) or () for dimension in space.values())):
         values = dict(zip(space, combination, strict=True))
@@ -242,18 +242,18 @@ def enumerate_points(space: Space, base: Mapping[str, Leaf], as_sums: bool = Fal
 
 
 def space_problems(space: Space, sampler: str) -> list[Problem]:
-    """What is wrong between dimensions, or between them and the sampler."""
+    """The problems between dimensions, or between them and the sampler."""
     found = []
     for name, dimension in space.items():
         key = f"search.space.{name}"
         if sampler == "grid" and dimension.count() is None:
-            found.append(Problem(key, "sampler: grid needs values that can be listed: use grid: [...], or a step"))
+            found.append(Problem(key, "sampler: grid needs values that can be listed; use grid: [...], or set a step"))
         if sampler != "grid" and dimension.grid is not None:
-            found.append(Problem(key, f"grid: goes with sampler: grid; with {sampler} use choice: [...]"))
+            found.append(Problem(key, f"grid: needs sampler: grid; with {sampler} use choice: [...]"))
     points = math.prod(dimension.count() or 1 for dimension in space.values())
     if sampler == "grid" and points > MOST_LISTED:
-        message = f"a grid of {points} points is too long to be listed; up to {MOST_LISTED} can be"
-        found.append(Problem("search.space", f"{message}: use larger steps, fewer values, or another sampler"))
+        message = f"the grid has {points} points; the limit is {MOST_LISTED}"
+        found.append(Problem("search.space", f"{message}. Use larger steps, fewer values, or another sampler"))
     try:
         ordered(space)
     except ValueError as error:

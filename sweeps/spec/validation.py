@@ -1,4 +1,4 @@
-"""Validation at the edge: pydantic models made from the plain dataclasses, and problems said as a user reads them."""
+"""Validation of input: pydantic models made from plain dataclasses, and their errors in the user's terms."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from pydantic_core import ErrorDetails
 from linearizer_core.errors import LinsweepError
 
 TRIED = ("bool", "int", "float", "str")
-"""What pydantic adds to the place of a value that may be of several types."""
+"""The parts that pydantic appends to a location while it tries the types of a union."""
 
 TAGS = ("<list>", "<mapping>")
-"""What pydantic adds to the place of a value that is a list or a mapping: by these names, which no key has."""
+"""The parts that pydantic adds to the location of a list or a mapping; no key has these names."""
 
 BOUNDS = ("ge", "gt", "le", "lt")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: the dotted key, what is wrong and what would be right."""
+    """One mistake: the dotted key, what is wrong and what would be right."""
 
     key: str
     message: str
@@ -36,7 +36,7 @@ class Problem:
 
 
 class InputError(LinsweepError, ValueError):
-    """Input that cannot be used; ``problems`` lists everything that is wrong with it, ``source`` where it came from."""
+    """Invalid input; ``problems`` lists every mistake in it, ``source`` says where it came from."""
 
     def __init__(self, source: str, problems: Iterable[Problem]) -> None:
         self.source = source
@@ -45,24 +45,24 @@ class InputError(LinsweepError, ValueError):
 
 
 class Strict(BaseModel):
-    """A model without unknown keys, immutable once read."""
+    """A model that refuses unknown keys and is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false, which YAML makes of yes, no, on and off as well, where a number belongs."""
+        """Refuse true and false where a number belongs: YAML also reads yes, no, on and off as these."""
         annotation = cls.model_fields[str(info.field_name)].annotation
         items = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(item, bool) for item in items) and _numbers_only(annotation):
             shown = next(str(item).lower() for item in items if isinstance(item, bool))
-            raise ValueError(f"must be a number, got {shown}, which YAML also makes of yes, no, on and off")
+            raise ValueError(f"must be a number, got {shown} (YAML also reads yes, no, on and off as true or false)")
         return value
 
 
 def _numbers_only(annotation: Any) -> bool:
-    """Whether a field takes numbers, or lists of them, and no truth values."""
+    """Whether a field takes numbers or lists of numbers, and no booleans."""
     if annotation in (int, float):
         return True
     inner = [part for part in get_args(annotation) if part not in (type(None), Ellipsis) and not _is_tagged(part)]
@@ -73,12 +73,12 @@ def _numbers_only(annotation: Any) -> bool:
 
 
 def _is_tagged(part: Any) -> bool:
-    """Whether a value may be a mapping with keys of its own instead."""
+    """Whether a value may also be a mapping with keys of its own."""
     return _is_model(part) or (get_origin(part) is Annotated and _is_model(get_args(part)[0]))
 
 
 def model_of(kind: type[Any], omit: Sequence[str] = ()) -> type[Strict]:
-    """The pydantic model of a dataclass: its fields, types, defaults and documentation, bounds from the metadata.
+    """The pydantic model of a dataclass: its fields, types, defaults and docs, with bounds from the metadata.
 
     Fields in ``omit`` are left out.
     """
@@ -100,52 +100,52 @@ def model_of(kind: type[Any], omit: Sequence[str] = ()) -> type[Strict]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name closest to a mistyped one, if any is close."""
+    """The known name closest to a mistyped one, or None if none is close."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return matches[0] if matches else None
 
 
 def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """A hint for an unknown name: the nearest known one, or all that are known, each behind ``prefix``."""
+    """A hint for an unknown name: the nearest known one, or else all known ones, each prefixed with ``prefix``."""
     names = list(known)
     match = nearest(name, names)
     return f"did you mean {prefix}{match}?" if match else f"known: {', '.join(prefix + name for name in names)}"
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """Pydantic's complaints in the user's terms, one a place."""
+    """Pydantic's errors in the user's terms, one per location."""
     found: dict[tuple[int | str, ...], Problem] = {}
     for detail in error.errors(include_url=False):
         location = _place(detail)
         within = any(other[: len(location)] == location for other in found)
-        # A list whose items are wrong is also too short without them; a value that fits none of several types is
-        # told once.
+        # A list whose items are wrong is also reported as too short. A value that fits no type of a union is
+        # reported once per type.
         if location not in found and not (within and detail["type"] == "too_short"):
             found[location] = _problem(detail, location, model)
     return list(found.values())
 
 
 def _place(detail: ErrorDetails) -> tuple[int | str, ...]:
-    """Where a value is, without the type that pydantic tried of several."""
+    """The location of a value, without the type of a union that pydantic tried there."""
     location = untagged(detail["loc"])
-    # A dimension has keys that are called so themselves.
+    # A dimension has keys with these names itself.
     of_dimension = location[:2] == ("search", "space") and len(location) == 4
     return location[:-1] if location and location[-1] in TRIED and not of_dimension else location
 
 
 def untagged(location: Sequence[int | str]) -> tuple[int | str, ...]:
-    """Where a value is in the spec: without the tags of the kinds that pydantic told apart."""
+    """The location of a value in the spec, without the tags of a discriminated union."""
     return tuple(part for part in location if part not in TAGS)
 
 
 def _problem(detail: ErrorDetails, location: tuple[int | str, ...], model: type[BaseModel]) -> Problem:
     key = dotted(location)
     if location != untagged(detail["loc"]):
-        return Problem(key, f"must be a number, a text or true or false, got {detail['input']!r}")
+        return Problem(key, f"must be a number, text, true or false; got {detail['input']!r}")
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "invalid_key" or location[-1:] == ("[key]",):
         above = location[:-2] if location[-1:] == ("[key]",) else location[:-1]
-        return Problem(dotted(above), f"the key {detail['input']!r} must be text: write it in quotes")
+        return Problem(dotted(above), f"the key {detail['input']!r} must be text; put it in quotes")
     given = repr(detail["input"])
     if kind == "extra_forbidden":
         prefix = f"{dotted(location[:-1])}." if location[:-1] else ""
@@ -171,7 +171,7 @@ def dotted(location: Iterable[int | str]) -> str:
 
 
 def _fields_at(model: type[BaseModel], location: Iterable[int | str]) -> list[str]:
-    """The field names of the model that a location leads to."""
+    """The field names of the model at a location."""
     current: Any = model
     for part in location:
         if isinstance(part, str) and _is_model(current) and part in current.model_fields:
@@ -195,7 +195,7 @@ def _model_in(annotation: Any) -> Any:
 
 
 def without(values: Mapping[str, Any], location: Sequence[int | str]) -> dict[str, Any]:
-    """A copy of nested mappings and lists without what stands at a location; the same where nothing does."""
+    """A copy of nested mappings and lists without the value at a location, if there is one."""
 
     def prune(node: Any, rest: Sequence[int | str]) -> Any:
         if not rest:

@@ -1,4 +1,4 @@
-"""A spec's YAML as values: what the text does not mean as it reads is told, or read as YAML 1.2 does."""
+"""A spec's YAML as values: duplicate keys are reported, and YAML 1.1's surprising types are read as in YAML 1.2."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import yaml
 from sweeps.spec.validation import InputError, Problem
 
 MERGE = "tag:yaml.org,2002:merge"
-"""YAML's tag of ``<<``."""
+"""YAML's tag for ``<<``."""
 MOST_VALUES = 100_000
-"""Values that a text may come to with all of its aliases written out: a short text can stand for billions."""
+"""The most values a text may expand to through its aliases: a short text can expand to billions."""
 
 
 class Loader(yaml.SafeLoader):
-    """YAML without what its version 1.1 makes of plain text: 010 is ten, 1:30 no number, and a date a text."""
+    """YAML without version 1.1's surprises: 010 is ten, 1:30 is not a number, and a date is text."""
 
 
 Loader.yaml_implicit_resolvers = {
@@ -37,14 +37,14 @@ Loader.add_implicit_resolver(
 
 
 def parsed(text: str) -> Any:
-    """The value of a YAML text; raises ``ValueError`` with what is wrong, in a line."""
+    """The value of a YAML text; raises ``ValueError`` with a one-line description of what is wrong."""
     return _parsed(text)[0]
 
 
 def document(text: str, source: str) -> tuple[dict[str, Any], list[Problem]]:
-    """A file's values, and the keys that it gives twice (YAML would keep the last one silently).
+    """A file's values and the keys that it gives twice (YAML would silently keep the last).
 
-    Raises ``InputError`` if the text is no YAML, or no mapping.
+    Raises ``InputError`` if the text is not YAML or not a mapping.
     """
     try:
         values, repeated = _parsed(text)
@@ -63,8 +63,8 @@ def _parsed(text: str) -> tuple[Any, list[Problem]]:
             return None, []
         count = _count(root, {}, ())
         if count > MOST_VALUES:
-            raise ValueError(f"its aliases stand for {count} values in all; write out what is meant")
-        repeated = _repeated(root, "")  # before merged mappings are written out
+            raise ValueError(f"its aliases expand to {count} values; write the values out instead")
+        repeated = _repeated(root, "")  # before merge keys are expanded
         return loader.construct_document(root), repeated
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
@@ -73,9 +73,9 @@ def _parsed(text: str) -> tuple[Any, list[Problem]]:
 
 
 def _count(node: yaml.Node, known: dict[int, int], around: tuple[int, ...]) -> int:
-    """How many values a node comes to; raises ``ValueError`` for one that holds itself."""
+    """The number of values that a node expands to; raises ``ValueError`` if it contains itself."""
     if id(node) in around:
-        raise ValueError(f"what begins in line {node.start_mark.line + 1} contains itself, by its alias")
+        raise ValueError(f"the value in line {node.start_mark.line + 1} contains itself through an alias")
     if id(node) not in known:
         inner: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
@@ -100,7 +100,7 @@ def _repeated(node: yaml.Node | None, prefix: str) -> list[Problem]:
         if name in lines:
             found.append(Problem(name, f"is given twice, in lines {lines[name]} and {line}; keep one"))
         lines[name] = line
-        # What is merged in has been looked at where it stands.
+        # A merged mapping was checked where it is defined.
         if key.tag != MERGE:
             found += _repeated(value, f"{name}.")
     return found

@@ -168,7 +168,7 @@ def launcher_interrupted(laboratory: Laboratory, name: str) -> Survival:
     trial = laboratory.half_way(name, process)
     process.send_signal(signal.SIGTERM)
     output = laboratory.linsweep.ended(process, code=130)
-    assert f"To go on: linsweep resume {name}" in output, output
+    assert f"To continue: linsweep resume {name}" in output, output
     since = time.time()
     laboratory.linsweep.run("resume", name)
     survival = laboratory.survival(name, trial, since)

@@ -110,7 +110,7 @@ def test_stop_status_and_a_budget_that_is_extended(linsweep: Linsweep) -> None:
     words += sets("controls=[]", "search.trials=2", "budget.hours=0.015", "resources.checkpoint_seconds=600")
     output = linsweep.ended(linsweep.start(*words), code=130)
     assert "interrupted (budget.hours = 0.015 spent): 2 interrupted" in output
-    assert "with more of it: --set budget.hours=…" in output
+    assert "with a higher budget: --set budget.hours=…" in output
     assert "cap 54 s" in linsweep.run("status", name)
     reached = {trial: _epoch(linsweep.events(name, trial)) for trial in ("t000-s0", "t001-s0")}
     assert all(epoch > 0 for epoch in reached.values())
@@ -121,7 +121,7 @@ def test_stop_status_and_a_budget_that_is_extended(linsweep: Linsweep) -> None:
 
     linsweep.wait_for("both trials go on", goes_on, process, 240)
     assert "running" in linsweep.run("status", name)
-    assert f"{name} has stopped. To go on: linsweep resume {name}" in linsweep.run("stop", name)
+    assert f"{name} has stopped. To continue: linsweep resume {name}" in linsweep.run("stop", name)
     linsweep.ended(process, code=130)
     for trial, epoch in reached.items():
         events = linsweep.events(name, trial)

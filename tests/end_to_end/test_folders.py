@@ -56,7 +56,7 @@ def test_modules_of_the_current_folder_and_a_long_name_for_temporary_files(folde
     long.mkdir()
     output = launched(folder, env=environment() | {"TMPDIR": str(long)})
     assert "small finished: 2 finished" in output
-    assert "not everything is in MLflow" not in output
+    assert "MLflow is not complete" not in output
 
 
 BROKEN = """
@@ -81,4 +81,4 @@ def test_workers_that_cannot_take_up_a_trial_say_why(folder: Path) -> None:
         command, cwd=folder, env=os.environ | environment(), capture_output=True, text=True, timeout=400, check=False
     )
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "the first that failed, t000-s0: ModuleNotFoundError: no module named missing" in done.stdout
+    assert "the first failure: t000-s0: ModuleNotFoundError: no module named missing" in done.stdout

@@ -227,7 +227,7 @@ def test_a_sweep_that_is_cut_short_goes_on_and_gives_the_same_table(
         assert process.returncode == -signal.SIGKILL
     else:
         assert process.returncode == 130, output
-        assert f"To go on: linsweep resume {name}" in output
+        assert f"To continue: linsweep resume {name}" in output
     linsweep.run("resume", name)
     assert linsweep.trials(name) == sorted(TRIALS)
     assert all(last(linsweep.events(name, trial), "end")["state"] in ("finished", "stopped") for trial in TRIALS)

@@ -56,7 +56,7 @@ def raising(error: BaseException) -> Callable[[], None]:
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
         (LinsweepError("x.npz: holds no images"), 2, "plan: x.npz: holds no images\n"),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "plan: the output: No space left on device\n"),
-        (MemoryError(), 1, "plan: there is not enough memory\n"),
+        (MemoryError(), 1, "plan: out of memory\n"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "a.csv"), 1, "plan: a.csv: Is a directory\n"),
         (PermissionError(errno.EACCES, "Permission denied", "a.csv"), 1, "plan: a.csv: Permission denied\n"),
     ],
@@ -88,7 +88,7 @@ def test_what_nobody_foresaw_is_one_line_and_a_log(
     out, err = capsys.readouterr()
     what = f"{type(error).__name__}: {error}"
     assert out == ""
-    assert err == f"plan: failed in a way that nobody foresaw ({what}); please report it with the log {log}\n"
+    assert err == f"plan: failed with an unexpected error ({what}); please report it with the log {log}\n"
     text = log.read_text()
     assert "command: linsweep plan spec.yaml --set tracking.uri=http://host\n" in text
     assert "\ntorch: " in text
@@ -140,7 +140,7 @@ def test_a_launch_goes_on_when_nothing_can_be_printed(tmp_path: Path, output: st
     (tmp_path / "umlaut.yaml").write_text(UMLAUT, encoding="utf-8")
     done = linsweep(f"linsweep launch umlaut.yaml --debug --set data.images=128 {output}")
     why = "No space left on device" if "full" in output else "Broken pipe"
-    assert (done.returncode, done.stderr) == (0, f"launch: the output: {why}; it goes on, and says no more\n")
+    assert (done.returncode, done.stderr) == (0, f"launch: the output: {why}; the command continues without further output\n")
     assert '"state": "finished"' in (tmp_path / "runs" / "umlaut" / "sweep.json").read_text()
 
 

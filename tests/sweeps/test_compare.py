@@ -151,7 +151,7 @@ def test_three_configurations_are_told_against_the_first(
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["demo/t000-s0"], "demo/t000-s0: give something to compare it with"),
+        (["demo/t000-s0"], "demo/t000-s0: needs at least two names to compare"),
         (["demo/t000-s0", "demo/t009-s0"], "demo/t009-s0: no trial t009-s0 in runs/demo; did you mean t00"),
         (["demo", "demmo/t000-s0"], "demmo: no sweep of this name in runs; did you mean demo?"),
     ],

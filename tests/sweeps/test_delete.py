@@ -77,7 +77,7 @@ def test_without_a_terminal_it_asks_nobody_and_removes_nothing(
     before = files(runs)
     assert run_cli("delete", "cut") == 2
     assert files(runs) == before
-    assert capsys.readouterr().err.startswith("cut: nobody is there to ask; to remove runs/cut: ")
+    assert capsys.readouterr().err.startswith("cut: cannot ask without a terminal; give --yes to remove runs/cut: ")
 
 
 def test_a_no_removes_nothing_and_a_yes_does(run_cli: Cli, runs: Path, answer: Callable[[str], None]) -> None:

@@ -174,7 +174,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "group": (
         GOOD,
         {"search": {**SMALL["search"], "objective": {"accuracy": "max"}}},
-        r"search\.objective\.accuracy: is recorded as quality/accuracy, where a function reports it as accuracy",
+        r"search\.objective\.accuracy: a metric that a function reports as accuracy is recorded as quality/accuracy",
     ),
     "workers": (GOOD, {"resources": {"workers": 2}}, r"resources\.workers: a function runs in one process, got 2"),
 }

@@ -151,4 +151,4 @@ def test_wrong_input_prints_no_document(runs: Path, run_cli: Cli, capsys: pytest
 
 def test_a_log_that_is_followed_is_no_document(runs: Path, run_cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("logs", "cut/t001-s1", "-f", "--json") == 2
-    assert capsys.readouterr() == ("", "--json: is one document, and --follow goes on; give one of them\n")
+    assert capsys.readouterr() == ("", "--json: prints one document, which --follow never ends; give only one\n")

@@ -189,11 +189,11 @@ def test_events(sweep: ToSweep, state: str, reason: str | None, event: str | Non
 @pytest.mark.parametrize(
     ("edits", "said"),
     [
-        ({"webhook": {}}, "notify.webhook: give url, or url_variable"),
+        ({"webhook": {}}, "notify.webhook: give exactly one of url and"),
         ({"webhook": {"url": "http://example.org"}}, "notify.webhook.url: must begin with https://"),
         (
             {"webhook": {"url": "https://me:word@example.org"}},
-            "notify.webhook.url: must begin with https://, and hold no",
+            "notify.webhook.url: must begin with https:// and contain no",
         ),
         (
             {"webhook": {"url_variable": "NOBODY_SET_IT"}},

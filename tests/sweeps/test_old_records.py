@@ -83,7 +83,7 @@ def test_a_table_for_a_paper_is_the_only_file(run_cli: Cli, runs: Path, capsys: 
     for arguments, message in (
         ([*asked, "--columns", "dept,nothing_like_it"], "dept"),
         ([*asked, "--columns", "dept,nothing_like_it"], "nothing_like_it"),
-        ([*asked, "--rows", "depth"], "rows cannot go with --latex: name --columns and --only"),
+        ([*asked, "--rows", "depth"], "rows cannot go with --latex; use --columns and --only"),
         (["table", "before", "--columns", "depth", "--only", "best:2"], "columns, only need --latex FILE"),
         (["table", "before", "--latex", "absent/best.tex"], "absent/best.tex cannot be written"),
     ):

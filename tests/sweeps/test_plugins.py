@@ -221,7 +221,7 @@ def test_a_metric_that_is_better_the_larger_it_is_is_searched_so(spec: Callable[
         if way == "max":
             assert load_spec(str(path)).search.objective == {"quality/sharpness_collapsed": "max"}
         else:
-            with pytest.raises(InputError, match="is better the larger it is: write max, not min"):
+            with pytest.raises(InputError, match="higher is better: write max, not min"):
                 load_spec(str(path))
 
 
@@ -304,7 +304,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "taken sampler": (
         plugin("@plugins.sampler()", "def tpe(seed):", "    return 1"),
         {},
-        r"mine\.py:4: sampler tpe: there is a sampler, or a key of search, of this name",
+        r"mine\.py:4: sampler tpe: a sampler or a key of search already has this name",
     ),
     "wrong type": (
         plugin("@plugins.family()", "class mine:", "    pass"),
@@ -371,7 +371,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "sampler": (
         plugin("@plugins.sampler()", "def mine(seed):", "    return 3"),
         {"search": {**SMALL["search"], "sampler": "mine"}},
-        r"search\.sampler: .*mine\.py:4: sampler mine must give a sampler of Optuna, got int",
+        r"search\.sampler: .*mine\.py:4: sampler mine must return an Optuna sampler, got int",
     ),
     "callback": ("x = 1\n", {"callbacks": ["gone"]}, r"callbacks: there is no callback gone; .*no plugin of this spec"),
     "no list": ("x = 1\n", {"plugins": {"a": 1}}, r"plugins: must be a list of Python files or names of installed"),

@@ -113,7 +113,7 @@ def test_it_ends_with_the_sweep(cut: SweepPaths, run_cli: Cli, capsys: pytest.Ca
 
 def test_no_document_is_watched(cut: SweepPaths, run_cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("status", "cut", "--watch", "--json") == 2
-    assert capsys.readouterr() == ("", "--json: is one document, and --watch goes on; give one of them\n")
+    assert capsys.readouterr() == ("", "--json: prints one document, which --watch never ends; give only one\n")
 
 
 def test_a_sweep_that_goes_away_is_told(cut: SweepPaths, run_cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:

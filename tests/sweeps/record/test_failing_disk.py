@@ -250,7 +250,7 @@ def test_a_trial_does_not_fail_for_a_disk_that_takes_no_results(
     said = capsys.readouterr()
     assert said.err == ""
     assert f"small interrupted ({os.strerror(code)}: '" in said.out
-    assert "To go on: linsweep resume small --debug\n" in said.out
+    assert "To continue: linsweep resume small --debug\n" in said.out
     resumed(run_cli, capsys)
     assert came_to(FOLDER)["table"] == came_to(Path("undisturbed/small"))["table"]
 
@@ -264,7 +264,7 @@ def test_the_copy_of_the_study_fails_and_the_next_launch_makes_it_anew(
 
     launch = launched(run_cli, capsys, Faulty(number, FAULTS[fault], written))
     assert launch.hit is not None
-    told = "the study's copy is not complete: " in launch.out or launch.err.startswith("small: search.storage: ")
+    told = "the copy of the study is not complete: " in launch.out or launch.err.startswith("small: search.storage: ")
     assert told, launch
     resumed(run_cli, capsys)
     storage = JournalStorage(JournalFileBackend(str(FOLDER / "study.log")))

@@ -187,5 +187,5 @@ def test_what_cannot_be_tried_again_is_refused(
     assert run_cli("retry", "tried/t009-s0", *storage) == 2
     assert "no trial t009-s0" in capsys.readouterr().err
     assert run_cli("retry", "tried/t000-s0", *storage) == 0
-    assert "tried/t000-s0 goes again with linsweep resume tried" in capsys.readouterr().out
+    assert "tried/t000-s0 will be retried with linsweep resume tried" in capsys.readouterr().out
     assert SweepPaths(sweep.folder).retry_of("t000-s0").exists()

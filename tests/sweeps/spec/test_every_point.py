@@ -27,10 +27,10 @@ PLAIN: dict[str, Any] = {"search/stop_early": None, "controls": []}
             {"search/confirm": {"top": 1, "seeds": [3, -5]}},
             "search.confirm.seeds[1]: must be greater than or equal to 0, got -5",
         ),
-        ({"search/confirm": {"top": 1, "seeds": [3, 3]}}, "search.confirm.seeds: names a seed twice: [3, 3]"),
+        ({"search/confirm": {"top": 1, "seeds": [3, 3]}}, "search.confirm.seeds: lists a seed twice: [3, 3]"),
         (
             {"search/confirm": {"top": 11, "seeds": [3]}},
-            "search.confirm.top: 11 exceeds the 10 configurations of the search; use 1 … 10",
+            "search.confirm.top: 11 exceeds the search's 10 configurations; use 1 … 10",
         ),
     ],
 )
@@ -149,7 +149,7 @@ def test_of_long_ranges_the_ends_are_tried() -> None:
         ({"int": [1, 2, 3]}, "search.space.model.flow.depth.int: must have at most 2 items"),
         ({"int": [1]}, "search.space.model.flow.depth.int[1]: is required"),
         ({"float": 3}, "search.space.model.flow.depth.float: must be a list, got 3"),
-        ({"choice": [1, True]}, "search.space.model.flow.depth: True: must be a number, got true, which YAML"),
+        ({"choice": [1, True]}, "search.space.model.flow.depth: True: must be a number, got true (YAML"),
     ],
 )
 def test_what_only_the_ends_of_a_dimension_would_allow_is_refused(
@@ -164,6 +164,6 @@ def test_a_grid_that_is_too_long_is_refused_at_once(refusal: Refusal) -> None:
     fine = {"float": [0.0001, 1.0], "step": 0.0001}
     edits = {**PLAIN, "search/sampler": "grid", SPACE: {"train.lr": fine, "train.sigma": fine}}
     assert refusal(edits) == [
-        "search.space: a grid of 100000000 points is too long to be listed; up to 100000 can be: use larger steps, "
+        "search.space: the grid has 100000000 points; the limit is 100000. Use larger steps, "
         "fewer values, or another sampler"
     ]

@@ -78,7 +78,7 @@ def test_every_part_has_a_comment() -> None:
 def test_nothing_is_overwritten(run_cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     Path("spec.yaml").write_text("mine")
     assert run_cli("init") == 2
-    assert capsys.readouterr().err == "spec.yaml: is there already, and is left as it is; give another file\n"
+    assert capsys.readouterr().err == "spec.yaml: exists already and was left unchanged; choose another file\n"
     assert Path("spec.yaml").read_text() == "mine"
 
 

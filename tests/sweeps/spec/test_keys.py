@@ -67,10 +67,10 @@ def test_a_section_has_the_keys_below_it() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("lr", "lr: is no key of a spec; did you mean train.lr?"),
-        ("train.lrr", "train.lrr: is no key of a spec; did you mean train.lr?"),
-        ("train.lr.high", "train.lr.high: is no key of a spec; train.lr has no keys of its own"),
-        ("", ": is no key of a spec; known: family, recipe, data, "),
+        ("lr", "lr: is not a key of a spec; did you mean train.lr?"),
+        ("train.lrr", "train.lrr: is not a key of a spec; did you mean train.lr?"),
+        ("train.lr.high", "train.lr.high: is not a key of a spec; train.lr has no keys of its own"),
+        ("", ": is not a key of a spec; known: family, recipe, data, "),
     ],
 )
 def test_a_name_that_is_no_key(run_cli: Cli, capsys: pytest.CaptureFixture[str], name: str, said: str) -> None:

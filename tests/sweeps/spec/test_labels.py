@@ -20,12 +20,12 @@ def test_leaves_metrics_and_keys_can_be_labelled(sweep: Callable[..., Sweep]) ->
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"model.flow.dept": "layers"}, r"labels\.model\.flow\.dept: is no leaf and no metric of this sweep; did you "),
-        ({"classifier_fdd": "FD"}, r"labels\.classifier_fdd: is no leaf and no metric of this sweep; did you mean "),
-        ({"train.lr": "  "}, r"labels\.train\.lr: must be one line of 1 to 60 printable letters, got '  '"),
+        ({"model.flow.dept": "layers"}, r"labels\.model\.flow\.dept: is neither a leaf nor a metric of this sweep; did you "),
+        ({"classifier_fdd": "FD"}, r"labels\.classifier_fdd: is neither a leaf nor a metric of this sweep; did you mean "),
+        ({"train.lr": "  "}, r"labels\.train\.lr: must be one line of 1 to 60 printable characters, got '  '"),
         ({"train.lr": "a\nb"}, r"labels\.train\.lr: must be one line"),
         ({"train.lr": "x" * 61}, r"labels\.train\.lr: must be one line"),
-        ({"model.flow.depth": "rank"}, r"labels\.model\.flow\.depth: 'rank' would be both "),
+        ({"model.flow.depth": "rank"}, r"labels\.model\.flow\.depth: 'rank' would stand for both "),
     ],
 )
 def test_labels_that_nothing_could_show_are_refused(

@@ -70,7 +70,7 @@ def test_conditions_name_leaves() -> None:
         ),
         (
             {f"{SPACE}/model.flow.kernel": {"choice": [3, 5], "when": {"model.flow.conditioner": "conv"}}},
-            "search.space.model.flow.kernel: its condition holds nowhere in this space",
+            "search.space.model.flow.kernel: its `when` never holds in this space",
         ),
         (
             {"controls": [{"name": "c", "set": {"model.flow.kind": "identity", "model.flow.depth": 3}}]},
@@ -78,7 +78,7 @@ def test_conditions_name_leaves() -> None:
         ),
         (
             {"search/constraints": {"linearity/roundtrip": ">= 0.5"}},
-            "search.constraints.linearity/roundtrip: >= 0.5 asks for worse values: it is better the smaller it is",
+            "search.constraints.linearity/roundtrip: >= 0.5 asks for worse values: smaller is better",
         ),
         ({"budget/gpu_hours": 3}, "budget.gpu_hours: no effect with resources.gpus_per_worker: 0; budget.hours caps"),
         (
@@ -95,9 +95,9 @@ def test_what_has_no_effect_is_said(sweep: ToSweep, edits: Mapping[str, Any], sa
 @pytest.mark.parametrize(
     ("dimension", "said"),
     [
-        ({"choice": [3, 4, 3]}, "3 is listed more than once, and drawn as often as it stands there"),
-        ({"choice": [3]}, "3 is its only value: nothing varies"),
-        ({"int": [1, 3], "step": 10}, "1 is its only value: nothing varies"),
+        ({"choice": [3, 4, 3]}, "3 is listed more than once; a random draw picks it as often as it is listed"),
+        ({"choice": [3]}, "3 is its only value, so nothing varies"),
+        ({"int": [1, 3], "step": 10}, "1 is its only value, so nothing varies"),
         ({"int": [1, 6], "step": 2}, "6 is not reached in steps of 2: the last value is 5"),
     ],
 )
@@ -108,12 +108,12 @@ def test_values_that_are_not_what_they_seem_are_said(sweep: ToSweep, dimension: 
 
 def test_an_axis_that_changes_what_is_measured_is_said(sweep: ToSweep) -> None:
     found = notes(sweep({**BASE, SPACE: {"evaluate.samples": {"choice": [64, 128]}}}))
-    assert found[0].startswith("search.space.evaluate.samples: its values are measured on other images or samples")
+    assert found[0].startswith("search.space.evaluate.samples: its values use different images or samples for measuring")
 
 
 def test_values_that_are_one_once_they_have_a_type_are_said(sweep: ToSweep) -> None:
     grid = {"search/sampler": "grid", SPACE: {"train.lr": {"grid": ["1e-3", 0.001, 0.01]}}}
-    said = "search.space.train.lr: 0.001 is listed more than once, and taken once"
+    said = "search.space.train.lr: 0.001 is listed more than once; the grid takes it once"
     assert said in notes(sweep({**BASE, **grid}))
 
 
@@ -124,7 +124,7 @@ def test_what_a_sampler_draws_at_random_is_said(sweep: ToSweep, sampler: str) ->
         "model.flow.kernel": {"choice": [3, 5], "when": {"model.flow.conditioner": "conv"}},
     }
     (said,) = notes(sweep({**BASE, SPACE: space, "search/sampler": sampler, "search/trials": 60}))
-    assert said.startswith(f"search.sampler: {sampler} draws model.flow.kernel at random, as not every configuration")
+    assert said.startswith(f"search.sampler: {sampler} draws model.flow.kernel at random, since not every configuration")
 
 
 def test_what_has_one_is_not_said(sweep: ToSweep) -> None:
@@ -155,7 +155,7 @@ def test_samplers_draw_as_many_at_random_as_is_told(sampler: str, sweep: ToSweep
 def test_a_grid_that_is_cut_short_is_said(sweep: ToSweep) -> None:
     grid = {SPACE: {"model.flow.depth": {"grid": [1, 2, 3]}, "train.sigma": {"grid": [0.1, 0.2]}}}
     (note,) = notes(sweep({**BASE, **grid, "search/sampler": "grid", "search/trials": 4}))
-    assert note == "search.trials: the grid has 6 points, and its last 2 are left out"
+    assert note == "search.trials: the grid has 6 points; its last 2 are left out"
 
 
 def test_many_notes_are_counted(sweep: ToSweep) -> None:
@@ -164,4 +164,4 @@ def test_many_notes_are_counted(sweep: ToSweep) -> None:
             {"bins": 3, "components": 3, "kernel": 7, "attention": True, "coordinates": 9}.items()}  # fmt: skip
     found = notes(sweep({**BASE, **losses, **flow}))
     assert len(found) == MOST + 1
-    assert found[-1] == "… and 1 more keys of this kind"
+    assert found[-1] == "… and 1 more"

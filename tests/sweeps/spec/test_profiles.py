@@ -90,7 +90,7 @@ def test_what_is_wrong_with_a_profile_is_said_once(
 def test_a_profile_whose_name_is_a_number(refusal: Refusal) -> None:
     said = refusal({"profiles": {32: {"train.epochs": 3}}}, (), "32")
     assert [text for text in said if text.startswith("profiles: there is no profile 32; ")]
-    assert "profiles: the key 32 must be text: write it in quotes" in said
+    assert "profiles: the key 32 must be text; put it in quotes" in said
 
 
 def test_a_sweep_without_a_name_has_none_under_a_profile_either(refusal: Refusal) -> None:

@@ -98,7 +98,7 @@ def test_conditions_come_after_what_they_speak_of() -> None:
 )
 def test_conditions_in_a_circle(conditions: dict[str, str | None], names: str) -> None:
     circle = space(**{n: {"int": [1, 2], "when": {other: 1} if other else {}} for n, other in conditions.items()})
-    with pytest.raises(ValueError, match=f"^conditions go in a circle: {names}$"):
+    with pytest.raises(ValueError, match=f"^the conditions of {names} depend on each other in a cycle; drop one$"):
         ordered(circle)
 
 
@@ -186,16 +186,16 @@ def test_a_step_that_does_not_divide_the_range_draws_what_is_listed(given: dict[
 @pytest.mark.parametrize(
     ("sampler", "given", "said"),
     [
-        ("grid", {"float": [0.1, 1]}, "sampler: grid needs values that can be listed: use grid: [...], or a step"),
+        ("grid", {"float": [0.1, 1]}, "sampler: grid needs values that can be listed; use grid: [...], or set a step"),
         (
             "grid",
             {"int": [1, 9], "log": True},
-            "sampler: grid needs values that can be listed: use grid: [...], or a step",
+            "sampler: grid needs values that can be listed; use grid: [...], or set a step",
         ),
         ("grid", {"int": [1, 9]}, None),
         ("grid", {"float": [0, 1], "step": 0.5}, None),
         ("grid", {"choice": [1, 2]}, None),
-        ("tpe", {"grid": [1, 2]}, "grid: goes with sampler: grid; with tpe use choice: [...]"),
+        ("tpe", {"grid": [1, 2]}, "grid: needs sampler: grid; with tpe use choice: [...]"),
         ("random", {"float": [0.1, 1]}, None),
     ],
 )

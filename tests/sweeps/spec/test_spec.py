@@ -157,10 +157,10 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x: &a {b: *a}\n", "what begins in line 1 contains itself, by its alias"),
-        ("y: 1\nx: &a [1, [*a]]\n", "what begins in line 2 contains itself, by its alias"),
+        ("x: &a {b: *a}\n", "the value in line 1 contains itself through an alias"),
+        ("y: 1\nx: &a [1, [*a]]\n", "the value in line 2 contains itself through an alias"),
         ("x: " + "[" * 3000 + "]" * 3000, "it is nested too deeply"),
-        (LAUGHS, "its aliases stand for 490329"),
+        (LAUGHS, "its aliases expand to 490329"),
     ],
     ids=["mapping", "list", "deep", "billion laughs"],
 )
@@ -174,19 +174,19 @@ def test_text_that_never_ends_is_refused(refusal: Callable[..., list[str]], text
     [
         (
             {"train/epochs": True},
-            "train.epochs: must be a number, got true, which YAML also makes of yes, no, on and off",
+            "train.epochs: must be a number, got true (YAML also reads yes, no, on and off as true or false)",
         ),
         (
             {"search/seeds": [0, False]},
-            "search.seeds: must be a number, got false, which YAML also makes of yes, no, o",
+            "search.seeds: must be a number, got false (YAML also reads yes, no, o",
         ),
         ({"budget/hours": "1:30"}, "budget.hours: must be a valid number, unable to parse string as a number, got '1:"),
-        ({"name": "cache"}, "name: cache is the place of what trials share in the storage folder; use another name"),
-        ({"name": "mlflow.db"}, "name: mlflow.db is the place of MLflow's database in the storage folder"),
+        ({"name": "cache"}, "name: cache is reserved for the cache that trials share in the storage folder; use another name"),
+        ({"name": "mlflow.db"}, "name: mlflow.db is reserved for MLflow's database in the storage folder"),
         ({"controls": [{"name": "a\nb"}]}, "controls[0].name: must be one line of printable text, got 'a\\nb'"),
         ({"controls": [{"name": " "}]}, "controls[0].name: must be one line of printable text, got ' '"),
         ({"tracking/experiment": "a\nb"}, "tracking.experiment: must be one line of printable text, got 'a\\nb'"),
-        ({"storage": "a\0b"}, "storage: must be a path, which has no NUL, got 'a\\x00b'"),
+        ({"storage": "a\0b"}, "storage: must be a path without NUL characters, got 'a\\x00b'"),
     ],
 )
 def test_what_would_be_taken_for_something_else_is_refused(
@@ -199,9 +199,9 @@ def test_what_would_be_taken_for_something_else_is_refused(
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({1: 2}, "the key 1 must be text: write it in quotes"),
-        ({"model": {"flow": {None: 2}}}, "model.flow: the key None must be text: write it in quotes"),
-        ({"controls": [{"name": "a", "set": {1: 2}}]}, "controls[0].set: the key 1 must be text: write it in quotes"),
+        ({1: 2}, "the key 1 must be text; put it in quotes"),
+        ({"model": {"flow": {None: 2}}}, "model.flow: the key None must be text; put it in quotes"),
+        ({"controls": [{"name": "a", "set": {1: 2}}]}, "controls[0].set: the key 1 must be text; put it in quotes"),
     ],
 )
 def test_keys_are_text(refusal: Callable[..., list[str]], values: dict[Any, Any], said: str) -> None:
@@ -306,7 +306,7 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
         "evaluate.steps: must be ascending positive step counts such as [1, 10, 100], got [10, 1]",
     ),
     ({"evaluate/every": 10}, [], "evaluate.every: 10 exceeds train.epochs = 9"),
-    ({"storage": "s3://bucket/runs"}, [], "storage: must be a folder that all nodes see, got 's3://bucket/runs'"),
+    ({"storage": "s3://bucket/runs"}, [], "storage: must be a folder that all nodes can reach, got 's3://bucket/runs'"),
     (
         {"resources/workers": 7, "train/batch_size": 64},
         [],
@@ -357,11 +357,11 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
         [],
         f"search.space.model.flow.activation: tanh: must be {ACTIVATIONS}",
     ),
-    (NOT_GRIDS, [], "search.space.train.lr: grid: goes with sampler: grid; with tpe use choice: [...]"),
+    (NOT_GRIDS, [], "search.space.train.lr: grid: needs sampler: grid; with tpe use choice: [...]"),
     (
         {"search/sampler": "grid", RANK: ...},
         [],
-        "search.space.train.lr: sampler: grid needs values that can be listed: use grid: [...], or a step",
+        "search.space.train.lr: sampler: grid needs values that can be listed; use grid: [...], or set a step",
     ),
     (
         {
@@ -369,7 +369,7 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
             f"{SPACE}/model.flow.depth": {"int": [1, 6], "when": {"train.lr": 0.1}},
         },
         [],
-        "search.space: conditions go in a circle: model.flow.depth, train.lr",
+        "search.space: the conditions of model.flow.depth, train.lr depend on each other in a cycle; drop one",
     ),
     # The search.
     (
@@ -385,7 +385,7 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
     (
         {"search/objective": {FD: "min", "quality/swd_collapsed": "min"}},
         [],
-        "search.stop_early: goes with one objective; with several use null",
+        "search.stop_early: needs a single objective; with several use null",
     ),
     (
         {"search/objective": {"test/swd_collapsed": "min"}},
@@ -395,11 +395,11 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
     ),
     ({"search/stop_early/grace_epochs": 9}, [], "search.stop_early.grace_epochs: must be below train.epochs = 9"),
     ({"search/stop_early/reduction": 1}, [], "search.stop_early.reduction: must be greater than or equal to 2, got 1"),
-    ({"search/seeds": [0, 1, 0]}, [], "search.seeds: names a seed twice: [0, 1, 0]"),
+    ({"search/seeds": [0, 1, 0]}, [], "search.seeds: lists a seed twice: [0, 1, 0]"),
     (
         {"search/seeds": [0, 1], "search/confirm": {"seeds": [1, 2]}},
         [],
-        "search.confirm.seeds: must be fresh: [1] chose the configuration already",
+        "search.confirm.seeds: must be fresh: [1] are in search.seeds, which choose the best",
     ),
     ({"search/trials": ...}, [], "search.trials: is required with sampler: tpe"),
     # Controls.
@@ -652,8 +652,8 @@ def test_a_database_is_known_by_its_whole_path(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("' '", "tracking.experiment: must not be blank; null takes the sweep's name"),
-        ("e" * 501, "tracking.experiment: has 501 characters; MLflow takes 500 at most"),
+        ("' '", "tracking.experiment: must not be blank; use null for the sweep's name"),
+        ("e" * 501, "tracking.experiment: has 501 characters; MLflow takes at most 500"),
     ],
 )
 def test_an_experiment_that_mlflow_would_refuse(refusal: Callable[..., list[str]], name: str, said: str) -> None:

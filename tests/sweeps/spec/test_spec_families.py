@@ -154,7 +154,7 @@ def test_an_objective_that_the_searched_family_does_not_record(
         "search/objective": {objective: "min"},
     }
     (said,) = refusal(edits)
-    assert said.startswith(f"search.objective.{objective}: nothing records it; ")
+    assert said.startswith(f"search.objective.{objective}: is not recorded; ")
     assert meant is None or said.endswith(f"did you mean {meant}?")
 
 
@@ -166,7 +166,7 @@ def test_a_constraint_that_the_searched_family_does_not_record(refusal: Refusal)
             "search/constraints": {"linearity/roundtrip": "<= 1e-3"},
         }
     )
-    assert said.startswith("search.constraints.linearity/roundtrip: nothing records it; ")
+    assert said.startswith("search.constraints.linearity/roundtrip: is not recorded; ")
 
 
 def test_a_search_over_families_that_do_not_share_the_objective(refusal: Refusal) -> None:
@@ -225,10 +225,10 @@ def test_costs_can_be_objectives(sweep: ToSweep) -> None:
 @pytest.mark.parametrize(
     ("key", "direction", "words"),
     [
-        ("linearity/collapse_psnr", "min", "is better the larger it is: write max, not min"),
-        ("quality/precision_collapsed", "min", "is better the larger it is: write max, not min"),
-        (FD, "max", "is better the smaller it is: write min, not max"),
-        ("cost/params", "max", "is better the smaller it is: write min, not max"),
+        ("linearity/collapse_psnr", "min", "higher is better: write max, not min"),
+        ("quality/precision_collapsed", "min", "higher is better: write max, not min"),
+        (FD, "max", "lower is better: write min, not max"),
+        ("cost/params", "max", "lower is better: write min, not max"),
     ],
 )
 def test_an_objective_against_the_direction_of_its_metric(
