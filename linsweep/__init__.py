@@ -1,11 +1,11 @@
-"""Sweeps over Linearizers: the Python API, with the names of the commands.
+"""Sweeps over Linearizers: the Python API, whose functions are named after the commands.
 
 >>> import linsweep as ls
 >>> record = ls.load("runs")
 >>> record.names
 'before, cut'
 
-Nothing is imported before it is asked for: neither torch nor Ray nor pandas.
+Names are imported lazily: ``import linsweep`` alone imports neither torch nor Ray nor pandas.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The Python processes that a sweep starts: none takes a module from the folder that its user happens to be in."""
+"""The Python processes that a sweep starts; none of them imports modules from the user's current folder."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import sys
 from pathlib import Path
 
 WINDOWLESS = {"MPLBACKEND": "agg"}
-"""Figures go into files: what a notebook or a desktop asks for may not be there, and matplotlib refuses to load."""
+"""Figures go into files; the backend of a notebook or desktop may be missing here, and matplotlib would not load."""
 
 NO_TELEMETRY = {"MLFLOW_DISABLE_TELEMETRY": "true"}
-"""MLflow would tell its makers of its use: not from the processes of a sweep, unless the environment asks for it."""
+"""Keep MLflow from reporting its use to its makers, unless the environment asks for it."""
 
 PACKAGES = ("linsweep", "sweeps", "analysis", "linearizer_core")
 ROOT = Path(__file__).resolve().parents[1]
-"""The folder that this package runs from: a checkout, or where it is installed."""
+"""The folder that this package runs from: a checkout, or the place of installation."""
 
 
 def module(name: str, *arguments: str) -> list[str]:
-    """The command that runs a module; to be started with ``environment()``.
+    """The command that runs a module; start it with ``environment()``.
 
-    ``-P`` keeps the current folder, which may hold a ``random.py`` or a ``sweeps/`` of the user's, off its path.
+    ``-P`` keeps the current folder off its path: that may hold the user's own ``random.py`` or ``sweeps/``.
 
     >>> module("mlflow", "server")[1:]
     ['-P', '-m', 'mlflow', 'server']
@@ -30,10 +30,10 @@ def module(name: str, *arguments: str) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment with a ``PYTHONPATH`` that means the same wherever a child runs.
+    """This process's environment, with a ``PYTHONPATH`` that does not depend on the folder a child runs in.
 
-    An empty entry would be the child's current folder, whatever that is, and is left out, as is one that ``shadows``
-    these packages; the others are made absolute. Where this package runs from a checkout, it is found there.
+    An empty entry, which means the child's current folder, is dropped, and so is one that ``shadows`` these packages;
+    the others become absolute. If this package runs from a checkout, the children find it there.
     """
     entries = [Path(entry).absolute() for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     named = [str(entry) for entry in entries if not shadows(entry)]
@@ -45,12 +45,12 @@ def environment() -> dict[str, str]:
 
 
 def shadows(folder: Path) -> bool:
-    """Whether a folder that Python looks into would give it another module in the place of one of our packages."""
+    """Whether a folder on Python's path would replace one of our packages by another module."""
     if folder.resolve() == ROOT:
         return False
     return any((folder / name / "__init__.py").is_file() or (folder / f"{name}.py").is_file() for name in PACKAGES)
 
 
 def _installed() -> list[str]:
-    """The folders that Python looks for packages in by itself."""
+    """The folders in which Python looks for packages by itself."""
     return [*site.getsitepackages(), site.getusersitepackages()]

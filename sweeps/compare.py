@@ -1,4 +1,4 @@
-"""Configurations, trials and sweeps side by side: where they differ, and what can be told of their metrics."""
+"""Configurations, trials and sweeps side by side: where their settings differ, and tests of their metrics."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sweeps.notebook import html
 from sweeps.sides import Side
 
 COLOURS = {"better": "green", "worse": "red", "undecided": "dim", "(better)": "dim", "(worse)": "dim", "": ""}
-"""Of verdicts: in brackets where it could not be tested; none if neither way is better, or nothing differs."""
+"""Colours of verdicts: in brackets if not tested; none if neither direction is better or nothing differs."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """A side against the first one, by a metric: how far its mean is above, and how probable it is to be better.
+    """A side against the first one by a metric: the difference of their means, and the probability of being better.
 
-    ``half_width`` is of the difference's 95 % Student t interval, ``p`` two-sided and corrected, ``better`` P(better)
-    with its interval; None if seeds are too few. ``n`` counts pairs, or the seeds of the side that has fewer.
+    ``half_width`` is half of the difference's 95 % Student t interval, ``p`` is two-sided and corrected, ``better`` is
+    P(better) with its interval; all are None with too few seeds. ``n`` counts pairs, or the seeds of the smaller side.
     """
 
     difference: float
@@ -43,36 +43,36 @@ class Contrast:
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """Configurations, trials or sweeps side by side, in the order in which they were named; the first is the base."""
+    """Configurations, trials or sweeps side by side, in the order given; the first is the base."""
 
     sides: Sequence[Side]
 
     @property
     def leaves(self) -> list[str]:
-        """The leaves of the configurations that a side has."""
+        """The leaves of all configurations."""
         return list(dict.fromkeys(name for side in self.sides for name in side.leaves))
 
     @property
     def differing(self) -> list[str]:
-        """The leaves of the configurations that are not the same in all."""
+        """The leaves whose values are not the same everywhere."""
         return [name for name in self.leaves if len({_shown(side.leaves.get(name, "–")) for side in self.sides}) > 1]
 
     @cached_property
     def metrics(self) -> list[str]:
-        """The metrics that a side has, the objective first."""
+        """The metrics of all sides, the objective first."""
         found = list(dict.fromkeys(key for side in self.sides for key in side.metrics))
         return sorted(found, key=lambda key: key != self.sides[0].objective)
 
     @property
     def differing_metrics(self) -> list[str]:
-        """Those that are not the same to the last digit in all."""
+        """The metrics whose values differ in any digit."""
         return [key for key in self.metrics if len({side.metrics.get(key) for side in self.sides}) > 1]
 
     @cached_property
     def contrasts(self) -> dict[str, list[Contrast | None]]:
         """By metric, each further side against the first; None if one of the two has no value.
 
-        The objective is tested by itself, the other metrics that are better one way with Holm's correction for all.
+        The objective is tested on its own; the other metrics with a direction get Holm's correction together.
         """
         raw = {key: [_contrast(key, self.sides[0], side) for side in self.sides[1:]] for key in self.metrics}
         first = self.sides[0].objective
@@ -93,7 +93,7 @@ class Comparison:
 
 
 def _contrast(key: str, base: Side, side: Side) -> Contrast | None:
-    """A side against the base by a metric, seed by seed where they have two in common."""
+    """A side against the base by a metric, paired by seed if they have at least two in common."""
     a, b = side.values(key), base.values(key)
     if not a or not b:
         return None
@@ -109,7 +109,7 @@ def _contrast(key: str, base: Side, side: Side) -> Contrast | None:
 
 
 def _judged(key: str, found: Contrast, p: float | None) -> Contrast:
-    """The contrast with its p after correction, and what that comes to."""
+    """The contrast with its corrected p-value and the verdict."""
     way, verdict = direction_of(key), ""
     if way is not None and found.difference and math.isfinite(found.difference):
         verdict = "better" if (found.difference > 0) == (way == "max") else "worse"
@@ -118,9 +118,9 @@ def _judged(key: str, found: Contrast, p: float | None) -> Contrast:
 
 
 def render(comparison: Comparison, whole: bool = False) -> RenderableType:
-    """Two tables, of what is not the same in all: the leaves, and the metrics; ``whole``: of everything.
+    """Two tables of what differs, leaves and metrics; with ``whole``, of everything.
 
-    Further sides are told against the first one.
+    Further sides are compared with the first one.
     """
     sides = comparison.sides
     configurations = _table("configuration", sides)
@@ -166,13 +166,13 @@ def _metrics(comparison: Comparison, keys: Sequence[str]) -> Table:
 
 
 def _notes(comparison: Comparison, keys: Sequence[str], whole: bool) -> list[str]:
-    """What the columns say, and what is not shown."""
+    """Explanations of the columns, and what is not shown."""
     found = [each for key in keys for each in comparison.contrasts[key] if each is not None]
     notes = []
     left = len(comparison.metrics) - len(keys)
     if left and not whole:
         notes.append(
-            f"{left} other metric{' is' if left == 1 else 's are'} the same to the last digit; --all shows them"
+            f"{left} other metric{' is' if left == 1 else 's are'} identical to the last digit; --all shows them"
         )
     tested = [each for each in found if each.p is not None]
     if tested:
@@ -181,14 +181,14 @@ def _notes(comparison: Comparison, keys: Sequence[str], whole: bool) -> list[str
             f"paired t over {'/'.join(map(str, sorted(pairs)))} common seeds" if pairs else "Welch's t: no common seeds"
         )
         notes += [
-            f"better, worse: than {comparison.sides[0].name}, p < {LEVEL:g} ({how}); the objective by itself, the "
-            "others after Holm's correction; undecided: neither",
-            "±: 95 % intervals (Student t). P(better): the share of seeds in which it is better, with its own",
+            f"better, worse: than {comparison.sides[0].name}, p < {LEVEL:g} ({how}); the objective on its own, the "
+            "other metrics after Holm's correction; undecided: neither",
+            "±: 95 % intervals (Student t). P(better): share of seeds in which it is better, with its interval",
         ]
     if any(each.verdict.startswith("(") for each in found):
-        notes.append("(better), (worse): of too few seeds to test")
+        notes.append("(better), (worse): too few seeds to test")
     if tested and any(side.chosen for side in comparison.sides):
-        notes.append("the best of a sweep was chosen by its value, which flatters it: compare at fresh seeds")
+        notes.append("a sweep's best was chosen for its value, which favours it: compare at fresh seeds")
     return notes
 
 
@@ -205,7 +205,7 @@ def _shown(value: Any) -> str:
 
 
 def _value(side: Side, key: str) -> str:
-    """The mean over seeds, with its interval and how many they are where there are several."""
+    """The mean over seeds and, if there are several, its interval and their number."""
     values = list(side.values(key).values())
     if not values:
         return "–"
@@ -224,7 +224,7 @@ def _difference(found: Contrast | None, base: float | None) -> str:
 
 
 def _probability(found: Contrast | None) -> str:
-    # What is the same at every seed, as a size is, is no matter of chance.
+    # A metric that is the same at every seed, such as a size, has no probability.
     if found is None or found.better is None or found.half_width == 0:
         return ""
     return f"{found.better.mean:.2f} [{found.better.low:.2f}, {found.better.high:.2f}]"

@@ -1,4 +1,4 @@
-"""What the reading commands print with ``--json``, as JSON values (docs/commands.md has their keys)."""
+"""What the reading commands print with ``--json``, as JSON values (docs/commands.md lists the keys)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def of_listing(listing: Listing) -> Document:
 
 
 def of_statuses(statuses: Sequence[Status], unreadable: Mapping[str, LinsweepError]) -> Document:
-    """How sweeps stand, and what is wrong with those that cannot be read."""
+    """The status of sweeps, and the errors of those that cannot be read."""
     return {
         "sweeps": [of_status(status) for status in statuses],
         "unreadable": [{"sweep": name, "problem": str(error)} for name, error in unreadable.items()],
@@ -38,7 +38,7 @@ def of_statuses(statuses: Sequence[Status], unreadable: Mapping[str, LinsweepErr
 
 
 def of_status(status: Status) -> Document:
-    """How a sweep stands."""
+    """The status of a sweep."""
     from sweeps.tracking.views import comparison_link
 
     sweep, budget = status.sweep, status.sweep.model.budget
@@ -70,7 +70,7 @@ def of_status(status: Status) -> Document:
 
 
 def of_tables(made: Written) -> Document:
-    """The tables of sweeps, what could not be made, and the files that were written."""
+    """The tables of sweeps, the ones that could not be made, and the files written."""
     return {
         "tables": [table.to_dict() for table in made.tables],
         "left_out": made.refused,
@@ -79,7 +79,7 @@ def of_tables(made: Written) -> Document:
 
 
 def of_checks(table: Table) -> Document:
-    """What checks of sweeps found, and what could not be told."""
+    """The findings of the checks, and what could not be checked."""
     names = ("check", "verdict", "found", "remedy")
     checks = [dict(zip(names, (cell.value for cell in row.cells), strict=True)) for row in table.rows]
     return {"checks": checks, "untold": list(table.notes)}
@@ -100,7 +100,7 @@ def of_comparison(comparison: Comparison) -> Document:
 
 
 def of_logs(logs: Logs) -> Document:
-    """A trial: what its journal comes to, and its events."""
+    """A trial: the state in its journal, and the journal's events."""
     events, state = logs.read()
     identity = state.identity
     return {
@@ -122,7 +122,7 @@ def of_logs(logs: Logs) -> Document:
 
 
 def of_plan(plan: Plan) -> Document:
-    """What a sweep would do; ``spec`` is the whole of it, every default filled in, without passwords."""
+    """What a sweep would do; ``spec`` is the whole spec with every default filled in, without passwords."""
     from linearizer_core.experiment import data as datasets
     from linearizer_core.experiment.callbacks import keys_of
     from linearizer_core.experiment.caveats import caveats

@@ -1,4 +1,4 @@
-"""Carrying out a sweep: once, or as often as it takes to finish it."""
+"""Launching a sweep: run its missing trials, close its record, send the rest to MLflow and notify."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from sweeps.tracking.sync import Sync, tracking_uri
 
 
 def launch(sweep: Sweep, console: Console, executor: Executor, fresh: bool = False) -> LaunchResult:
-    """Run what the sweep still lacks; finished identical trials of other sweeps are reused unless ``fresh``.
+    """Run the missing trials of a sweep; identical trials that other sweeps finished are reused unless ``fresh``.
 
-    ``executor`` carries the trials out; ``executor_for`` chooses one.
+    ``executor`` runs the trials; ``executor_for`` chooses one.
 
-    Raises ``InputError`` before anything is written when the sweep cannot be placed, its folder holds another
-    sweep, or it is running already.
+    Raises ``InputError``, before anything is written, if no machine can run the trials, the folder holds another
+    sweep, or the sweep is running already.
     """
     clock = _Clock()
     with ExitStack() as stack:
@@ -58,7 +58,7 @@ def launch(sweep: Sweep, console: Console, executor: Executor, fresh: bool = Fal
             if not interrupted:
                 _tell(replace(result, state="failed"), console)
             raise
-        # Where nothing ran the sweep ended when it did, and not now.
+        # If nothing ran, the sweep ended when it did before, not now.
         before = None if prepared.missing else prepared.before
         result = prepared.close(reason, before["ended"] if before else None)
         with console.status("sending the rest to MLflow"):
@@ -70,7 +70,7 @@ def launch(sweep: Sweep, console: Console, executor: Executor, fresh: bool = Fal
 
 
 def _tell(result: LaunchResult, console: Console) -> None:
-    """Tell whom the spec names how the sweep has ended; what cannot be told is a line on the console."""
+    """Notify whomever the spec names; a notification that fails is a line on the console."""
     with console.status("telling how it ended"):
         warnings = notify(result)
     for line in warnings:
@@ -79,7 +79,7 @@ def _tell(result: LaunchResult, console: Console) -> None:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A sweep whose record is open and that is ready to go on; ``before`` is its record as the last launch left it."""
+    """A sweep with an open record, ready to continue; ``before`` is its record as the last launch left it."""
 
     plan: Plan
     paths: SweepPaths
@@ -95,19 +95,19 @@ class _Prepared:
 
 
 def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executor, fresh: bool) -> _Prepared:
-    """Check that the sweep can be carried out, open its record, and have it sent and copied from here on."""
+    """Check that the sweep can run, open its record, and start to send and copy it."""
     with console.status("reading the images and the record"):
         growth_of(sweep)
         executor.check(sweep)
         plan = make_plan(sweep, stack.enter_context(executor.reached()))
     paths = SweepPaths(sweep.folder)
     stack.enter_context(only_launch(sweep.source, paths))
-    # Whoever asks from here on finds the lock held, and means this launch.
+    # From here on the lock is held, so a new request to stop means this launch.
     paths.stop.unlink(missing_ok=True)
     before = read_record(paths)
     if before is not None:
         check_to_go_on(paths, before)
-    growth = growth_of(sweep)  # once more: nobody writes now
+    growth = growth_of(sweep)  # again: from here on nobody else writes
     record = opened(sweep, plan.lookahead, before, fresh, console) | growth.fields()
     record, again = with_retries(sweep, paths, record)
     keep_uncommitted(paths, record)
@@ -118,7 +118,7 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
     if again:
         before = {**(before or {}), "drawn": record["drawn"]}
         _try_again(paths, record, again)
-    with console.status("going through the trials that are recorded"):
+    with console.status("reading the recorded trials"):
         bridge = replayed(sweep, paths, record)
         missing = bridge.schedule.has_next()
     copy = _recorded_and_copied(bridge, paths, record, before)
@@ -127,19 +127,19 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
     tracking = sweep.model.tracking
     sync = Sync(paths, tracking_uri(tracking.uri, paths), tracking.experiment or sweep.name, record)
     background = BackgroundSync(sync)
-    # Whatever is raised from here on: nothing is sent once the lock is let go.
+    # Whatever is raised from here on: nothing is sent after the lock is released.
     stack.callback(background.kill)
     return _Prepared(plan, paths, before, record, bridge, missing, copy, background)
 
 
 def _try_again(paths: SweepPaths, record: Mapping[str, Any], trials: list[str]) -> None:
-    """Have trials go on that had ended; what the search has drawn is on the disk first, as it would draw otherwise."""
+    """Let ended trials continue; sweep.json is written first, since the search would draw other points otherwise."""
     write_record(paths, record)
     let_go_on(paths, trials)
 
 
 def _renewed(stack: ExitStack, prepared: _Prepared) -> _Prepared | None:
-    """The sweep with the trials that somebody has asked to be tried again while it ran; None where there are none."""
+    """The sweep with the trials that users asked to retry while it ran; None if there are none."""
     sweep, paths = prepared.plan.sweep, prepared.paths
     record, again = with_retries(sweep, paths, prepared.record)
     if not again:
@@ -153,7 +153,7 @@ def _renewed(stack: ExitStack, prepared: _Prepared) -> _Prepared | None:
 
 
 def _carry_out(prepared: _Prepared, console: Console, executor: Executor, clock: _Clock) -> str | None:
-    """Measure the references and run the trials that are missing; why they were cut short, if they were."""
+    """Measure the references and run the missing trials; returns why they were cut short, or None."""
     plan, paths = prepared.plan, prepared.paths
     reference_trials(plan.sweep, paths, prepared.record["provenance"], console)
     clock.lap("references")
@@ -171,9 +171,9 @@ def _carry_out(prepared: _Prepared, console: Console, executor: Executor, clock:
 def _recorded_and_copied(
     bridge: Bridge, paths: SweepPaths, record: Mapping[str, Any], before: Mapping[str, Any] | None
 ) -> StudyCopy:
-    """Write sweep.json, and then begin to copy the study: one that belongs to no recorded sweep would be in the way.
+    """Write sweep.json and then start to copy the study, so that no copy belongs to an unrecorded sweep.
 
-    Raises ``InputError`` where the study's storage cannot be used; a sweep that was not there before is then not there.
+    Raises ``InputError`` if the study's storage cannot be used; the record of a new sweep is then removed again.
     """
     write_record(paths, record)
     schedule = bridge.schedule
@@ -188,14 +188,14 @@ def _recorded_and_copied(
 
 
 def _send_the_rest(background: BackgroundSync) -> str | None:
-    """Have the rest sent and the sweep's run closed; what went wrong, if it did."""
+    """Send the rest and close the sweep's run; returns what went wrong, or None."""
     if background.close():
         return background.error
     return f"{background.sync.lack()} ({background.error})"
 
 
 class _Clock:
-    """Wall seconds by phase."""
+    """Wall-clock seconds by phase."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The sweeps of a storage folder, a line each."""
+"""The sweeps of a storage folder, one per line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sweeps.words import ago
 
 @dataclass(frozen=True, repr=False)
 class Listing:
-    """The sweeps of a ``storage`` folder, the one that began last first; ``unreadable`` says what is wrong with which.
+    """The sweeps in a ``storage`` folder, latest start first; ``unreadable`` holds the errors of the others.
 
     >>> Listing(Path("runs"), ())
     Listing(runs: no sweep)
@@ -38,7 +38,7 @@ class Listing:
 
 
 def listing(storage: Path) -> Listing:
-    """The sweeps of a storage folder; raises ``InputError`` where there is no such folder."""
+    """The sweeps of a storage folder; raises ``InputError`` if the folder does not exist."""
     if not storage.is_dir():
         raise InputError(str(storage), [Problem("", "is not a folder; launch a sweep or give --storage")])
     found: list[Status] = []
@@ -46,7 +46,7 @@ def listing(storage: Path) -> Listing:
     for path in sorted(storage.glob("*/sweep.json")):
         try:
             found.append(status_of(path.parent))
-        except LinsweepError as error:  # what is wrong with one must not hide the others
+        except LinsweepError as error:  # one unreadable sweep must not hide the others
             unreadable[path.parent.name] = error
     return Listing(storage, sorted(found, key=lambda each: each.started, reverse=True), unreadable)
 
@@ -54,8 +54,8 @@ def listing(storage: Path) -> Listing:
 def render(listing: Listing) -> RenderableType:
     """The list as it is printed."""
     if not listing.sweeps:
-        return Text(f"{listing.storage} holds no sweep that can be read" if listing.unreadable else
-                    f"{listing.storage} holds no sweep; the first one: linsweep launch quickstart")  # fmt: skip
+        return Text(f"{listing.storage} holds no readable sweep" if listing.unreadable else
+                    f"{listing.storage} holds no sweep; to run a first one: linsweep launch quickstart")  # fmt: skip
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("sweep", "state", "trials", "best", "", "started"):
         table.add_column(name, overflow="fold")

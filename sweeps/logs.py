@@ -1,4 +1,4 @@
-"""A trial's journal, told in plain lines."""
+"""A trial's journal in plain lines."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sweeps.record.writers import running
 from sweeps.words import describe_point
 
 PERIOD = 0.5
-"""Seconds between two looks at a journal that is followed."""
+"""Seconds between two reads of a journal that is followed."""
 
 STYLES = {"warning": "yellow", "failed": "red", "finished": "green"}
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line: when, in UNIX seconds, of which event of the journal, and its text."""
+    """One line: its time in UNIX seconds, the event in the journal, and its text."""
 
     time: float
     event: str
@@ -41,7 +41,7 @@ class LogLine:
 
 @dataclass(frozen=True, repr=False)
 class Logs:
-    """The log of a ``trial`` of the sweep in a folder: to be looped over, as it stands, or followed as it grows."""
+    """The log of a ``trial``: iterate over it for the lines so far, or ``follow()`` it as it grows."""
 
     paths: SweepPaths
     trial: str
@@ -51,36 +51,36 @@ class Logs:
         return iter(_Reading(self.paths.journal(self.trial)).more())
 
     def follow(self, period: float = PERIOD) -> Iterator[LogLine]:
-        """The lines so far and, as they come, those after them, until the trial has ended or no launch is up.
+        """The lines so far and then new ones as they come, until the trial has ended or no launch is running.
 
         ``period`` is in seconds.
         """
         reading = _Reading(self.paths.journal(self.trial))
         while True:
-            alive = running(self.paths)  # first: what a launch that has ended wrote last is read after that
+            alive = running(self.paths)  # first: so that the last lines of a launch that ends are read after it
             yield from reading.more()
             if reading.state.state in ENDED or not alive:
                 return
             time.sleep(period)
 
     def read(self) -> tuple[list[Event], TrialState]:
-        """The events of the journal as it has them, and what they come to."""
+        """The journal's events, and the state that they give."""
         reading = _Reading(self.paths.journal(self.trial))
         return reading.events(), reading.state
 
     @property
     def ending(self) -> str | None:
-        """What is to be said of a trial without an end, and what to do; None for one that has ended."""
+        """What to say of a trial that has not ended, and how to continue it; None for one that has ended."""
         name, (_, state) = f"{self.paths.root.name}/{self.trial}", self.read()
         if state.state in ENDED:
             return None
         storage = named(self.paths.root).partition(" ")[2]
         follow = f"linsweep logs {name} -f {storage}".rstrip()
         if running(self.paths):
-            what = "waiting to go on" if state.state else "running"
+            what = "waiting to continue" if state.state else "running"
             return f"{what}; to follow it: {follow}"
         why = DIED if state.state is None else state.reason or "interrupted"
-        return f"not ended ({why}); to go on: linsweep resume {named(self.paths.root)}"
+        return f"not ended ({why}); to continue: linsweep resume {named(self.paths.root)}"
 
     def __repr__(self) -> str:
         return f"Logs({self.paths.root.name}/{self.trial})"
@@ -90,12 +90,12 @@ class Logs:
 
 
 def render(lines: Iterable[LogLine]) -> RenderableType:
-    """Lines as they are printed."""
+    """The lines as they are printed."""
     return Group(*(Text(str(line), style=line.style) for line in lines))
 
 
 class _Reading:
-    """Reads on in a journal, from where it was left."""
+    """Reads a journal on from where it stopped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -107,10 +107,10 @@ class _Reading:
         self.state = TrialState()
 
     def events(self) -> list[Event]:
-        """The events since the last time; a line that is being written is left for the next."""
+        """The events since the last call; a line that is still being written is left for the next call."""
         with self._path.open("rb") as file:
             size = file.seek(0, 2)
-            if size < self._offset:  # another journal has taken its place
+            if size < self._offset:  # another journal has replaced it
                 self._begin()
             file.seek(self._offset)
             content = file.read()
@@ -123,7 +123,7 @@ class _Reading:
         return [event for event in found if not isinstance(event, BadLine)]
 
     def more(self) -> list[LogLine]:
-        """The lines since the last time."""
+        """The lines since the last call."""
         before = self.state.head
         lines: list[LogLine] = []
         for event in self.events():
@@ -138,7 +138,7 @@ def _told(text: str) -> tuple[str, str]:
 
 
 def _texts(event: Event, trial: TrialEvent | None) -> Iterator[str]:
-    """What an event is told in; ``trial`` is the line that its attempt began with."""
+    """The lines that show an event; ``trial`` is the first line of its attempt."""
     if event["event"] == "trial":
         yield _beginning(event)
     elif event["event"] == "epoch":
@@ -170,9 +170,9 @@ def _beginning(event: TrialEvent) -> str:
     name = f"{event['kind']} trial {event['trial']} of {event['sweep']}"
     reused = event.get("reused_from")
     if reused:
-        return f"{name}: {what}{seed}; not run: it has the result of {reused}"
+        return f"{name}: {what}{seed}; not run: it reuses the result of {reused}"
     if event["attempt"] > 1:
-        place = f"goes on after epoch {event['resumed_epoch']}" if event["resumed_epoch"] else "begins anew"
+        place = f"resumes after epoch {event['resumed_epoch']}" if event["resumed_epoch"] else "starts from scratch"
         return f"attempt {event['attempt']} {place}"
     return f"{name}: {what}{seed}"
 

@@ -1,4 +1,4 @@
-"""What a terminal shows, as HTML for a notebook."""
+"""Terminal output as HTML for a notebook."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FORMAT = '<pre style="font-family: monospace; line-height: normal">{code}</pre>'
 
 
 def html(shown: RenderableType) -> str:
-    """A table or text of rich as HTML that needs no style sheet.
+    """A rich table or text as HTML that needs no style sheet.
 
     >>> html("1 < 2")
     '<pre style="font-family: monospace; line-height: normal">1 &lt; 2\\n</pre>'

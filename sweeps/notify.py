@@ -1,4 +1,4 @@
-"""Telling somebody that a sweep has ended, failed or spent its budget: by a command, a webhook or e-mail."""
+"""Notifications that a sweep has ended, failed or spent its budget: by a command, a webhook or e-mail."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from sweeps.spec.notifying import is_safe
 from sweeps.words import configuration_name
 
 SECONDS = 30.0
-"""How long a server, or a command, has."""
+"""The time limit of a server or a command."""
 
 
 def event_of(result: LaunchResult) -> Event | None:
-    """What is to be told of how a launch ended; None where it was interrupted, which somebody has done."""
+    """The event that a launch's end is; None if a user interrupted it, who knows already."""
     if result.state == "interrupted":
         return "budget" if (result.reason or "").startswith("budget.") else None
     return "failure" if result.state == "failed" else "end"
 
 
 def message_of(result: LaunchResult, event: Event) -> dict[str, Any]:
-    """What is told, as JSON values."""
+    """The notification as JSON values."""
     objective = next(iter(result.sweep.search.objective))
     best = result.best and {
         "configuration": configuration_name(result.best[0].trial),
@@ -61,7 +61,7 @@ def _text(result: LaunchResult) -> str:
 
 
 def notify(result: LaunchResult) -> list[str]:
-    """Send what the sweep's spec asks for; a line for each way that failed, without any secret in it."""
+    """Send the notifications that the spec asks for; returns one line per failure, without any secret."""
     rule, event = result.sweep.model.notify, event_of(result)
     if event is None or event not in rule.at:
         return []
@@ -80,32 +80,32 @@ def notify(result: LaunchResult) -> list[str]:
     for name, send in ways.items():
         try:
             send()
-        except Exception as error:  # noqa: BLE001 - whatever is wrong there, the sweep has ended as it has
-            warnings.append(f"nobody was told by {name}: {_why(error)}")
+        except Exception as error:  # noqa: BLE001 - whatever fails here, the sweep itself has ended
+            warnings.append(f"the notification by {name} failed: {_why(error)}")
     return warnings
 
 
 def _why(error: Exception) -> str:
-    """What went wrong, in words that hold no address and nothing that a server has repeated of a secret."""
+    """What went wrong, without any address or any secret that a server may have repeated."""
     if isinstance(error, urllib.error.HTTPError):
         return f"the server answered {error.code}"
     if isinstance(error, smtplib.SMTPResponseException):
         return f"the server answered {error.smtp_code}"
     if isinstance(error, subprocess.CalledProcessError):
-        return f"it ended with {error.returncode}"
+        return f"the command exited with {error.returncode}"
     if isinstance(error, subprocess.TimeoutExpired):
-        return f"it did not end within {SECONDS:g} s"
+        return f"the command did not end within {SECONDS:g} s"
     if isinstance(error, urllib.error.URLError):
         return f"the server cannot be reached ({type(error.reason).__name__})"
     if isinstance(error, KeyError):
-        return f"the environment has no {error.args[0]}"
+        return f"environment variable {error.args[0]} is not set"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__
 
 
 def _run(command: tuple[str, ...], message: Mapping[str, Any]) -> None:
-    """Run a command with the message on its standard input; no shell reads it."""
+    """Run a command with the message on its standard input, without a shell."""
     text = json.dumps(message)
     subprocess.run(command, input=text, text=True, check=True, timeout=SECONDS, capture_output=True)
 

@@ -1,4 +1,4 @@
-"""A trial that is run again, in this process: what differs of its origin, and of each of its metrics."""
+"""A trial that is run again in this process: what differs in its origin and in each of its metrics."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from sweeps.record.provenance import provenance
 from sweeps.spec.validation import InputError, Problem
 
 TOLERANCE = 1e-3
-"""How far two values may be from each other, relative to the larger one, to be called close."""
+"""The largest difference between two close values, relative to the larger one."""
 
 ROUNDING = 1e-5
-"""Values that are no further apart are close whatever their size: float32 gives no better."""
+"""The largest absolute difference between two close values, whatever their size: that is float32's precision."""
 
 TIMES = ("cost/train_seconds", "cost/evaluate_seconds", "cost/gpu_seconds", "cost/sample_ms", "cost/peak_memory")
-"""What the metrics begin with that are times or memory, and differ each time."""
+"""Prefixes of metrics that are times or memory, which differ each time."""
 
 Verdict = Literal["same", "close", "different", "missing", "new", "time"]
 WORDS: Mapping[Verdict, str] = {
@@ -55,7 +55,7 @@ WORDS: Mapping[Verdict, str] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric as it was recorded and as it is now, None where it was not measured; and what is to be said of it."""
+    """A metric as recorded and as measured now (None if it was not measured), and the verdict."""
 
     key: str
     then: float | None
@@ -65,7 +65,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Difference:
-    """Something about the origin of a trial that is not as it was."""
+    """A difference in the origin of the two results."""
 
     what: str
     then: str
@@ -74,9 +74,9 @@ class Difference:
 
 @dataclass(frozen=True, repr=False)
 class Reproduction:
-    """A ``trial`` that was run again: its new record is in ``folder``, and it ended in ``state``, for a ``reason``.
+    """A ``trial`` that was run again; its new record is in ``folder``, and it ended in ``state`` for a ``reason``.
 
-    ``origin`` lists what is not as it was: commit, packages, data, machine, processes.
+    ``origin`` lists what has changed: commit, packages, data, machine, processes.
     """
 
     trial: str
@@ -88,7 +88,7 @@ class Reproduction:
 
     @property
     def agrees(self) -> bool:
-        """Whether it ended as it did then, and every metric that was recorded is the same or close."""
+        """Whether it ended as before, and every recorded metric is the same or close."""
         wrong = any(metric.verdict in ("different", "missing") for metric in self.metrics)
         return not wrong and any(metric.verdict in ("same", "close") for metric in self.metrics)
 
@@ -106,26 +106,26 @@ def reproduce(
     data_root: Path | None = None,
     told: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> Reproduction:
-    """Run a trial that has finished, or was stopped early, again, and compare what it gives.
+    """Run again a trial that finished or was stopped early, and compare the results.
 
-    ``out`` takes its record, ``data_root`` is where the data are now, and ``told`` is called with each result as it
-    comes. One that was stopped is run up to the same epoch. Raises ``InputError`` for a trial that has no result to
-    compare with, a configuration that this version does not know, data that are not there, and an ``out`` that is a
-    storage folder with a sweep of this name.
+    The new record goes to ``out``; ``data_root`` is the folder of the data now, and ``told`` is called with each result
+    as it comes. A trial that was stopped runs up to the same epoch. Raises ``InputError`` for a trial without a result
+    to compare, a configuration that this version does not know, missing data, and an ``out`` that is a storage folder
+    with a sweep of this name.
     """
     name = f"{paths.root.absolute().name}/{trial}"
     before = state_of(paths.journal(trial))
     _check(name, before)
     target = SweepPaths(out / paths.root.absolute().name)
     if target.sweep_json.exists():
-        raise InputError("--out", [Problem("", f"{target.root} is the record of a sweep; give another folder")])
+        raise InputError("--out", [Problem("", f"{target.root} is the record of a sweep; choose another folder")])
     config = _config(name, before, data_root, paths)
     checksum = ""
     try:
         if isinstance(config, TrialConfig):
             checksum = datasets.load(config.data).checksum
     except datasets.DataError as error:
-        raise InputError(name, [Problem("data", f"{error}; --data-root says where they are now")]) from None
+        raise InputError(name, [Problem("data", f"{error}; give their folder with --data-root")]) from None
     assert before.head is not None
     assert before.identity is not None
     then = before.head["provenance"]
@@ -133,7 +133,7 @@ def reproduce(
     now = {**provenance(checksum), "processes": processes}
     _clear(target, trial)
     keep(refs_of(to_mapping(config)), target.plugins)
-    if paths.cache.is_dir():  # a classifier that is trained anew would be another ruler
+    if paths.cache.is_dir():  # a classifier trained from scratch would measure differently
         shutil.copytree(paths.cache, target.cache, dirs_exist_ok=True)
     task = Task(
         before.identity,
@@ -161,7 +161,7 @@ def reproduce(
 
 def _check(name: str, before: TrialState) -> None:
     if before.head is None or before.head["kind"] == "reference":
-        raise InputError(name, [Problem("", "is no trial of a model: there is nothing to train again")])
+        raise InputError(name, [Problem("", "is not a trial of a model, so there is nothing to train again")])
     if before.state not in ("finished", "stopped") or not before.metrics:
         how = before.state or "not ended"
         raise InputError(name, [Problem("", f"has no result to compare with: it is {how}")])
@@ -182,14 +182,14 @@ def _config(name: str, before: TrialState, data_root: Path | None, paths: SweepP
 
 
 def _processes(then: Mapping[str, Any]) -> dict[str, Any]:
-    """One process with as many threads as there were, on a GPU where it was and there is one."""
+    """One process with as many threads as before, on a GPU if it was on one and there is one."""
     before = then.get("processes") or {}
     gpu = bool(before.get("gpu")) and torch.cuda.is_available()
     return {"workers": 1, "threads": int(before.get("threads", 1)), "gpu": gpu}
 
 
 def _clear(target: SweepPaths, trial: str) -> None:
-    """Remove what an earlier reproduction of the trial has left: it is run from its beginning."""
+    """Remove what an earlier reproduction of the trial left: it runs from the start."""
     target.journal(trial).unlink(missing_ok=True)
     shutil.rmtree(target.artifacts(trial), ignore_errors=True)
     remove_state(target.training_state(trial))
@@ -197,7 +197,7 @@ def _clear(target: SweepPaths, trial: str) -> None:
 
 @contextmanager
 def _threads() -> Iterator[None]:
-    """Put back the number of threads that a trial changes."""
+    """Restore the number of threads, which a trial changes."""
     before = torch.get_num_threads()
     try:
         yield
@@ -217,13 +217,13 @@ def _verdict(key: str, then: float | None, now: float | None) -> Verdict:
         return "new" if then is None else "missing"
     if then == now or (math.isnan(then) and math.isnan(now)):
         return "same"
-    if key.endswith("_psnr"):  # decibels: of an error at the limit of float32 they differ by whole ones
+    if key.endswith("_psnr"):  # in decibels an error at float32's precision may differ by whole units
         then, now = 10 ** (-then / 20), 10 ** (-now / 20)
     return "close" if math.isclose(then, now, rel_tol=TOLERANCE, abs_tol=ROUNDING) else "different"
 
 
 def _origins(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
-    """What is not the same of where two results come from."""
+    """The differences between the origins of two results."""
     before, after = (flatten({key: origin.get(key) or {} for key in ORIGINS}) for origin in (then, now))
     for names, what in NAMES.items():
         pair = before.get(names), after.get(names)
@@ -242,7 +242,7 @@ ORIGINS = ("git", "hardware", "processes")
 NAMES = {
     "git.commit": "commit",
     "git.dirty": "uncommitted changes",
-    "git.patch": "their patch",
+    "git.patch": "patch of these changes",
     "hardware.platform": "platform",
     "hardware.python": "Python",
     "hardware.gpus": "GPUs",
@@ -262,7 +262,7 @@ def _short(value: Any) -> str:
 
 
 def render(made: Reproduction) -> RenderableType:
-    """What differs, first of the origin and then of the numbers."""
+    """The differences, first in the origin and then in the metrics."""
     parts: list[RenderableType] = []
     if made.origin:
         table = _table("origin", "then", "now")
@@ -270,7 +270,7 @@ def render(made: Reproduction) -> RenderableType:
             table.add_row(each.what, each.then, each.now)
         parts += [table, Text()]
     else:
-        parts.append(Text("commit, packages, data, machine and processes are as they were"))
+        parts.append(Text("commit, packages, data, machine and processes have not changed"))
     shown = [each for each in made.metrics if each.verdict in ("close", "different", "missing", "new")]
     if shown:
         table = _table("metric", "then", "now", "difference", "")
@@ -280,11 +280,11 @@ def render(made: Reproduction) -> RenderableType:
             table.add_row(metric.key, *values, _relative(metric), Text(WORDS[metric.verdict], style=style))
         parts += [table, Text()]
     if made.state not in ("finished", "stopped"):
-        parts.append(Text(f"now it ended as {made.state}: {made.reason}", style="red"))
+        parts.append(Text(f"this time it ended as {made.state}: {made.reason}", style="red"))
     counts = Counter(metric.verdict for metric in made.metrics)
     parts.append(Text("metrics: " + ", ".join(f"{counts[each]} {WORDS[each]}" for each in WORDS if counts[each])))
     verdict = ("agrees with its record", "green") if made.agrees else ("differs from its record", "red")
-    parts.append(Text.assemble((made.trial, "bold"), " ", verdict, f"; the new one is in {made.folder}"))
+    parts.append(Text.assemble((made.trial, "bold"), " ", verdict, f"; the new record is in {made.folder}"))
     return Group(*parts)
 
 

@@ -1,4 +1,4 @@
-"""How a launch ended."""
+"""The result of a launch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class LaunchResult:
-    """How a launch ended.
+    """The result of a launch.
 
-    ``state`` and ``reason`` are as in sweep.json, ``trials`` counts them by state, of which ``reused`` have the results
-    of identical ones, ``failure`` is why the first that failed did, ``seconds`` is wall time by phase. ``not_sent``
-    says why MLflow lacks something, if it does, and ``not_copied`` why the study's database does.
+    ``state`` and ``reason`` are as in sweep.json; ``trials`` counts the trials by state, of which ``reused`` took the
+    results of identical ones; ``failure`` is the reason of the first failure; ``seconds`` is wall-clock time by phase.
+    ``not_sent`` says why MLflow's data is incomplete, and ``not_copied`` why the copy of the study is, if they are.
     """
 
     sweep: Sweep
@@ -43,7 +43,7 @@ class LaunchResult:
 
     @property
     def record(self) -> Record:
-        """The sweep's record, read now; raises ``RecordError`` where its folder has been changed since."""
+        """The sweep's record, read now; raises ``RecordError`` if its folder has been changed since."""
         from analysis.record.runs import load
 
         return load(self.sweep.folder)
@@ -56,7 +56,7 @@ class LaunchResult:
 
 
 def render(result: LaunchResult) -> RenderableType:
-    """A result as it is printed: what the trials came to, the time that it took, and the best configuration."""
+    """The result as it is printed: trials by state, time taken, and the best configuration."""
     lines = [
         Text.assemble((result.sweep.name, "bold"), f" {_how(result)}; record in {result.sweep.folder}"),
         Text(_took(result.seconds), style="dim"),
@@ -74,7 +74,7 @@ def render(result: LaunchResult) -> RenderableType:
 
 
 def _took(seconds: Mapping[str, float]) -> str:
-    """``took 3 min 20 s: references 12 s, trials 3 min``: of the phases those that took a second or more."""
+    """``took 3 min 20 s: references 12 s, trials 3 min``; phases below a second are left out."""
     phases = ", ".join(f"{phase} {duration(value)}" for phase, value in seconds.items() if value >= 1)
     return f"took {duration(sum(seconds.values()))}" + (f": {phases}" if phases else "")
 

@@ -1,4 +1,4 @@
-"""Images from a trial's checkpoint, written as a picture and as an archive."""
+"""Images sampled from a trial's checkpoint, written as a picture and as an archive."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ LARGEST_SEED = 2**63 - 1
 
 @dataclass(frozen=True, repr=False)
 class Samples:
-    """Images of a trial's model: ``images`` is ``(count, channels, height, width)`` in [-1, 1], float32.
+    """Images from a trial's model; ``images`` is ``(count, channels, height, width)`` in [-1, 1], float32.
 
-    ``grid`` is the picture of all and ``archive`` the .npz file, which has them as bytes in ``images`` and as they are
-    here in ``values``.
+    ``grid`` is the path of the picture and ``archive`` that of the .npz file, which has the images as bytes in
+    ``images`` and as floats in ``values``.
     """
 
     trial: str
@@ -51,9 +51,9 @@ class Samples:
 
 
 def write_samples(paths: SweepPaths, trial: str, count: int, seed: int, out: Path, device: str) -> Samples:
-    """Make images with a trial's model and write them into a folder.
+    """Sample images from a trial's model and write them to a folder.
 
-    Raises ``InputError`` for a trial without a checkpoint, a count below 1 and a device that is not there, and
+    Raises ``InputError`` for a trial without a checkpoint, a count below 1 or a device that does not exist, and
     ``CheckpointError`` for a checkpoint that cannot be read.
     """
     name = f"{paths.root.absolute().name}/{trial}"
@@ -66,7 +66,7 @@ def write_samples(paths: SweepPaths, trial: str, count: int, seed: int, out: Pat
         raise InputError("--seed", [Problem("", f"must be between 0 and {LARGEST_SEED}, got {seed}")])
     try:
         model, config = load(checkpoint, device, plugins=sorted(paths.plugins.glob("*/*.py")))
-    except RuntimeError as error:  # of torch, for a device that it has not
+    except RuntimeError as error:  # torch's error for a device that does not exist
         raise InputError("--device", [Problem("", f"{device}: {' '.join(str(error).split())[:200]}")]) from None
     images = sample(model, config, count, seed)
     stem = out / f"{name.replace('/', '-')}-seed{seed}"
@@ -81,7 +81,7 @@ def write_samples(paths: SweepPaths, trial: str, count: int, seed: int, out: Pat
 
 
 def render(samples: Samples) -> RenderableType:
-    """What was written, as it is printed."""
+    """The files written, as they are printed."""
     count, *event = samples.images.shape
     size = "×".join(map(str, event))
     return Text(

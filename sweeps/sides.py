@@ -1,4 +1,4 @@
-"""What is compared: trials, configurations over their seeds, and sweeps with their best configuration."""
+"""The sides of a comparison: trials, configurations over their seeds, and sweeps by their best configuration."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from sweeps.spec.validation import InputError, Problem, suggestion
 from sweeps.words import trial_state
 
 SEED = re.compile(r"-s\d+$")
-"""What the id of a trial has behind that of its configuration."""
+"""The part of a trial's id after that of its configuration."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """A trial, a configuration over its finished seeds, or a sweep with those of its best configuration.
+    """A trial, a configuration over its finished seeds, or a sweep represented by its best configuration.
 
-    ``seeds`` has the metrics of each seed, ``objective`` the first objective of its sweep; ``chosen``: it was taken for
-    its value.
+    ``seeds`` holds the metrics of each seed and ``objective`` the first objective of the sweep; ``chosen`` is true if
+    the side was selected for its value.
     """
 
     name: str
@@ -39,20 +39,20 @@ class Side:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The means over seeds of what every seed has."""
+        """The means over seeds of the metrics that every seed has."""
         first = next(iter(self.seeds.values()), {})
         return {key: fmean(values) for key in first if (values := list(self.values(key).values()))}
 
     def values(self, key: str) -> dict[int | None, float]:
-        """A metric by seed; empty unless all seeds have it: a mean of the others would flatter."""
+        """A metric by seed; empty unless all seeds have it, since a mean over the others would be biased."""
         found = {seed: metrics[key] for seed, metrics in self.seeds.items() if key in metrics}
         return found if len(found) == len(self.seeds) else {}
 
 
 def side_of(text: str, find: Callable[[str], Path]) -> Side:
-    """The sweep, the configuration ``SWEEP/CONFIGURATION`` or the trial ``SWEEP/TRIAL`` that a text names.
+    """The side that a text names: a sweep, a configuration ``SWEEP/CONFIGURATION`` or a trial ``SWEEP/TRIAL``.
 
-    ``find`` gives the folder of a sweep by its name. Raises ``InputError`` if there is none.
+    ``find`` returns the folder of a sweep by its name. Raises ``InputError`` if there is no such side.
     """
     try:
         return _sweep(find(text))

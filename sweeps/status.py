@@ -1,4 +1,4 @@
-"""How a sweep stands, from its record alone."""
+"""The status of a sweep, from its record alone."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from sweeps.tracking.cursors import unsent
 from sweeps.tracking.views import comparison_link
 from sweeps.words import ago, configuration_name, duration, trial_state
 
-WORDS = {"stopped": "stopped early", "waiting": "waiting to go on"}
-"""States as they are said."""
+WORDS = {"stopped": "stopped early", "waiting": "waiting to continue"}
+"""States as they are shown."""
 
 MOST_OPEN = 16
-"""Trials that have not ended of which each has a line."""
+"""The most unended trials that get a line each."""
 
 
 @dataclass(frozen=True)
 class OpenTrial:
-    """A trial that has begun and not ended: its state, how far it is, and the first objective as measured last."""
+    """A trial that has begun and not ended: its state, its epoch, and the latest value of the first objective."""
 
     trial: str
     state: str
@@ -55,13 +55,13 @@ class OpenTrial:
 
 @dataclass(frozen=True, repr=False)
 class Status:
-    """Trials by state, of how many, of which ``reused``; what is spent, in hours, and what would be at the end.
+    """The status of a sweep: trials by state and in ``total``, of which ``reused``; hours spent and projected.
 
-    ``projected`` hours are None while nothing has ended. ``best`` is the best configuration so far, its trials and its
-    first objective. ``unsent`` is what MLflow lacks, in bytes of the journals. ``started`` and ``seen`` (when its
-    launch last wrote) are UNIX seconds. ``open`` are the trials that have begun and not ended, and ``set_aside`` counts
-    those that the sweep does not ask for any more. ``race`` is how a race for the best stands, by numbers of
-    configurations; None without one, and before every configuration has its first seeds.
+    ``projected`` hours are None until a trial has ended. ``best`` holds the trials of the best configuration so far
+    and its first objective. ``unsent`` is what MLflow has not received, in bytes of the journals. ``started`` and
+    ``seen`` (when the launch last wrote) are UNIX seconds. ``open`` lists the trials that have begun and not ended, and
+    ``set_aside`` counts those that the sweep no longer asks for. ``race`` is the standing of a race by configuration
+    number; None without a race, and until every configuration has its first seeds.
     """
 
     sweep: Sweep
@@ -84,12 +84,12 @@ class Status:
 
     @property
     def ended(self) -> int:
-        """How many trials have ended, and will not be run again."""
+        """How many trials have ended and will not run again."""
         return sum(self.trials[state] for state in ENDED)
 
     @property
     def best_name(self) -> str | None:
-        """The best configuration so far, as tables name it."""
+        """The name of the best configuration so far, as in tables."""
         return configuration_name(self.best[0][0]) if self.best else None
 
     def __repr__(self) -> str:
@@ -100,7 +100,7 @@ class Status:
 
 
 def status_of(folder: Path) -> Status:
-    """The status of the sweep in a folder; raises ``InputError`` for a folder without one."""
+    """The status of the sweep in a folder; raises ``InputError`` if the folder holds no sweep."""
     paths = SweepPaths(folder)
     record = read_record(paths)
     if record is None:
@@ -113,7 +113,7 @@ def status_of(folder: Path) -> Status:
     raced = _Raced(sweep)
     for path in journal_files(paths.journals):
         result = state_of(path)
-        # One that has not a line yet, or has lost its first one, tells of no trial.
+        # A journal without its first line belongs to no trial yet.
         if path.stem.startswith("r") or not result.begun:
             continue
         told = trial_state(result.state, alive)
@@ -139,14 +139,14 @@ def status_of(folder: Path) -> Status:
 
 
 class _Raced:
-    """The values of a race for the best, as journals have them: by configuration and seed."""
+    """The values in a race for the best, from the journals, by configuration and seed."""
 
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
         self._rule = sweep.search.race
         self._values: dict[int, dict[int, float]] = {}
         self.more = 0
-        """Trials beyond those that every configuration has."""
+        """Trials beyond those that every configuration gets."""
 
     def add(self, trial: TrialState) -> None:
         head = trial.head
@@ -159,7 +159,7 @@ class _Raced:
             self._values.setdefault(number, {})[seed] = value
 
     def standing(self) -> Standing | None:
-        """How the race stands; None before the configurations of the search have their first seeds."""
+        """The standing of the race; None until all configurations of the search have their first seeds."""
         if self._rule is None or len(self._values) < self._sweep.configurations:
             return None
         rows = {
@@ -188,23 +188,23 @@ def _open(trial: str, told: str, result: TrialState, objective: str) -> OpenTria
 
 
 def _best(folder: Path, record: Mapping[str, Any], finished: bool) -> tuple[list[str], float] | None:
-    """The best configuration: the one that the record names, else, before the end, the one that a table would."""
+    """The best configuration: the one that the record names or, before the end, the one that a table would."""
     if record.get("best") and record.get("best_value") is not None:
         return record["best"], record["best_value"]
     if not finished:
         return None
-    from analysis.configuration.configurations import best  # with pandas, which a sweep that has ended does not need
+    from analysis.configuration.configurations import best  # imports pandas, which a sweep that has ended does not need
     from analysis.record.runs import load
 
     try:
         found = best(load(folder))
-    except RecordError:  # nobody has the objective yet
+    except RecordError:  # no trial has the objective yet
         return None
     return (list(found.trials), found.mean) if found else None
 
 
 def render(status: Status) -> RenderableType:
-    """A status as it is printed."""
+    """The status as it is printed."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -213,7 +213,7 @@ def render(status: Status) -> RenderableType:
     facts.add_row(status.sweep.name, state)
     facts.add_row("trials", trials_told(status))
     if status.set_aside:
-        facts.add_row("", f"{status.set_aside} no longer asked for, kept in superseded/")
+        facts.add_row("", f"{status.set_aside} no longer needed, kept in superseded/")
     if status.race:
         facts.add_row("race", race_told(status.race))
     facts.add_row("time", _spent(*(_hours(each) for each in (status.hours, status.projected, budget.hours))))
@@ -228,7 +228,7 @@ def render(status: Status) -> RenderableType:
     if status.seen is not None and status.state in ("running", "stopping"):
         facts.add_row("last seen", ago(time.time() - status.seen))
     facts.add_row(
-        "MLflow", f"{status.unsent / 1024:.0f} KiB of the journals are not sent" if status.unsent else "has all"
+        "MLflow", f"{status.unsent / 1024:.0f} KiB of the journals not sent yet" if status.unsent else "complete"
     )
     link = comparison_link(SweepPaths(status.sweep.folder))
     if link is not None:
@@ -240,7 +240,7 @@ def render(status: Status) -> RenderableType:
 
 
 def _open_table(status: Status) -> RenderableType:
-    """The trials that run, or wait, each with how far it is."""
+    """The trials that run or wait, each with its progress."""
     objective = next(iter(status.sweep.search.objective)).partition("/")[2]
     table = Table.grid(padding=(0, 2))
     for each in status.open[:MOST_OPEN]:
@@ -274,5 +274,5 @@ def _hours(hours: float | None) -> str | None:
 def _spent(spent: str | None, projected: str | None, cap: str | None) -> str:
     text = f"{spent} spent"
     if projected is not None:
-        text += f", about {projected} in all"
+        text += f", about {projected} in total"
     return text + (f", cap {cap}" if cap is not None else "")

@@ -1,4 +1,4 @@
-"""A sweep that outlives its launches: started again from its record when one dies."""
+"""A sweep that outlives its launches: when one dies, another starts from the record."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from sweeps.spec.validation import InputError
 SHORTEST_WAIT = 1.0
 LONGEST_WAIT = 60.0
 LIVED = 60.0
-"""Seconds of trials after which a launch that dies has not died of its start."""
+"""A launch whose trials ran for this many seconds did not die of a faulty start."""
 
 PATIENCE = 3600.0
-"""Seconds for which launches that cannot even begin are repeated: a cluster may take its time to come back."""
+"""Seconds for which launches that cannot even start are repeated: a cluster may take a while to come back."""
 
 WRONG_INPUT = 2
 
 CODES = {"finished": 0, "failed": 1, "interrupted": 130}
-"""Exit codes of launches that end in order, by the state that they leave in the record."""
+"""Exit codes of launches that ended in order, by the state that they leave in the record."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def supervise(words: Sequence[str], paths: SweepPaths, stall: float, console: Console) -> int:
-    """Run ``linsweep launch`` with these words until it ends in order, or was asked to stop; its exit code.
+    """Run ``linsweep launch`` with these arguments until it ends in order or was asked to stop; returns its exit code.
 
-    A launch that dies is started again, sooner at first and then once a minute. One whose ledger shows no sign of life
-    for ``stall`` seconds, or four times that before its first trial, is ended: a lost head can leave it waiting for
-    ever. Signals are passed on.
+    A launch that dies is started again, soon at first and later once a minute. A launch whose ledger shows no sign of
+    life for ``stall`` seconds (four times that before its first trial) is killed: if the head node is lost it may wait
+    for ever. Signals are passed on.
     """
     wait, alive, began = SHORTEST_WAIT, time.monotonic(), False
     if not running(paths):
@@ -52,18 +52,18 @@ def supervise(words: Sequence[str], paths: SweepPaths, stall: float, console: Co
         began = began or lived > 0
         if lived > 0:
             alive = time.monotonic()
-        # Wrong input stays wrong; but a cluster that does not answer after a launch of this sweep may come back.
+        # Invalid input stays invalid; but a cluster that stops answering after a launch of this sweep may come back.
         hopeless = code == WRONG_INPUT and (not began or time.monotonic() - alive > PATIENCE)
         if _in_order(paths, code) or asked or paths.stop.exists() or hopeless:
             return code
         wait = SHORTEST_WAIT if lived > LIVED else min(2 * wait, LONGEST_WAIT)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        console.print(Text(f"the launch {how}; starting again from the record in {wait:g} s"), style="yellow")
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        console.print(Text(f"the launch {how}; relaunching from the record in {wait:g} s"), style="yellow")
         time.sleep(wait)
 
 
 def _launch(words: Sequence[str], paths: SweepPaths, stall: float) -> tuple[int, bool]:
-    """One launch, to its end: its exit code, and whether it was asked to end by a signal."""
+    """Run one launch to its end: its exit code, and whether a signal asked it to end."""
     asked: list[int] = []
     with handled(lambda number, *_: asked.append(number), *SIGNALS):
         command = module("linsweep", "launch", *words)
@@ -85,9 +85,9 @@ def _launch(words: Sequence[str], paths: SweepPaths, stall: float) -> tuple[int,
 
 
 class _Pulse:
-    """Tells a launch that lives from one that does not, by what it does to its ledger.
+    """Tells a launch that is alive from one that hangs, by the changes to its ledger.
 
-    One that is past its trials sends MLflow the rest, and shows no more signs.
+    A launch that is past its trials and sends the rest to MLflow shows no more changes.
     """
 
     def __init__(self, paths: SweepPaths, stall: float) -> None:
@@ -105,7 +105,7 @@ class _Pulse:
         return status.st_mtime_ns, status.st_ino
 
     def lost(self) -> bool:
-        """Whether there has been no sign for the time that is given, or four times that before the first."""
+        """Whether there was no sign of life for the given time, or for four times that before the first sign."""
         sign = self._now()
         if sign != self._sign:
             self._sign, self._heard, self._begun = sign, time.monotonic(), True
@@ -119,12 +119,12 @@ class _Pulse:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a launch with all that it started: it has a session of its own."""
+    """Kill a launch with everything that it started: it has its own session."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _in_order(paths: SweepPaths, code: int) -> bool:
-    """Whether a launch that ended with this code has left the record as one does that ends in order."""
+    """Whether a launch that exited with this code has left the record of one that ended in order."""
     record = read_record(paths)
     return record is not None and CODES.get(record["state"]) == code

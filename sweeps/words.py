@@ -1,4 +1,4 @@
-"""How times and configurations are said in messages and tables."""
+"""How times, configurations and states are written in messages and tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UNITS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it, to a tenth or so of it; ``seconds`` below 0 count as none.
+    """A time as people say it, to about a tenth; negative ``seconds`` count as 0.
 
     >>> [duration(seconds) for seconds in (0.4, 24, 200, 5400, 86400 * 2.2)]
     ['0.4 s', '24 s', '3 min 20 s', '1 h 30 min', '2 days 5 h']
@@ -29,7 +29,7 @@ def duration(seconds: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How long something is past, in its largest unit.
+    """How long ago something was, in its largest unit.
 
     >>> ago(24), ago(5400), ago(86400 * 2.2)
     ('24 s ago', '1 h ago', '2 days ago')
@@ -43,7 +43,7 @@ def _counted(count: int, unit: str) -> str:
 
 
 def configuration_name(trial: str) -> str:
-    """The configuration that a trial is a seed of, as tables name it.
+    """The configuration of a trial, as tables name it.
 
     >>> configuration_name("t006-s0"), configuration_name("r001")
     ('t006', 'r001')
@@ -52,7 +52,7 @@ def configuration_name(trial: str) -> str:
 
 
 def describe_point(overrides: Mapping[str, Any]) -> str:
-    """A point of the space in one line, by the last parts of its names."""
+    """A point of the space on one line, with the last part of each leaf's name."""
     return " ".join(
         f"{name.rpartition('.')[2]}={value:.3g}" if isinstance(value, float) else f"{name.rpartition('.')[2]}={value}"
         for name, value in overrides.items()
@@ -60,9 +60,9 @@ def describe_point(overrides: Mapping[str, Any]) -> str:
 
 
 def trial_state(state: str | None, alive: bool) -> str:
-    """The state of a trial as users know it, by its journal and by whether a launch is ``alive``.
+    """The state of a trial as users see it, from its journal's state and whether a launch is ``alive``.
 
-    While one is, what was interrupted waits for its next attempt.
+    While one is, an interrupted trial waits for its next attempt.
 
     >>> trial_state(None, True), trial_state("interrupted", True), trial_state(None, False)
     ('running', 'waiting', 'interrupted')

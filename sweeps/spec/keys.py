@@ -160,11 +160,11 @@ def _type(node: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     if node.get("type") == "array":
         if "prefixItems" in node:
             return f"[{', '.join(_type(item, defs) for item in node['prefixItems'])}]"
-        return f"list of {_type(node['items'], defs)}" if node.get("items") else "list"
+        return f"list of: {_type(node['items'], defs)}" if node.get("items") else "list"
     if node.get("type") == "object":
         inner = node.get("additionalProperties")
         of = _type(inner, defs) if isinstance(inner, Mapping) else ""
-        return f"mapping of names to {of}" if of and of != "mapping" else "mapping"
+        return f"mapping of names to: {of}" if of and of != "mapping" else "mapping"
     return TYPES.get(node.get("type", ""), "any value")
 
 

@@ -162,7 +162,7 @@ def test_a_supervised_launch_that_is_killed_is_launched_again(linsweep: Linsweep
     (launch,) = [child for child in psutil.Process(process.pid).children() if "linsweep" in " ".join(child.cmdline())]
     launch.kill()
     output = linsweep.ended(process)
-    assert "the launch was killed by SIGKILL; starting again from the record in " in output
+    assert "the launch was killed by SIGKILL; relaunching from the record in " in output
     assert f"{name} finished: 2 " in output
 
 

@@ -120,5 +120,5 @@ def test_a_current_folder_that_is_gone(tmp_path: Path) -> None:
         ["bash", "-c", f"rmdir {tmp_path} && {sys.executable} -m linsweep status"], cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    said = "linsweep: the current folder is not there: No such file or directory; go to one that is\n"
+    said = "linsweep: the current folder is gone: No such file or directory; change to one that exists\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)

@@ -72,8 +72,8 @@ def test_a_module_that_was_imported_before_is_named(tmp_path: Path, kind: str) -
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
-        f"ImportError: linsweep needs its own package sweeps, but sweeps was imported from {place} before; "
-        "import linsweep first, or rename that one"
+        f"ImportError: linsweep needs its own package sweeps, but sweeps was already imported from {place}; "
+        "import linsweep first, or rename that package"
     )
 
 

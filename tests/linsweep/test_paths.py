@@ -118,7 +118,7 @@ def test_a_database_in_a_folder_with_odd_letters(run: Run, odd: Path) -> None:
     code, out, err = run(err.rpartition(": ")[2].strip())
     assert code == 0, err
     uri = out.split()[-1] if " " not in out.partition(" to ")[2] else out.partition(" to ")[2].strip()
-    assert "\nMLflow  has all" in run("status before --storage 'my runs%'")[1]
+    assert "\nMLflow  complete" in run("status before --storage 'my runs%'")[1]
     # The record that is read back is the same, and nothing has been made in any other folder.
     assert len(analysis.load(uri).runs) == len(analysis.load(odd / "my runs%" / "before").runs)
     code, out, err = run("promote before/t000-s0 --storage 'my runs%'")
@@ -178,7 +178,7 @@ def test_a_record_that_was_moved_and_one_behind_a_link(run: Run, odd: Path) -> N
     (odd / "runs").mkdir()
     (odd / "runs" / "link").symlink_to(odd / "my runs%" / "cut")
     assert run("sync link")[0] == 0
-    assert "MLflow has all" in " ".join(run("status link")[1].split())
+    assert "MLflow complete" in " ".join(run("status link")[1].split())
     assert names_in(odd / "runs") == ["link", "mlartifacts", "mlflow.db"]
 
 
@@ -194,7 +194,7 @@ def test_a_launch_in_a_folder_with_odd_letters(run: Run, odd: Path) -> None:
     table, ui = (line.partition(": ")[2] for line in out.splitlines()[-2:])
     assert ui == "linsweep ui --storage 'my runs%'"
     assert run(table)[0] == 0
-    assert "MLflow  has all" in run("status odd --storage 'my runs%'")[1]
+    assert "MLflow  complete" in run("status odd --storage 'my runs%'")[1]
     assert names_in(odd.parent) == [ODD]
 
 

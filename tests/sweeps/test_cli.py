@@ -74,7 +74,7 @@ def test_an_unknown_sweep_is_wrong_input(run_cli: Cli, capsys: pytest.CaptureFix
 
 def test_the_ui_needs_a_database(run_cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("ui") == 2
-    assert capsys.readouterr() == ("", "runs: holds no mlflow.db; launch a sweep first\n")
+    assert capsys.readouterr() == ("", "runs: has no mlflow.db; launch a sweep first\n")
 
 
 @pytest.mark.parametrize("arguments", [("ui", "--port", "0"), ("plan",), ("plan", "x", "--sett", "a=b"), ("plann",)])

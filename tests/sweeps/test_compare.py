@@ -49,7 +49,7 @@ def test_two_trials_with_their_difference(run_cli: Cli, trials: Record, capsys: 
     assert "1 other leaves are the same" in out
     assert found[FD] == ["10", "8", "-2", "(-20.0%)", "(better)"]
     assert found["cost/params"] == ["200", "400", "+200", "(+100.0%)", "(worse)"]
-    assert "(better), (worse): of too few seeds to test" in out
+    assert "(better), (worse): too few seeds to test" in out
 
 
 def test_three_trials_one_of_which_runs(run_cli: Cli, trials: Record, capsys: pytest.CaptureFixture[str]) -> None:

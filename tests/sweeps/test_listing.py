@@ -74,7 +74,7 @@ def test_an_empty_folder_says_what_to_do_and_a_missing_one_is_wrong_input(
     assert capsys.readouterr() == ("", "runs: is not a folder; launch a sweep or give --storage\n")
     (tmp_path / "runs").mkdir()
     assert run_cli("list") == 0
-    assert capsys.readouterr().out.rstrip() == "runs holds no sweep; the first one: linsweep launch quickstart"
+    assert capsys.readouterr().out.rstrip() == "runs holds no sweep; to run a first one: linsweep launch quickstart"
 
 
 def test_what_was_interrupted_waits_while_a_launch_is_up(runs: Path) -> None:

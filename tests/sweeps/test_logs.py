@@ -85,21 +85,21 @@ def test_further_attempts_and_reused_results(record: Record) -> None:
     path.write_text(path.read_text().replace('"attempt": 1', '"attempt": 1, "reused_from": "other/t004-s0"'))
     assert texts(Logs(record.paths, "t000-s0"))[1:] == [
         "interrupted after epoch 2: stopped on request",
-        "attempt 2 begins anew",
+        "attempt 2 starts from scratch",
     ]
     (told,) = texts(Logs(record.paths, "t001-s0"))
-    assert told.endswith("lr=0.003, seed 0; not run: it has the result of other/t004-s0")
+    assert told.endswith("lr=0.003, seed 0; not run: it reuses the result of other/t004-s0")
 
 
 def test_what_to_do_about_a_trial_without_an_end(record: Record) -> None:
     journal = record.begin()
     log = Logs(record.paths, "t000-s0")
-    assert log.ending == "not ended (its launch died); to go on: linsweep resume demo"
+    assert log.ending == "not ended (its launch died); to continue: linsweep resume demo"
     with carried_out(record):
         assert log.ending == "running; to follow it: linsweep logs demo/t000-s0 -f"
         journal.end("interrupted", 1, "RuntimeError: no memory")
-        assert log.ending == "waiting to go on; to follow it: linsweep logs demo/t000-s0 -f"
-    assert log.ending == "not ended (RuntimeError: no memory); to go on: linsweep resume demo"
+        assert log.ending == "waiting to continue; to follow it: linsweep logs demo/t000-s0 -f"
+    assert log.ending == "not ended (RuntimeError: no memory); to continue: linsweep resume demo"
 
 
 def test_following_gives_each_line_once_and_ends_with_the_trial(record: Record) -> None:

@@ -132,10 +132,10 @@ def test_what_cannot_be_told_is_one_line_without_a_secret(
         warnings = notify(ended(made))
     assert len(posted) == 1
     assert warnings == [
-        "nobody was told by command: it ended with 3",
-        f"nobody was told by webhook: the server answered {status}",
+        "the notification by command failed: the command exited with 3",
+        f"the notification by webhook failed: the server answered {status}",
     ]
-    assert notify(ended(made))[1] == "nobody was told by webhook: the server cannot be reached (ConnectionRefusedError)"
+    assert notify(ended(made))[1] == "the notification by webhook failed: the server cannot be reached (ConnectionRefusedError)"
 
 
 def test_a_letter_is_sent(sweep: ToSweep) -> None:
@@ -152,7 +152,7 @@ def test_a_letter_is_sent(sweep: ToSweep) -> None:
         assert notify(ended(made, "interrupted", "budget.hours = 2 spent")) == []
         # A server without encryption is refused where that is asked for.
         encrypted = sweep({"notify": {"email": email}})
-        assert notify(ended(encrypted)) == ["nobody was told by e-mail: SMTPNotSupportedError"]
+        assert notify(ended(encrypted)) == ["the notification by e-mail failed: SMTPNotSupportedError"]
     (letter,) = letters
     assert (letter["from"], letter["to"]) == ("gpu@example.org", ["a@example.org", "b@example.org"])
     assert "Subject: linsweep: demo interrupted" in letter["text"]
@@ -197,7 +197,7 @@ def test_events(sweep: ToSweep, state: str, reason: str | None, event: str | Non
         ),
         (
             {"webhook": {"url_variable": "NOBODY_SET_IT"}},
-            "notify.webhook.url_variable: the environment has no NOBODY_SET",
+            "notify.webhook.url_variable: environment variable NOBODY_SET is not set",
         ),
         ({"email": {"to": [], "sender": "a", "host": "b"}}, "notify.email.to: must have at least 1 item"),
         ({"at": ["start"]}, "notify.at[0]: must be 'end', 'failure' or 'budget'"),

@@ -374,7 +374,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
         r"search\.sampler: .*mine\.py:4: sampler mine must return an Optuna sampler, got int",
     ),
     "callback": ("x = 1\n", {"callbacks": ["gone"]}, r"callbacks: there is no callback gone; .*no plugin of this spec"),
-    "no list": ("x = 1\n", {"plugins": {"a": 1}}, r"plugins: must be a list of Python files or names of installed"),
+    "no list": ("x = 1\n", {"plugins": {"a": 1}}, r"plugins: must be a list of Python files or installed"),
     "gone": ("x = 1\n", {"plugins": ["./gone.py"]}, r"plugins\[0\]: \./gone\.py: no such file in /"),
     "not installed": (
         "x = 1\n",

@@ -68,8 +68,8 @@ def test_the_same_code_gives_the_same_digits(run_cli: Cli, runs: Path, capsys: p
     threads = torch.get_num_threads()
     assert run_cli("reproduce", "tiny/t000-s0") == 0
     out = capsys.readouterr().out
-    assert "commit, packages, data, machine and processes are as they were" in out
-    assert "tiny/t000-s0 agrees with its record; the new one is in reproduced/tiny" in out
+    assert "commit, packages, data, machine and processes have not changed" in out
+    assert "tiny/t000-s0 agrees with its record; the new record is in reproduced/tiny" in out
     assert "different" not in out
     then, now = (state_of(SweepPaths(Path(folder) / "tiny").journal("t000-s0")) for folder in ("runs", "reproduced"))
     assert now.state == "finished"
@@ -139,7 +139,7 @@ def test_one_that_diverges_now_says_so(
 
     edit(runs, change)
     assert run_cli("reproduce", "tiny/t000-s0") == 1
-    assert "now it ended as failed: diverged: " in capsys.readouterr().out
+    assert "this time it ended as failed: diverged: " in capsys.readouterr().out
 
 
 def test_it_is_run_from_its_beginning_each_time(runs: Path) -> None:
@@ -152,9 +152,9 @@ def test_it_is_run_from_its_beginning_each_time(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["before/r000"], "before/r000: is no trial of a model: there is nothing to train again"),
+        (["before/r000"], "before/r000: is not a trial of a model, so there is nothing to train again"),
         (["cut/t001-s1"], "cut/t001-s1: has no result to compare with: it is not ended"),
-        (["before/t000-s0", "--out", "runs"], "--out: runs/before is the record of a sweep; give another folder"),
+        (["before/t000-s0", "--out", "runs"], "--out: runs/before is the record of a sweep; choose another folder"),
     ],
 )
 def test_what_cannot_be_reproduced(
@@ -173,7 +173,7 @@ def test_data_that_are_elsewhere_are_said_to_be(runs: Path) -> None:
             event["config"]["data"] |= {"name": "mnist", "root": "/gone"}
 
     edit(runs, change)
-    with pytest.raises(ls.LinsweepError, match=r"tiny/t000-s0: data: .*/gone.*; --data-root says where they are now"):
+    with pytest.raises(ls.LinsweepError, match=r"tiny/t000-s0: data: .*/gone.*; give their folder with --data-root"):
         ls.reproduce("tiny/t000-s0")
     with pytest.raises(ls.LinsweepError, match=r"elsewhere.*--data-root"):
         ls.reproduce("tiny/t000-s0", data_root="elsewhere")

@@ -131,8 +131,8 @@ def test_what_a_user_reads(paths: SweepPaths, made: Sweep) -> None:
     assert f"{made.name}" in text
     assert "interrupted (its launch died)" in text
     assert "2 of 4 ended (2 finished, 1 of them reused from identical trials), 1 interrupted" in text
-    assert "30 min spent, about 1 h 30 min in all, cap 2 h" in text
-    assert "1 spent, about 3 in all, cap 8" in text
+    assert "30 min spent, about 1 h 30 min in total, cap 2 h" in text
+    assert "1 spent, about 3 in total, cap 8" in text
 
 
 def test_a_launch_that_runs_and_one_that_stops(paths: SweepPaths) -> None:

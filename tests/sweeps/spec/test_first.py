@@ -100,15 +100,15 @@ def test_on_a_terminal_it_asks(
     assert run_cli("init", "asked.yaml") == 0
     sweep = load("asked.yaml")
     assert (sweep.base["family"], list(sweep.search.space)) == ("idempotent", ["model.operator.rank"])
-    assert "idempotents is none of diffusion, idempotent, style" in capsys.readouterr().err
+    assert "idempotents is not one of diffusion, idempotent, style" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"family": "diffusio"}, "--family: there is no diffusio; did you mean diffusion?"),
-        ({"question": "all"}, "--question: there is no all; "),
-        ({"data": "no/folder"}, "--data: no/folder is neither a data set (digits, mnist, "),
+        ({"family": "diffusio"}, "--family: diffusio is not known; did you mean diffusion?"),
+        ({"question": "all"}, "--question: all is not known; "),
+        ({"data": "no/folder"}, "--data: no/folder is not a data set (digits, mnist, "),
         ({"data": "empty"}, "--data: "),
         ({"path": "no/folder/spec.yaml"}, "no/folder/spec.yaml: cannot be written: No such file or directory"),
         ({"name": "a/b"}, "spec.yaml: name: "),

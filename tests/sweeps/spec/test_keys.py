@@ -32,13 +32,13 @@ def test_every_key_says_what_it_means_and_no_two_are_the_same() -> None:
     [
         ("model.flow.depth", ("whole number", "≥ 1, ≤ 128", 4)),
         ("train.warmup", ("number", "≥ 0, < 1", 0.05)),
-        ("evaluate.temperatures", ("list, of number", "", [])),
+        ("evaluate.temperatures", ("list of: number", "", [])),
         ("resources.device", ("one of auto, cpu, cuda", "", "auto")),
         ("budget.hours", ("number or null", "> 0", None)),
         ("search.space.train.lr.log", ("true or false", "", False)),
         ("search.space.model.flow.depth.int", ("[whole number, whole number] or null", "", None)),
         ("controls[0].set", ("mapping", "", {})),
-        ("search.confirm.seeds", ("list, of whole number", "1 or more", [1, 2, 3, 4])),
+        ("search.confirm.seeds", ("list of: whole number", "at least 1", [1, 2, 3, 4])),
     ],
 )
 def test_one_key(name: str, told: tuple[str, str, object]) -> None:

@@ -66,7 +66,7 @@ def test_conditions_name_leaves() -> None:
                 f"{SPACE}/model.flow.kernel": {"choice": [3, 5]},
                 f"{SPACE}/model.flow.conditioner": {"choice": ["mlp", "conv"]},
             },
-            "search.space.model.flow.kernel: no effect with model.flow.conditioner: mlp, only with conv; say so",
+            "search.space.model.flow.kernel: no effect with model.flow.conditioner: mlp, only with conv; restrict it",
         ),
         (
             {f"{SPACE}/model.flow.kernel": {"choice": [3, 5], "when": {"model.flow.conditioner": "conv"}}},
