@@ -1,1 +1,1 @@
-"""How trials are carried out: on Ray Tune, or one after the other in this process."""
+"""Running trials: on Ray Tune, or one after the other in this process."""

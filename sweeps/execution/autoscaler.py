@@ -1,4 +1,4 @@
-"""What a cluster's autoscaler may add, as the cluster's own file says: Ray tells it nowhere."""
+"""The nodes that a cluster's autoscaler may add, read from the cluster's own file: Ray does not report them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ OPTION = "--cluster"
 
 
 def potential_nodes(path: Path) -> tuple[Node, ...]:
-    """The kinds of nodes in a file of Ray's launcher (``ray up``) or of KubeRay, with how many there may be.
+    """The kinds of nodes in a file for Ray's launcher (``ray up``) or KubeRay, each with its largest count.
 
-    Of several manifests in one file the first RayCluster or RayJob counts. Raises ``InputError`` for a file that is
-    neither, or that does not say what its nodes have.
+    If a file has several manifests, the first RayCluster or RayJob is used. Raises ``InputError`` for a file that is
+    neither, or that does not give its nodes' resources.
     """
     try:
         documents = [each for each in yaml.safe_load_all(path.read_text(encoding="utf-8")) if isinstance(each, dict)]
@@ -33,7 +33,7 @@ def potential_nodes(path: Path) -> tuple[Node, ...]:
             if document.get("kind") in ("RayCluster", "RayJob") and "workerGroupSpecs" in spec:
                 return tuple(_of_kuberay(group) for group in spec["workerGroupSpecs"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            message = f"{path} does not say what its nodes have: {type(error).__name__}: {error}"
+            message = f"{path} does not give the resources of its nodes: {type(error).__name__}: {error}"
             raise InputError(OPTION, [Problem("", message)]) from None
     message = f"{path} must be a file for `ray up` (available_node_types) or a RayCluster or RayJob of KubeRay"
     raise InputError(OPTION, [Problem("", message)])
@@ -58,5 +58,5 @@ def _of_kuberay(group: Mapping[str, Any]) -> Node:
 
 
 def _cores(text: str) -> float:
-    """A Kubernetes quantity of CPUs: whole or in thousandths, ``4`` or ``500m``."""
+    """The number of CPUs in a Kubernetes quantity, whole or in thousandths: ``4`` or ``500m``."""
     return float(text[:-1]) / 1000 if text.endswith("m") else float(text)

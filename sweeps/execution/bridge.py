@@ -1,4 +1,4 @@
-"""Between a schedule and whatever carries its trials out: who runs, who is stopped early, and how each one ended."""
+"""The link between a schedule and an executor: which trials run, which are stopped early, and how each one ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sweeps.search.schedule import PlannedTrial, Schedule
 
 
 class Bridge:
-    """What an executor asks and tells: the schedule, the early stopping, and which of its jobs is which trial."""
+    """What an executor asks and reports to: the schedule, early stopping, and the trial of each of its jobs."""
 
     def __init__(
         self, schedule: Schedule, halving: Halving | None, paths: SweepPaths, task: Callable[[PlannedTrial], Task]
@@ -32,16 +32,16 @@ class Bridge:
         self._stops: dict[str, str] = {}
         self._errors: dict[str, str] = {}
         self.trouble: str | None = None
-        """What is wrong with the disk, if anything is: nothing new starts then."""
+        """What is wrong with the disk, if anything; no further trial starts then."""
         self._given_back: Counter[str] = Counter()
 
     @property
     def over(self) -> bool:
-        """Whether nothing may start any more."""
+        """Whether no further trial may start."""
         return self.trouble is not None or self.paths.stop.exists()
 
     def start(self, job: str) -> Task | None:
-        """The next trial, or None while there is none to run, or none may start any more."""
+        """The next trial, or None if there is none to run or none may start."""
         while (planned := None if self.over else self.schedule.next()) is not None:
             if not self.paths.stop_of(planned.identity.trial).exists():
                 self.running[job] = planned
@@ -50,7 +50,7 @@ class Bridge:
         return None
 
     def _stop_before_it_runs(self, planned: PlannedTrial) -> None:
-        """End a trial that was asked to stop while it waited, or that a launch which died had not ended yet."""
+        """End a trial that was asked to stop while it waited, or that a dead launch had been asked to stop."""
         trial = planned.identity.trial
         path = self.paths.journal(trial)
         before, journal = state_of(path), Journal(path)
@@ -62,7 +62,7 @@ class Bridge:
         self.schedule.take_outcome(trial, state_of(path).outcome)
 
     def must_stop(self, job: str, result: Mapping[str, Any]) -> bool:
-        """Whether successive halving ends the trial at this result, or another seed has decided its configuration."""
+        """Whether successive halving stops the trial here, or another seed has decided its configuration."""
         planned = self.running.get(job)
         if planned is None or self.halving is None or planned.identity.kind != "search" or "state" in result:
             return False
@@ -70,7 +70,7 @@ class Bridge:
             return True
         key = next(iter(self.schedule.sweep.search.objective))
         if key not in result:
-            return False  # a function need not report all at each of its steps
+            return False  # a function need not report every metric at each step
         rivals = self.schedule.competitors(planned.identity.trial)
         rung = self.halving.decide(planned.identity.trial, result["epoch"], float(result[key]), rivals)
         if rung is not None:
@@ -78,18 +78,18 @@ class Bridge:
         return rung is not None
 
     def error(self, job: str, message: str) -> None:
-        """Keep why a trial failed: for good, unless it is tried again."""
+        """Remember why a trial failed; it is forgotten if the trial is tried again."""
         self._errors[job] = message
 
     def wait(self, job: str) -> TrialIdentity:
-        """The trial waits for a place, for the first time or again: whatever ended its last attempt is forgotten."""
+        """The trial waits for a place, for the first time or again; the error of its last attempt is forgotten."""
         self._errors.pop(job, None)
         return self.running[job].identity
 
     def give_back(self, job: str) -> None:
-        """The process that a trial was given had died before it took the trial up: the schedule has it once more.
+        """Return a trial to the schedule whose process died before it took the trial up.
 
-        As often as a trial may be tried again, for it may be the trial that the process died of.
+        This happens at most as often as a trial may be retried, since the trial may be the reason.
         """
         planned = self.running.get(job)
         if planned is None:
@@ -100,10 +100,10 @@ class Bridge:
             del self.running[job]
 
     def end(self, job: str) -> None:
-        """The trial has ended: write its end into the journal, if it could not itself, and tell the schedule.
+        """The trial has ended: write its end to the journal, if it could not itself, and tell the schedule.
 
-        One that was asked to stop before its end goes on with the next launch, and one that was given back is not over.
-        A disk that is full or broken is no fault of the trial: it goes on with the next launch as well.
+        A trial that was asked to stop before its end continues with the next launch, and one that was given back has
+        not ended. A disk that is full or broken is not the trial's fault: it continues with the next launch too.
         """
         planned = self.running.get(job)
         if planned is None:
@@ -115,7 +115,7 @@ class Bridge:
             if trouble is None:
                 raise
             self.trouble = trouble
-        del self.running[job]  # last: where something raises, the executor tries the trial again
+        del self.running[job]  # last: if anything above raises, the executor tries the trial again
 
     def _end(self, job: str, planned: PlannedTrial) -> None:
         path = self.paths.journal(planned.identity.trial)
@@ -134,20 +134,20 @@ class Bridge:
                 self.trouble = trouble
                 return
             journal = Journal(path)
-            if not result.begun:  # it did not come as far as its first line
+            if not result.begun:  # it failed before it wrote its first line
                 task = self.task(planned)
                 journal.trial(task.identity, task.config, task.provenance)
-            # What the trial said itself is nearer to the cause than what the executor says of it.
+            # The reason that the trial gave itself is closer to the cause than the executor's.
             journal.end("failed", result.epoch, result.reason or self._errors[job])
         elif result.state is None and job in self._stops:
             Journal(path).end("stopped", result.epoch, self._stops[job])
-        elif result.state is None and result.begun:  # one that was still waiting for its place has written nothing
+        elif result.state is None and result.begun:  # a trial that still waits for a place has written nothing
             Journal(path).end("interrupted", result.epoch, stop_reason(self.paths) or INTERRUPTED)
         result = state_of(path)
         if result.state in ENDED:
             asked.unlink(missing_ok=True)
             if not result.extensible and not result.by_hand:
-                with suppress(OSError):  # the next launch has another try
+                with suppress(OSError):  # the next launch tries again
                     remove_state(self.paths.training_state(planned.identity.trial))
             self.schedule.take_outcome(planned.identity.trial, result.outcome)
 
@@ -157,7 +157,7 @@ TROUBLE = re.compile(rf"\[Errno (?:{DISK})\] (.+)")
 
 
 def of_the_disk(message: str) -> str | None:
-    """What an error says of a disk that is full, broken or read-only; None where it is something else.
+    """The part of an error that says that the disk is full, broken or read-only; None for any other error.
 
     >>> of_the_disk("OSError: [Errno 28] No space left on device: 'runs/demo/ledger.json'")
     "No space left on device: 'runs/demo/ledger.json'"

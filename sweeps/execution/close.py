@@ -1,4 +1,4 @@
-"""The end of a launch: what the record says of the sweep, and of trials that were cut short."""
+"""The end of a launch: what the record says of the sweep and of trials that were interrupted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sweeps.search.schedule import Schedule
 def close(
     schedule: Schedule, paths: SweepPaths, record: Mapping[str, Any], reason: str | None, ended: float | None = None
 ) -> LaunchResult:
-    """Write how the sweep ended, into sweep.json first and then into the journals of trials that were running.
+    """Record how the sweep ended: first in sweep.json, then in the journals of trials that were still running.
 
-    ``ended`` is when it did, in UNIX seconds; by default now.
+    ``ended`` is the time in UNIX seconds, by default now.
     """
     best = schedule.best()
     state = "interrupted" if reason else "finished" if best else "failed"
@@ -41,8 +41,8 @@ def close(
 
 
 def _set_aside(schedule: Schedule, paths: SweepPaths) -> None:
-    """Move away what the search no longer asks for, since it has grown: confirmations of what is no longer among the
-    best, and seeds of what leaves a race sooner now."""
+    """Move away trials that a search no longer needs because it has grown: confirmations of configurations that are no
+    longer among the best, and seeds of configurations that now leave a race earlier."""
     kinds = ("k", "t") if schedule.sweep.search.race else ("k",)
     for path in journal_files(paths.journals):
         if path.stem.startswith(kinds) and not schedule.has(path.stem):
@@ -58,11 +58,11 @@ class _Counts:
 
 
 def _end_open_trials(paths: SweepPaths, reason: str | None) -> _Counts:
-    """End the journals of trials that were running when the sweep was cut short; what all trials came to."""
+    """Mark trials that were running as interrupted in their journals, and count the trials by state."""
     counts = _Counts()
     for path in journal_files(paths.journals):
         result = state_of(path)
-        if result.state is None and result.begun:  # one without its first line says nothing: it begins anew
+        if result.state is None and result.begun:  # a journal without its first line starts from scratch
             Journal(path).end("interrupted", result.epoch, reason)
         if not path.stem.startswith("r") and result.begun:
             state = result.state or "interrupted"

@@ -1,4 +1,4 @@
-"""The machine or cluster that trials run on."""
+"""The machine or cluster that runs the trials."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sweeps.spec.model import Resources
 
 @dataclass(frozen=True)
 class Node:
-    """CPUs and GPUs of one machine, or of ``count`` like it."""
+    """The CPUs and GPUs of one machine, or of ``count`` machines like it."""
 
     cpus: float
     gpus: float
     count: int = 1
 
     def workers(self, resources: Resources) -> int:
-        """How many workers of a trial's fit on it: a worker is on one machine, whatever the others are on."""
+        """How many of a trial's workers fit on it; each worker needs its resources on one machine."""
         fits = math.floor(self.cpus / resources.cpus_per_worker + 1e-9)
         if resources.gpus_per_worker:
             fits = min(fits, math.floor(self.gpus / resources.gpus_per_worker + 1e-9))
@@ -31,7 +31,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What there is, machine by machine, and what an autoscaler could make of it, where there is one."""
+    """The machines there are, and the ones that an autoscaler may add up to."""
 
     nodes: tuple[Node, ...]
     where: str
@@ -46,11 +46,11 @@ class Capacity:
         return sum(node.count * node.gpus for node in self.nodes)
 
     def concurrency(self, resources: Resources) -> int:
-        """How many trials run at once, on all that an autoscaler can add; 0 when not even one ever fits."""
+        """How many trials can run at once when the autoscaler has added all it can; 0 if not even one fits."""
         return max(_trials(self.nodes, resources), _trials(self.potential, resources))
 
     def now(self, resources: Resources) -> int:
-        """How many trials the machines that there are can run at once."""
+        """How many trials the present machines can run at once."""
         return _trials(self.nodes, resources)
 
 
@@ -59,6 +59,6 @@ def _trials(nodes: Iterable[Node], resources: Resources) -> int:
 
 
 def local_capacity() -> Capacity:
-    """This machine's, as far as this process may use it."""
+    """The capacity of this machine, as far as this process may use it."""
     affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(psutil.cpu_count() or 1)
     return Capacity((Node(len(affinity), torch.cuda.device_count()),), "this machine")

@@ -1,4 +1,4 @@
-"""The seam between a sweep and the engine that carries its trials out."""
+"""The interface between a sweep and the engine that runs its trials."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sweeps.spec.model import Sweep
 
 @dataclass(frozen=True)
 class Work:
-    """The trials that a sweep still lacks, and what an executor tells of them as they run."""
+    """The missing trials of a sweep, and the objects that an executor reports to while they run."""
 
     bridge: Bridge
     plan: Plan
@@ -31,44 +31,44 @@ class Work:
 
 
 class Executor(Protocol):
-    """An engine for trials: ``RayTune`` has a process for each, ``InProcess`` runs one after the other in this one.
+    """An engine for trials: ``RayTune`` runs each in its own process, ``InProcess`` one after the other in this one.
 
-    The schedule decides which trials run and what becomes of them, so that a spec gives the same table by either.
+    The schedule decides which trials run and what their results mean, so a spec gives the same table with both.
     """
 
     name: str
-    """What it starts, as a user is told while it does."""
+    """What it starts, as shown to the user."""
 
     live: bool
-    """Whether a view may be drawn on the terminal while trials run."""
+    """Whether a live view may be drawn on the terminal while trials run."""
 
     def check(self, sweep: Sweep) -> None:
-        """Raises ``InputError`` for a sweep that it cannot carry out."""
+        """Raises ``InputError`` for a sweep that it cannot run."""
 
     def reached(self) -> AbstractContextManager[Capacity]:
-        """What trials can be placed on; raises ``InputError`` where it cannot be reached."""
+        """The capacity for trials; raises ``InputError`` if it cannot be reached."""
 
     def started(self) -> AbstractContextManager[None]:
-        """Whatever has to be up while trials run; entered only where some are missing."""
+        """Whatever must be up while trials run; entered only if trials are missing."""
 
     def carry_out(self, work: Work) -> None:
         """Run trials until none is missing or ``work.ending`` is over.
 
-        For each, ``bridge.start`` hands it out, ``bridge.wait`` and ``progress.add`` come before each attempt,
+        Per trial, ``bridge.start`` hands it out; ``bridge.wait`` and ``progress.add`` come before each attempt;
         ``bridge.must_stop`` and ``progress.result`` take each result, ``bridge.error`` each failure, and ``bridge.end``
-        and ``progress.end`` its end.
+        and ``progress.end`` the trial's end.
         """
 
 
 def run_trials(executor: Executor, bridge: Bridge, plan: Plan, paths: SweepPaths, console: Console) -> str | None:
-    """Run the trials that are missing; why they were cut short, if they were."""
+    """Run the missing trials; returns why they were cut short, or None."""
     schedule = bridge.schedule
     progress = Progress(schedule, paths, plan.sweep.base_leaves["train.epochs"], console, executor.live)
     meter = Meter(Ledger.read(paths), plan.sweep.model.resources)
     ending = Ending(paths, plan.sweep.model.budget, meter, progress.running)
 
     def tell() -> None:
-        console.print("stopping: running trials save their state (a second signal ends them now)", style="yellow")
+        console.print("stopping: running trials save their state (a second signal ends them at once)", style="yellow")
 
     with stopping_on_signals(paths, tell), progress:
         try:

@@ -1,4 +1,4 @@
-"""Trials in this process, one after the other: a debugger stops in them, and no Ray is started."""
+"""Trials in this process, one after the other: breakpoints work in them, and Ray is not started."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
 
 TICK = 0.2
-"""Seconds between two looks at the budget and at whether the sweep was asked to stop."""
+"""Seconds between checks of the budget and of requests to stop."""
 
 
 class InProcess:
     """An ``Executor`` that needs nothing but this process.
 
-    Trials are planned for ``capacity``, by default that of this machine, as Ray would plan them: the order of a search
-    depends on how many trials could run at once, and so does the table.
+    Trials are planned for ``capacity``, by default this machine's, just as with Ray: the order of a search, and so its
+    table, depends on how many trials could run at once.
     """
 
     name = "the trials"
-    live = False  # a view that is drawn anew twice a second would leave no room for a debugger's prompt
+    live = False  # a view that is redrawn twice a second would leave no room for a debugger's prompt
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class InProcess:
     def check(self, sweep: Sweep) -> None:
         workers = sweep.model.resources.workers
         if workers > 1:
-            message = f"is {workers}, but with --debug a trial runs in this process alone: --set resources.workers=1"
+            message = f"is {workers}, but --debug runs a trial in a single process; add --set resources.workers=1"
             raise InputError(sweep.source, [Problem("resources.workers", message)])
 
     @contextmanager
@@ -57,7 +57,7 @@ class InProcess:
         yield
 
     def carry_out(self, work: Work) -> None:
-        work.ending.over()  # a budget that is spent already lets nothing start
+        work.ending.over()  # nothing starts if the budget is spent already
         with _watched(work.ending) as check_watch:
             for number in count():
                 check_watch()
@@ -69,15 +69,15 @@ class InProcess:
         work.ending.over()
 
     def _run(self, work: Work, job: str, task: Task) -> None:
-        """A trial, tried again where it raises, as often as its resources allow."""
+        """Run a trial; if it raises, retry it as often as its resources allow."""
         for _ in range(1 + work.plan.sweep.model.resources.retries):
             work.progress.add(work.bridge.wait(job), job, lambda: True)
             if work.paths.stop.exists():
-                break  # before it was tried, or tried again
+                break  # before the first or a further attempt
             try:
                 self._attempt(work, job, task)
                 break
-            except bdb.BdbQuit:  # the user has left the debugger, and means the launch: the trial did not fail
+            except bdb.BdbQuit:  # the user left the debugger to end the launch: the trial did not fail
                 raise KeyboardInterrupt from None
             except Exception as error:  # noqa: BLE001 - whatever a trial raises is its own failure
                 work.console.print(Text(traceback.format_exc()), soft_wrap=True)
@@ -95,9 +95,9 @@ class InProcess:
 
 @contextmanager
 def _watched(ending: Ending) -> Iterator[Callable[[], None]]:
-    """Count what is spent, and heed the budget and requests to stop, while this thread trains.
+    """Keep count of what is spent, and watch the budget and requests to stop, while this thread trains.
 
-    What it gives raises what has ended the watch; so does the end of the block.
+    The function it yields raises an error that ended the watch, and so does the end of the block.
     """
     done = threading.Event()
     failures: list[Exception] = []

@@ -1,4 +1,4 @@
-"""What a sweep would do, said before it does anything."""
+"""The plan of a sweep: what it would do, shown before it does anything."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from sweeps.spec.validation import InputError, Problem
 from sweeps.tracking.sync import tracking_uri
 
 NOTHING_RECORDED = Growth()
-"""What the spec of a sweep is to its record where there is none."""
+"""The growth of a sweep without a record."""
 
 
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """A valid sweep on a machine that can carry it out."""
+    """A valid sweep on a machine that can run it."""
 
     sweep: Sweep
     capacity: Capacity
@@ -48,7 +48,7 @@ class Plan:
 
     @property
     def trials(self) -> int:
-        """How many trials there will be: searched configurations and controls × seeds, and confirmations."""
+        """The number of trials: searched configurations and controls at each seed, and confirmations."""
         return self.sweep.trials
 
     def __repr__(self) -> str:
@@ -59,17 +59,17 @@ class Plan:
 
 
 def make_plan(sweep: Sweep, capacity: Capacity, growth: Growth | None = None) -> Plan:
-    """The plan of a sweep; raises ``InputError`` when a trial of it could never be placed.
+    """The plan of a sweep; raises ``InputError`` if no machine could run one of its trials.
 
-    ``growth`` is what its spec is to its record: with it the plan has the price of what is missing.
+    ``growth`` compares the spec with its record; with it the plan includes the price of the missing trials.
     """
     resources = sweep.model.resources
     concurrency = capacity.concurrency(resources)
     if concurrency == 0:
         message = f"a trial needs {_needs(resources)}; {capacity.where} has {_has(capacity)}"
-        message += ", and can add no machine that would do" if capacity.potential else ""
+        message += ", and can add no machine that is large enough" if capacity.potential else ""
         raise InputError(sweep.source, [Problem("resources", message)])
-    # One and a half times what runs at once: a slow trial then seldom keeps a worker waiting.
+    # 1.5 times what runs at once: then a slow trial seldom keeps a worker waiting.
     lookahead = max(2, -(-3 * concurrency // (2 * len(sweep.search.first_seeds))))
     at_once = min(concurrency, sweep.configurations * len(sweep.search.first_seeds))
     if growth is None:
@@ -93,10 +93,10 @@ def _has(capacity: Capacity) -> str:
 
 
 def _placement(plan: Plan) -> str:
-    """How many trials run at once, now and when an autoscaler has done what it can."""
+    """How many trials run at once, now and after an autoscaler has added all it can."""
     resources, capacity = plan.sweep.model.resources, plan.capacity
     now = min(capacity.now(resources), plan.concurrency)
-    text = f"{_needs(resources)} a trial; {capacity.where} has {_has(capacity)}: {now} at a time"
+    text = f"{_needs(resources)} per trial; {capacity.where} has {_has(capacity)}: {now} at a time"
     if plan.concurrency > now:
         text += f" now, up to {plan.concurrency} once it has added machines"
     return text
@@ -127,12 +127,12 @@ def render(plan: Plan) -> RenderableType:
     families["cost"] += ["train_seconds", "evaluate_seconds"]
     curves = [f"nfe/{name}" for name in config.evaluate.quality]
     recorded = Table(
-        title="recorded of each trial", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
+        title="recorded per trial", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
     )
     recorded.add_column("keys", overflow="fold")
     recorded.add_column(overflow="fold")
-    recorded.add_row("train/…", "loss terms and gradient norm, by epoch")
-    recorded.add_row("system/…", "what the process takes of the machine, by epoch")
+    recorded.add_row("train/…", "loss terms and gradient norm, per epoch")
+    recorded.add_row("system/…", "use of the machine by the process, per epoch")
     if stepped:
         recorded.add_row("nfe/…", f"{', '.join(curves)} at {len(config.evaluate.steps)} step counts")
     if config.family == "diffusion" and config.model.operator.kind == "affine":
@@ -146,12 +146,12 @@ def render(plan: Plan) -> RenderableType:
 
 
 def what_seeds_tell(seeds: int) -> str:
-    """How wide an interval of so many seeds is, and what a difference must be to be seen, in standard deviations."""
+    """How wide intervals over this many seeds are, and which differences can be detected, in standard deviations."""
     if seeds < 2:
-        return "one seed: no interval, and no difference can be tested"
+        return "one seed: no intervals, and differences cannot be tested"
     return (
         f"{seeds} seeds: intervals of ± {float(student(seeds)):.2g} standard deviations over seeds; one comparison "
-        f"sees differences of {detectable(seeds):.2g} standard deviations of the pairs (power 80 %)"
+        f"detects differences of {detectable(seeds):.2g} standard deviations of the pairs (power 80 %)"
     )
 
 
@@ -199,19 +199,19 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _difference(growth: Growth) -> list[tuple[str, str]]:
-    """What of a recorded sweep stays, what is new, and what is not asked for any more."""
+    """Which trials of a recorded sweep stay, which are new, and which are no longer needed."""
     if growth.before is None:
         return []
     facts = [("grows by", change) for change in growth.changes]
     counts = [f"{len(growth.kept)} kept ({growth.ended} of them have ended)", f"{growth.new} new"]
     if growth.longer or growth.anew:
-        ways = ((growth.longer, "trained on from their kept state"), (growth.anew, "trained anew"))
+        ways = ((growth.longer, "trained further from their saved state"), (growth.anew, "trained from scratch"))
         counts += [f"{len(trials)} {how}" for trials, how in ways if trials]
     cancelled = len(growth.cancelled) + growth.not_begun
     if cancelled:
         counts.append(f"{cancelled} cancelled")
     if growth.set_aside:
-        counts.append(f"{len(growth.set_aside)} no longer asked for, which stay in the record (superseded/)")
+        counts.append(f"{len(growth.set_aside)} no longer needed, which stay in the record (superseded/)")
     return [*facts, ("recorded", ", ".join(counts))]
 
 
@@ -230,14 +230,14 @@ def _model_facts(sweep: Sweep) -> list[tuple[str, str]]:
 
 
 def _longest(sweep: Sweep) -> int:
-    """Epochs, or steps of a function, of the trials that have most."""
+    """The most epochs of a trial, or steps of a function."""
     dimension = sweep.search.space.get("train.epochs")
     most = [] if dimension is None else [int(edge) for edge in dimension.edges()]
     return max(most, default=0) or int(sweep.base_leaves["train.epochs"])
 
 
 def plugins_in_words(sweep: Sweep) -> list[str]:
-    """Each plugin with its digest and what it registers."""
+    """Each plugin with its digest and the names that it registers."""
     return [
         f"{plugin.ref}: {', '.join(f'{each.kind} {each.name}' for each in plugin.registrations) or 'registers nothing'}"
         for plugin in loaded(sweep.model.plugins)
@@ -245,7 +245,7 @@ def plugins_in_words(sweep: Sweep) -> list[str]:
 
 
 def parameters(sweep: Sweep) -> tuple[int, int]:
-    """How many parameters the models have at the first and at the last edges of the space, the fewer first."""
+    """The parameter counts of the models at the lowest and the highest corner of the space, the smaller first."""
     data = datasets.load(sweep.trial_config({}, 0).data)
     configs = _corner_configs(sweep)
     sizes = [fitted_values(family_of(config).build(config, data.event, data.classes)) for config in configs]
@@ -261,7 +261,7 @@ def _budget(sweep: Sweep) -> str:
 
 
 def _corner_configs(sweep: Sweep) -> list[TrialConfig]:
-    """The configurations of the space with every dimension at its first and at its last edge."""
+    """The configurations with every dimension at its first value, and with every one at its last."""
     space = sweep.search.space
     points = [
         {name: dimension.edges()[i] for name, dimension in space.items() if dimension.active(sweep.base_leaves)}

@@ -1,4 +1,4 @@
-"""What a sweep's missing trials would cost: in hours of trials, of GPUs and, where a rate is given, in money."""
+"""The cost of a sweep's missing trials: hours, GPU-hours and, if a rate is given, money."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sweeps.spec.model import Sweep
 from sweeps.words import duration
 
 ALIKE = ("family", "data.name", "data.size", "data.images", "train.steps")
-"""Leaves in which trials of another sweep have to agree, for an epoch of theirs to say how long one takes here."""
+"""Leaves that must agree for another sweep's trials to predict how long an epoch takes here."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """What trials are expected to take: seconds summed over them, summed over their GPUs, and by the clock.
+    """The expected cost of trials: seconds summed over them, summed over their GPUs, and by the clock.
 
-    ``measured`` counts the finished trials that it is taken from, and ``of`` says whose they are. ``money`` is None
+    ``measured`` counts the finished trials that it is estimated from, and ``of`` says whose they are. ``money`` is None
     without ``resources.price_per_gpu_hour``.
     """
 
@@ -45,10 +45,10 @@ class Price:
 
 
 def price_of(sweep: Sweep, trials: int, concurrency: int) -> Price | None:
-    """The price of so many trials of a sweep, so many at a time; None if no finished trial says how long one takes.
+    """The price of this many trials, so many at a time; None if no finished trial says how long one takes.
 
-    Trials of the sweep itself are asked first, then those of the storage folder's other sweeps of the same family and
-    images. Early stopping makes it less.
+    It is estimated from the sweep's own trials or else from other sweeps of the same family and images in the storage
+    folder. Early stopping makes it less.
     """
     paths = SweepPaths(sweep.folder)
     own = list(_epoch_seconds(sweep, paths))
@@ -72,7 +72,7 @@ def price_of(sweep: Sweep, trials: int, concurrency: int) -> Price | None:
 
 
 def _epoch_seconds(sweep: Sweep, paths: SweepPaths) -> Iterator[float]:
-    """Seconds an epoch, evaluation included, of each finished trial that was made as those of the sweep are."""
+    """Seconds per epoch, evaluation included, of each finished trial that is like those of the sweep."""
     base = sweep.base_leaves
     for path in journal_files(paths.journals):
         if path.stem.startswith("r"):

@@ -1,4 +1,4 @@
-"""What a running sweep shows: trials running, done and stopped, the best so far, and the time left."""
+"""The progress of a running sweep: trials running, finished and stopped, the best so far, and the time left."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sweeps.words import configuration_name, describe_point, duration
 
 @dataclass
 class _Shown:
-    """A trial that waits for its place, or runs."""
+    """A trial that runs or waits for a place."""
 
     identity: TrialIdentity
     placed: Callable[[], bool]
@@ -30,9 +30,9 @@ class _Shown:
 
 
 class Progress:
-    """A live view on a terminal; elsewhere a line for each trial that ends.
+    """A live view on a terminal; elsewhere, one line per trial that ends.
 
-    Without ``live`` it writes lines on a terminal as well. What an executor runs is told by the names of its jobs.
+    Without ``live`` it prints lines on a terminal too. Trials are named by the executor's jobs.
     """
 
     def __init__(self, schedule: Schedule, paths: SweepPaths, epochs: int, console: Console, live: bool = True) -> None:
@@ -50,7 +50,7 @@ class Progress:
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
-        # Not where colours are only asked for (FORCE_COLOR), nor where nothing can be drawn over (TERM=dumb).
+        # Not if only colours are asked for (FORCE_COLOR), nor if the terminal cannot redraw (TERM=dumb).
         drawn = self._console.file.isatty() and not self._console.is_dumb_terminal
         if self._may_be_live and self._console.is_terminal and drawn:
             self._live = Live(get_renderable=self._render, console=self._console, refresh_per_second=2)
@@ -62,30 +62,30 @@ class Progress:
             self._live.stop()
 
     def running(self) -> int:
-        """How many trials have their place, and take time; others wait for one."""
+        """How many trials have a place and run; others wait for one."""
         return len(self._running)
 
     @property
     def _running(self) -> list[_Shown]:
-        # The view is drawn in a thread of its own.
+        # A copy: the view is drawn in its own thread.
         return [shown for shown in list(self._open.values()) if shown.placed()]
 
     @property
     def _not_run(self) -> int:
-        """How many trials came to something without being run in this launch."""
+        """How many trials got a result without running in this launch."""
         return len(self._schedule.reused) + len(self._schedule.not_begun)
 
     def add(self, identity: TrialIdentity, job: str, placed: Callable[[], bool]) -> None:
-        """A trial waits for a place, for the first time or again; ``placed`` says whether it has it now."""
+        """A trial waits for a place, for the first time or again; ``placed`` says whether it has one now."""
         self._open[job] = _Shown(identity, placed)
 
     def result(self, job: str, result: Mapping[str, Any]) -> None:
-        """A trial has got further."""
+        """A trial has reported a result."""
         shown = self._open[job]
         shown.epoch, shown.value = int(result.get("epoch", 0)), result.get(self._objective)
 
     def end(self, job: str) -> None:
-        """A trial is over, and its journal says how; one that has had no place, or will have another, says nothing."""
+        """A trial has ended as its journal says; nothing is shown for one that never ran or that will be retried."""
         shown = self._open.pop(job, None)
         result = state_of(self._paths.journal(shown.identity.trial)) if shown else None
         if shown is None or result is None or result.state is None:
@@ -126,7 +126,7 @@ class Progress:
             f"{self._ended['finished']} finished, ",
             f"{self._ended['stopped']} stopped early, {self._ended['failed']} failed",
             f", {reused} from the record" if reused else "",
-            f"   {duration(time.monotonic() - self._started)} gone, {self._left()} left",
+            f"   {duration(time.monotonic() - self._started)} passed, {self._left()} left",
         )
         table = Table.grid(padding=(0, 2))
         for shown in running:
@@ -142,7 +142,7 @@ class Progress:
     def _best(self) -> Text:
         best = self._schedule.best()
         if not best:
-            return Text("best so far: none has finished yet", style="dim")
+            return Text("best so far: no trial has finished yet", style="dim")
         value = self._schedule.best_value()
         return Text.assemble(
             "best so far: ", (f"{value:.4g}", "bold green"), f" {self._objective} ({self._mode})  ",
@@ -150,7 +150,7 @@ class Progress:
         )  # fmt: skip
 
     def _left(self) -> str:
-        """The time left, if the coming trials take as long and are stopped as often as those that have ended."""
+        """The time left, if coming trials take as long and are stopped as often as the ones that have ended."""
         ended = sum(self._ended.values())
         partial = sum(shown.epoch for shown in self._running) / self._epochs
         share = 1.0 if not ended else self._epochs_done / (self._epochs_done + self._epochs_saved)

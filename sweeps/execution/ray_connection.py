@@ -1,4 +1,4 @@
-"""The connection to Ray: a cluster that is up, or a private one on this machine."""
+"""The connection to Ray: to a running cluster, or to a private Ray on this machine."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from sweeps.spec.validation import InputError, Problem
 START_TRIES = 3
 
 SOCKET_LIMIT = 107
-"""Bytes of a path that the system takes for a socket (AF_UNIX)."""
+"""The longest path of a socket (AF_UNIX) in bytes."""
 
 PROBE_SECONDS = 5.0
-"""How long a cluster's head has to answer before it is given up."""
+"""Seconds that a cluster's head has to answer."""
 
 
 @contextmanager
 def connected(address: str | None, potential: tuple[Node, ...] = ()) -> Iterator[Capacity]:
-    """A connection to Ray: a cluster at ``address``, or a private one on this machine that ends with the block.
+    """A connection to the cluster at ``address``, or to a private Ray on this machine that ends with the block.
 
     ``potential`` is what the cluster's autoscaler may add.
 
-    Raises ``InputError`` when no cluster answers at the address, no folder is there for a private one, or this process
-    has a Ray already.
+    Raises ``InputError`` if no cluster answers at the address, if a private Ray finds no folder for its files, or if
+    Ray runs in this process already.
     """
     check_not_running()
     ray_internals.silence()
     if address is not None and address.startswith("ray://"):
-        message = "Ray Client cannot carry a sweep: run this on a node of the cluster with --address auto, or as a job"
+        message = "Ray Client cannot run a sweep; run this on a node of the cluster with --address auto, or as a job"
         raise InputError("--address", [Problem("", message)])
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    # Ray puts the current folder before all else that its workers import from: theirs is one without a module.
+    # Ray puts the current folder first on its workers' import path, so give it a folder without any module.
     with settled(address is None), tempfile.TemporaryDirectory(prefix="linsweep-", ignore_cleanup_errors=True) as empty:
         try:
             with contextlib.chdir(empty), _whole_environment(), _without_the_scripts_folder():
@@ -59,28 +59,28 @@ def connected(address: str | None, potential: tuple[Node, ...] = ()) -> Iterator
 
 
 def check_not_running() -> None:
-    """Raises ``InputError`` if this process has a Ray, which is its user's and would end with the sweep."""
+    """Raises ``InputError`` if Ray runs in this process: it is the user's, and would end with the sweep."""
     if ray.is_initialized():
-        message = "is running in this process: call ray.shutdown() first, or launch with debug=True"
+        message = "is running in this process; call ray.shutdown() first, or launch with debug=True"
         raise InputError("Ray", [Problem("", message)])
 
 
 def _start_private(quiet: dict[str, Any]) -> None:
-    """A Ray of this machine's own; a busy one may not have it up in the time that Ray gives itself."""
+    """Start a private Ray on this machine, in several tries: on a busy machine Ray may exceed its own time limit."""
     here, folder = local_capacity(), ray_folder()
     for left in reversed(range(START_TRIES)):
         try:
             ray_internals.start_private(int(here.cpus), int(here.gpus), folder, **quiet)
             return
-        except Exception:  # Ray has no class for it
+        except Exception:  # Ray has no class for this error
             ray.shutdown()
             if not left:
                 raise
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
-    """Connect to a cluster; raises ``InputError`` where none answers."""
-    hint = "is it up, and is RAY_AUTH_MODE here what it is there?"
+    """Connect to a cluster; raises ``InputError`` if none answers."""
+    hint = "is it up, and does RAY_AUTH_MODE have the same value here and there?"
     try:
         _probe(os.environ.get("RAY_ADDRESS") or address if address == "auto" else address)
         ray.init(address=address, **quiet)
@@ -90,7 +90,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 
 def _probe(address: str) -> None:
-    """Raise ``OSError`` where nothing listens at a head's HOST:PORT: Ray itself would try for a quarter of an hour."""
+    """Raise ``OSError`` if nothing listens at a head's HOST:PORT; Ray itself would try for a quarter of an hour."""
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit():
         with socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS):
@@ -98,8 +98,8 @@ def _probe(address: str) -> None:
 
 
 def ray_folder() -> Path:
-    """Where a private Ray keeps its files: in the folder for temporary files, if a socket's path below it is not too
-    long, as it often is in a SLURM job. A folder that ``TMPDIR`` names and that does not exist does not count.
+    """The folder for a private Ray's files: in the folder for temporary files, unless socket paths below it would be
+    too long, as they often are in a SLURM job. If ``TMPDIR`` names a folder that does not exist, it is ignored.
 
     Raises ``InputError`` if no folder is short enough.
     """
@@ -109,8 +109,8 @@ def ray_folder() -> Path:
         if short and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
             return folder / "ray"
     message = (
-        f"{tempfile.gettempdir()} is too long for the sockets of Ray, and /tmp cannot be written; "
-        "set TMPDIR to a folder that can be, with a name of at most "
+        f"{tempfile.gettempdir()} is too long for Ray's sockets, and /tmp is not writable; "
+        "set TMPDIR to a writable folder with a path of at most "
         f"{SOCKET_LIMIT - len(ray_internals.SOCKET) - 1} bytes"
     )
     raise InputError("TMPDIR", [Problem("", message)])
@@ -118,7 +118,7 @@ def ray_folder() -> Path:
 
 @contextmanager
 def _whole_environment() -> Iterator[None]:
-    """Let what Ray starts have a ``PYTHONPATH`` that does not depend on the folder it runs in."""
+    """Give the processes that Ray starts a ``PYTHONPATH`` that does not depend on the folder they run in."""
     before, whole = os.environ.get("PYTHONPATH"), environment().get("PYTHONPATH")
     try:
         if whole is not None:
@@ -133,10 +133,10 @@ def _whole_environment() -> Iterator[None]:
 
 @contextmanager
 def _without_the_scripts_folder() -> Iterator[None]:
-    """Take the folder of the script that runs off ``sys.path`` where it holds another package of one of our names.
+    """Take the running script's folder off ``sys.path`` if it holds another package with one of our names.
 
-    Ray has its workers import from that folder first, if it is there. This process has its packages already; a worker
-    would take those of the folder.
+    Ray puts that folder first on its workers' import path, if it is on ours. This process has imported our packages
+    already, but a worker would import the ones in that folder.
     """
     before, script = list(sys.path), Path(os.path.realpath(sys.argv[0])).parent
     if shadows(script):
@@ -148,6 +148,6 @@ def _without_the_scripts_folder() -> Iterator[None]:
 
 
 def _cluster_capacity(address: str, potential: tuple[Node, ...]) -> Capacity:
-    """That of the cluster that this process is connected to."""
+    """The capacity of the cluster that this process is connected to."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Capacity(tuple(Node(have.get("CPU", 0), have.get("GPU", 0)) for have in alive), address, potential)

@@ -1,6 +1,6 @@
-"""What Ray and Tune read from the environment: what a sweep sets, and what of its user's would lead it astray.
+"""The environment variables that Ray and Tune read: the ones that a sweep sets, and the user's that it must not follow.
 
-Some of it is read when Ray is imported, so that nothing here imports it.
+Ray reads some of them on import, so nothing here imports Ray.
 """
 
 from __future__ import annotations
@@ -10,28 +10,28 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 
 ENVIRONMENT = {
-    # A trial without GPUs must not be kept from seeing those that Ray does not manage; Ray warns where it is not set.
+    # A trial without GPUs must still see GPUs that Ray does not manage; Ray warns if this is not set.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-"""Settings of Ray that are kept where they are set already."""
+"""Settings of Ray; values that the user has set are kept."""
 
 FORCED = {
-    # Tune's own loggers write a second record of everything. Without this they would: slower, and no harm.
+    # Tune's own loggers write a second record of everything; without this a sweep is slower, but correct.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Its snapshots serve a restore that is not used. Without this they are taken more often.
+    # Tune's snapshots serve a restore that sweeps do not use; without this they are taken more often.
     "TUNE_GLOBAL_CHECKPOINT_S": "600",
-    # Ray's reporters print beside the sweep's own progress. Without this two views are mixed.
+    # Ray's reporters print beside the sweep's own progress; without this the two mix.
     "RAY_AIR_NEW_OUTPUT": "0",
-    # The sweep has a handler of its own, by which trials save their states. Without this Tune's comes first.
+    # The sweep's own handler makes trials save their states; without this Tune's runs first.
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # Under `uv run` Ray would pack up the current folder and start every worker by uv again, in another environment.
+    # Under `uv run` Ray would upload the current folder and start every worker with uv, in another environment.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }
-"""Settings that a sweep relies on."""
+"""Settings that a sweep relies on; they replace the user's."""
 
 OF_TUNE = ("TUNE_", "RAY_AIR_", "RAY_TUNE_", "RAY_TRAIN_")
-"""What the names of Tune's settings begin with: how a sweep is carried out is not theirs to say, and some are refused
-by Tune as out of date."""
+"""Prefixes of Tune's settings, which are removed: the spec alone says how a sweep runs, and Tune refuses some of them
+as outdated."""
 
 OF_A_CLUSTER = (
     "RAY_ADDRESS",
@@ -44,11 +44,11 @@ OF_A_CLUSTER = (
     "RAY_STORAGE",
     "RAY_CLIENT_MODE",
 )
-"""Settings for jobs on a cluster, which a private Ray of this machine's own must not follow."""
+"""Settings for jobs on a cluster, which a private Ray on this machine must not follow."""
 
 
 def settle(environment: MutableMapping[str, str], private: bool) -> None:
-    """Set what a sweep relies on, and take out what it must not follow; ``private`` for a Ray of this machine's own.
+    """Set what a sweep relies on and remove what it must not follow; ``private`` means a private Ray on this machine.
 
     >>> environment = {"TUNE_RESULT_DIR": "/old", "RAY_ADDRESS": "head:6379", "RAY_DEDUP_LOGS": "0"}
     >>> settle(environment, private=True)
@@ -64,7 +64,7 @@ def settle(environment: MutableMapping[str, str], private: bool) -> None:
 
 @contextmanager
 def settled(private: bool) -> Iterator[None]:
-    """``settle`` for this process and all that it starts; afterwards what Ray reads is again what it was before."""
+    """Apply ``settle`` to this process and its children; afterwards, restore the variables that Ray reads."""
     before = {name: value for name, value in os.environ.items() if _is_rays(name)}
     settle(os.environ, private)
     try:
@@ -76,5 +76,5 @@ def settled(private: bool) -> Iterator[None]:
 
 
 def _is_rays(name: str) -> bool:
-    """Whether ``settle`` may set a variable or take it out."""
+    """Whether ``settle`` may set or remove a variable."""
     return name.startswith(OF_TUNE) or name in (*OF_A_CLUSTER, *ENVIRONMENT, *FORCED)

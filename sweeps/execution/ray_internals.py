@@ -1,7 +1,7 @@
-"""Whatever is used of Ray that Ray does not promise to keep: each with its reason, and what is done without it.
+"""Every use of Ray's private interface, with the reason for it and what happens if an upgrade removes it.
 
-tests/sweeps/execution/test_ray_internals.py names the one that an upgrade takes away. Ray's version is bounded in
-pyproject.toml.
+tests/sweeps/execution/test_ray_internals.py names whatever an upgrade has removed. pyproject.toml bounds Ray's
+version.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ from typing import Any
 from ray.tune.experiment import Trial
 
 LOOPBACK = "127.0.0.1"
-"""What a private Ray listens on: nobody else has to reach it."""
+"""The address on which a private Ray listens: nobody else needs to reach it."""
 
 SOCKET = "ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
-"""The longest path that Ray makes below its temporary folder for a socket."""
+"""The longest path that Ray creates for a socket below its temporary folder."""
 
 PENDING_LIMIT = "TUNE_MAX_PENDING_TRIALS_PG"
-"""How many trials may wait for a process: by default Tune starts the processes one after the other."""
+"""The variable for how many trials may wait for a process; by default Tune starts processes one after the other."""
 
 LOGGER = "ray.tune.tune"
-"""Tune's logger of failed trials and interrupts, of which the sweep itself tells; without it both do."""
+"""Tune's logger of failed trials and interrupts, which the sweep reports itself; unless silenced, both do."""
 
 
 def silence() -> None:
-    """Let Tune's logger tell nothing."""
+    """Silence Tune's logger."""
     logging.getLogger(LOGGER).setLevel(logging.CRITICAL)
 
 
 def start_private(cpus: int, gpus: int, folder: Path, **options: Any) -> None:
-    """Start a Ray on this machine that listens on its loopback address alone, and keeps its files in a folder.
+    """Start a Ray on this machine that listens only on its loopback address and keeps its files in a folder.
 
-    ``_node_ip_address`` and ``_temp_dir`` are arguments that ``ray.init`` does not document; where they are gone it
-    raises, and says which.
+    ``_node_ip_address`` and ``_temp_dir`` are undocumented arguments of ``ray.init``; if an upgrade removes one, it
+    raises an error that names it.
     """
     import ray
     from ray._private import ray_constants
 
-    # Otherwise Ray puts the machine's address in the place of a loopback one, and listens to all that reach it. Where
-    # the constant is gone, that is what it does.
+    # Otherwise Ray replaces a loopback address by the machine's own and listens to the whole network. If an upgrade
+    # removes the constant, it does so.
     ray_constants.ENABLE_RAY_CLUSTER = False
     ray.init(
         address="local",
@@ -55,36 +55,36 @@ def start_private(cpus: int, gpus: int, folder: Path, **options: Any) -> None:
 
 
 def placed(trial: Trial) -> bool:
-    """Whether a trial of Tune's has its place, and takes time.
+    """Whether a trial of Tune's has a place and runs.
 
-    Tune says it nowhere but in the trial's status; where that is gone every trial counts as placed, and a budget is
-    spent sooner.
+    Only the trial's status says so. If an upgrade removes it, every trial counts as placed, and budgets are spent
+    sooner.
     """
-    # One that Tune has ended at its deadline is still here, and has its place until its process is gone.
+    # A trial that Tune has ended at its deadline still has its place until its process is gone.
     return getattr(trial, "status", None) not in (Trial.PENDING, Trial.PAUSED)
 
 
 def given_up(trial: Trial) -> bool:
     """Whether a trial that failed was put back into Tune's queue, where it is not tried again.
 
-    That happens to one whose process died before it took the trial up; Tune tells of it twice. Where the status is
-    gone, such a trial has failed.
+    That happens if its process died before it took the trial up; Tune then reports it twice. If an upgrade removes the
+    status, such a trial counts as failed.
     """
     return getattr(trial, "status", None) == Trial.PENDING
 
 
 def error_of(trial: Trial) -> Exception | None:
-    """What ended a trial's last attempt, None if that cannot be known; its journal says it as well, if it began.
+    """The error that ended a trial's last attempt, or None if unknown; a trial that began has it in its journal too.
 
-    ``get_error`` looks into the storage, where the error is not yet when a scheduler hears of it: Tune has just written
-    it into the trial's local folder, and this process reads what it wrote. Without that file a trial whose journal is
-    empty says that its process died.
+    ``get_error`` reads the storage, where the error is still missing when a scheduler hears of it. Tune has just
+    written it to the trial's local folder, and this process reads that file. Without the file, a trial with an empty
+    journal is reported as a process that died.
     """
     path = getattr(trial, "pickled_error_file", None)
     if path is None:
         return None
     try:
         found = pickle.loads(Path(path).read_bytes())
-    except Exception:  # noqa: BLE001 - an exception may be one that cannot be unpickled here
+    except Exception:  # noqa: BLE001 - some exceptions cannot be unpickled here
         return None
     return found if isinstance(found, Exception) else None

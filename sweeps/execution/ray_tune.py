@@ -1,4 +1,4 @@
-"""Ray Tune as the executor: a process for each trial, or several, on this machine or on a cluster."""
+"""Ray Tune as the executor: one process or several per trial, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sweeps.spec.model import Sweep
 class RayTune:
     """An ``Executor`` on the cluster at ``address``, or on a private Ray that lives as long as the trials.
 
-    ``potential`` is what the cluster's autoscaler may add, ``trainable`` what Tune runs.
+    ``potential`` is what the cluster's autoscaler may add; ``trainable`` is the class that Tune runs.
     """
 
     name = "Ray"
@@ -44,7 +44,7 @@ class RayTune:
         self._trainable = trainable
 
     def check(self, sweep: Sweep) -> None:
-        """Refuse a Ray that runs in this process already; whether a trial can be placed is the plan's to say."""
+        """Refuse a process in which Ray runs already; whether trials fit is checked by the plan."""
         check_not_running()
 
     @contextmanager
@@ -60,7 +60,7 @@ class RayTune:
         if self._address is not None:
             yield
             return
-        # Ray puts its own SIGTERM handler in the place of ours: it would abort.
+        # Ray replaces our SIGTERM handler by its own, which would abort the launch.
         with connected(None), interrupted_by_sigterm():
             yield
 
@@ -68,7 +68,7 @@ class RayTune:
         os.environ[ray_internals.PENDING_LIMIT] = str(work.plan.concurrency)
         schedule, ending = work.bridge.schedule, work.ending
         self._tuner(work).fit()
-        # A trial that was given back when Tune had been told that there are no more needs another Tuner.
+        # A trial that is given back after Tune was told that there are no more trials needs another Tuner.
         while not ending.reason and not work.bridge.over and schedule.has_next():
             self._tuner(work).fit()
 
@@ -89,7 +89,7 @@ class RayTune:
                 storage_path=str(work.paths.root.resolve()),
                 stop=EndingStopper(work.ending),
                 failure_config=tune.FailureConfig(max_failures=resources.retries),
-                # Trials save their own states: Tune is to keep no copies.
+                # Trials save their own states: Tune must not keep copies.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
@@ -97,13 +97,13 @@ class RayTune:
 
 
 class EndingStopper(tune.Stopper):
-    """Tune's stopper: asks many times a second whether the sweep is over."""
+    """Tune's stopper: it checks many times a second whether the sweep is over."""
 
     def __init__(self, ending: Ending) -> None:
         self._ending = ending
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles what it is given for its own restore, which is not used here: journals are replayed.
+        # Tune pickles these objects for its own restore, which is not used here: journals are replayed.
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -114,7 +114,7 @@ class EndingStopper(tune.Stopper):
 
 
 class ScheduleSearcher(Searcher):
-    """Tune's searcher: asks the schedule, and tells it what ends."""
+    """Tune's searcher: it takes trials from the schedule and reports their ends."""
 
     def __init__(self, bridge: Bridge, progress: Progress) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class ScheduleSearcher(Searcher):
         self._progress = progress
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # as the stopper's
+        return {}  # as for the stopper
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         task = self._bridge.start(trial_id)
@@ -136,14 +136,14 @@ class ScheduleSearcher(Searcher):
         self._progress.end(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journals are the state."""
+        """Do nothing: the journals are the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the journals are the state."""
+        """Do nothing: the journals are the state."""
 
 
 class HalvingScheduler(FIFOScheduler):
-    """Tune's scheduler: first come, first served, and stopped early where successive halving says so."""
+    """Tune's scheduler: first come, first served, with early stopping by successive halving."""
 
     def __init__(self, bridge: Bridge, progress: Progress) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class HalvingScheduler(FIFOScheduler):
         self._progress = progress
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # as the stopper's
+        return {}  # as for the stopper
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         identity = self._bridge.wait(trial.trial_id)
@@ -163,16 +163,16 @@ class HalvingScheduler(FIFOScheduler):
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        # A trial that raised has said so in its journal: what is left is a process, or a worker, that could not.
+        # A trial that raised has recorded it in its journal; this is for a process or worker that could not.
         self._bridge.error(trial.trial_id, why_failed(ray_internals.error_of(trial)))
         if ray_internals.given_up(trial):
             self._bridge.give_back(trial.trial_id)
 
 
 def why_failed(error: Exception | None) -> str:
-    """What ended a trial, in one line: the last one of a worker's traceback says it.
+    """The error that ended a trial in one line: the last line of a worker's traceback.
 
-    A process that could not even be set up, since a module is missing there, has died of an exception as well.
+    A process that could not be set up, for example because a module is missing there, counts as an exception too.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     died = isinstance(error, RayActorError) and not error.actor_init_failed

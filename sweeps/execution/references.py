@@ -1,4 +1,4 @@
-"""The references of a sweep: what no model is needed for, measured as the trials are."""
+"""The references of a sweep: rows that need no model, measured in the same way as trials."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from sweeps.spec.model import Sweep
 
 
 def reference_trials(sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any], console: Console) -> None:
-    """Journals of the references, and the classifier that all trials need, made before the first of them.
+    """Measure the references, and train the classifier that all trials need, before the first trial.
 
-    A function of one's own has neither.
+    A sweep of a user-defined function has neither.
     """
     if sweep.function is not None:
         return
@@ -40,7 +40,7 @@ def reference_trials(sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any],
         for number, (label, evaluation) in reversed(list(enumerate(rows.items()))):
             name = f"r{number:03d}"
             if state_of(paths.journal(name)).state == "finished":
-                continue  # by a launch that died at one of those that follow
+                continue  # from a launch that died at a later reference
             journal = Journal(paths.journal(name))
             identity = TrialIdentity(sweep.name, name, "reference", label, number, "reference", None)
             settings = {"data": sweep.base["data"], "evaluate": sweep.base["evaluate"]}

@@ -1,4 +1,4 @@
-"""The schedule of a sweep as its journals leave it: what has an end is told again instead of run again."""
+"""The schedule of a sweep rebuilt from its journals: trials that have ended are replayed instead of run again."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from sweeps.spec.validation import InputError, Problem
 
 
 def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> Bridge:
-    """The trials that are missing, with the study rebuilt from those that are there.
+    """The missing trials, with the study rebuilt from the recorded ones.
 
-    Raises ``InputError`` when the journals are not of this search.
+    Raises ``InputError`` if the journals belong to another search.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     objective, mode = next(iter(sweep.search.objective.items()))
@@ -55,7 +55,7 @@ def _task(
     planned: PlannedTrial, sweep: Sweep, paths: SweepPaths, origin: Mapping[str, Any], data_root: str | None
 ) -> Task:
     resources = sweep.model.resources
-    # A worker has another working directory, and maybe another environment, than this process.
+    # A worker has another working folder than this process, and may have another environment.
     config = planned.config if data_root is None else with_leaves(planned.config, {"data.root": data_root})
     return Task(
         identity=planned.identity,

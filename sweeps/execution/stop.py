@@ -1,4 +1,4 @@
-"""How a sweep ends before its last trial: running trials save their state, and nothing new starts."""
+"""Ending a sweep before its last trial: running trials save their state, and no further trial starts."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sweeps.record.paths import SweepPaths
 from sweeps.spec.model import Budget
 
 STOP_SECONDS = 60.0
-"""How long running trials have to save their state, which they do after each epoch."""
+"""Seconds that running trials have to save their state, which they do after each epoch."""
 
 INTERRUPTED = "interrupted"
 
 
 def request_stop(paths: SweepPaths, reason: str) -> None:
-    """Ask the sweep's trials to stop, wherever they run; the first reason stays."""
+    """Ask the sweep's trials to stop, wherever they run; the first reason is kept."""
     if not paths.stop.exists():
         write_whole(paths.stop, reason + "\n")
 
 
 def stop_reason(paths: SweepPaths) -> str | None:
-    """Why the sweep was asked to stop; None if it was not."""
+    """Why the sweep was asked to stop, or None if it was not."""
     try:
         return paths.stop.read_text().strip() or INTERRUPTED
     except FileNotFoundError:
@@ -35,9 +35,9 @@ def stop_reason(paths: SweepPaths) -> str | None:
 
 
 class Ending:
-    """Whether a sweep is over before its last trial: it was asked to end, or has spent its budget.
+    """Whether a sweep ends before its last trial: it was asked to stop, or its budget is spent.
 
-    ``running`` counts the trials that run. It is asked many times a second, and so also keeps the meter.
+    ``running`` counts the running trials. This is checked many times a second, so it also updates the meter.
     """
 
     def __init__(self, paths: SweepPaths, budget: Budget, meter: Meter, running: Callable[[], int]) -> None:
@@ -49,13 +49,13 @@ class Ending:
         self._deadline = 0.0
 
     def over(self) -> bool:
-        """Whether nothing runs any more, or has had its time to save its state; ``reason`` says why it ends."""
+        """Whether nothing runs any more, or the time to save states is up; ``reason`` says why the sweep ends."""
         running = self._running()
         self._meter.tick(running)
         if self.reason is None:
             spent = self._meter.ledger.exceeded(self._budget)
             if spent is not None:
-                with suppress(OSError):  # where it cannot be written, trials are ended at the deadline
+                with suppress(OSError):  # if it cannot be written, trials are ended at the deadline
                     request_stop(self._paths, spent)
             self.reason = spent or stop_reason(self._paths)
             self._deadline = time.monotonic() + STOP_SECONDS
@@ -64,9 +64,9 @@ class Ending:
 
 @contextmanager
 def handled(handler: Callable[..., None], *numbers: signal.Signals) -> Iterator[None]:
-    """Have a handler called with the number of each of these signals, and those that were there again afterwards.
+    """Call a handler with the number of each of these signals; restore the previous handlers afterwards.
 
-    Outside the main thread, where Python lets nobody handle signals, they stay as they are.
+    Outside the main thread, where Python allows no signal handlers, nothing is changed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -81,7 +81,7 @@ def handled(handler: Callable[..., None], *numbers: signal.Signals) -> Iterator[
 
 @contextmanager
 def stopping_on_signals(paths: SweepPaths, tell: Callable[[], None]) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM ask the trials to stop, and the second end the launch there and then."""
+    """Let the first SIGINT or SIGTERM ask the trials to stop, and the second one end the launch at once."""
 
     def ask(*_: Any) -> None:
         if paths.stop.exists():
@@ -95,11 +95,11 @@ def stopping_on_signals(paths: SweepPaths, tell: Callable[[], None]) -> Iterator
 
 @contextmanager
 def interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end what it hits as Ctrl-C does, and Ctrl-C work where a shell has switched it off."""
+    """Make SIGTERM act like Ctrl-C, and make Ctrl-C work where a shell has disabled it."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    # A shell starts what a script puts into the background with SIGINT ignored: neither would end the sweep then.
+    # A shell starts background jobs of a script with SIGINT ignored; then neither would end the sweep.
     with handled(interrupt, signal.SIGINT, signal.SIGTERM):
         yield

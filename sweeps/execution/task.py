@@ -1,4 +1,4 @@
-"""A trial as it is sent to the processes that carry it out."""
+"""A trial in the form in which it is sent to the processes that run it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """One trial: JSON values only."""
+    """One trial, as JSON values only."""
 
     identity: TrialIdentity
     config: Mapping[str, Any]
@@ -31,12 +31,12 @@ class Task:
     device: str = "auto"
 
     def as_text(self) -> str:
-        """For Tune, which keeps copies of each trial's ``config`` and looks into mappings for things to draw."""
+        """The task as text: Tune copies a trial's ``config`` and would search mappings for values to draw."""
         return json.dumps({**vars(self), "identity": vars(self.identity)}, ensure_ascii=False)
 
     @classmethod
     def of_text(cls, text: str) -> Task:
-        """The task that ``as_text`` gave."""
+        """The task from the text that ``as_text`` returned."""
         values = json.loads(text)
         return cls(**{**values, "identity": TrialIdentity(**values["identity"])})
 
@@ -47,8 +47,8 @@ class Task:
 
     @property
     def files(self) -> TrialFiles:
-        """Where the trial's record goes."""
-        from linearizer_core.experiment.trial import TrialFiles  # with torch, which not every process needs
+        """The places of the trial's record."""
+        from linearizer_core.experiment.trial import TrialFiles  # imports torch, which not every process needs
 
         paths, name = self.paths, self.identity.trial
         return TrialFiles(paths.journal(name), paths.artifacts(name), paths.training_state(name), paths.cache)

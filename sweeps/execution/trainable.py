@@ -1,4 +1,4 @@
-"""A trial as Ray Tune runs it. Light to import: where workers train, this process does not need torch."""
+"""A trial as Ray Tune runs it. It imports little: with several workers, this process does not need torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sweeps.execution.worker_group import Results, Worker, WorkerGroup
 
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
-    """Reports every evaluated epoch, and the end scalars with the last one; a process goes from trial to trial.
+    """Reports every evaluated epoch, and the final metrics with the last one; one process runs trial after trial.
 
-    A trial of one worker trains here, one of several in a group of actors.
+    A trial with one worker trains here; one with several trains in a group of actors.
     """
 
     worker: type[Worker] = Worker
-    """What the processes of a worker group are."""
+    """The class of the worker processes in a group."""
 
     _group: WorkerGroup | None = None
     _results: Results
@@ -26,7 +26,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._results = self.results(Task.of_text(config["task"]))
 
     def results(self, task: Task) -> Results:
-        """The results of a trial, as ``sweeps.execution.trial.execute`` gives them."""
+        """The results of a trial, as ``sweeps.execution.trial.execute`` returns them."""
         if task.workers > 1:
             if self._group is None:
                 self._group = WorkerGroup(task.workers, task.threads, task.gpus, self.worker)
@@ -54,6 +54,6 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
 
 def pack(workers: int, cpus: float, gpus: float) -> tune.PlacementGroupFactory:
-    """What a trial reserves, all or nothing; where there are several workers this process itself takes nothing."""
+    """The resources that a trial reserves, all or nothing; with several workers this process itself takes none."""
     bundle = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
     return tune.PlacementGroupFactory([bundle] if workers == 1 else [{}, *[bundle] * workers])

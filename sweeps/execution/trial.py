@@ -1,4 +1,4 @@
-"""One trial in the process, or in each of the processes, that carries it out."""
+"""One trial, in the process or in each of the processes that run it."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from sweeps.record.writers import only_writer
 
 
 class DeviceError(LinsweepError, RuntimeError):
-    """A trial is to compute on a GPU, and PyTorch sees none."""
+    """A trial needs a GPU, but PyTorch sees none."""
 
 
 def device_of(task: Task) -> str:
-    """``cpu`` or ``cuda``, as ``resources.device`` says; raises ``DeviceError`` where there is no such GPU."""
+    """``cpu`` or ``cuda``, according to ``resources.device``; raises ``DeviceError`` if the GPU is missing."""
     if task.device == "cpu" or (task.device == "auto" and not task.gpus):
         return "cpu"
     if not torch.cuda.is_available():
-        build = "" if torch.version.cuda else f", as PyTorch {torch.__version__} is built without CUDA"
+        build = "" if torch.version.cuda else f"; PyTorch {torch.__version__} is built without CUDA"
         raise DeviceError(
-            f"resources: the trial is to compute on a GPU (gpus_per_worker: {task.gpus:g}, device: {task.device}), and "
-            f"PyTorch sees none here{build}: install PyTorch with CUDA and its driver, or set device: cpu or "
+            f"resources: the trial needs a GPU (gpus_per_worker: {task.gpus:g}, device: {task.device}), but PyTorch "
+            f"sees none here{build}; install PyTorch with CUDA and its driver, or set device: cpu or "
             "gpus_per_worker: 0"
         )
     return "cuda"
 
 
 def execute(task: Task, workers: Workers = ALONE, store: Store | None = None) -> Generator[dict[str, Any], None, None]:
-    """Carry out a trial, on a GPU where the task has one: the results of ``linearizer_core.experiment.trial.run``.
+    """Run a trial, on a GPU if its task has one; yields the results of ``linearizer_core.experiment.trial.run``.
 
-    ``store`` is the rendezvous of several workers. Raises ``TimeoutError`` when another process keeps
-    writing the trial's journal, ``DeviceError`` where the GPU that it is to compute on is not there, and
-    ``PluginError`` where the code of a plugin is not.
+    ``store`` is the rendezvous of several workers. Raises ``TimeoutError`` if another process keeps writing to the
+    trial's journal, ``DeviceError`` if the trial's GPU is missing, and ``PluginError`` if a plugin's code is
+    missing.
     """
     torch.set_num_threads(task.threads)
     ensure(function.refs_of(task.config), task.paths.plugins)

@@ -1,4 +1,4 @@
-"""The workers of one trial: actors in the bundles of its placement group, kept from trial to trial."""
+"""The workers of one trial: actors in the bundles of its placement group, which are kept from trial to trial."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Results = Generator[dict[str, Any], None, None]
 
 LOOPBACK = "lo"
 RENDEZVOUS_SECONDS = 300.0
-"""How long workers wait for each other when a trial starts: longer than for an earlier process of the trial."""
+"""How long workers wait for each other at the start of a trial: longer than they wait for an earlier process of it."""
 
 
 @dataclass(frozen=True)
 class Rendezvous:
-    """Where the workers of a trial find each other: a file where they share a node, else rank 0's host and port."""
+    """Where the workers of a trial meet: in a file if they share a node, else at rank 0's host and port."""
 
     path: str | None
     host: str
@@ -37,7 +37,7 @@ class Rendezvous:
 
 
 class Worker:
-    """One process of a worker group: the trial that it carries out, a result at a time."""
+    """One process of a worker group; it yields a trial's results one at a time."""
 
     def __init__(self) -> None:
         self._results: Results | None = None
@@ -45,18 +45,18 @@ class Worker:
         self._folder: TemporaryDirectory[str] | None = None
 
     def where(self) -> tuple[str, str]:
-        """The node's id and its address."""
+        """The id and the address of its node."""
         return ray.get_runtime_context().get_node_id(), get_node_ip_address()
 
     def open_rendezvous(self, workers: int, shared_node: bool) -> Rendezvous:
-        """As rank 0: the rendezvous of the next trial's workers."""
+        """As rank 0, open the rendezvous of the next trial's workers."""
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
         host = get_node_ip_address()
         if shared_node:
             self._folder = TemporaryDirectory(prefix="workers-")
             return Rendezvous(str(Path(self._folder.name) / "store"), host, 0)
-        # Port 0: the system gives one that is free, and the store holds it from then on.
+        # With port 0 the system picks a free port, and the store holds it from then on.
         store = TCPStore(
             host, 0, workers, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=RENDEZVOUS_SECONDS)
         )
@@ -64,14 +64,14 @@ class Worker:
         return Rendezvous(None, host, store.port)
 
     def begin(self, task: Task, rank: int, rendezvous: Rendezvous) -> None:
-        """Take up a trial; nothing of it runs yet."""
+        """Take up a trial, without running any of it yet."""
         from torch.distributed import FileStore, TCPStore  # type: ignore[attr-defined]
 
         if rendezvous.path:
-            # Nothing leaves the node, so nothing has to listen beyond it.
+            # The workers share a node, so nothing has to listen on the network.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK)
             self._store = FileStore(rendezvous.path, task.workers)
-        # Otherwise NCCL's watchdog ends the process where a worker is waited for in vain, instead of raising.
+        # Otherwise NCCL's watchdog ends the process instead of raising when a worker does not answer.
         os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
         if not rendezvous.path and rank:
             limit = timedelta(seconds=RENDEZVOUS_SECONDS)
@@ -80,19 +80,19 @@ class Worker:
         self._results = self.results(task, rank, self._store)
 
     def results(self, task: Task, rank: int, store: Store) -> Results:
-        """This worker's results of a trial, as ``sweeps.execution.trial.execute`` gives them."""
+        """This worker's results of a trial, as ``sweeps.execution.trial.execute`` returns them."""
         from linearizer_core.experiment.workers import Workers
         from sweeps.execution.trial import execute
 
         return execute(task, Workers(rank, task.workers), store)
 
     def advance(self) -> dict[str, Any] | None:
-        """The trial's next result, None after the last."""
+        """The trial's next result, or None after the last."""
         assert self._results is not None
         return next(self._results, None)
 
     def leave(self) -> None:
-        """Give the trial up between two results."""
+        """Abandon the trial between two results."""
         if self._results is not None:
             self._results.close()
         self._results = self._store = None
@@ -102,7 +102,7 @@ class Worker:
 
 
 class WorkerGroup:
-    """The workers in bundles 0, 1, … of the placement group that this process is in, with their CPUs and GPUs."""
+    """The workers in bundles 0, 1, … of this process's placement group, with their CPUs and GPUs."""
 
     def __init__(self, workers: int, cpus: float, gpus: float, kind: type[Worker] = Worker) -> None:
         self._count = workers
@@ -112,9 +112,9 @@ class WorkerGroup:
         self._actors: list[ActorHandle[Worker]] = []
 
     def results(self, task: Task) -> Results:
-        """Rank 0's results of a trial, for which all workers advance together.
+        """Rank 0's results of a trial; all workers advance together.
 
-        What a worker raises, or its death, is raised at once, and ends the others: they would wait for it.
+        An error or death of one worker is raised at once and ends the others, which would wait for it for ever.
         """
         try:
             workers = self._started()
@@ -155,7 +155,7 @@ class WorkerGroup:
 
 
 def together(answers: Sequence[Any]) -> list[Any]:
-    """What all of several calls return; raises the first error as soon as there is one."""
+    """The results of several calls; raises the first error as soon as there is one."""
     waiting = list(answers)
     while waiting:
         done, waiting = ray.wait(waiting)

@@ -116,7 +116,7 @@ def test_short_words_and_html(folder: Path) -> None:
     assert repr(plan.sweep) == "Sweep(tiny: grid over model.flow.depth; 1 trials)"
     assert repr(status).startswith("Status(cut: interrupted, ")
     assert repr(both) == "Comparison(before, cut)"
-    for shown, word in ((plan, "recorded of each trial"), (status, "interrupted"), (both, "metric")):
+    for shown, word in ((plan, "recorded per trial"), (status, "interrupted"), (both, "metric")):
         html = shown._repr_html_()
         assert html.startswith("<pre")
         assert word in html

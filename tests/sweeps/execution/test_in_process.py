@@ -253,7 +253,7 @@ def test_several_workers_are_refused(tiny: Callable[..., Sweep]) -> None:
 
 def test_a_cluster_is_refused(run_cli: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("launch", "quickstart", "--debug", "--address", "auto") == 2
-    assert "--debug: runs the trials in this process: leave out --address" in capsys.readouterr().err
+    assert "--debug: runs the trials in this process; leave out --address" in capsys.readouterr().err
 
 
 def test_it_needs_no_ray(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_a_ray_of_the_users_is_refused_and_goes_on(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ray, "is_initialized", lambda: True)
     monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
     with (
-        pytest.raises(InputError, match=r"Ray: is running in this process: call ray\.shutdown\(\) first"),
+        pytest.raises(InputError, match=r"Ray: is running in this process; call ray\.shutdown\(\) first"),
         connected(None),
     ):
         pass

@@ -449,7 +449,7 @@ def test_a_plan_says_what_stays_what_is_new_and_what_it_costs(spec: Callable[...
     console.print(render(plan))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "search.seeds: [0, 1] → [0, 2]" in text
-    assert "2 kept (2 of them have ended), 6 new, 6 no longer asked for, which stay in the record" in text
+    assert "2 kept (2 of them have ended), 6 new, 6 no longer needed, which stay in the record" in text
     assert "about 12 h for 6 trials, 12 GPU-hours, 36.00 at the price per GPU-hour" in text
 
 

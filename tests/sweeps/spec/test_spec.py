@@ -390,8 +390,8 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
     (
         {"search/objective": {"test/swd_collapsed": "min"}},
         [],
-        f"search.stop_early: test/swd_collapsed is not measured during training; quality/swd_collapsed, {FD}, "
-        "quality/swd_sampled, quality/classifier_fd_sampled can be",
+        f"search.stop_early: test/swd_collapsed is not measured during training; use one of "
+        f"quality/swd_collapsed, {FD}, quality/swd_sampled, quality/classifier_fd_sampled",
     ),
     ({"search/stop_early/grace_epochs": 9}, [], "search.stop_early.grace_epochs: must be below train.epochs = 9"),
     ({"search/stop_early/reduction": 1}, [], "search.stop_early.reduction: must be greater than or equal to 2, got 1"),
