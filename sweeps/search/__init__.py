@@ -1,1 +1,1 @@
-"""Which trials a sweep runs, and in which order."""
+"""The trials of a sweep and their order."""

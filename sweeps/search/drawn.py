@@ -1,4 +1,4 @@
-"""What a search begins with: the configurations of a spec that it has grown from, and what other sweeps have found."""
+"""The start of a search: configurations of the spec that it has grown from, and the results of other sweeps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Point = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Learnt:
-    """A finished configuration of another sweep, ``source`` as ``SWEEP/t003``, as a point of this one's space.
+    """A finished configuration of another sweep as a point of this sweep's space; ``source`` is ``SWEEP/t003``.
 
-    ``metrics`` are means over its seeds: the objectives, and what constraints are of as far as it was measured.
+    ``metrics`` are means over its seeds: the objectives, and the metrics of constraints as far as they were measured.
     """
 
     source: str
@@ -23,9 +23,9 @@ class Learnt:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Where a search takes up: ``points`` by the numbers of their configurations, which stay, and the next number.
+    """The start of a grown search: existing ``points`` by configuration number, and the next number.
 
-    ``controls`` are the numbers of the controls by name; None if these are numbered as the spec lists them.
+    ``controls`` maps the names of controls to their numbers; None if they are numbered in the order of the spec.
     """
 
     points: Mapping[int, Point] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Drawn:
     learnt: tuple[Learnt, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """As ``sweep.json`` has it."""
+        """The values as stored in ``sweep.json``."""
         return {
             "points": [[number, dict(point)] for number, point in self.points.items()],
             "following": self.following,
@@ -44,7 +44,7 @@ class Drawn:
 
     @classmethod
     def of_json(cls, values: Mapping[str, Any] | None) -> Drawn:
-        """What ``as_json`` gave; of a record without it, that of a search which begins with nothing."""
+        """The object from what ``as_json`` returned; a record without it stands for a search that starts empty."""
         if values is None:
             return cls()
         points = dict(values["points"])

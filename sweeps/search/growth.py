@@ -1,4 +1,4 @@
-"""A spec that has changed since its sweep was recorded: what stays, what is new, and what is no longer asked for."""
+"""A spec that has changed since its sweep was recorded: which trials stay, are new, or are no longer needed."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ MAY_CHANGE = (
     "labels.",
     "notify.",
 )
-"""Leaves that say where a sweep runs, what it may take and how it is shown: they change none of its trials."""
+"""Leaves that say where a sweep runs, what it may use and how it is shown; they do not change its trials."""
 
 LENGTH = "search.trials"
-"""The one leaf that can grow without a trace: the search goes on as if it had been as long from the start."""
+"""The one leaf that can grow freely: the search continues as if it had been this long from the start."""
 
 CODE = ("plugins", "function", "callbacks")
-"""Leaves that name code, and are no axes."""
+"""Leaves that name code; they cannot be axes."""
 
 GROWS = (
     "search.seeds", "search.space.", "search.first", "search.learn_from", "search.confirm", "controls", EPOCHS,
 )  # fmt: skip
-"""Leaves by which a sweep grows into another one of which its trials are a part."""
+"""Leaves whose change lets a sweep grow into a larger one that includes its trials."""
 
 
 @dataclass(frozen=True)
 class Growth:
-    """What a spec is to the record of its sweep: nothing new, more of the same, or a sweep that has grown.
+    """A spec compared with the record of its sweep: nothing new, more of the same, or a sweep that has grown.
 
-    ``changes`` are the leaves that differ, as ``key: before → now``. ``drawn`` is where the search takes up. Trials by
-    name: ``kept`` are recorded and asked for, of them ``longer`` are to be trained on from their kept state, ``anew``
-    from the start; ``cancelled`` had not ended, ``set_aside`` had, and neither is asked for any more. ``not_begun``
-    counts those that were planned and are not asked for either. ``new`` counts the trials without a record.
+    ``changes`` are the leaves that differ, as ``key: before → now``. ``drawn`` is the start of the search. The lists
+    name trials: ``kept`` are recorded and still needed; of these, ``longer`` are trained further from their saved state
+    and ``anew`` from scratch. ``cancelled`` (not ended) and ``set_aside`` (ended) are no longer needed. ``not_begun``
+    counts planned trials that are no longer needed. ``new`` counts the trials without a record.
     """
 
     before: Mapping[str, Any] | None = None
@@ -72,11 +72,11 @@ class Growth:
 
     @property
     def missing(self) -> int:
-        """How many trials are still to run, or to go on."""
+        """How many trials still have to run or continue."""
         return self.new + len(self.kept) - self.ended
 
     def document(self) -> dict[str, Any] | None:
-        """As JSON values; None where nothing is recorded."""
+        """The comparison as JSON values; None if nothing is recorded."""
         if self.before is None:
             return None
         lists = ("changes", "kept", "longer", "anew", "cancelled", "set_aside", "brought_back")
@@ -84,7 +84,7 @@ class Growth:
         return {name: list(getattr(self, name)) for name in lists} | {name: getattr(self, name) for name in counts}
 
     def fields(self) -> dict[str, Any]:
-        """What ``sweep.json`` has of it: where the search takes up, and when the spec changed in what."""
+        """The fields for ``sweep.json``: the start of the search, and the history of changes to the spec."""
         grown = list((self.before or {}).get("grown") or ())
         if self.changes:
             grown.append({"time": time.time(), "changes": list(self.changes)})
@@ -92,10 +92,10 @@ class Growth:
 
 
 def growth_of(sweep: Sweep) -> Growth:
-    """What a sweep's spec is to what is recorded in its folder.
+    """Compare a sweep's spec with the record in its folder.
 
-    Raises ``InputError`` naming what differs where the recorded trials cannot be a part of it, and for sweeps of
-    ``search.learn_from`` that are not there.
+    Raises ``InputError``, naming the difference, if the recorded trials cannot be part of the sweep, and if a sweep in
+    ``search.learn_from`` does not exist.
     """
     paths = SweepPaths(sweep.folder)
     record = read_record(paths)
@@ -107,7 +107,7 @@ def growth_of(sweep: Sweep) -> Growth:
     _check_changes(earlier, sweep, changes)
     other_grid = sweep.search.sampler == "grid" and any(key.startswith("search.space.") for key in changes)
     if sweep.configurations < earlier.configurations and not other_grid:
-        message = f"{sweep.name} was launched with {earlier.configurations} already; the number can only grow"
+        message = f"{sweep.name} was launched with {earlier.configurations}; the number can only grow"
         raise InputError(sweep.source, [Problem(LENGTH, message)])
     trials = recorded_trials(paths)
     if not changes:
@@ -115,22 +115,22 @@ def growth_of(sweep: Sweep) -> Growth:
     same = not any(key.startswith(("search.learn_from", "search.space.")) for key in changes)
     drawn = taken_up(sweep, trials, known.following, known.learnt if same else learnt_from(sweep))
     if drawn.points and len(drawn.points) > sweep.configurations:
-        message = f"{len(drawn.points)} configurations of this space are recorded; the number can only grow"
+        message = f"the record has {len(drawn.points)} configurations of this space; the number can only grow"
         raise InputError(sweep.source, [Problem(LENGTH, message)])
     told = tuple(_told(key, *change) for key, change in changes.items())
     return _compared(sweep, earlier, record, told, drawn, trials)
 
 
 def bring_back(growth: Growth, paths: SweepPaths) -> None:
-    """Put the journals back that had been set aside and are asked for again, before the search is replayed."""
+    """Move back the journals that were set aside and are needed again, before the search is replayed."""
     for trial in growth.brought_back:
         (paths.superseded / f"{trial}.jsonl").replace(paths.journal(trial))
 
 
 def set_right(growth: Growth, sweep: Sweep) -> None:
-    """Set aside what the sweep does not ask for any more, and have what it asks more of go on.
+    """Set aside the trials that are no longer needed, and reopen those that must train longer.
 
-    It may be done again where it was cut short.
+    If interrupted, it can be repeated.
     """
     paths = SweepPaths(sweep.folder)
     for trial in (*growth.cancelled, *growth.set_aside):
@@ -142,7 +142,7 @@ def set_right(growth: Growth, sweep: Sweep) -> None:
 
 
 def _changes(earlier: Sweep, sweep: Sweep) -> dict[str, tuple[Any, Any]]:
-    """The leaves that differ and are not free to, each before and now; the trials of a search may grow freely."""
+    """The leaves that differ, with both values, except those that may change; the number of trials may grow freely."""
     before, now = flatten(earlier.resolved), flatten(sweep.resolved)
     return {
         key: (before.get(key, "absent"), now.get(key, "absent"))
@@ -154,7 +154,7 @@ def _changes(earlier: Sweep, sweep: Sweep) -> dict[str, tuple[Any, Any]]:
 
 
 def _check_changes(earlier: Sweep, sweep: Sweep, changes: Mapping[str, tuple[Any, Any]]) -> None:
-    """Raise ``InputError`` for a change by which a recorded trial would be none of this sweep."""
+    """Raise ``InputError`` for a change after which a recorded trial would not belong to this sweep."""
     axes = {*earlier.search.space, *sweep.search.space}
     wrong = {key: change for key, change in changes.items() if not key.startswith(GROWS) and key not in axes}
     if wrong:
@@ -163,21 +163,19 @@ def _check_changes(earlier: Sweep, sweep: Sweep, changes: Mapping[str, tuple[Any
         both = ", ".join(map(str, wrong[leaf])) if leaf else ""
         axis = f"search both values (search.space.{leaf}: {{choice: [{both}]}}), " if leaf else ""
         message = (
-            f"{sweep.folder} holds a sweep of this name with another spec ({told}), and its trials are none of this "
-            f"one; {axis}give this one another name (--set name=…), or remove that folder"
+            f"{sweep.folder} holds a sweep of this name with another spec ({told}); its trials cannot be part of this "
+            f"sweep. To go on, {axis}choose another name (--set name=…), or remove that folder"
         )
         raise InputError(sweep.source, [Problem("name", message)])
     if EPOCHS in changes and EPOCHS not in axes:
         epochs, fewer = changes[EPOCHS]
         if fewer < epochs:
-            message = (
-                f"{sweep.name} was trained for {epochs} epochs, and cannot be for {fewer}: the number can only grow"
-            )
+            message = f"{sweep.name} was trained for {epochs} epochs, not {fewer}; the number can only grow"
             raise InputError(sweep.source, [Problem(EPOCHS, message)])
 
 
 def _told(key: str, before: Any, now: Any) -> str:
-    """A change in words; of lists of mappings, such as controls, their names."""
+    """A change in words; lists of mappings, such as controls, are shown by name."""
 
     def shown(value: Any) -> Any:
         if isinstance(value, list):
@@ -193,7 +191,7 @@ def _told(key: str, before: Any, now: Any) -> str:
 
 @dataclass(frozen=True)
 class RecordedTrial:
-    """A trial of the search or a control, by its journal; ``aside`` where that is set aside."""
+    """A trial of the search or a control, from its journal; ``aside`` is true if that is set aside."""
 
     name: str
     kind: str
@@ -208,7 +206,7 @@ class RecordedTrial:
 
 
 def recorded_trials(paths: SweepPaths) -> list[RecordedTrial]:
-    """The trials that have journals, those that are set aside included; references are none."""
+    """The trials that have journals, including those set aside but not references."""
     return list(_trials(paths))
 
 
@@ -225,9 +223,9 @@ def _trials(paths: SweepPaths) -> Iterator[RecordedTrial]:
 
 
 def taken_up(sweep: Sweep, trials: list[RecordedTrial], following: int, learnt: tuple[Learnt, ...]) -> Drawn:
-    """Where the search of a sweep that has grown takes up: with every recorded configuration that it asks for.
+    """The start of a grown search: every recorded configuration that it still needs.
 
-    Raises ``InputError`` where one of them is at a point of the space, and would be another configuration there now.
+    Raises ``InputError`` if one of them lies at a point of the space but would be a different configuration now.
     """
     points: dict[int, Point] = {}
     differing: dict[str, str] = {}
@@ -242,12 +240,12 @@ def taken_up(sweep: Sweep, trials: list[RecordedTrial], following: int, learnt: 
         wrong = _unlike(sweep, point, trial)
         if not wrong:
             points[trial.number] = point
-        # At another value of what was an axis it is outside of this space.
+        # With another value of a former axis it lies outside this space.
         differing |= {} if set(wrong) & set(trial.overrides) else wrong
     if differing:
         told = "; ".join(f"{key}: {change}" for key, change in differing.items())
         message = (
-            f"{sweep.folder} holds trials of this space with other values ({told}); give them back, search them as "
+            f"{sweep.folder} holds trials of this space with other values ({told}); restore these, search them as "
             "axes, or give this sweep another name (--set name=…)"
         )
         raise InputError(sweep.source, [Problem("name", message)])
@@ -255,11 +253,11 @@ def taken_up(sweep: Sweep, trials: list[RecordedTrial], following: int, learnt: 
 
 
 def _check_defaults(sweep: Sweep, trial: RecordedTrial) -> None:
-    """Raise ``InputError`` for an axis whose default is not what a trial has that did not search it."""
+    """Raise ``InputError`` if an axis's default is not the value in trials that did not search it."""
     for name, default in _defaults(sweep).items():
         had = flatten(trial.config).get(name, default)
         if had != default and name not in trial.overrides:
-            message = f"is what recorded trials have there: {had} in {trial.name}, not {default}"
+            message = f"must be the value in recorded trials: {had} in {trial.name}, not {default}"
             raise InputError(sweep.source, [Problem(f"search.space.{name}.default", message)])
 
 
@@ -268,7 +266,7 @@ def _defaults(sweep: Sweep) -> dict[str, Any]:
 
 
 def _unlike(sweep: Sweep, overrides: Point, trial: RecordedTrial) -> dict[str, str]:
-    """In which leaves a recorded trial is not what the spec would make of its point: leaf → ``before → now``."""
+    """The leaves in which a recorded trial differs from what the spec makes of its point: leaf → ``before → now``."""
     now = sweep.resolve(overrides)
     epochs = flatten(now)[EPOCHS]
     if config_hash(now) in (trial.hash, config_hash(with_leaves(trial.config, {EPOCHS: epochs}))):
@@ -282,7 +280,7 @@ def _unlike(sweep: Sweep, overrides: Point, trial: RecordedTrial) -> dict[str, s
 
 
 def _control_numbers(sweep: Sweep, trials: list[RecordedTrial]) -> dict[str, int]:
-    """The number of each control: that which it is recorded under, or the next."""
+    """The number of each control: the one it is recorded under, or the next free one."""
     recorded_as = {(trial.label, trial.number): trial for trial in trials if trial.kind == "control"}
     following = 1 + max((number for _, number in recorded_as), default=-1)
     numbers: dict[str, int] = {}
@@ -307,7 +305,7 @@ def _compared(
     drawn: Drawn,
     trials: list[RecordedTrial],
 ) -> Growth:
-    """What is to become of each recorded trial."""
+    """Decide what happens to each recorded trial."""
     found: dict[str, list[str]] = {
         name: [] for name in ("kept", "longer", "anew", "cancelled", "set_aside", "brought_back")
     }
@@ -335,13 +333,13 @@ def _compared(
 
 
 def _epochs(sweep: Sweep, trial: RecordedTrial) -> Any:
-    """How long a trial is to be trained now; a control may set it itself."""
+    """How many epochs a trial must train for now; a control may set this itself."""
     control = next((each for each in sweep.model.controls if each.name == trial.label), None)
     return (control.set if control else {}).get(EPOCHS, sweep.base_leaves[EPOCHS])
 
 
 def _asked(sweep: Sweep, drawn: Drawn, trial: RecordedTrial) -> bool:
-    """Whether the sweep asks for a recorded trial; which confirmations it asks for is known once the search is over."""
+    """Whether the sweep needs a recorded trial; which confirmations it needs is known only after the search."""
     if trial.kind == "confirm":
         return True
     if trial.seed not in sweep.search.all_seeds:
@@ -353,7 +351,7 @@ def _asked(sweep: Sweep, drawn: Drawn, trial: RecordedTrial) -> bool:
 
 
 def _not_begun(sweep: Sweep, earlier: Sweep, trials: list[RecordedTrial]) -> int:
-    """How many trials of the search had been asked for, have not begun, and are not asked for any more."""
+    """How many planned trials of the search have not begun and are no longer needed."""
     seeds = earlier.search.first_seeds
     left = set(seeds) - set(sweep.search.all_seeds)
     begun = {(trial.number, trial.seed) for trial in trials if trial.kind == "search"}

@@ -1,8 +1,8 @@
-"""Asynchronous successive halving (Li et al., 2020, the stopping variant) that does not depend on who comes first.
+"""Asynchronous successive halving (Li et al., 2020, the stopping variant), independent of the order of arrival.
 
 At rungs grace × reductionⁿ a trial goes on only if it is among the best ⌈n / reduction⌉ of the n trials at that rung:
-itself and those whose end was known when it was planned. Ray's own ASHA compares with whatever has arrived by then, so
-that the same sweep stops other trials each time it runs.
+itself and those that had ended when it was planned. Ray's own ASHA compares with whatever has arrived by then, so
+the same sweep stops different trials on each run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sweeps.spec.model import StopEarly
 
 
 class Halving:
-    """The rungs of a sweep and what trials had reached at them."""
+    """The rungs of a sweep, and the values that trials had there."""
 
     def __init__(self, rule: StopEarly, mode: str, epochs: int) -> None:
         self.rungs = rung_epochs(rule, epochs)
@@ -23,29 +23,29 @@ class Halving:
         self._values: dict[str, dict[int, float]] = {}
 
     def record(self, trial: str, rungs: Mapping[int, float]) -> None:
-        """What an earlier launch measured of a trial: epoch → objective."""
+        """Take over what an earlier launch measured of a trial: epoch → objective."""
         for epoch, value in sorted(rungs.items()):
             self._enter(trial, epoch, value)
 
     def forget(self, trial: str) -> None:
-        """Nobody is compared with a trial any more: its configuration had been decided without it."""
+        """Compare no other trial with this one: its configuration was decided without it."""
         self._values.pop(trial, None)
 
     def decide(self, trial: str, epoch: int, value: float, competitors: list[str]) -> int | None:
-        """The rung at which the trial has to stop now, or None; competitors that ended before a rung do not count."""
+        """The rung at which the trial must stop now, or None; competitors that ended before a rung do not count."""
         rung = self._enter(trial, epoch, value)
         if rung is None:
             return None
         others = [self._values[name][rung] for name in competitors if rung in self._values.get(name, {})]
         better = sum(self._sign * other < self._sign * value for other in others)
         allowed = math.ceil((len(others) + 1) / self._reduction)
-        # A loss that is not a number is better than nothing and worse than all: it never survives company.
+        # A NaN ranks below every number, so it never survives competition.
         if math.isnan(value) and others:
             return rung
         return rung if better >= allowed else None
 
     def _enter(self, trial: str, epoch: int, value: float) -> int | None:
-        """The highest rung that this evaluation is the trial's first at, with its value kept; None if there is none."""
+        """The highest rung that the trial reaches with this evaluation, whose value is kept; None if there is none."""
         entered = None
         values = self._values.setdefault(trial, {})
         for rung in self.rungs:
@@ -56,7 +56,7 @@ class Halving:
 
 
 def rung_epochs(rule: StopEarly, epochs: int) -> list[int]:
-    """The epochs of the rungs, all below the last epoch."""
+    """The epochs of the rungs, all before the last epoch."""
     rungs: list[int] = []
     rung = rule.grace_epochs
     while rung < epochs:
@@ -72,10 +72,10 @@ def decision_epochs(rule: StopEarly, epochs: int, every: int) -> list[int]:
 
 
 def why_decided(seed: int | None, epoch: int, diverged: bool) -> str:
-    """Why a trial was not to go on, or to begin, where another seed has decided its configuration."""
+    """The reason that a trial does not continue or begin once another seed has decided its configuration."""
     return f"stopped: seed {seed} of its configuration {'diverged' if diverged else 'was stopped'} at epoch {epoch}"
 
 
 def why_stopped(rung: int) -> str:
-    """Why a trial was stopped early, as its journal says it."""
+    """The reason that a journal gives for an early stop."""
     return f"asha: not among the best at epoch {rung}"

@@ -21,12 +21,13 @@ KEY = "search.learn_from"
 
 
 def learnt_from(sweep: Sweep) -> tuple[Learnt, ...]:
-    """What the sweeps of ``search.learn_from`` have found, as far as it lies in this sweep's space.
+    """The results of the sweeps in ``search.learn_from``, as far as they lie in this sweep's space.
 
-    That is every configuration of their searches whose trials have all finished, with finite values of all of this
-    sweep's objectives. What this space does not search may be otherwise there: it is knowledge, and no result.
+    These are all searched configurations whose trials have all finished, with finite values of all of this sweep's
+    objectives. Leaves outside this space may differ there: the results guide the sampler and are not results of this
+    sweep.
 
-    Raises ``InputError`` for a sweep that does not exist, or that is this one.
+    Raises ``InputError`` for a sweep that does not exist or is this one.
     """
     found: list[Learnt] = []
     problems: list[Problem] = []
@@ -37,7 +38,7 @@ def learnt_from(sweep: Sweep) -> tuple[Learnt, ...]:
             problems += [Problem(KEY, f"{name}: {problem.message}") for problem in error.problems]
             continue
         if folder.resolve() == sweep.folder.resolve():
-            problems.append(Problem(KEY, f"{name} is this sweep; its own trials are known to it"))
+            problems.append(Problem(KEY, f"{name} is this sweep itself; remove it from the list"))
             continue
         found += _of_sweep(sweep, SweepPaths(folder))
     if problems:
@@ -66,6 +67,6 @@ def _of_sweep(sweep: Sweep, paths: SweepPaths) -> Iterator[Learnt]:
 
 
 def _point(sweep: Sweep, state: TrialState) -> dict[str, bool | int | float | str] | None:
-    """The point of this sweep's space that a trial is at; None if it is outside of it."""
+    """The point of a trial in this sweep's space; None if it lies outside."""
     assert state.head is not None
     return point_of(sweep.search.space, {**sweep.base_leaves, **flatten(state.head["config"])})

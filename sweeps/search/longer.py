@@ -1,4 +1,4 @@
-"""Trials of a sweep that is to train longer than it did: which of them go on, and which begin anew."""
+"""Trials of a sweep that must train longer than before: which of them continue, and which start from scratch."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ EPOCHS = "train.epochs"
 
 
 def is_longer(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether a nested configuration is another one with more epochs, and differs in nothing else."""
+    """Whether one nested configuration equals another except for having more epochs."""
     epochs, more = (flatten(config).get(EPOCHS, 0) for config in (before, now))
     return epochs < more and config_hash(with_leaves(before, {EPOCHS: more})) == config_hash(now)
 
 
 def goes_on(config: Mapping[str, Any]) -> bool:
-    """Whether a longer training begins as this one went: its learning rate does not depend on the end."""
+    """Whether a longer training starts in the same way: its learning rate does not depend on the last epoch."""
     return flatten(config).get("train.schedule") in EXTENSIBLE
 
 
 def comes_to_the_same(state: TrialState) -> bool:
-    """Whether a longer training would have ended where a shorter one did: it was stopped early, or diverged."""
+    """Whether a longer training would have ended like the shorter one: it was stopped early, or diverged."""
     return state.head is not None and goes_on(state.head["config"]) and (state.state == "stopped" or state.diverged)
 
 
 def reopen(paths: SweepPaths, trial: str, epochs: int) -> None:
-    """Have a trial that has ended go on to more epochs when the sweep is carried out; its journal says so."""
+    """Reopen a trial that has ended, so that it continues to more epochs in the next launch."""
     path = paths.journal(trial)
     state = state_of(path)
     if state.state in ENDED:

@@ -1,4 +1,4 @@
-"""What the journals tell a schedule of trials that have been made."""
+"""The outcomes of trials as a schedule learns them from journals."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sweeps.search.schedule import PlannedTrial, ReplayError
 
 
 def as_planned(planned: PlannedTrial) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """A trial's configuration as it was planned, and no provenance."""
+    """A trial's planned configuration, without provenance."""
     return planned.config, {}
 
 
 @dataclass(frozen=True)
 class RecordedOutcomes:
-    """What is recorded of trials: by earlier launches, and where ``finished`` has them, by other sweeps.
+    """The recorded outcomes of trials: of earlier launches and, in ``finished``, of other sweeps.
 
-    Whatever is looked up, early stopping is given what it had reached. ``described`` gives the configuration and the
-    provenance that a trial's journal begins with.
+    Every look-up also gives early stopping the values that the trial had reached. ``described`` returns the
+    configuration and provenance for the first line of a trial's journal.
     """
 
     paths: SweepPaths
@@ -35,9 +35,9 @@ class RecordedOutcomes:
     described: Callable[[PlannedTrial], tuple[Mapping[str, Any], Mapping[str, Any]]] = as_planned
 
     def look_up(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
-        """What a trial came to, None if nothing of it is recorded.
+        """The outcome of a trial; None if nothing is recorded.
 
-        Raises ``ReplayError`` when the record is that of another configuration.
+        Raises ``ReplayError`` if the record belongs to another configuration.
         """
         path = self.paths.journal(planned.identity.trial)
         result = state_of(path)
@@ -49,22 +49,22 @@ class RecordedOutcomes:
                 before, now = flatten(head["config"]), flatten(planned.config)
                 changed = ", ".join(f"{k}: {before.get(k)} → {v}" for k, v in now.items() if before.get(k) != v)
                 raise ReplayError(
-                    f"{path} is of another configuration than the search now gives ({changed}): it was recorded with "
-                    "other versions of the packages; give the sweep a new name, or remove its folder"
+                    f"{path} belongs to another configuration than the search gives now ({changed}): it was recorded "
+                    "with other versions of the packages; give the sweep a new name, or remove its folder"
                 )
             if not comes_to_the_same(result):
                 return None
         if self.halving is not None and planned.identity.kind == "search":
             rungs = self._measured(result)
             if result.state not in ENDED and rungs and max(rungs) > max(result.saved, result.epoch - 1):
-                # The launch may have died between this evaluation and the decision on it. Where the trial trained on,
-                # or saved its state, it was told to go on.
+                # The launch may have died between this evaluation and the decision on it. If the trial trained on or
+                # saved its state after it, it was told to go on.
                 del rungs[max(rungs)]
             self.halving.record(planned.identity.trial, rungs)
         return result.outcome
 
     def of_duplicate(self, planned: PlannedTrial, duplicate: str) -> Outcome:
-        """What a trial comes to by what a duplicate of it in the same search came to."""
+        """The outcome of a trial from that of its duplicate in the same search."""
         result = state_of(self.paths.journal(planned.identity.trial))
         head = result.head
         if result.state not in ENDED or head is None or head["config_hash"] != planned.identity.config_hash:
@@ -74,9 +74,9 @@ class RecordedOutcomes:
         return result.outcome
 
     def of_decided(self, trial: PlannedTrial | TrialIdentity, reason: str) -> Outcome:
-        """What a trial comes to whose configuration has been decided without it: nothing of it counts.
+        """The outcome of a trial whose configuration was decided without it: none of its results count.
 
-        It is told in its journal, which begins with that where the trial has not begun.
+        Its journal records this, as its first entry if the trial has not begun.
         """
         identity = trial.identity if isinstance(trial, PlannedTrial) else trial
         path = self.paths.journal(identity.trial)
@@ -96,7 +96,7 @@ class RecordedOutcomes:
             return None
         stopped = None
         if self.halving is not None and planned.identity.kind == "search":
-            # As if it ran here: that it did not must not change the table.
+            # Stop it as if it ran here: reuse must not change the table.
             for epoch, value in sorted(self._measured(state_of(source)).items()):
                 rung = self.halving.decide(planned.identity.trial, epoch, value, competitors)
                 if rung is not None:

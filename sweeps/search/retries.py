@@ -1,4 +1,4 @@
-"""Trials that have ended and are tried again, since somebody asked for it."""
+"""Retries of trials that have ended, at the user's request."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from sweeps.spec.model import Sweep
 
 
 def why_not(state: TrialState) -> str | None:
-    """Why a trial cannot be tried again, None if it can: it has failed, or was stopped by hand."""
+    """Why a trial cannot be retried; None if it can: it failed, or was stopped by hand."""
     if state.state == "failed" or state.by_hand:
         return None
     if state.state == "stopped":
-        return "was stopped early, as the search decides; it would be again"
+        return "was stopped early by the search; a retry would stop it again"
     if state.state == "finished":
         return "has finished; linsweep reproduce runs it again beside its record"
-    return "has not ended; linsweep resume goes on with it"
+    return "has not ended; linsweep resume continues it"
 
 
 def with_retries(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The record of a sweep some of whose trials are asked to be tried again, and which these are.
+    """The record of a sweep with the requested retries, and the names of the trials to retry.
 
-    What the search has drawn stays as it is: it knew the ends that these trials had then. Nothing is written.
+    The search keeps what it drew: it knew how these trials had ended. Nothing is written.
     """
     trials = [name for name in to_retry(paths) if why_not(state_of(paths.journal(name))) is None]
     if not trials:
@@ -38,7 +38,7 @@ def with_retries(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> 
 
 
 def let_go_on(paths: SweepPaths, trials: list[str]) -> None:
-    """Have trials go on from their saved state, or from the start where they have none; their journals say so."""
+    """Let trials continue from their saved state, or start from scratch without one; their journals record it."""
     for trial in trials:
         state = state_of(paths.journal(trial))
         Journal(paths.journal(trial)).end("interrupted", state.epoch, "to be tried again")

@@ -1,4 +1,4 @@
-"""Trials that need not run, since an identical one has: its journal is reused, and says so."""
+"""Trials that need not run because an identical one has: its journal is reused, and says so."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from sweeps.record.paths import SweepPaths
 from sweeps.search.schedule import PlannedTrial
 
 SAME_PACKAGES = ("linearizer-sweeps", "torch", "numpy")
-"""Packages of which other versions may give other numbers."""
+"""Packages whose version may change the numbers."""
 
 
 class FinishedTrials:
-    """The finished trials of a storage folder's other sweeps, made alike from the same data."""
+    """The finished trials of other sweeps in the storage folder that were made in the same way from the same data."""
 
     def __init__(self, paths: SweepPaths, origin: Mapping[str, Any]) -> None:
         self._paths = paths
         self._origin = _comparable(origin)
 
     def find(self, planned: PlannedTrial) -> Path | None:
-        """The journal of a finished trial of the same configuration and seed."""
+        """The journal of a finished trial with the same configuration and seed."""
         return self._known.get((planned.identity.config_hash, planned.identity.seed))
 
     @cached_property
@@ -47,18 +47,18 @@ class FinishedTrials:
         return found
 
     def _finished(self, path: Path) -> bool:
-        """Whether a trial has finished, or diverged, its journal is whole, and the same code made every attempt."""
+        """Whether a trial finished or diverged, its journal is complete, and the same code ran every attempt."""
         state = fold(lines(path, path.read_bytes()))
         alike = all(self._alike(attempt.event) for attempt in state.attempts)
         return (state.state == "finished" or state.diverged) and alike and not state.damage
 
     def _alike(self, attempt: TrialEvent) -> bool:
-        """Whether the same code made an attempt, and there: what was reused is found where it was made."""
+        """Whether the same code ran an attempt, and ran it there: reused trials are found at their origin."""
         return "reused_from" not in attempt and _comparable(attempt["provenance"]) == self._origin
 
 
 def _comparable(origin: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """What decides whether two trials were made alike; None if code that no commit has may have made one."""
+    """What must agree for two trials to be alike; None if uncommitted code may have run one."""
     packages, git = origin.get("packages", {}), origin.get("git", {})
     if git.get("dirty"):
         return None
@@ -71,9 +71,10 @@ def _comparable(origin: Mapping[str, Any]) -> tuple[Any, ...] | None:
 
 
 def reuse(paths: SweepPaths, planned: PlannedTrial, source: Path, stopped: tuple[int, str] | None = None) -> TrialState:
-    """Write the journal of a trial from that of its duplicate, with the duplicate's artifacts; what the trial came to.
+    """Write a trial's journal from that of its duplicate, with the duplicate's artifacts, and return its state.
 
-    ``stopped`` is the epoch at which early stopping would have ended it here, and why: nothing later is taken.
+    ``stopped`` holds the epoch at which early stopping would have ended it here, and the reason; later events are
+    dropped.
     """
     state = state_of(source)
     first = state.head
@@ -94,7 +95,7 @@ def reuse(paths: SweepPaths, planned: PlannedTrial, source: Path, stopped: tuple
 
 
 def _link(source: Path, target: Path) -> None:
-    """A copy of a folder, by hard links where the file system has them."""
+    """Copy a folder, by hard links if the file system has them."""
     if not source.is_dir():
         return
     shutil.rmtree(target, ignore_errors=True)

@@ -1,12 +1,13 @@
-"""Which trials a sweep consists of, in which order, and what the study is told of them.
+"""The trials of a sweep, their order, and what the study is told about them.
 
 The order of events that Optuna sees does not depend on which trial happens to end first: configurations are told in
-their order, and configuration n is asked for when exactly the first n - lookahead + 1 have been told. So the same
-spec gives the same trials every time, and a sweep that was cut short is continued by replaying its journals: what has
-an end is told again instead of run again.
+order, and configuration n is asked for exactly when the first n - lookahead + 1 have been told. So the same spec
+gives the same trials every time, and an interrupted sweep continues by replaying its journals: trials that have ended
+are told again instead of run again.
 
-A configuration whose numbers went astray would do so again: it is told as complete with a value worse than all, so that
-the sampler learns from it. One of which a process died, or that raised, is told as failed, which teaches nothing.
+A configuration that diverged would diverge again: it is told as complete with a value worse than all others, so that
+the sampler learns from it. One that failed for another reason (its process died, or it raised) is told as failed, from
+which the sampler learns nothing.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ from sweeps.spec.samplers import sampler_of
 from sweeps.spec.space import enumerate_points, suggest
 
 NOTHING = Drawn()
-"""What a search begins with that is its spec's first."""
+"""The start of a new search."""
 
 LEARNT = "learnt_from"
-"""User attribute of a study's trial: the configuration of another sweep that it is, which no trial of this one ran."""
+"""User attribute of a study's trial: the configuration of another sweep that it comes from; it did not run here."""
 
 DIVERGED = "diverged"
-"""User attribute of a study's trial: it is told as complete, and its values are made up."""
+"""User attribute of a study's trial that diverged: it is told as complete, with made-up values."""
 
 
 class ReplayError(LinsweepError, RuntimeError):
-    """The record was made by another version of the sampler, so the sweep cannot be continued from it."""
+    """The record was made with another version of the sampler, so the sweep cannot be continued."""
 
 
 @dataclass(frozen=True)
@@ -58,27 +59,27 @@ class PlannedTrial:
 
 
 class Outcomes(Protocol):
-    """What a schedule asks of the journals."""
+    """The journals as a schedule queries them."""
 
     def look_up(self, planned: PlannedTrial, competitors: list[str], /) -> Outcome | None:
-        """What a trial came to, given the trials that early stopping compares it with; None where nothing is recorded.
+        """The outcome of a trial, given its competitors in early stopping; None if nothing is recorded.
 
-        Raises ``ReplayError`` when the record is that of another configuration.
+        Raises ``ReplayError`` if the record belongs to another configuration.
         """
 
     def of_duplicate(self, planned: PlannedTrial, duplicate: str, /) -> Outcome:
-        """What a trial comes to by what a duplicate of it came to, which is recorded for it as well."""
+        """The outcome of a trial from that of its duplicate; it is recorded for the trial too."""
 
     def of_decided(self, trial: PlannedTrial | TrialIdentity, reason: str, /) -> Outcome:
-        """What a trial comes to whose configuration has been decided without it, which is recorded for it.
+        """The outcome of a trial whose configuration was decided without it; it is recorded for the trial.
 
-        One that has not begun is given as it was planned.
+        A trial that has not begun is given as a ``PlannedTrial``.
         """
 
 
 @dataclass
 class _Configuration:
-    """A point of the space with its trials, one a seed: who they are, the resolved values would fill the memory."""
+    """A point of the space with a trial per seed; it holds only their identities, since configurations are large."""
 
     number: int
     overrides: dict[str, Any]
@@ -96,7 +97,7 @@ class _Configuration:
 
     @property
     def decider(self) -> tuple[TrialIdentity, Outcome] | None:
-        """The first of the seeds, in their order, of which it is known that it was stopped early or diverged."""
+        """The first seed, in their order, that is known to have been stopped early or to have diverged."""
         for identity in self.trials:
             outcome = self.outcomes.get(identity.trial)
             if outcome is not None and (outcome.state == "stopped" or outcome.diverged):
@@ -107,12 +108,12 @@ class _Configuration:
 class Schedule:
     """Hands out a sweep's trials and takes their outcomes.
 
-    ``outcomes`` knows what earlier launches recorded. A sampler may draw a point twice: the same configuration at the
-    same seed gives the same, and is run once. ``lookahead`` is how many configurations may be open at once.
+    ``outcomes`` knows what earlier launches recorded. A sampler may draw a point twice; the same configuration at the
+    same seed gives the same result and runs once. ``lookahead`` is how many configurations may be open at once.
 
-    With early stopping a search comes to what its seeds would come to one after another: of a configuration, the first
-    that is stopped, or diverges, decides, and those after it are not begun. Those that have begun meanwhile stop at
-    their next result, and nothing of them counts, so that it does not matter which had.
+    With early stopping, a search has the same result as if the seeds of a configuration ran one after the other: the
+    first that is stopped or diverges decides, and later ones do not begin. Those that have begun meanwhile stop at
+    their next result and do not count, so the result does not depend on which of them had begun.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Schedule:
         self.rules = rules
         self._recorded = outcomes
         self._worst = [math.inf if mode == "min" else -math.inf for mode in sweep.search.objective.values()]
-        # As they were drawn then: a value that is written otherwise is another configuration.
+        # As drawn at that time: a value that is rounded differently is another configuration.
         self._as_sums = rules < 2
         self._drawn = drawn
         self._listed = self._list()
@@ -152,7 +153,7 @@ class Schedule:
         self._add_controls()
 
     def _list(self) -> list[tuple[int, dict[str, Any]]]:
-        """The points that no sampler draws, by number: those of before, ``search.first``, and all others of a grid."""
+        """The points that are not drawn by a sampler, by number: earlier ones, ``search.first``, and a grid's."""
         listed = [(number, dict(point)) for number, point in self._drawn.points.items()]
         more = self.sweep.first_points()
         if self.sweep.search.sampler == "grid":
@@ -167,11 +168,11 @@ class Schedule:
 
     @property
     def total(self) -> int:
-        """How many trials the sweep will have, if nothing cuts it short; in a race, as far as that is known."""
+        """How many trials the sweep will have if it is not cut short; in a race, as far as known."""
         return self.sweep.trials + self._raced
 
     def has_next(self) -> bool:
-        """Whether a trial can run now; takes what is recorded on the way to it."""
+        """Whether a trial can run now; takes recorded outcomes along the way."""
         while True:
             while self._waiting:
                 trial = self._waiting[0].identity.trial
@@ -185,11 +186,11 @@ class Schedule:
                 return False
 
     def next(self) -> PlannedTrial | None:
-        """The next trial that has to run, or None while it depends on trials that are still running."""
+        """The next trial to run; None if there is none or it depends on trials that are still running."""
         return self._waiting.pop(0) if self.has_next() else None
 
     def take_back(self, planned: PlannedTrial) -> None:
-        """Hand a trial out once more, before all others."""
+        """Hand a trial out again, before all others."""
         self._waiting.insert(0, planned)
         self._decide(self._by_trial[planned.identity.trial])
 
@@ -204,13 +205,13 @@ class Schedule:
         return self.exhausted and all(configuration.done for configuration in self._by_trial.values())
 
     def has(self, trial: str) -> bool:
-        """Whether the trial is one of the sweep's, as far as it is planned."""
+        """Whether the trial belongs to the sweep as planned so far."""
         return trial in self._by_trial
 
     def take_outcome(self, trial: str, outcome: Outcome) -> None:
-        """Take the outcome of a trial, whose state must be one that a trial stays in.
+        """Take the outcome of a trial, whose state must be final.
 
-        Where its configuration has been decided by a seed before it, the outcome is that, whatever it came to.
+        If an earlier seed has decided its configuration, the recorded outcome is that decision instead.
         """
         configuration = self._by_trial[trial]
         configuration.outcomes[trial] = outcome
@@ -219,13 +220,13 @@ class Schedule:
             self._enqueue(duplicate)
 
     def skip(self, planned: PlannedTrial) -> None:
-        """End a trial that had been handed out when its configuration was ``decided`` without it."""
+        """End a trial that was handed out before its configuration was ``decided`` without it."""
         reason = self.decided(planned.identity.trial)
         assert reason is not None, f"{planned.identity.trial} is not decided"
         self.take_outcome(planned.identity.trial, self._recorded.of_decided(planned, reason))
 
     def decided(self, trial: str) -> str | None:
-        """Why a trial is not to go on, where a seed before it has decided its configuration."""
+        """Why a trial must not go on, if an earlier seed has decided its configuration; else None."""
         if self.rules < 2 or self.sweep.search.stop_early is None:
             return None
         configuration = self._by_trial[trial]
@@ -237,7 +238,7 @@ class Schedule:
         return why_decided(identity.seed, outcome.epoch, outcome.diverged)
 
     def _decide(self, configuration: _Configuration) -> None:
-        """End the seeds of a configuration that has been decided without them; those that run are asked to stop."""
+        """End the seeds of a configuration that was decided without them; running ones are asked to stop."""
         for identity in configuration.trials:
             reason = self.decided(identity.trial)
             if reason is None:
@@ -252,23 +253,23 @@ class Schedule:
                     self._enqueue(duplicate)
 
     def competitors(self, trial: str) -> list[str]:
-        """The trials that ended before this one was planned, at its own seed: what early stopping compares it with."""
+        """The trials of the same seed that had ended when this one was planned: its competitors in early stopping."""
         mine = self._by_trial[trial]
         seed = next(identity.seed for identity in mine.trials if identity.trial == trial)
         return self._of_seed.get(seed, [])[: mine.told_before]
 
     def best(self) -> list[TrialIdentity]:
-        """The trials of the best finished configuration by the first objective; empty while there is none."""
+        """The trials of the best finished configuration by the first objective; empty if there is none."""
         ranked = self._ranked()
         return ranked[0].trials if ranked else []
 
     def best_value(self) -> float | None:
-        """The first objective of the best finished configuration, the mean over its seeds."""
+        """The first objective of the best finished configuration, as the mean over its seeds."""
         ranked = self._ranked()
         return ranked[0].mean(next(iter(self.sweep.search.objective))) if ranked else None
 
     def _ranked(self) -> list[_Configuration]:
-        """Configurations that the study counts as complete, those that keep to the constraints first, then by the first
+        """The configurations that the study counts as complete: those within the constraints first, then by the first
         objective."""
         key, mode = next(iter(self.sweep.search.objective.items()))
         sign = 1 if mode == "min" else -1
@@ -279,7 +280,7 @@ class Schedule:
             complete,
             key=lambda configuration: (
                 any(excess > 0 for excess in self._excesses(configuration).values()),
-                # Who has left a race has fewer seeds: a mean of few may be better by chance.
+                # One that left a race early has fewer seeds, and its mean may be better by chance.
                 -len(configuration.trials),
                 sign * configuration.mean(key),
                 configuration.number,
@@ -287,11 +288,11 @@ class Schedule:
         )
 
     def _finished(self, configuration: _Configuration) -> bool:
-        """Whether a configuration has values of its own, of every seed."""
+        """Whether a configuration has its own values at every seed."""
         return not self._diverged(configuration) and self._verdict(configuration)["state"] == TrialState.COMPLETE
 
     def _excesses(self, configuration: _Configuration) -> dict[str, float]:
-        """By how much a configuration breaks each constraint (≤ 0: it keeps to it); unmeasured means broken."""
+        """By how much a configuration violates each constraint (≤ 0: satisfied); an unmeasured metric violates it."""
         excesses = {}
         if self._diverged(configuration):
             return dict.fromkeys(self.sweep.search.constraints, math.inf)
@@ -328,13 +329,13 @@ class Schedule:
         return PlannedTrial(identity, with_leaves(config, {"seed": seed}))
 
     def _enqueue(self, planned: PlannedTrial) -> None:
-        """Let a trial run when its turn comes, or have what a duplicate of it in the search comes to."""
+        """Queue a trial, or give it the outcome of its duplicate in the search."""
         identity = planned.identity
         first = identity.trial
         if identity.kind == "search":
             first = self._first.setdefault((identity.config_hash, identity.seed), identity.trial)
         ended = self._by_trial[first].outcomes.get(first)
-        # One that died or raised may have done so through no fault of its configuration: its duplicate is another try.
+        # A trial that crashed or raised may have failed for external reasons, so its duplicate gets another try.
         died = ended is not None and ended.state == "failed" and not (ended.diverged and self.rules >= 2)
         if first == identity.trial or died:
             self._waiting.append(planned)
@@ -352,7 +353,7 @@ class Schedule:
             self._others[control.name] = self._plan("control", "c", number, dict(control.set), seeds, control.name)
 
     def _ask(self) -> bool:
-        """Plan the next configuration of the search; False while that must wait, or when there are no more."""
+        """Plan the search's next configuration; False if that must wait or there are no more."""
         place = len(self._searched)
         if place >= self.sweep.configurations or not self._tell_first(place - self.lookahead + 1):
             return False
@@ -362,7 +363,7 @@ class Schedule:
             number, overrides = self._listed[place]
         else:
             with warnings.catch_warnings():
-                # What diverged has infinite values: GP takes them for the worst that there are, with a warning.
+                # Diverged configurations have infinite values: GP treats them as the worst finite one, with a warning.
                 warnings.filterwarnings("ignore", "Clip non-finite", UserWarning)
                 asked = self.study.ask()
                 overrides = suggest(self.sweep.search.space, asked, self.sweep.base_leaves, self._as_sums)
@@ -374,18 +375,18 @@ class Schedule:
         return True
 
     def _standing(self) -> Standing | None:
-        """How the race stands; None without one, and where nobody is in it."""
+        """The standing of the race; None if there is no race or nobody is in it."""
         rule = self.sweep.search.race
         if rule is None:
             return None
         key, mode = next(iter(self.sweep.search.objective.items()))
-        once = {each.trials[0].config_hash: each for each in reversed(self._searched)}  # a point that is drawn twice
+        once = {each.trials[0].config_hash: each for each in reversed(self._searched)}  # drop points drawn twice
         runners = [
             each
             for each in self._searched
             if each is once[each.trials[0].config_hash] and each.done and self._finished(each)
         ]
-        # What breaks a constraint is only the best where all do.
+        # A configuration that violates a constraint can be the best only if all do.
         kept = [each for each in runners if not any(excess > 0 for excess in self._excesses(each).values())]
         values = {
             each.number: [each.outcomes[identity.trial].metrics[key] for identity in each.trials]
@@ -398,9 +399,9 @@ class Schedule:
         return all(each.done for each in self._searched) and (standing is None or standing.decided)
 
     def _go_on_racing(self) -> bool:
-        """Plan one more seed of each configuration that may still be the best; False where that must wait, or no more.
+        """Plan one more seed of each configuration that may still be the best; False if that must wait or is done.
 
-        The study knows nothing of it: what the search draws depends on the seeds that all configurations have.
+        The study is not told: what the search draws depends only on the seeds that every configuration has.
         """
         if not self._tell_first(self.sweep.configurations) or not all(each.done for each in self._searched):
             return False
@@ -417,7 +418,7 @@ class Schedule:
         return True
 
     def _confirm(self) -> bool:
-        """Plan the confirmation runs once the search is over; False when there is nothing to plan."""
+        """Plan the confirmation runs once the search is over; False if there is nothing to plan."""
         if not self._tell_first(self.sweep.configurations) or not self._race_is_over():
             return False
         confirm = self.sweep.search.confirm
@@ -433,7 +434,7 @@ class Schedule:
         return bool(self._waiting)
 
     def _tell_first(self, count: int) -> bool:
-        """Tell the study of the first ``count`` configurations; False when one of them is still running."""
+        """Tell the study about the first ``count`` configurations; False if one of them is still running."""
         while self._told < count:
             if self._told >= len(self._searched) or not self._searched[self._told].done:
                 return False
@@ -442,12 +443,12 @@ class Schedule:
         return True
 
     def _tell(self, configuration: _Configuration) -> None:
-        """Tell the study the mean over seeds, or the worst; PRUNED where a seed was stopped, FAIL where one died."""
+        """Tell the study the mean over seeds, or the worst value; PRUNED if a seed was stopped, FAIL if one failed."""
         attributes: dict[str, Any] = {"trials": [identity.trial for identity in configuration.trials]}
         if self._diverged(configuration):
             attributes[DIVERGED] = True
         verdict = self._verdict(configuration)
-        # Early in training nothing but the objective is measured: a stopped trial says nothing of constraints.
+        # Early in training only the objective is measured, so a stopped trial says nothing about constraints.
         complete = verdict["state"] == TrialState.COMPLETE
         constraints = self._excesses(configuration) if complete else {}
         asked = configuration.asked
@@ -468,10 +469,10 @@ class Schedule:
         for step, value in verdict.get("intermediate_values", {}).items():
             asked.report(value, step)
         self.study.tell(asked, values=verdict.get("values"), state=verdict["state"])
-        configuration.asked = None  # it holds a second copy of what the study has
+        configuration.asked = None  # it holds a second copy of the study's data
 
     def _distributions(self, point: Point) -> dict[str, optuna.distributions.BaseDistribution]:
-        """What the values of a point are drawn from; of a grid they are as they are listed."""
+        """The distributions of a point's values; for a grid, the listed values."""
         space = self.sweep.search.space
         if self.sweep.search.sampler != "grid":
             return {name: space[name].distribution() for name in point}
@@ -479,7 +480,7 @@ class Schedule:
         return {name: optuna.distributions.CategoricalDistribution(values) for name, values in listed.items()}
 
     def _learn(self, learnt: Learnt) -> None:
-        """Tell the study of a configuration of another sweep, marked as such."""
+        """Tell the study about another sweep's configuration, marked as such."""
         search = self.sweep.search
         told = optuna.create_trial(
             params=dict(learnt.point),
@@ -491,7 +492,7 @@ class Schedule:
         self.study.add_trial(told)
 
     def _verdict(self, configuration: _Configuration) -> dict[str, Any]:
-        """What the study is told: values worse than all for what diverged; the worst so far may be a good one."""
+        """What the study is told; a diverged configuration gets infinite values, since the worst so far may be good."""
         keys = list(self.sweep.search.objective)
         counted = self._counted(configuration)
         states = {outcome.state for outcome in counted}
@@ -507,14 +508,14 @@ class Schedule:
         return {"state": TrialState.COMPLETE, "values": [configuration.mean(key) for key in keys]}
 
     def _counted(self, configuration: _Configuration) -> list[Outcome]:
-        """The outcomes that say how a configuration is: that of a seed which was stopped stands for all."""
+        """The outcomes that count for a configuration; a seed that was stopped stands for all of them."""
         outcomes = [configuration.outcomes[identity.trial] for identity in configuration.trials]
         stopped = [outcome for outcome in outcomes if outcome.state == "stopped"]
-        # Values of different epochs have no mean.
+        # Values from different epochs cannot be averaged.
         return stopped[:1] if stopped and self.rules >= 2 else outcomes
 
     def _diverged(self, configuration: _Configuration) -> bool:
-        """Whether a seed's numbers went astray, in training or where the objective was measured."""
+        """Whether a seed diverged, in training or where the objective was measured."""
         if self.rules < 2:
             return False
         measured = [outcome.metrics[key] for outcome in self._counted(configuration) if outcome.state != "failed"
@@ -524,12 +525,12 @@ class Schedule:
 
 
 def _place(point: Point) -> tuple[tuple[str, Any], ...]:
-    """A point as something that can be looked up."""
+    """A point as a hashable key."""
     return tuple(sorted(point.items()))
 
 
 def _excess(constraint: str, value: float | None) -> float:
-    """By how much a value breaks a constraint; what was not measured breaks it without bound."""
+    """By how much a value violates a constraint; infinite if it was not measured."""
     operator, bound = parse_constraint(constraint)
     if value is None or math.isnan(value):
         return math.inf
@@ -539,7 +540,7 @@ def _excess(constraint: str, value: float | None) -> float:
 def make_study(sweep: Sweep, drawn: Drawn = NOTHING) -> optuna.Study:
     """The study of a sweep, in memory and empty, with its sampler seeded by ``search.seed``.
 
-    One that takes up what was ``drawn`` has another seed: from the same one it would draw the first points again.
+    A search that has grown gets another seed: with the same one it would draw the first points again.
     """
     search = sweep.search
     seed = (search.seed + drawn.following) % 2**32

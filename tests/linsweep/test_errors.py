@@ -140,7 +140,10 @@ def test_a_launch_goes_on_when_nothing_can_be_printed(tmp_path: Path, output: st
     (tmp_path / "umlaut.yaml").write_text(UMLAUT, encoding="utf-8")
     done = linsweep(f"linsweep launch umlaut.yaml --debug --set data.images=128 {output}")
     why = "No space left on device" if "full" in output else "Broken pipe"
-    assert (done.returncode, done.stderr) == (0, f"launch: the output: {why}; the command continues without further output\n")
+    assert (done.returncode, done.stderr) == (
+        0,
+        f"launch: the output: {why}; the command continues without further output\n",
+    )
     assert '"state": "finished"' in (tmp_path / "runs" / "umlaut" / "sweep.json").read_text()
 
 

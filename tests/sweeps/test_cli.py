@@ -158,8 +158,8 @@ def test_a_folder_that_holds_another_sweep_is_refused(sweep: Callable[..., Sweep
     with pytest.raises(InputError) as caught:
         growth_of(now)
     (problem,) = map(str, caught.value.problems)
-    assert problem.startswith(f"name: runs/demo holds a sweep of this name with another spec ({said}), and its trials ")
-    assert problem.endswith("give this one another name (--set name=…), or remove that folder")
+    assert problem.startswith(f"name: runs/demo holds a sweep of this name with another spec ({said}); its trials ")
+    assert problem.endswith("choose another name (--set name=…), or remove that folder")
 
 
 # Sync
@@ -239,7 +239,7 @@ def test_fewer_trials_than_were_launched_are_refused(
     path.parent.mkdir(parents=True)
     path.write_text(record_of(load("quickstart")))
     assert run_cli("plan", "quickstart", "--set", "search.trials=3") == 2
-    assert "search.trials: quickstart was launched with 18 already; the number can only grow" in capsys.readouterr().err
+    assert "search.trials: quickstart was launched with 18; the number can only grow" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

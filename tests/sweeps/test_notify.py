@@ -135,7 +135,10 @@ def test_what_cannot_be_told_is_one_line_without_a_secret(
         "the notification by command failed: the command exited with 3",
         f"the notification by webhook failed: the server answered {status}",
     ]
-    assert notify(ended(made))[1] == "the notification by webhook failed: the server cannot be reached (ConnectionRefusedError)"
+    assert (
+        notify(ended(made))[1]
+        == "the notification by webhook failed: the server cannot be reached (ConnectionRefusedError)"
+    )
 
 
 def test_a_letter_is_sent(sweep: ToSweep) -> None:

@@ -66,8 +66,14 @@ def test_the_files_that_ship_are_read() -> None:
     [
         ("a: [", "cannot be read: while parsing"),
         ("name: demo", "must be a file for `ray up` (available_node_types) or a RayCluster or RayJob of KubeRay"),
-        (LAUNCHER.replace("{resources: {CPU: 8}, ", "{"), "does not give the resources of its nodes: KeyError: 'resources'"),
-        (KUBERAY.replace("        maxReplicas: 4\n", ""), "does not give the resources of its nodes: KeyError: 'maxReplicas'"),
+        (
+            LAUNCHER.replace("{resources: {CPU: 8}, ", "{"),
+            "does not give the resources of its nodes: KeyError: 'resources'",
+        ),
+        (
+            KUBERAY.replace("        maxReplicas: 4\n", ""),
+            "does not give the resources of its nodes: KeyError: 'maxReplicas'",
+        ),
     ],
 )
 def test_a_file_that_does_not_say_is_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -233,7 +233,7 @@ def test_a_further_axis_takes_what_is_there_at_its_value(spec: Callable[..., Swe
     carried_out(spec())
     wrong = {**SPEC["search"]["space"], LR: {"grid": [0.002, 0.004], "default": 0.004}}
     assert refused(spec({"search/space": wrong})) == (
-        f"search.space.{LR}.default: is what recorded trials have there: 0.002 in t000-s0, not 0.004"
+        f"search.space.{LR}.default: must be the value in recorded trials: 0.002 in t000-s0, not 0.004"
     )
     axis = {**SPEC["search"]["space"], LR: {"grid": [0.002, 0.004], "default": 0.002}}
     grown = spec({"search/space": axis})
@@ -387,7 +387,7 @@ def test_more_epochs_are_those_of_a_training_that_was_as_long(spec: Callable[...
 def test_fewer_epochs_are_refused_and_a_plan_says_how_more_are_trained(spec: Callable[..., Sweep]) -> None:
     carried_out(spec())
     assert refused(spec({"train/epochs": 3})) == (
-        "train.epochs: grown was trained for 4 epochs, and cannot be for 3: the number can only grow"
+        "train.epochs: grown was trained for 4 epochs, not 3; the number can only grow"
     )
     growth = growth_of(spec({"train/epochs": 6}))
     assert (growth.longer, growth.anew) == ((), ("t000-s0", "t001-s0", "t002-s0", "t003-s0"))
@@ -420,7 +420,7 @@ def test_what_cannot_grow_is_refused_with_what_differs(
     message = refused(spec(edits))
     assert said in message
     assert message.startswith(f"name: {spec().folder} holds a sweep of this name with another spec (")
-    assert "give this one another name (--set name=…)" in message
+    assert "choose another name (--set name=…)" in message
     if "train/lr" in edits:
         assert "search both values (search.space.train.lr: {choice: [0.002, 0.004]})" in message
 

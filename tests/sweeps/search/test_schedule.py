@@ -621,7 +621,7 @@ def test_a_record_of_another_configuration_is_refused(sweep: ToSweep, tmp_path: 
     other = {**planned.config, "train": {**planned.config["train"], "lr": 0.125}}
     who: Mapping[str, Any] = {**vars(planned.identity), "config_hash": "0" * 12}
     Journal(paths.journal("t000-s0")).trial(type(planned.identity)(**who), other, {})
-    with pytest.raises(ReplayError, match=r"t000-s0\.jsonl is of another configuration .*\(train\.lr: 0\.125 → "):
+    with pytest.raises(ReplayError, match=r"t000-s0\.jsonl belongs to another configuration .*\(train\.lr: 0\.125 → "):
         record.look_up(planned, [])
 
 

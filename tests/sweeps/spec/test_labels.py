@@ -20,8 +20,14 @@ def test_leaves_metrics_and_keys_can_be_labelled(sweep: Callable[..., Sweep]) ->
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ({"model.flow.dept": "layers"}, r"labels\.model\.flow\.dept: is neither a leaf nor a metric of this sweep; did you "),
-        ({"classifier_fdd": "FD"}, r"labels\.classifier_fdd: is neither a leaf nor a metric of this sweep; did you mean "),
+        (
+            {"model.flow.dept": "layers"},
+            r"labels\.model\.flow\.dept: is neither a leaf nor a metric of this sweep; did you ",
+        ),
+        (
+            {"classifier_fdd": "FD"},
+            r"labels\.classifier_fdd: is neither a leaf nor a metric of this sweep; did you mean ",
+        ),
         ({"train.lr": "  "}, r"labels\.train\.lr: must be one line of 1 to 60 printable characters, got '  '"),
         ({"train.lr": "a\nb"}, r"labels\.train\.lr: must be one line"),
         ({"train.lr": "x" * 61}, r"labels\.train\.lr: must be one line"),

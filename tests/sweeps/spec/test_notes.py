@@ -108,7 +108,9 @@ def test_values_that_are_not_what_they_seem_are_said(sweep: ToSweep, dimension: 
 
 def test_an_axis_that_changes_what_is_measured_is_said(sweep: ToSweep) -> None:
     found = notes(sweep({**BASE, SPACE: {"evaluate.samples": {"choice": [64, 128]}}}))
-    assert found[0].startswith("search.space.evaluate.samples: its values use different images or samples for measuring")
+    assert found[0].startswith(
+        "search.space.evaluate.samples: its values use different images or samples for measuring"
+    )
 
 
 def test_values_that_are_one_once_they_have_a_type_are_said(sweep: ToSweep) -> None:
@@ -124,7 +126,9 @@ def test_what_a_sampler_draws_at_random_is_said(sweep: ToSweep, sampler: str) ->
         "model.flow.kernel": {"choice": [3, 5], "when": {"model.flow.conditioner": "conv"}},
     }
     (said,) = notes(sweep({**BASE, SPACE: space, "search/sampler": sampler, "search/trials": 60}))
-    assert said.startswith(f"search.sampler: {sampler} draws model.flow.kernel at random, since not every configuration")
+    assert said.startswith(
+        f"search.sampler: {sampler} draws model.flow.kernel at random, since not every configuration"
+    )
 
 
 def test_what_has_one_is_not_said(sweep: ToSweep) -> None:

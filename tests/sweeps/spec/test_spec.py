@@ -181,7 +181,10 @@ def test_text_that_never_ends_is_refused(refusal: Callable[..., list[str]], text
             "search.seeds: must be a number, got false (YAML also reads yes, no, o",
         ),
         ({"budget/hours": "1:30"}, "budget.hours: must be a valid number, unable to parse string as a number, got '1:"),
-        ({"name": "cache"}, "name: cache is reserved for the cache that trials share in the storage folder; use another name"),
+        (
+            {"name": "cache"},
+            "name: cache is reserved for the cache that trials share in the storage folder; use another name",
+        ),
         ({"name": "mlflow.db"}, "name: mlflow.db is reserved for MLflow's database in the storage folder"),
         ({"controls": [{"name": "a\nb"}]}, "controls[0].name: must be one line of printable text, got 'a\\nb'"),
         ({"controls": [{"name": " "}]}, "controls[0].name: must be one line of printable text, got ' '"),
