@@ -1,1 +1,1 @@
-"""The folder of a sweep: its file names, sweep.json, locks, the ledger, and where results come from."""
+"""The folder of a sweep: its file names, sweep.json, locks, the ledger, and the origin of results."""

@@ -1,4 +1,4 @@
-"""Lines of journals that cannot be read, as a command tells of them: each once, and it goes on."""
+"""Warnings about unreadable lines in journals: a command reports each line once and continues."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from linearizer_core.experiment.journal import JournalWarning
 
 @contextmanager
 def damage_told(tell: Callable[[str], None]) -> Iterator[None]:
-    """Have ``tell`` called with each ``JournalWarning``, once however often the journal is read."""
+    """Call ``tell`` with each ``JournalWarning``, once however often the journal is read."""
     told: set[str] = set()
     with warnings.catch_warnings():
         others = warnings.showwarning

@@ -1,4 +1,4 @@
-"""What launches that died have left in a sweep's folder and nothing will ask for: removed by the next one."""
+"""Files that dead launches left in a sweep's folder and that nobody needs; the next launch removes them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sweeps.record.paths import SweepPaths
 
 
 def remove_leftovers(paths: SweepPaths) -> None:
-    """Remove files that were being written, and saved states of trials that have ended; nobody may be writing there.
+    """Remove half-written files, and saved states of trials that have ended; nobody else may be writing there.
 
-    What cannot be removed stays: it is in nobody's way.
+    Files that cannot be removed stay: they do no harm.
     """
     remove_all_unfinished(paths.root)
     for trial in {file.name.partition(".")[0] for file in paths.training_state("").parent.glob("*.pt")}:

@@ -1,4 +1,4 @@
-"""Locks on files, which the system lets go of when the process that holds them ends, however it ends."""
+"""Locks on files; the operating system releases them when their process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PERIOD = 0.1
 def take(file: IO[str], seconds: float) -> None:
     """Lock an open file for this process alone.
 
-    Raises ``TimeoutError`` when another keeps it for so long, ``OSError`` if the file system has no locks.
+    Raises ``TimeoutError`` if another process holds it for this long, ``OSError`` if the file system has no locks.
     """
     deadline = time.monotonic() + seconds
     while True:

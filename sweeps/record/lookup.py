@@ -1,4 +1,4 @@
-"""A recorded sweep, by its name or its folder."""
+"""Recorded sweeps and trials, found by name or folder."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from sweeps.spec.validation import InputError, Problem, suggestion
 
 
 def find_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
-    """The folder of a recorded sweep; raises ``InputError`` that names those there are."""
+    """The folder of a recorded sweep; raises ``InputError``, which suggests existing ones, if there is none."""
     name, storage = _at_home(os.fspath(name)), storage_folder(storage)
     for folder in (storage / name, Path(name)):
         if _holds_sweep(folder):
-            # A folder has a name, by which the next command can name it: "." and ".." have not.
+            # "." and ".." have no name that a later command could use.
             return folder if folder.name not in ("", "..") else folder.resolve()
         if folder.name == "sweep.json" and _holds_sweep(folder.parent):
             return find_sweep(folder.parent, storage)
     known = sorted(path.parent.name for path in storage.glob("*/sweep.json"))
-    hint = suggestion(name, known) if known else f"{storage} holds none; launch one or give --storage"
+    hint = suggestion(name, known) if known else f"{storage} has no sweeps; launch one or give --storage"
     raise InputError(name, [Problem("", f"no sweep of this name in {storage}; {hint}")])
 
 
 def storage_folder(storage: str | os.PathLike[str]) -> Path:
-    """A storage folder with a ``~`` spelt out; raises ``InputError`` where there is no such home."""
+    """A storage folder with ``~`` expanded; raises ``InputError`` if that home folder does not exist."""
     return Path(_at_home(os.fspath(storage)))
 
 
 def names_trial(text: str | os.PathLike[str], storage: Path) -> bool:
-    """Whether a text means a trial, as ``SWEEP/TRIAL``, and no sweep."""
+    """Whether a text names a trial, as ``SWEEP/TRIAL``, rather than a sweep."""
     whole = os.fspath(text).rstrip("/")
     folders = storage_folder(storage) / whole, Path(whole)
     if "/" not in whole or any(map(_holds_sweep, folders)):
@@ -42,9 +42,9 @@ def names_trial(text: str | os.PathLike[str], storage: Path) -> bool:
 
 
 def find_trial(text: str | os.PathLike[str], storage: Path) -> tuple[SweepPaths, str]:
-    """The files of the sweep and the name of the trial that ``SWEEP/TRIAL`` means.
+    """The files of the sweep and the name of the trial in ``SWEEP/TRIAL``.
 
-    Raises ``InputError`` if there is none, which names those there are.
+    Raises ``InputError``, which suggests existing ones, if there is none.
     """
     whole, storage = os.fspath(text).rstrip("/"), storage_folder(storage)
     name, _, trial = whole.rpartition("/")
@@ -59,7 +59,7 @@ def find_trial(text: str | os.PathLike[str], storage: Path) -> tuple[SweepPaths,
 
 
 def _at_home(path: str) -> str:
-    """A path with the ``~`` of a home folder spelt out, unless there is a folder of that name here."""
+    """A path with a leading ``~`` expanded, unless a file of that name exists here."""
     try:
         return path if os.path.lexists(path) else at_home(path)
     except ValueError as error:
@@ -76,7 +76,7 @@ def _holds_sweep(folder: Path) -> bool:
 
 
 def named(folder: Path) -> str:
-    """A recorded sweep as a command takes it, to be pasted: its name, and the option for a storage that is not runs.
+    """A recorded sweep as arguments to paste: its name, and --storage unless its storage folder is runs.
 
     >>> named(Path("my runs/demo"))
     "demo --storage 'my runs'"
@@ -85,5 +85,5 @@ def named(folder: Path) -> str:
 
 
 def storage_option(storage: Path) -> str:
-    """The option that names a storage folder; nothing for the one that is taken without it."""
+    """The option for a storage folder; empty for the default one."""
     return "" if storage.resolve() == Path("runs").resolve() else f" --storage {shlex.quote(str(storage))}"

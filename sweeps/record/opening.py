@@ -1,4 +1,4 @@
-"""sweep.json as a launch opens it, and the journals as it leaves them."""
+"""sweep.json at the start of a launch."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
 
 NO_DATA = ""
-"""The checksum of what a function of one's own reads, which nobody knows."""
+"""The checksum for a user-defined function, whose data are unknown."""
 
 
 def opened(
     sweep: Sweep, lookahead: int, before: Mapping[str, Any] | None, fresh: bool, console: Console
 ) -> dict[str, Any]:
-    """sweep.json of a sweep that starts, or of the one ``before`` that goes on.
+    """The sweep.json of a new sweep, or of the one ``before`` that is continued.
 
-    Raises ``InputError`` when that had other data.
+    Raises ``InputError`` if the recorded sweep had other data.
     """
     checksum, said, ways = NO_DATA, list[str](), dict[str, str]()
     if sweep.function is None:
@@ -41,10 +41,10 @@ def opened(
         ways = {name: better(config.evaluate, name) for name in config.evaluate.plugged.get("metric", {})}
     origin = provenance(checksum)
     if before and before["provenance"]["data_checksum"] != checksum:
-        message = f"the images are not those that {sweep.name} began with; give it those, or another name"
+        message = f"these are not the images that {sweep.name} began with; use those, or another name"
         raise InputError(sweep.source, [Problem("data", message)])
     if before and before["provenance"]["git"] != origin["git"]:
-        console.print("the code is not that which the sweep began with; each trial records its own", style="yellow")
+        console.print("the code has changed since the sweep began; each trial records its own version", style="yellow")
     record: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "name": sweep.name,
@@ -65,7 +65,7 @@ def opened(
         "provenance": origin,
         "caveats": said,
     }
-    # What a search asks for depends on the look-ahead and on its rules: a sweep keeps those that it began with.
+    # The trials of a search depend on its look-ahead and rules, so a sweep keeps those that it began with.
     kept = {key: before[key] for key in ("id", "started", "lookahead")} if before else {}
     if before:
         kept["rules"] = before.get("rules", 1)
@@ -73,21 +73,21 @@ def opened(
 
 
 LARGEST_PATCH = 10 * 2**20
-"""Bytes of changes that are kept: more are no code, but files that should not be tracked."""
+"""The largest patch that is kept, in bytes; anything larger is not code but files that should not be tracked."""
 
 
 def keep_uncommitted(paths: SweepPaths, record: Mapping[str, Any]) -> None:
-    """Keep the changes of the code that no commit has beside ``sweep.json``: no result could be had again without."""
+    """Keep uncommitted changes to the code beside ``sweep.json``: results could not be reproduced without them."""
     name = record["provenance"]["git"].get("patch")
     if name is None or paths.patch(name).exists():
         return
     patch = uncommitted()
-    if digest(patch) == name and len(patch) <= LARGEST_PATCH:  # or the code has been changed just now
-        with suppress(OSError):  # no launch is given up for it
+    if digest(patch) == name and len(patch) <= LARGEST_PATCH:  # unless the code was changed in the meantime
+        with suppress(OSError):  # failing to keep it does not stop a launch
             write_whole(paths.patch(name), patch)
 
 
 def shown(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved spec as it may be stored: URIs without their passwords."""
+    """A resolved spec in the form that may be stored: URIs without passwords."""
     leaves = {"tracking.uri": spec["tracking"]["uri"], "search.storage": spec["search"]["storage"]}
     return with_leaves(spec, {name: without_password(uri) for name, uri in leaves.items() if uri})

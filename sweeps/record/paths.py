@@ -1,4 +1,4 @@
-"""Every file name of the record, in one place (docs/record.md)."""
+"""All file names of the record, in one place (docs/record.md)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SweepPaths:
         return self.root / "artifacts" / trial
 
     def training_state(self, trial: str) -> Path:
-        """What an interrupted trial goes on from; removed when the trial ends."""
+        """The state from which an interrupted trial continues; removed when the trial ends."""
         return self.root / "training" / f"{trial}.pt"
 
     @property
@@ -43,7 +43,7 @@ class SweepPaths:
         return self.root / "shipped.json"
 
     def cursors_of(self, uri: str) -> Path:
-        """The cursors of a tracking server other than the sweep's own."""
+        """The cursors for a tracking server other than the sweep's own."""
         return self.root / f"shipped-{hashlib.sha256(uri.encode()).hexdigest()[:12]}.json"
 
     @property
@@ -52,34 +52,34 @@ class SweepPaths:
 
     @property
     def stop(self) -> Path:
-        """Is there, with the reason in it, while running trials are asked to save their state and stop."""
+        """Exists, with the reason as its content, while running trials are asked to save their state and stop."""
         return self.root / "stop"
 
     @property
     def requests(self) -> Path:
-        """What is asked of single trials: empty files, removed when it is done."""
+        """Requests for single trials: empty files, which are removed once they are fulfilled."""
         return self.root / "requests"
 
     def stop_of(self, trial: str) -> Path:
-        """Is there while a trial is asked to save its state and stop."""
+        """Exists while a trial is asked to save its state and stop."""
         return self.requests / f"{trial}.stop"
 
     def retry_of(self, trial: str) -> Path:
-        """Is there while a trial that has ended is to be tried again."""
+        """Exists while a retry of a trial that has ended is requested."""
         return self.requests / f"{trial}.retry"
 
     def patch(self, digest: str) -> Path:
-        """Changes of the code that no commit had when a launch began."""
+        """The uncommitted changes to the code when a launch began."""
         return self.root / f"uncommitted-{digest}.patch"
 
     @property
     def plugins(self) -> Path:
-        """The code of the sweep's plugins, a folder for each digest: every process that runs a trial takes it there."""
+        """The code of the sweep's plugins, one folder per digest, from which every process loads it."""
         return self.root / FOLDER
 
     @property
     def superseded(self) -> Path:
-        """Journals of trials that a sweep which has grown no longer asks for."""
+        """Journals of trials that a grown sweep no longer needs."""
         return self.root / "superseded"
 
     @property

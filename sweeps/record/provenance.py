@@ -1,4 +1,4 @@
-"""Where a result comes from: code, packages, machine and data."""
+"""The origin of a result: code, packages, machine and data."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PACKAGES = ("linearizer-sweeps", "torch", "torchvision", "numpy", "ray", "optuna
 
 DIFF = ("-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false",
         "diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv")  # fmt: skip
-"""Whatever a user has set for their own eyes, ``git apply`` must read it."""
+"""Settings that make the diff readable for ``git apply``, whatever the user has configured."""
 
 
 def git_state() -> dict[str, Any]:
-    """Commit and dirty flag of the code's checkout; both null for an installed package.
+    """The commit and dirty flag of the code's checkout; both None for an installed package.
 
-    Of a dirty one ``patch`` names its changes: the digest that the file of ``uncommitted`` has in its name.
+    If dirty, ``patch`` is the digest of the changes, which is part of their file's name.
     """
     try:
         commit = _git("rev-parse", "HEAD").decode().strip()
@@ -37,7 +37,7 @@ def git_state() -> dict[str, Any]:
 
 
 def uncommitted() -> bytes:
-    """What ``git apply`` makes of the commit the code that runs, untracked files left out; empty without a checkout."""
+    """The uncommitted changes as a patch for ``git apply``, without untracked files; empty without a checkout."""
     try:
         return _git(*DIFF, "HEAD")
     except (OSError, subprocess.SubprocessError):
@@ -45,14 +45,14 @@ def uncommitted() -> bytes:
 
 
 def digest(patch: bytes) -> str:
-    """The first twelve digits of a patch's SHA-256."""
+    """The first twelve hexadecimal digits of a patch's SHA-256."""
     return hashlib.sha256(patch).hexdigest()[:12]
 
 
 def _git(*arguments: str) -> bytes:
-    """What git says of the checkout of this file; raises ``SubprocessError`` where there is none."""
+    """The output of git for the checkout of this file; raises ``SubprocessError`` if there is none."""
     here = Path(__file__).resolve()
-    # Installed into somebody's project, this file is not one of that project's.
+    # If this package is installed inside somebody's project, the file is not tracked by that project.
     for words in (("ls-files", "--error-unmatch", here.name), arguments):
         command = ["git", "-C", str(here.parent), *words]
         done = subprocess.run(command, capture_output=True, check=True, timeout=10)
@@ -60,7 +60,7 @@ def _git(*arguments: str) -> bytes:
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of what a result depends on."""
+    """The installed versions of packages that a result depends on."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -71,7 +71,7 @@ def package_versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """The machine, without its name."""
+    """The machine, without its host name."""
     return {
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -82,7 +82,7 @@ def hardware() -> dict[str, Any]:
 
 
 def processes(resources: Resources) -> dict[str, Any]:
-    """What of a trial's resources decides in which order it adds numbers, and so their last digits."""
+    """The resources of a trial that decide the order in which it adds numbers, and so their last digits."""
     return {
         "workers": resources.workers,
         "threads": resources.cpus_per_worker,
@@ -91,7 +91,7 @@ def processes(resources: Resources) -> dict[str, Any]:
 
 
 def provenance(data_checksum: str) -> dict[str, Any]:
-    """Everything above, with the checksum of the data set."""
+    """All of the above, with the checksum of the data set."""
     return {
         "git": git_state(),
         "packages": package_versions(),

@@ -1,4 +1,4 @@
-"""Removing a sweep's record: what would go, and its going."""
+"""Deleting a sweep's record: the list of what would be deleted, and the deletion."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from sweeps.spec.validation import InputError, Problem
 
 MEANINGS = {
     "sweep.json": "the sweep: its spec, provenance and state",
-    "journal": "journals, one a trial",
+    "journal": "journals, one per trial",
     "artifacts": "checkpoints, images, curves",
     "training": "saved states of trials that have not ended",
-    "superseded": "journals of trials that are no longer asked for",
+    "superseded": "journals of trials that are no longer needed",
     "tables": "tables and figures",
     "report": "the report",
     "tune": "Ray Tune's state",
-    "requests": "what is asked of single trials",
+    "requests": "requests to stop or retry single trials",
 }
 PATCH = "uncommitted-"
 NOTES = ("ledger.json", "study.log", "shipped", "error-", "stop", "cache.parquet")
-"""What the names of the other files begin with that a sweep writes."""
+"""Prefixes of the other files that a sweep writes."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file or folder of the record: its files, their bytes, and what it is, which is empty for what is not ours."""
+    """A file or folder of the record: its number of files, their bytes, and its meaning (empty if it is not ours)."""
 
     name: str
     files: int
@@ -48,7 +48,7 @@ class Entry:
 
 @dataclass(frozen=True, repr=False)
 class Removal:
-    """What goes, or has gone, with the record of a sweep: its ``folder``, whole, entry by entry."""
+    """What is, or would be, deleted with the record of a sweep: its ``folder``, entry by entry."""
 
     folder: Path
     entries: Sequence[Entry]
@@ -56,16 +56,16 @@ class Removal:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """The bytes of all files."""
         return sum(entry.size for entry in self.entries)
 
     @property
     def files(self) -> int:
-        """How many files there are."""
+        """The number of files."""
         return sum(entry.files for entry in self.entries)
 
     def __repr__(self) -> str:
-        how = "removed" if self.done else "would go"
+        how = "removed" if self.done else "would be removed"
         return f"Removal({self.folder}: {self.files} files, {size_told(self.size)}, {how})"
 
     def _repr_html_(self) -> str:
@@ -73,7 +73,7 @@ class Removal:
 
 
 def removal_of(folder: Path) -> Removal:
-    """What would go with the record in a folder."""
+    """What would be deleted with the record in a folder."""
     entries = []
     for path in sorted(folder.iterdir()):
         if path.name != LOCK:
@@ -83,11 +83,11 @@ def removal_of(folder: Path) -> Removal:
 
 
 def remove(source: str, folder: Path) -> Removal:
-    """Remove the record in a folder, whole, while no launch holds it; what has gone.
+    """Delete the whole record in a folder while no launch holds it, and return what was deleted.
 
-    ``sweep.json`` goes last, so that what is cut short can be done again. Of a folder that is a link, the link goes as
-    well. Raises ``InputError`` if a launch, or whatever sends it to MLflow, holds the record, and ``OSError`` if
-    something cannot be removed.
+    ``sweep.json`` is deleted last, so that an interrupted deletion can be repeated. If the folder is a link, the link
+    is deleted too. Raises ``InputError`` if a launch or an upload to MLflow holds the record, and ``OSError`` if
+    something cannot be deleted.
     """
     paths = SweepPaths(folder)
     with only_launch(source, paths):
@@ -96,7 +96,7 @@ def remove(source: str, folder: Path) -> Removal:
         for path in sorted(folder.iterdir(), key=lambda each: each == paths.sweep_json):
             if path != paths.lock:
                 _remove(path)
-        paths.lock.unlink(missing_ok=True)  # held until here: who waits for it finds no sweep
+        paths.lock.unlink(missing_ok=True)  # held until here, so that whoever waits for it finds no sweep
         if folder.is_symlink():
             target = folder.resolve()
             folder.unlink()
@@ -106,7 +106,7 @@ def remove(source: str, folder: Path) -> Removal:
 
 
 def _check_writers(source: str, paths: SweepPaths) -> None:
-    """Raise ``InputError`` where a process of a launch that died still writes a journal: it would write it again."""
+    """Raise ``InputError`` if a process of a dead launch still writes a journal, which it would create again."""
     for path in journal_files(paths.journals):
         try:
             with path.open("a") as file:
@@ -124,7 +124,7 @@ def _remove(path: Path) -> None:
 
 
 def _sizes(path: Path) -> list[int]:
-    """The bytes of each file at or below a path; of a link, its own."""
+    """The bytes of each file at or below a path; for a link, its own size."""
     if path.is_symlink() or not path.is_dir():
         return [path.lstat().st_size]
     return [(Path(place) / name).lstat().st_size for place, _, names in os.walk(path) for name in names]
@@ -132,12 +132,12 @@ def _sizes(path: Path) -> list[int]:
 
 def _meaning(name: str) -> str:
     if name.startswith(PATCH):
-        return "changes of the code that no commit has"
+        return "uncommitted changes to the code"
     return MEANINGS.get(name) or ("notes of launches and of what was sent" if name.startswith(NOTES) else "")
 
 
 def size_told(size: float) -> str:
-    """Bytes as people say them.
+    """A number of bytes as people write it.
 
     >>> size_told(812), size_told(28_000), size_told(3_500_000_000)
     ('812 bytes', '27 KiB', '3.3 GiB')
@@ -152,7 +152,7 @@ def size_told(size: float) -> str:
 
 
 def render(removal: Removal) -> RenderableType:
-    """What goes, a line an entry."""
+    """The entries, one per line."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column()
     table.add_column(justify="right")

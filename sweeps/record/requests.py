@@ -1,4 +1,4 @@
-"""What is asked of single trials, as files that whoever carries the sweep out finds: to stop, or to be tried again."""
+"""Requests to stop or retry single trials: files that the sweep's launch looks for."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def ask_to_stop(paths: SweepPaths, trial: str) -> None:
 
 
 def ask_to_retry(paths: SweepPaths, trial: str) -> None:
-    """Ask for another try of a trial that has ended."""
+    """Ask for a retry of a trial that has ended."""
     _ask(paths.retry_of(trial))
     paths.stop_of(trial).unlink(missing_ok=True)
 
 
 def to_retry(paths: SweepPaths) -> list[str]:
-    """The trials that are to be tried again, by name."""
+    """The names of the trials to retry."""
     return sorted(path.stem for path in paths.requests.glob("*.retry"))
 
 

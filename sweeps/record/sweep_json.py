@@ -1,4 +1,4 @@
-"""sweep.json: what a sweep is and how it stands (docs/record.md)."""
+"""sweep.json: what a sweep is and its state (docs/record.md)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem
 
 RULES = 2
-"""Which rules a search follows that begins now; a record keeps its own, so that its replay gives the same trials.
+"""The version of the search rules for new sweeps; a record keeps its own, so that its replay gives the same trials.
 
-1: what diverges is told as failed, the seeds of a configuration know nothing of each other, and values of a stepped
-range are sums (0.30000000000000004). 2: as ``sweeps.search.schedule`` says.
+1: a diverged trial is told as failed, the seeds of a configuration do not affect each other, and values of a stepped
+range are sums (0.30000000000000004). 2: as ``sweeps.search.schedule`` describes.
 """
 
 
 def read_record(paths: SweepPaths) -> dict[str, Any] | None:
-    """A sweep's record, None if there is none; raises ``InputError`` for a file that is not one."""
+    """A sweep's record, or None if there is none; raises ``InputError`` for a file that is not a record."""
     if not paths.sweep_json.exists():
         return None
     try:
@@ -39,9 +39,9 @@ def read_record(paths: SweepPaths) -> dict[str, Any] | None:
 
 
 def check_to_go_on(paths: SweepPaths, record: Mapping[str, Any]) -> None:
-    """Raise ``InputError`` naming the field that a launch needs of an earlier one's record, where it is not as it was.
+    """Raise ``InputError`` if a field that a launch needs from an earlier one's record is missing or wrong.
 
-    Who only looks at a record can do without.
+    Commands that only show a record do not need these fields.
     """
     origin = record.get("provenance") or {}
     known = {
@@ -53,7 +53,7 @@ def check_to_go_on(paths: SweepPaths, record: Mapping[str, Any]) -> None:
         "provenance.git": isinstance(origin.get("git"), Mapping),
     }
     found = [
-        Problem(name, f"is missing, or not as this version writes it: the sweep cannot go on; {REMEDY}")
+        Problem(name, f"is missing or invalid, so the sweep cannot continue; {REMEDY}")
         for name, right in known.items()
         if not right
     ]
@@ -62,5 +62,5 @@ def check_to_go_on(paths: SweepPaths, record: Mapping[str, Any]) -> None:
 
 
 def write_record(paths: SweepPaths, record: Mapping[str, Any]) -> None:
-    """Write a sweep's record whole."""
+    """Write a sweep's whole record."""
     write_whole(paths.sweep_json, json.dumps(record, indent=2, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Precision and recall of trials, which stand beside a distance wherever one is printed."""
+"""Precision and recall of trials, which are shown beside a distance wherever one is printed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweeps.record.paths import SweepPaths
 
 
 def variety(paths: SweepPaths, trials: Sequence[str], objective: str) -> str:
-    """``, precision 0.95, recall 0.79``, means over trials; empty if the objective has neither beside it."""
+    """``, precision 0.95, recall 0.79`` as means over trials; empty if none are recorded with the objective."""
     metrics = [state_of(paths.journal(trial)).metrics for trial in trials if paths.journal(trial).exists()]
     common = [key for key in metrics[0] if all(key in each for each in metrics)] if metrics else []
     words = [

@@ -1,4 +1,4 @@
-"""Who may write: one launch a sweep, and one process a journal."""
+"""Exclusive writing: one launch per sweep, and one process per journal."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MOMENT = 1.0
 """Seconds to wait for a sweep's lock."""
 
 PATIENCE = 180.0
-"""Seconds to wait for an earlier process of the same trial: Ray ends what is left of a launch that died in less."""
+"""Seconds to wait for an earlier process of the same trial: Ray ends the rest of a dead launch sooner than this."""
 
 
 @contextmanager
 def only_launch(source: str, paths: SweepPaths) -> Iterator[None]:
-    """Hold the sweep's lock; the system lets go of it when the process ends, however it ends.
+    """Hold the sweep's lock; the operating system releases it when the process ends, however it ends.
 
-    Raises ``InputError`` when another process holds it, or the folder cannot be written.
+    Raises ``InputError`` if another process holds it, or if the folder is not writable.
     """
     try:
         paths.root.mkdir(parents=True, exist_ok=True)
@@ -37,13 +37,13 @@ def only_launch(source: str, paths: SweepPaths) -> Iterator[None]:
         ) from None
     with file:
         try:
-            # Who only looks whether a launch runs holds it for a moment.
+            # Commands that check whether a launch is running hold it for a moment.
             take(file, MOMENT)
         except TimeoutError:
-            message = f"{paths.root.name} is being carried out already"
+            message = f"{paths.root.name} is running already"
             raise InputError(source, [Problem("name", message)]) from None
         except OSError as error:
-            message = f"{paths.lock} cannot be locked: {error.strerror}; its file system must have locks (flock)"
+            message = f"{paths.lock} cannot be locked: {error.strerror}; use a file system with locks (flock)"
             raise InputError(source, [Problem("storage", message)]) from None
         yield
 
@@ -55,9 +55,9 @@ def running(paths: SweepPaths) -> bool:
 
 @contextmanager
 def only_writer(journal: Path) -> Iterator[None]:
-    """Hold a journal's lock, which the system lets go of when a process ends: two must not write one journal.
+    """Hold a journal's lock, so that no two processes write it; the system releases it when the process ends.
 
-    Raises ``TimeoutError`` when another process keeps it.
+    Raises ``TimeoutError`` if another process keeps it.
     """
     journal.parent.mkdir(parents=True, exist_ok=True)
     with journal.open("a") as file:
@@ -69,14 +69,14 @@ def only_writer(journal: Path) -> Iterator[None]:
 
 
 def await_writers(source: str, paths: SweepPaths, console: Console) -> None:
-    """Wait for what is left of a launch that died: its processes may still be writing.
+    """Wait for the remaining processes of a dead launch, which may still be writing.
 
-    Raises ``InputError`` when they do not end.
+    Raises ``InputError`` if they do not end.
     """
     for path in journal_files(paths.journals):
         try:
             if state_of(path).state is None:
-                with console.status(f"waiting for the end of an earlier {path.stem}"), only_writer(path):
+                with console.status(f"waiting for an earlier process of {path.stem} to end"), only_writer(path):
                     pass
         except TimeoutError as error:
             raise InputError(source, [Problem("name", str(error))]) from None

@@ -1,1 +1,1 @@
-"""MLflow, fed from the journals."""
+"""Sending journals to MLflow."""

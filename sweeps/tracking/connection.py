@@ -1,4 +1,4 @@
-"""A connection to an MLflow server or store: the sweep's experiment there, its runs, and where their artifacts go."""
+"""A connection to an MLflow server or store: the sweep's experiment, its runs, and the places of their artifacts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, RunInfo
 
 PAGE = 1000
-"""Runs a request."""
+"""Runs per request."""
 
 
 class ExperimentError(LinsweepError, RuntimeError):
-    """An experiment that cannot take runs; the message names it and what to do."""
+    """An experiment that cannot take runs; the message names it and says what to do."""
 
 
 @dataclass
@@ -39,23 +39,23 @@ class Connection:
     parent: str
     cursors: Cursors
     places: dict[str, Any] = field(default_factory=dict)
-    """MLflow's (untyped) artifact repositories of the runs that go on."""
+    """MLflow's (untyped) artifact repositories of the runs that are not over."""
 
     def place(self, run: str) -> Any:
-        """Where a run's artifacts go, with ``log_artifact`` and ``log_artifacts``."""
+        """The place for a run's artifacts, with ``log_artifact`` and ``log_artifacts``."""
         if run not in self.places:
             self.remember_place(self.client.get_run(run).info)
         return self.places[run]
 
     def remember_place(self, run: RunInfo) -> None:
-        """Take where a run's artifacts go from what the server has told."""
+        """Remember the place for a run's artifacts from the server's answer."""
         repository = artifact_repository(self.client, run)
         self.places[run.run_id] = _Place(self.client, run.run_id) if repository is None else repository
 
 
 @dataclass(frozen=True)
 class _Place:
-    """A run's artifacts by the public client, which asks the server for the run each time."""
+    """The place for a run's artifacts through the public client, which asks the server for the run each time."""
 
     client: MlflowClient
     run: str
@@ -68,17 +68,17 @@ class _Place:
 
 
 def connect(paths: SweepPaths, uri: str, name: str, sweep: Mapping[str, Any], note: Path) -> Connection:
-    """The server at a URI, with the experiment ``name`` and the sweep's own run made where they are missing.
+    """The server at a URI; creates the experiment ``name`` and the sweep's own run if they are missing.
 
-    ``note`` is the file of the cursors at this server. Raises ``ExperimentError`` for an experiment that is in MLflow's
-    trash; any error of the server comes out as it is.
+    ``note`` is the file of the cursors for this server. Raises ``ExperimentError`` if the experiment is in MLflow's
+    trash; any error of the server is raised as it is.
     """
-    # MLflow sets its loggers up as it is imported.
+    # MLflow configures its loggers on import.
     importlib.import_module("mlflow")
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.WARNING)
     database = paths.mlflow_database.resolve()
-    if sqlite_file(uri) == database:  # the storage folder's own, which may have been moved with it
+    if sqlite_file(uri) == database:  # the storage folder's own database, which may have moved with the folder
         follow_artifacts(database, paths.mlflow_artifacts.resolve())
     client = client_of(uri)
     with held(KNOCKING):
@@ -96,13 +96,13 @@ def connect(paths: SweepPaths, uri: str, name: str, sweep: Mapping[str, Any], no
             if before.get(name) != value:
                 client.set_experiment_tag(experiment, name, value)
     cursors = load_cursors(note, parent, known)
-    # A run that is there without a cursor is gone through from the beginning.
+    # A run without a cursor is sent from the beginning.
     lost = {trial: Cursor(run) for trial, run in known.items() if trial != "parent" and trial not in cursors}
     return Connection(client, experiment, parent, cursors | lost)
 
 
 def identity_tags(sweep: Mapping[str, Any], trial: str, kind: str) -> dict[str, str]:
-    """The tags by which a run is known as a trial's."""
+    """The tags that identify a run as a trial's."""
     return {
         "sweep.id": str(sweep["id"]),
         "sweep.name": str(sweep["name"]),
@@ -112,23 +112,23 @@ def identity_tags(sweep: Mapping[str, Any], trial: str, kind: str) -> dict[str, 
 
 
 def _experiment(client: MlflowClient, uri: str, name: str, note: Path) -> Experiment | None:
-    """The experiment of a name, even if it has another one by now; None if there is none."""
+    """The sweep's experiment, even if it has been renamed; None if there is none."""
     found = _noted(client, uri, name, note) or client.get_experiment_by_name(name)
     if found is not None and not found.experiment_id:
         raise ExperimentError(
-            f"{without_password(uri)} answers, but not as MLflow does: another server, or another path of this one"
+            f"{without_password(uri)} does not answer like MLflow; give the address of an MLflow server"
         )
     if found is not None and found.lifecycle_stage != "active":
         raise ExperimentError(
-            f"the experiment {found.name!r} is in MLflow's trash; take it out again (MLFLOW_TRACKING_URI="
+            f"the experiment {found.name!r} is in MLflow's trash; restore it (MLFLOW_TRACKING_URI="
             f"{shlex.quote(without_password(uri))} mlflow experiments restore --experiment-id {found.experiment_id}), "
-            "or resume with another: --set tracking.experiment=…"
+            "or resume with another experiment: --set tracking.experiment=…"
         )
     return found
 
 
 def _noted(client: MlflowClient, uri: str, name: str, note: Path) -> Experiment | None:
-    """The experiment that the sweep was sent to before, if it is still there: somebody may have renamed it."""
+    """The experiment that the sweep was sent to before, if it still exists: it may have been renamed."""
     from mlflow.exceptions import MlflowException
 
     before = read_note(note)
@@ -151,7 +151,7 @@ def _created(client: MlflowClient, uri: str, name: str, paths: SweepPaths) -> st
 
 
 def _runs_of(client: MlflowClient, experiment: str, sweep: Mapping[str, Any]) -> dict[str, str]:
-    """Trial to run id of everything that the server has of this sweep; the sweep's own run is ``parent``."""
+    """The run id of each of the sweep's trials on the server; the sweep's own run is ``parent``."""
     found: dict[str, str] = {}
     token: str | None = None
     while True:

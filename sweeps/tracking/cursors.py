@@ -1,4 +1,4 @@
-"""How far each journal has been sent to an MLflow server, and to which run: remembered in the record."""
+"""Cursors: how far each journal has been sent to an MLflow server, and to which run; kept in the record."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sweeps.record.paths import SweepPaths
 
 
 class NoteWarning(JournalWarning):
-    """What a record notes of how far its journals have been sent could not be read: they are sent again."""
+    """The note of how far journals have been sent could not be read, so they are sent again."""
 
 
 @dataclass
 class Cursor:
-    """How far a journal has been sent, to which run; ``epoch`` is the last epoch whose metrics are there."""
+    """How far a journal has been sent, and to which run; ``epoch`` is the last epoch whose metrics were sent."""
 
     run: str
     offset: int = 0
@@ -29,14 +29,14 @@ class Cursor:
 
 
 Cursors = dict[str, Cursor]
-"""By trial."""
+"""The cursors by trial."""
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
-    """The ``uri``, ``experiment`` id and ``parent`` run that cursors are of, and these as ``runs``; None without.
+    """A note: the ``uri``, ``experiment`` id and ``parent`` run, and the cursors as ``runs``; None if there is none.
 
-    A note that cannot be read is as good as none, with a ``NoteWarning``: what was sent is sent again with the same
-    time stamps, and MLflow keeps it once.
+    A note that cannot be read counts as none, with a ``NoteWarning``: everything is sent again with the same time
+    stamps, and MLflow stores it once.
     """
     if not path.exists():
         return None
@@ -51,10 +51,10 @@ def read_note(path: Path) -> dict[str, Any] | None:
 
 
 def _check(note: dict[str, Any]) -> None:
-    """Raise the error of whatever a note lacks."""
+    """Raise an error if a field of a note is missing or wrong."""
     for key in ("uri", "experiment", "parent"):
         if not isinstance(note[key], str):
-            raise TypeError(f"{key} is not a text")
+            raise TypeError(f"{key} is not text")
     for trial, cursor in note["runs"].items():
         if not isinstance(Cursor(**cursor).offset, int):
             raise TypeError(f"the offset of {trial} is not a number")
@@ -63,7 +63,7 @@ def _check(note: dict[str, Any]) -> None:
 def load_cursors(path: Path, parent: str, known: Mapping[str, str]) -> Cursors:
     """The noted cursors of the ``known`` runs (trial → run id).
 
-    None of them where the note is of another server, or of a store that has been emptied since.
+    Empty if the note belongs to another server or to a store that has been emptied since.
     """
     note = read_note(path)
     if note is None or note["parent"] != parent:
@@ -72,19 +72,19 @@ def load_cursors(path: Path, parent: str, known: Mapping[str, str]) -> Cursors:
 
 
 def save_cursors(path: Path, uri: str, experiment: str, name: str, parent: str, cursors: Cursors) -> None:
-    """Note cursors; ``uri`` without its password, ``experiment`` by its id, ``name`` as it was asked for."""
+    """Write a note of cursors: ``uri`` without its password, ``experiment`` as an id, ``name`` as in the spec."""
     runs = {trial: vars(cursor) for trial, cursor in cursors.items()}
     note = {"uri": uri, "experiment": experiment, "name": name, "parent": parent, "runs": runs}
     write_whole(path, json.dumps(note, indent=1) + "\n")
 
 
 def offsets(path: Path) -> dict[str, int]:
-    """How many bytes of each trial's journal have been sent, by the note alone."""
+    """How many bytes of each trial's journal have been sent, according to the note."""
     note = read_note(path)
     return {trial: cursor["offset"] for trial, cursor in note["runs"].items()} if note else {}
 
 
 def unsent(paths: SweepPaths) -> int:
-    """How many bytes of the journals the sweep's own tracking server has not been sent."""
+    """How many bytes of the journals have not been sent to the sweep's own tracking server."""
     sent = offsets(paths.cursors)
     return sum(max(0, path.stat().st_size - sent.get(path.stem, 0)) for path in journal_files(paths.journals))

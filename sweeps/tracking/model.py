@@ -1,4 +1,4 @@
-"""A trial's model as a model of MLflow: it samples when it is loaded, and can be registered under the sweep's name."""
+"""A trial's model as an MLflow model: it samples once loaded, and can be registered under the sweep's name."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ LOADER = "sweeps.tracking.pyfunc"
 CHECKPOINT = "checkpoint"
 KIND = "sampler"
 NEEDED = ("linearizer-sweeps", "torch", "numpy")
-"""Packages that loading a model takes."""
+"""Packages needed to load a model."""
 
 
 def signature_of(checkpoint: Path) -> ModelSignature:
-    """Rows of ``count`` and ``seed`` in, images ``(count, channels, height, width)`` out."""
+    """The signature: rows of ``count`` and ``seed`` in, images ``(count, channels, height, width)`` out."""
     event = json.loads((checkpoint / CONFIG).read_text())["event"]
     inputs = Schema([ColSpec("long", "count"), ColSpec("long", "seed")])
     return ModelSignature(inputs, Schema([TensorSpec(np.dtype(np.float32), (-1, *event))]))
@@ -47,12 +47,12 @@ def signature_of(checkpoint: Path) -> ModelSignature:
 def write_model(
     folder: Path, checkpoint: Path, packages: dict[str, str], model: LoggedModel, plugins: Path | None = None
 ) -> None:
-    """A model's folder as MLflow reads it: the checkpoint, which module loads it, and the code that this needs."""
+    """Write a model's folder for MLflow: the checkpoint, the module that loads it, and the plugins that it needs."""
     described = Model(run_id=model.source_run_id, model_id=model.model_id, signature=signature_of(checkpoint))
     shutil.copytree(checkpoint, folder / CHECKPOINT)
     if plugins is not None and plugins.is_dir():
         shutil.copytree(plugins, folder / CHECKPOINT / FOLDER)
-    # What mlflow.pyfunc would add; importing it warns of types that are not ours.
+    # This is what mlflow.pyfunc would add; importing that warns about other people's types.
     described.add_flavor("python_function", loader_module=LOADER, data=CHECKPOINT, python_version=python_version())
     described.save(str(folder / "MLmodel"))
     needed = [f"{name}=={packages[name]}" for name in NEEDED if name in packages]
@@ -60,14 +60,14 @@ def write_model(
 
 
 def log_model(connection: Connection, paths: SweepPaths, trial: str) -> str:
-    """Keep a trial's model as an output of its run, once; the id of the model."""
+    """Log a trial's model as an output of its run, once, and return the model's id."""
     client, run = connection.client, connection.cursors[trial].run
     condition = f"source_run_id = '{run}'"
     found = client.search_logged_models([connection.experiment], condition)
     for model in found:
         if model.status == LoggedModelStatus.READY:
             return str(model.model_id)
-    if found:  # its upload was cut short
+    if found:  # an earlier upload was interrupted
         model = found[0]
     else:
         model = client.create_logged_model(connection.experiment, name=trial, source_run_id=run, model_type=KIND)
@@ -82,9 +82,9 @@ def log_model(connection: Connection, paths: SweepPaths, trial: str) -> str:
 
 
 def promote(connect: Callable[[], Connection], paths: SweepPaths, trial: str) -> str:
-    """Register a trial's model under the name of its sweep's folder, once; the version that it is.
+    """Register a trial's model under the name of its sweep's folder, once, and return the version.
 
-    Raises ``InputError`` for a trial that has no model to keep, or has not been sent.
+    Raises ``InputError`` for a trial that has no checkpoint or has not been sent.
     """
     name = paths.root.absolute().name
     source = f"{name}/{trial}"
@@ -102,7 +102,7 @@ def promote(connect: Callable[[], Connection], paths: SweepPaths, trial: str) ->
         for version in client.search_model_versions(f"name = '{name}'"):
             if version.run_id == run:
                 return str(version.version)
-        # Its folder, and not models:/ID, which MLflow would look up at its own, global, tracking URI.
+        # Pass the folder: MLflow would resolve models:/ID with its own global tracking URI.
         place = str(client.get_logged_model(model).artifact_location)
         made = client.create_model_version(name, place, run_id=run, model_id=model, tags={"trial": trial})
         return str(made.version)

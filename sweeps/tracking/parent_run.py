@@ -1,4 +1,4 @@
-"""What a sweep came to, in its own run of MLflow: spec, summary, importance, tables, report, and the best models."""
+"""The results of a sweep in its own MLflow run: spec, summary, importance, tables, report, and the best models."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
 def finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any] | None = None) -> None:
-    """Put what a sweep that has ended came to into its run, and close it; may be done again.
+    """Log the results of a sweep that has ended to its run and close it; can be repeated.
 
-    ``sweep`` is its record, by default as it is written. Nothing while the sweep runs.
+    ``sweep`` is its record, by default the one on disk. Does nothing while the sweep runs.
     """
     sweep = read_record(paths) if sweep is None else sweep
     if sweep is not None and sweep.get("ended") is not None:
@@ -39,7 +39,7 @@ def finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any] |
 
 
 def _finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any]) -> None:
-    # pandas is a second of imports: not before a sweep has ended.
+    # Importing pandas takes a second, so wait until the sweep has ended.
     from analysis.record.runs import load
 
     client, parent = connection.client, connection.parent
@@ -53,7 +53,7 @@ def _finish(connection: Connection, paths: SweepPaths, sweep: Mapping[str, Any])
         values[f"best/{next(iter(sweep['objective']))}"] = sweep.get("best_value")
     client.log_batch(parent, metrics=_metrics(values, ended), tags=[RunTag("sweep.state", sweep["state"])])
     client.set_terminated(parent, STATUS[sweep["state"]], end_time=ended)
-    # What is made of the record comes last: the run is closed whether it can be made or not.
+    # Results computed from the record come last, so that the run is closed even if they fail.
     table = _importance(record)
     if table is not None:
         client.log_batch(parent, metrics=_metrics(_shares(table), ended))
@@ -78,7 +78,7 @@ def _metrics(values: Mapping[str, float], stamp: int) -> list[Metric]:
 
 
 def _summary(record: Record, paths: SweepPaths, sweep: Mapping[str, Any]) -> dict[str, Any]:
-    """How a sweep ended: its trials by state without the references, its best configuration, and what it spent."""
+    """How a sweep ended: its trials by state (without references), its best configuration, and what it spent."""
     runs, ledger = record.runs, Ledger.read(paths)
     states = Counter(runs.loc[runs["kind"] != "reference", "state"].astype("str"))
     return {
@@ -94,7 +94,7 @@ def _summary(record: Record, paths: SweepPaths, sweep: Mapping[str, Any]) -> dic
 
 
 def _kept(record: Record, paths: SweepPaths, sweep: Mapping[str, Any]) -> list[str]:
-    """The trials whose models are kept as models: the best configuration's, and those that confirm the best."""
+    """The trials whose models are logged: the best configuration's, and the confirmations."""
     runs = record.runs
     confirmed = runs.loc[(runs["kind"] == "confirm") & (runs["state"] == "finished"), "trial"]
     return [
@@ -105,7 +105,7 @@ def _kept(record: Record, paths: SweepPaths, sweep: Mapping[str, Any]) -> list[s
 
 
 def _importance(record: Record) -> Table | None:
-    """What each axis matters to the objective; None if too little has been tried to tell."""
+    """How much each axis matters to the objective; None if too few configurations have finished."""
     from analysis.record.runs import RecordError
     from analysis.tables.importance import importance
 
@@ -116,7 +116,7 @@ def _importance(record: Record) -> Table | None:
 
 
 def _write_tables(folder: Path, record: Record) -> None:
-    """The ablation tables as they are now, where there is enough for any."""
+    """Write the current ablation tables, if there is enough for any."""
     from analysis.record.runs import RecordError
     from analysis.report.list_of_tables import ablation_tables
 
@@ -130,7 +130,7 @@ def _write_tables(folder: Path, record: Record) -> None:
 
 
 def _shares(table: Table) -> dict[str, float]:
-    """Each axis's share by the first of the table's ways to tell."""
+    """Each axis's share, by the first method in the table."""
     shares: dict[str, float] = {}
     for row in table.rows:
         axis, share = row.cells[0].value, row.cells[1].value

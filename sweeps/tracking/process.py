@@ -1,8 +1,8 @@
-"""The process that sends a running sweep's journals to MLflow: Tune's loop keeps its interpreter to itself.
+"""The process that sends a running sweep's journals to MLflow: Tune's loop needs its own interpreter to itself.
 
-It is told what to send in its first line of input, and to end in another. Where its input ends without that, whoever
-started it is gone, and so is it at once. It answers in lines as well: what went wrong last, what of the record it could
-not read, and what it came to.
+The first line of its input says what to send, and another one tells it to end. If its input ends without that line, the
+launch that started it is gone, and it exits at once. It answers in lines too: the latest error, what it could not read
+of the record, and the result.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from sweeps.tracking.sync import Sync
 
 CLOSE = "close"
 LONGEST_WAIT = 30.0
-"""Seconds between two tries to reach a server."""
+"""The most seconds between two tries to reach a server."""
 REST = 3.0
-"""How long it rests after sending, over the time that took: of a machine whose trials end faster than MLflow takes
-runs, it leaves three quarters of a core to the trials, and sends the rest after the last."""
+"""Its rest after sending, as a multiple of the time that this took: if trials end faster than MLflow accepts runs, this
+leaves three quarters of a core to the trials; the rest is sent after the last trial."""
 NICENESS = 19
-"""Sending may wait for what the sweep itself has to do, also in Ray's workers, which are at 15 by default."""
+"""Sending has a lower priority than the sweep itself, including Ray's workers, which run at 15 by default."""
 
 
 class BackgroundSync:
-    """Has a sweep's journals sent until closed; ``error`` says why nothing can be sent now, if so.
+    """Sends a sweep's journals in another process until closed; ``error`` says why nothing can be sent now, if so.
 
-    A process that dies before it was told to end is started again, less and less often: what it has noted is not sent
+    A process that dies before it was told to end is restarted, less and less often; what it has noted is not sent
     twice.
     """
 
@@ -48,7 +48,7 @@ class BackgroundSync:
         self.error: str | None = None
         self._period = period
         self._sent = False
-        self._folder = Path.cwd()  # a relative URI is meant from here, wherever this process is later
+        self._folder = Path.cwd()  # relative URIs refer to this folder, wherever this process is later
         self._closing = threading.Event()
         self._killed = threading.Event()
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ class BackgroundSync:
         self._thread.start()
 
     def _keep(self) -> None:
-        """Start the process, and start it again when it dies; one that dies while it closes has one more try."""
+        """Start the process, and restart it if it dies; if it dies while closing, it gets one more try."""
         wait = self._period
         while not self._killed.is_set():
             last = self._closing.is_set()
@@ -72,9 +72,9 @@ class BackgroundSync:
             wait = min(2 * wait, LONGEST_WAIT)
 
     def _carried_out(self) -> bool:
-        """Whether a process, from its start to its death, came to its end; raises ``OSError`` where none starts."""
+        """Run one process and return whether it reached its end; raises ``OSError`` if it cannot be started."""
         told = {
-            "root": str(self.sync.paths.root),  # from the same folder: what is said of a file names it as it is here
+            "root": str(self.sync.paths.root),  # relative to the same folder, so that messages name files as here
             "uri": self.sync.uri,
             "experiment": self.sync.experiment,
             "sweep": self.sync.sweep,
@@ -90,7 +90,7 @@ class BackgroundSync:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                start_new_session=True,  # Ctrl-C is for the launch, which has this process send the rest
+                start_new_session=True,  # Ctrl-C is for the launch, which lets this process send the rest
             )
             self._tell(json.dumps(told))
             if self._closing.is_set():
@@ -101,30 +101,30 @@ class BackgroundSync:
         for line in process.stdout:
             answer = json.loads(line)
             for text in answer.get("damage", ()):
-                with suppress(JournalWarning):  # where warnings are errors, the thread has still to read on
+                with suppress(JournalWarning):  # even if warnings are errors, this thread must read on
                     warnings.warn(text, JournalWarning, stacklevel=2)
             self.error = answer.get("error", self.error)
             if "sent" in answer:
                 ended, self._sent = True, answer["sent"]
         code = process.wait()
         process.stdout.close()
-        with suppress(BrokenPipeError):  # what it has not read is flushed again
+        with suppress(BrokenPipeError):  # closing flushes input that the process has not read
             process.stdin.close()
         if not ended:
-            self.error = f"the process that sends died (exit code {code})"
+            self.error = f"the process that sends to MLflow died (exit code {code})"
         return ended
 
     def _tell(self, line: str) -> None:
         """Write a line to the process; the lock must be held."""
-        with suppress(BrokenPipeError, ValueError):  # it has died, which its answers' end tells
+        with suppress(BrokenPipeError, ValueError):  # the process has died; the end of its answers shows that
             if self._process is not None and self._process.stdin is not None:
                 self._process.stdin.write(line + "\n")
                 self._process.stdin.flush()
 
     def close(self) -> bool:
-        """Have the rest sent, and the sweep's own run closed where the sweep is over.
+        """Send the rest, and close the sweep's own run if the sweep is over.
 
-        False, with ``error`` set, when the rest could not be sent.
+        Returns False, with ``error`` set, if the rest could not be sent.
         """
         with self._lock:
             self._closing.set()
@@ -133,7 +133,7 @@ class BackgroundSync:
         return self._sent
 
     def kill(self) -> None:
-        """End the process there and then, if there is one."""
+        """Kill the process at once, if there is one."""
         with self._lock:
             self._killed.set()
             if self._process is not None:
@@ -143,7 +143,7 @@ class BackgroundSync:
 
 
 def _run(told: dict[str, Any], closing: threading.Event) -> Iterator[dict[str, Any]]:
-    """Send until told to close; what goes wrong, and that it no longer does, as it changes, and the end."""
+    """Send until told to close; yields each change of the error, and the result at the end."""
     sync = Sync(SweepPaths(Path(told["root"])), told["uri"], told["experiment"], told["sweep"])
     wait, last = told["period"], None
     while not closing.wait(wait):
@@ -157,21 +157,21 @@ def _run(told: dict[str, Any], closing: threading.Event) -> Iterator[dict[str, A
     error = _attempt(sync, everything=True)
     sent = error is None
     if sent:
-        # pandas and MLflow's models are seconds of imports: not before a sweep has ended.
+        # Importing pandas and MLflow's models takes seconds, so wait until the sweep has ended.
         from sweeps.tracking.parent_run import finish
 
         try:
             finish(sync.connect(), sync.paths)
-        except Exception as failure:  # noqa: BLE001 - the sweep is complete in its journals, whatever MLflow says
+        except Exception as failure:  # noqa: BLE001 - the journals are complete, whatever MLflow answers
             error = explain(failure, sync.uri)
     yield {"sent": sent, "error": error}
 
 
 def _attempt(sync: Sync, everything: bool) -> str | None:
-    """Send what is new; what went wrong."""
+    """Send what is new; returns what went wrong, or None."""
     try:
         sync.send(everything)
-    # Whatever the server or the network does, the sweep goes on: the journals have everything.
+    # Whatever the server or the network does, the sweep continues: the journals have everything.
     except Exception as error:  # noqa: BLE001
         return explain(error, sync.uri)
     return None
@@ -181,11 +181,11 @@ def _await_close(lines: IO[str], closing: threading.Event) -> None:
     for line in lines:
         if line.strip() == CLOSE:
             closing.set()
-    os._exit(1)  # nobody waits for what is still to be sent: another launch may be about to send it
+    os._exit(1)  # nobody waits for the rest, and another launch may be about to send it
 
 
 def main() -> None:
-    # Nothing that a library prints may come between the answers.
+    # Keep whatever libraries print out of the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     os.nice(NICENESS)

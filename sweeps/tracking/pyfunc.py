@@ -1,4 +1,4 @@
-"""Trained models as MLflow's pyfunc flavour loads them: nothing is unpickled, and no code runs but that of plugins."""
+"""Trained models as an MLflow pyfunc: nothing is unpickled, and no code runs except that of plugins."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from linearizer_core.plugins.loading import FOLDER
 
 
 class Sampler:
-    """Makes images with a trained model."""
+    """Samples images from a trained model."""
 
     def __init__(self, model: Model, config: TrialConfig) -> None:
         self.model = model
@@ -26,13 +26,13 @@ class Sampler:
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> NDArray[np.float32]:
         """Images ``(count, channels, height, width)`` in [-1, 1] for rows of ``count`` and ``seed``, row after row.
 
-        The same seed gives the same images, of whole float32 on a GPU as well. Raises ``InputValueError`` for a count
-        below 1.
+        The same seed gives the same images; on a GPU too they are computed in full float32. Raises
+        ``InputValueError`` for a count below 1.
         """
         rows = zip(model_input["count"], model_input["seed"], strict=True)
         return torch.cat([sample(self.model, self.config, int(count), int(seed)) for count, seed in rows]).numpy()
 
 
 def _load_pyfunc(path: str) -> Sampler:
-    """What MLflow calls with the folder of the checkpoint."""
+    """The function that MLflow calls with the checkpoint's folder."""
     return Sampler(*load(path, plugins=sorted(Path(path, FOLDER).glob("*/*.py"))))

@@ -1,4 +1,4 @@
-"""What a trial's journal is as a run of MLflow: its tags, parameters, metrics, data set and state."""
+"""A trial's journal as an MLflow run: its tags, parameters, metrics, data set and state."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sweeps.words import describe_point
 STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED", "interrupted": "KILLED"}
 LONGEST_TAG = 5000
 DIGEST = 36
-"""Characters that MLflow keeps of a data set's digest."""
+"""The most characters that MLflow stores of a data set's digest."""
 
 
 @dataclass
 class Update:
     """What a piece of a journal adds to its run.
 
-    ``first`` is the trial's first line, ``again`` whether another attempt begins, ``end`` its end if the trial has not
-    gone on since; ``epoch`` is the last epoch whose metrics are there then.
+    ``first`` is the trial's first line, ``again`` whether another attempt begins, ``end`` the trial's end unless it has
+    continued since; ``epoch`` is the last epoch whose metrics are sent after this update.
     """
 
     epoch: int
@@ -44,13 +44,13 @@ class Update:
 
 
 def update_of(state: TrialState, epoch: int, begins: bool) -> Update:
-    """What the state that a piece of a journal comes to adds to a run whose metrics go up to ``epoch``.
+    """What a piece of a journal, folded into a state, adds to a run with metrics up to ``epoch``.
 
     ``begins`` is whether the piece is the journal's first one.
     """
     metrics: list[Metric] = []
     for event in state.trained.values():
-        # An epoch that a retried trial trained again is the same epoch: it is there already.
+        # A retried trial may train an epoch again: it is the same epoch, and was sent already.
         if event["epoch"] > epoch:
             epoch = event["epoch"]
             metrics += _points(event["metrics"], event["time"], epoch)
@@ -62,7 +62,7 @@ def update_of(state: TrialState, epoch: int, begins: bool) -> Update:
     update = Update(epoch, metrics, warnings=list(state.warnings), artifacts=list(state.artifacts), end=state.end)
     first = state.first if begins else None
     if first:
-        # Parameters stay those of the first attempt: MLflow refuses others, and only folders can differ.
+        # Parameters stay those of the first attempt: MLflow refuses changes, and only folders can differ.
         update.first = first
         update.params = [Param(name, _text(value)) for name, value in flatten(first["config"]).items()]
     if state.head and state.head is not first:
@@ -83,7 +83,7 @@ def _points(metrics: Mapping[str, float], time: float, step: int) -> Iterator[Me
 
 
 def _stamp(time: float) -> int:
-    """UNIX seconds in milliseconds, as MLflow has them."""
+    """UNIX seconds as MLflow's milliseconds."""
     return int(time * 1000)
 
 
@@ -117,41 +117,41 @@ def tags_of(event: TrialEvent) -> dict[str, str]:
 
 
 def attempt_tags(event: TrialEvent) -> dict[str, str]:
-    """Which attempt of a trial a journal's line begins, and when: what came before may not count."""
+    """The number and start of the attempt that a journal's line begins: earlier results may not count."""
     return {"sweep.attempt": str(event["attempt"]), "sweep.attempt_started": str(_stamp(event["time"]))}
 
 
 def worked_tag(journal: Path) -> dict[str, str]:
-    """How many milliseconds the attempts at a trial took, where its first line and its end do not tell."""
+    """The milliseconds that a trial's attempts took, if its first line and its end do not give them."""
     state = fold(lines(journal, journal.read_bytes()))
     return {"sweep.worked": str(round(1000 * state.worked))} if state.odd_times else {}
 
 
 def warnings_tag(warnings: Iterable[str]) -> str:
-    """Warnings as a run's tag has them, each once."""
+    """Warnings in the form of a run's tag, without duplicates."""
     return "\n".join(dict.fromkeys(warnings))[:LONGEST_TAG]
 
 
 def data_set(event: TrialEvent) -> DatasetInput | None:
-    """The data set of a trial, by name and checksum, as MLflow lists the inputs of a run; None if it is not told."""
+    """The data set of a trial, by name and checksum, as an input of its MLflow run; None if unknown."""
     data, checksum = event["config"].get("data"), event["provenance"].get("data_checksum")
     if not data or not checksum:
         return None
-    # Where the images lie is no part of which they are.
+    # The folder of the images is not part of their identity.
     source = {name: value for name, value in data.items() if name not in ("root", "download")}
     dataset = Dataset(data["name"], checksum[:DIGEST], "linsweep", json.dumps(source, sort_keys=True))
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
 def run_name(event: TrialEvent) -> str:
-    """How MLflow's UI calls a trial: its id and its point of the space, or its label."""
+    """The name of a trial in MLflow's UI: its id with its point of the space or its label."""
     if event["label"]:
         return f"{event['trial']} {event['label']}"
     return f"{event['trial']} {describe_point(event['overrides'])}".strip()
 
 
 def _text(value: Any) -> str:
-    """A leaf of a configuration as MLflow keeps it, in quotes where it would be read back as something else."""
+    """A leaf of a configuration as MLflow stores it, in quotes if it would be read back as another type."""
     if isinstance(value, str):
         with suppress(ValueError, SyntaxError):
             ast.literal_eval(value)

@@ -1,4 +1,4 @@
-"""MLflow, fed from the journals: never inside Tune's loop, never twice, and never a reason for a sweep to fail."""
+"""Sending journals to MLflow: never inside Tune's loop, never twice, and never a reason for a sweep to fail."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from sweeps.tracking.run import Update
 
 NOTED_EVERY = 1.0
-"""Seconds of sending that may be repeated after a crash: MLflow keeps what is sent again once."""
+"""The most seconds of sending that are repeated after a crash; MLflow stores what is sent twice once."""
 
 DRAWN = {"curves.csv", "ranks.csv", "spectra.csv"}
-"""Artifacts of a trial that figures are made of."""
+"""Artifacts of a trial from which figures are drawn."""
 
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
-"""MLflow's codes for errors that are of one run, and not of the server."""
+"""MLflow's error codes that concern one run rather than the server."""
 
 
 class Refused(LinsweepError, RuntimeError):
-    """Journals that cannot be sent, while others can."""
+    """Some journals cannot be sent, while others can."""
 
 
 def tracking_uri(uri: str | None, paths: SweepPaths) -> str:
@@ -49,9 +49,10 @@ def tracking_uri(uri: str | None, paths: SweepPaths) -> str:
 
 @dataclass
 class Sync:
-    """Sends a sweep's journals to MLflow; ``send`` can be called at any time and goes on where it stopped.
+    """Sends a sweep's journals to MLflow; ``send`` can be called at any time and continues where it stopped.
 
-    What was sent but not noted (a crash in between) is sent again with the same time stamps, which MLflow keeps once.
+    What was sent but not noted (after a crash in between) is sent again with the same time stamps; MLflow stores it
+    once.
     """
 
     paths: SweepPaths
@@ -60,43 +61,43 @@ class Sync:
     sweep: Mapping[str, Any]
     _connection: Connection | None = None
     _sizes: dict[str, int] = field(default_factory=dict)
-    """How long each journal was when all of it had been looked at."""
+    """The length of each journal when all of it had been looked at."""
     _over: set[str] = field(default_factory=set)
-    """Trials that do not go on while the sweep runs."""
+    """Trials that will not continue while the sweep runs."""
     _noted: float = 0.0
     _unsaved: bool = False
-    """Whether cursors have changed since they were noted."""
+    """Whether cursors have changed since they were last noted."""
 
     @property
     def _note(self) -> Path:
-        """Where the cursors of this server are kept: each server has its own."""
+        """The file of the cursors for this server; each server has its own."""
         own = without_password(tracking_uri(self.sweep["spec"]["tracking"]["uri"], self.paths))
         shown = without_password(self.uri)
         return self.paths.cursors if shown == own else self.paths.cursors_of(shown)
 
     def send(self, everything: bool = True) -> int:
-        """Send what is new; the number of events sent. Any error of the server comes out as it is.
+        """Send what is new and return the number of events; any error of the server is raised as it is.
 
-        Without ``everything`` trials that have finished or were stopped early are not looked at again. Raises
-        ``Refused`` after all others where journals cannot be sent.
+        Without ``everything``, trials that have finished or were stopped early are not looked at again. Raises
+        ``Refused``, after sending all others, if some journals cannot be sent.
         """
         try:
             connection = self.connect()
             with held(WRITING):
                 sent, refused = self._send_grown(connection, everything)
         except Exception:
-            # Whether the last request was carried out is not known: the server is asked anew what it has.
+            # It is unknown whether the last request succeeded, so ask the server again what it has.
             self._connection = None
             raise
         if refused:
-            # It may be the experiment that has gone: the server is asked anew here as well.
+            # The experiment itself may be gone, so ask the server again.
             self._connection = None
             more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
             raise Refused(refused[0] + more)
         return sent
 
     def _send_grown(self, connection: Connection, everything: bool) -> tuple[int, list[str]]:
-        """The number of events sent, and what was refused of which trials."""
+        """The number of events sent, and the refusals by trial."""
         from mlflow.exceptions import MlflowException
 
         sent = 0
@@ -136,9 +137,9 @@ class Sync:
         return {trial: size - sent.get(trial, 0) for trial, size in sizes.items() if size > sent.get(trial, 0)}
 
     def connect(self) -> Connection:
-        """The server, with the sweep's experiment and run made where they are missing.
+        """The connection to the server; the sweep's experiment and run are created if they are missing.
 
-        Raises ``ExperimentError`` if the experiment cannot be used; any error of the server comes out as it is.
+        Raises ``ExperimentError`` if the experiment cannot be used; any error of the server is raised as it is.
         """
         if self._connection is None:
             self._sizes.clear()
@@ -153,7 +154,7 @@ class Sync:
         self._unsaved = False
 
     def _grown(self, everything: bool) -> Iterator[tuple[str, int]]:
-        """The trials whose journals have grown since they were sent, with their lengths."""
+        """The trials whose journals have grown since they were sent, with the journals' lengths."""
         if not self.paths.journals.exists():
             return
         for path in journal_files(self.paths.journals):
@@ -164,7 +165,7 @@ class Sync:
                     yield trial, size
 
     def _withdraw(self, connection: Connection) -> None:
-        """Delete the runs of trials that were set aside: MLflow keeps deleted runs where they can be restored."""
+        """Delete the runs of trials that were set aside; MLflow can restore deleted runs."""
         for trial in list(connection.cursors):
             if not self.paths.journal(trial).exists() and (self.paths.superseded / f"{trial}.jsonl").exists():
                 connection.client.delete_run(connection.cursors.pop(trial).run)
@@ -177,7 +178,7 @@ class Sync:
 
         cursor = connection.cursors.get(trial)
         if cursor is not None and self._is_another(connection, trial, cursor):
-            # A run's parameters stay as they were first: what is trained for more epochs gets a run of its own.
+            # A run's parameters cannot change, so a trial that trains for more epochs gets a new run.
             connection.client.delete_run(connection.cursors.pop(trial).run)
             connection.places.pop(cursor.run, None)
             self._unsaved, cursor = True, None
@@ -187,13 +188,13 @@ class Sync:
             state = fold(piece.events, TrialState(begun=not begins))
             warn(state.damage)
             if begins and state.first is not None:
-                # Made anew, it is what it is now.
+                # A new run gets the present configuration.
                 state.attempts[0].event = self._as_it_is(trial, state.first)
             update = update_of(state, cursor.epoch if cursor else 0, begins)
             if update.end is not None:
                 update.tags |= worked_tag(self.paths.journal(trial))
             if cursor is None:
-                if state.first is None:  # nothing but lines that cannot be read
+                if state.first is None:  # only unreadable lines
                     continue
                 run = self._create_run(connection, trial, state.first, update)
                 cursor = connection.cursors[trial] = Cursor(run)
@@ -206,14 +207,14 @@ class Sync:
         return sent
 
     def _as_it_is(self, trial: str, first: TrialEvent) -> TrialEvent:
-        """A trial's first line, with the configuration that its last attempt has."""
+        """A trial's first line, with the configuration of its last attempt."""
         head = self._head(trial)
         if head is None or head["config_hash"] == first["config_hash"]:
             return first
         return {**first, "config": head["config"], "config_hash": head["config_hash"]}
 
     def _is_another(self, connection: Connection, trial: str, cursor: Cursor) -> bool:
-        """Whether a trial that goes on is another configuration than its run was made of."""
+        """Whether a trial continues with another configuration than the one that its run has."""
         with self.paths.journal(trial).open("rb") as file:
             file.seek(cursor.offset)
             if b'"event": "trial"' not in file.read():
@@ -225,14 +226,14 @@ class Sync:
         return known is not None and known != head["config_hash"]
 
     def _head(self, trial: str) -> TrialEvent | None:
-        """The first line of a trial's last attempt; what of its journal is damaged is told as it is sent."""
+        """The first line of a trial's last attempt; damage in the journal is reported when it is sent."""
         path = self.paths.journal(trial)
         return fold(lines(path, path.read_bytes())).head
 
     def _create_run(self, connection: Connection, trial: str, event: TrialEvent, update: Update) -> str:
-        """The run of a trial that begins with an event, made with the tags of its first update: they cost nothing here.
+        """Create the run of a trial with the tags of its first update, which saves a request.
 
-        The update has none then.
+        The update's tags are empty afterwards.
         """
         from sweeps.tracking.run import tags_of, warnings_tag
 
@@ -245,12 +246,12 @@ class Sync:
         update.tags.clear()
         started = int(event["time"] * 1000)
         made = connection.client.create_run(connection.experiment, tags=tags, start_time=started).info
-        # The client would ask the server for what it has just been told.
+        # Otherwise the client would ask the server for what it has just answered.
         connection.remember_place(made)
         return str(made.run_id)
 
     def _send_update(self, connection: Connection, trial: str, cursor: Cursor, end: int, update: Update) -> None:
-        """Send what an update adds to a run, which then has the journal up to ``end``."""
+        """Send an update to its run, which then covers the journal up to ``end``."""
         from mlflow.entities import RunTag
 
         from sweeps.tracking.run import STATUS, data_set
@@ -262,7 +263,7 @@ class Sync:
             dataset = data_set(update.first)
             if dataset is not None:
                 client.log_inputs(cursor.run, [dataset])
-            # The resolved configuration and what it ran with, whole.
+            # The whole resolved configuration and its origin.
             with TemporaryDirectory() as folder:
                 path = Path(folder) / "trial.json"
                 path.write_text(json.dumps(update.first, indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -289,13 +290,13 @@ class Sync:
             self._over.discard(trial)
 
     def _send_figures(self, connection: Connection, run: str, folder: Path) -> None:
-        """Draw what a trial's artifacts have the numbers of, and send that with them."""
-        # Matplotlib and pandas are seconds of imports, which wait for the first trial that has something to draw.
+        """Draw the figures of a trial's artifacts and send them along."""
+        # Importing Matplotlib and pandas takes seconds, so wait for the first trial with something to draw.
         from analysis.figures.trial_figures import trial_figures
 
         try:
             figures = trial_figures(folder)
-        except Exception:  # noqa: BLE001 - the numbers are there; what cannot be drawn must not keep others waiting
+        except Exception:  # noqa: BLE001 - the numbers are sent; a figure that fails must not hold up other trials
             return
         if figures:
             with TemporaryDirectory() as place:
@@ -304,7 +305,7 @@ class Sync:
                 connection.place(run).log_artifacts(place, "figures")
 
     def _merge(self, client: MlflowClient, run: str, update: Update) -> None:
-        """Bring an update together with what the run has: its warnings, and the reason why an attempt ended."""
+        """Merge an update with what the run has: its warnings, and the reason why an attempt ended."""
         from sweeps.tracking.run import warnings_tag
 
         known = client.get_run(run).data.tags
@@ -316,7 +317,7 @@ class Sync:
 
 
 def sync_of(folder: Path, uri: str | None) -> Sync:
-    """The sync of a recorded sweep, to its own tracking server or to another one."""
+    """The sync of a recorded sweep to its own tracking server or another one."""
     if uri is not None and not uri.startswith(TRACKING_SCHEMES):
         raise InputError("--to", [Problem("", f"must begin with one of {', '.join(TRACKING_SCHEMES)}, got {uri!r}")])
     paths = SweepPaths(folder)

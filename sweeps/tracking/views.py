@@ -1,4 +1,4 @@
-"""Links into MLflow's pages, and the view that they open at: columns, order and charts chosen for a sweep."""
+"""Links to MLflow's pages, and the view that they open: columns, order and charts chosen for a sweep."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from sweeps.record.sweep_json import read_record
 from sweeps.tracking.cursors import read_note
 
 VIEW_TAG = "mlflow.sharedViewState."
-"""What the tag of an experiment begins with in which MLflow's UI keeps a view that was shared."""
+"""The prefix of the tag in which MLflow's UI keeps an experiment's shared views."""
 
 SHOWN_RUNS = "FIRST_20_RUNS"
 
 EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
-"""What the tags of an experiment say of its kind: MLflow then leaves out its pages for prompts and traces."""
+"""Tags for the kind of an experiment; with these MLflow leaves out its pages for prompts and traces."""
 
 NOTE_TAG = "mlflow.note.content"
-"""The tag of an experiment that MLflow shows as its description, in Markdown."""
+"""The tag that MLflow shows as an experiment's description, in Markdown."""
 
 CONFIGURATION_TAG = "sweep.configuration"
-"""The tag that the seeds of a configuration have in common."""
+"""The tag that the seeds of a configuration share."""
 
 
 def view_key(record: Mapping[str, Any]) -> str:
-    """What the view of a sweep is called in links."""
+    """The name of a sweep's view in links."""
     return f"linsweep-{record['id'][:12]}"
 
 
 def view_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The view of a sweep's trials, best first, as MLflow's UI shares views.
+    """The view of a sweep's trials, best first, in the format of MLflow's shared views.
 
-    Columns are the searched axes, the objectives and what the trials cost; charts are every curve against the number of
-    solver steps and against rank, the axes against the objective, and the losses. Where a configuration has several
-    seeds, a row and a line stand for their mean, and references are one row.
+    Columns are the searched axes, the objectives and the costs of trials. Charts are each curve against solver steps
+    and against rank, the axes against the objective, and the losses. If configurations have several seeds, one row and
+    one line show their mean, and the references share a row.
     """
     objectives = list(record["objective"])
     axes = list(record.get("axes", ()))
@@ -53,7 +53,7 @@ def view_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
     def section(name: str) -> str:
         identity = _uuid(record, "section", name)
-        size = {"columns": 2, "cardHeight": 440}  # of a window 1,440 wide, half of what the table leaves
+        size = {"columns": 2, "cardHeight": 440}  # in a window 1,440 wide, half of the width beside the table
         sections.append({"uuid": identity, "name": name, "display": True, "isReordered": True, **size})
         return identity
 
@@ -80,7 +80,7 @@ def view_of(record: Mapping[str, Any]) -> dict[str, Any]:
         chart("LINE", f"{key} by epoch", place, **_line(key), xAxisScaleType="linear")
     objective, mode = next(iter(record["objective"].items()))
     return {
-        # The parent run stands for the sweep: it has none of the trials' metrics.
+        # The parent run represents the sweep and has none of the trials' metrics.
         "searchFilter": f"tags.`sweep.id` = '{record['id']}' and tags.`sweep.kind` != 'sweep'",
         "orderByKey": f"metrics.`{objective}`",
         "orderByAsc": mode == "min",
@@ -98,9 +98,9 @@ def view_of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def experiment_tags(record: Mapping[str, Any], experiment: str, before: Mapping[str, str]) -> dict[str, str]:
-    """The tags of the experiment that a sweep is in: its kind, the sweep's view, and a note that links to the view.
+    """The tags of a sweep's experiment: its kind, the sweep's view, and a note with a link to the view.
 
-    ``before`` are the tags that it has. A note of the user's own is left as it is; one of links gets one more.
+    ``before`` are the experiment's present tags. A note by the user is kept; a note of links gets another link.
     """
     tags = EXPERIMENT | {VIEW_TAG + view_key(record): json.dumps(view_of(record))}
     link = (
@@ -118,20 +118,20 @@ def _query(record: Mapping[str, Any]) -> str:
 
 
 def _grouped() -> dict[str, Any]:
-    """What of a view has a row and a line stand for a configuration: the mean of its seeds."""
+    """The part of a view that shows each configuration as the mean of its seeds."""
     keys = [{"mode": "tag", "groupByData": CONFIGURATION_TAG}]
     return {"groupBy": {"aggregateFunction": "average", "groupByKeys": keys}, "useGroupedValuesInCharts": True}
 
 
 def _has_replicates(spec: Mapping[str, Any]) -> bool:
-    """Whether a sweep trains a configuration with more than one seed."""
+    """Whether a sweep trains configurations with more than one seed."""
     search = spec.get("search", {})
     seeds = search.get("seeds", ())
     return isinstance(seeds, Mapping) or len(seeds) > 1 or bool(search.get("confirm"))
 
 
 def _is_numeric(spec: Mapping[str, Any], axis: str) -> bool:
-    """Whether an axis has numbers to draw a contour over."""
+    """Whether an axis is numeric, so that a contour can be drawn over it."""
     dimension = spec.get("search", {}).get("space", {}).get(axis, {})
     if "int" in dimension or "float" in dimension:
         return True
@@ -144,7 +144,7 @@ def _param(name: str) -> dict[str, str]:
 
 
 def _operators(spec: Mapping[str, Any]) -> set[Any]:
-    """The kinds of operators that a sweep's trials have: of its base, its space and its controls."""
+    """The kinds of operators in a sweep's trials: in its base, space and controls."""
     name = "model.operator.kind"
     dimension = spec.get("search", {}).get("space", {}).get(name, {})
     kinds = {*dimension.get("grid", ()), *dimension.get("choice", ())}
@@ -171,21 +171,21 @@ def _line(key: str) -> dict[str, Any]:
 
 
 def _uuid(record: Mapping[str, Any], *words: str) -> str:
-    """The same for the same chart of the same sweep, so that what a user changes of it is kept."""
+    """A stable id for a chart of a sweep, so that a user's changes to it are kept."""
     return uuid5(NAMESPACE_URL, " ".join([record["id"], *words])).hex
 
 
 def comparison_link(paths: SweepPaths, local: str | None = None) -> str | None:
-    """The page of MLflow that shows a sweep's trials side by side, with their charts.
+    """The MLflow page that shows a sweep's trials side by side, with their charts.
 
-    ``local`` is where a server for the storage folder's own database listens, if one does. None if the sweep has
-    not been sent anywhere, or nowhere that a browser reaches.
+    ``local`` is the address of a server for the storage folder's own database, if there is one. None if the sweep has
+    not been sent, or not to anywhere that a browser can reach.
     """
     note, record = read_note(paths.cursors), read_record(paths)
     if note is None or record is None:
         return None
     served = str(note["uri"]).startswith(("http://", "https://"))
-    # Without a URI it is the storage folder's own database, wherever that folder was when it was noted.
+    # Without a URI, it is the storage folder's own database, wherever that folder was at the time.
     own = record["spec"]["tracking"]["uri"] is None
     base: str | None = local if own else note["uri"] if served else None
     if base is None:

@@ -42,7 +42,9 @@ def test_the_command_in_a_folder_with_packages_of_its_names(folder: Path, how: t
     assert plan.returncode == 0, plan.stderr
     assert "Nothing was started. Next: linsweep launch quickstart" in plan.stdout
     table = python(folder, *how, "table", "quickstart")
-    assert table.stderr == "quickstart: no sweep of this name in runs; runs holds none; launch one or give --storage\n"
+    assert (
+        table.stderr == "quickstart: no sweep of this name in runs; runs has no sweeps; launch one or give --storage\n"
+    )
     assert python(folder, *how, "--help").returncode == 0
 
 

@@ -133,7 +133,7 @@ def test_a_database_in_a_folder_with_odd_letters(run: Run, odd: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (f"status {'z' * 300}", f"{'z' * 300}: no sweep of this name in runs; runs holds none"),
+        (f"status {'z' * 300}", f"{'z' * 300}: no sweep of this name in runs; runs has no sweeps"),
         (f"status {'z/' * 3000}", "no sweep of this name in runs"),
         (f"status --storage {'z' * 300}", f"{'z' * 300}: File name too long"),
         ("status before --storage /dev/null", "no sweep of this name in /dev/null"),

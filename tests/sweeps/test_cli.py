@@ -49,7 +49,7 @@ def test_a_sweep_is_found_by_name_and_by_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("known", "said"),
     [
-        ([], "{storage} holds none; launch one or give --storage"),
+        ([], "{storage} has no sweeps; launch one or give --storage"),
         (["demo", "other"], "did you mean demo?"),
         (["aaa", "bbb"], "known: aaa, bbb"),
     ],

@@ -50,7 +50,7 @@ def test_with_yes_it_goes_whole_and_nothing_else_does(
     assert run_cli("delete", "cut", "--yes") == 0
     assert files(runs) == others
     out = capsys.readouterr().out
-    assert "journals, one a trial" in out
+    assert "journals, one per trial" in out
     assert out.splitlines()[-1].startswith("removed runs/cut: ")
 
 
@@ -97,7 +97,7 @@ def test_what_a_launch_holds_stays(run_cli: Cli, runs: Path, capsys: pytest.Capt
         before = files(runs)
         assert run_cli("delete", "cut", "--yes") == 2
         assert files(runs) == before
-    assert capsys.readouterr().err == "cut: name: cut is being carried out already\n"
+    assert capsys.readouterr().err == "cut: name: cut is running already\n"
 
 
 def test_what_a_trial_of_a_dead_launch_still_writes_stays(runs: Path) -> None:

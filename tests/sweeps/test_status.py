@@ -234,9 +234,9 @@ def test_a_launch_does_not_go_on_from_a_record_that_lacks_what_it_needs(paths: S
     assert record is not None
     check_to_go_on(paths, record)
     del record[field]
-    with pytest.raises(InputError, match=f"{field}.*: is missing, or not as this version writes it"):
+    with pytest.raises(InputError, match=f"{field}.*: is missing or invalid, so the sweep cannot continue"):
         check_to_go_on(paths, record)
-    with pytest.raises(InputError, match="rules: is missing, or not as this version writes it"):
+    with pytest.raises(InputError, match="rules: is missing or invalid, so the sweep cannot continue"):
         check_to_go_on(paths, {**read_record(paths), "rules": 99})  # type: ignore[dict-item]
 
 

@@ -53,7 +53,7 @@ def test_a_damaged_ledger_is_refused_by_name_and_not_taken_for_nothing_spent(tmp
     paths = SweepPaths(tmp_path / "demo")
     paths.root.mkdir()
     paths.ledger.write_text(text)
-    with pytest.raises(InputError, match=r"demo/ledger\.json: the hours that are spent cannot be read") as caught:
+    with pytest.raises(InputError, match=r"demo/ledger\.json: the hours spent cannot be read") as caught:
         Ledger.read(paths)
     assert "\n" not in str(caught.value)
 

@@ -34,7 +34,7 @@ def test_a_file_system_without_locks_is_the_reason_that_is_told(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with (
-        pytest.raises(InputError, match=r"launch\.lock cannot be locked: No locks available; its file system must"),
+        pytest.raises(InputError, match=r"launch\.lock cannot be locked: No locks available; use a file system with"),
         only_launch("spec.yaml", SweepPaths(tmp_path / "demo")),
     ):
         pass
