@@ -22,7 +22,7 @@ from sweeps.spec.validation import InputError, Problem, nearest
 
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-LENGTHS = {"minLength": "at least {} characters", "maxLength": "at most {} characters", "minItems": "at least {}"}
+LENGTHS = {"minLength": "length ≥ {}", "maxLength": "length ≤ {}", "minItems": "at least {}"}
 EMPTY: dict[str, Any] = {"object": {}, "array": []}
 """Defaults that are missing from the schema because a factory creates them."""
 LEAF = "<leaf>"

@@ -170,7 +170,7 @@ class Resources(Strict):
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores per process, and its number of threads")
     retries: int = Field(2, ge=0, description="how often a trial that crashed or failed resumes from its saved state")
     checkpoint_seconds: float = Field(
-        30, ge=0, description="seconds of training between two saved states, which is the most that a crash loses"
+        30, ge=0, description="seconds of training between two saved states: about as much as a crash can lose"
     )
     collective_timeout: float = Field(
         600, gt=0, description="seconds that a worker waits for the others before it gives up"
