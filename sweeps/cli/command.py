@@ -88,7 +88,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 COMMANDS = {
-    "Carry out": (
+    "Run": (
         making.init,
         running.plan,
         running.launch,
@@ -97,7 +97,7 @@ COMMANDS = {
         running.stop,
         running.retry,
     ),
-    "Look": (running.status, looking.list, looking.logs, schema),
+    "Inspect": (running.status, looking.list, looking.logs, schema),
     "Results": (
         records.table,
         records.compare,

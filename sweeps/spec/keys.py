@@ -227,7 +227,7 @@ def _one(key: Key) -> RenderableType:
     for label, value in key.recipes.items():
         labels.setdefault(_yaml(value), []).append(label)
     for value, names in labels.items():
-        facts.add_row("", Text(f"{value} of {'; '.join(names)}"))
+        facts.add_row("", Text(f"{value} for {'; '.join(names)}"))
     return facts
 
 
