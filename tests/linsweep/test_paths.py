@@ -139,7 +139,7 @@ def test_a_database_in_a_folder_with_odd_letters(run: Run, odd: Path) -> None:
         ("status before --storage /dev/null", "no sweep of this name in /dev/null"),
         (f"plan {'z' * 300}", f"{'z' * 300}: cannot be read (File name too long)"),
         (f"plan quickstart --set storage={'z' * 300}", "cannot be a folder: File name too long"),
-        ("plan quickstart --set storage=/dev/null/x", "storage: must be a folder, /dev/null is a file"),
+        ("plan quickstart --set storage=/dev/null/x", "storage: must be a folder, but /dev/null is a file"),
         (f"plan quickstart --cluster {'z' * 300}", "--cluster: "),
     ],
     ids=range(8),
