@@ -116,7 +116,7 @@ def _experiment(client: MlflowClient, uri: str, name: str, note: Path) -> Experi
     found = _noted(client, uri, name, note) or client.get_experiment_by_name(name)
     if found is not None and not found.experiment_id:
         raise ExperimentError(
-            f"{without_password(uri)} does not answer like MLflow; give the address of an MLflow server"
+            f"{without_password(uri)} answers, but not as MLflow does: the server or the path is wrong"
         )
     if found is not None and found.lifecycle_stage != "active":
         raise ExperimentError(

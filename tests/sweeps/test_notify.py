@@ -200,7 +200,7 @@ def test_events(sweep: ToSweep, state: str, reason: str | None, event: str | Non
         ),
         (
             {"webhook": {"url_variable": "NOBODY_SET_IT"}},
-            "notify.webhook.url_variable: environment variable NOBODY_SET is not set",
+            "notify.webhook.url_variable: environment variable NOBODY_SET_IT is not set",
         ),
         ({"email": {"to": [], "sender": "a", "host": "b"}}, "notify.email.to: must have at least 1 item"),
         ({"at": ["start"]}, "notify.at[0]: must be 'end', 'failure' or 'budget'"),

@@ -229,6 +229,6 @@ def test_a_server_of_another_kind_is_told(record: Record, body: bytes) -> None:
     write(record)
     with ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.raises(InputError, match="does not answer like MLflow; give the address of an MLflow"):
+        with pytest.raises(InputError, match="answers, but not as MLflow does: the server or the path is wrong"):
             api.sync("demo", storage=record.paths.storage, to=f"http://127.0.0.1:{server.server_port}")
         server.shutdown()
