@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from analysis.configuration.configurations import Configurations, best, by_configuration
     from analysis.configuration.ranking import Best
     from analysis.figures.across import critical_difference, performance_profiles
+    from analysis.figures.dependence import partial_dependence
     from analysis.figures.maps import axes_versus_objective, heat_map
     from analysis.figures.parallel import parallel_coordinates
     from analysis.figures.pareto import pareto
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
     from analysis.tables.expected_best import expected_best
     from analysis.tables.health import health
     from analysis.tables.importance import importance
+    from analysis.tables.importance_pairs import importance_pairs
     from analysis.tables.interaction import interaction
     from analysis.tables.marginal import marginal
     from analysis.tables.one_factor import one_factor
     from analysis.tables.pairs import comparisons, pivot
     from analysis.tables.paper import paper_table
     from analysis.tables.pareto import front
+    from analysis.tables.partial_dependence import dependence_table
     from analysis.tables.ranks import quality_by_rank
     from analysis.tables.scaling import scaling
     from analysis.tables.steps import steps_to_quality
@@ -52,6 +55,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "configuration.configurations": ["Configurations", "best", "by_configuration"],
         "configuration.ranking": ["Best"],
         "figures.across": ["critical_difference", "performance_profiles"],
+        "figures.dependence": ["partial_dependence"],
         "figures.maps": ["axes_versus_objective", "heat_map"],
         "figures.parallel": ["parallel_coordinates"],
         "figures.pareto": ["pareto"],
@@ -76,12 +80,14 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "tables.expected_best": ["expected_best"],
         "tables.health": ["health"],
         "tables.importance": ["importance"],
+        "tables.importance_pairs": ["importance_pairs"],
         "tables.interaction": ["interaction"],
         "tables.marginal": ["marginal"],
         "tables.one_factor": ["one_factor"],
         "tables.pairs": ["comparisons", "pivot"],
         "tables.paper": ["paper_table"],
         "tables.pareto": ["front"],
+        "tables.partial_dependence": ["dependence_table"],
         "tables.ranks": ["quality_by_rank"],
         "tables.scaling": ["scaling"],
         "tables.steps": ["steps_to_quality"],
@@ -113,6 +119,7 @@ __all__ = [
     "controls",
     "cost",
     "critical_difference",
+    "dependence_table",
     "early_stopping",
     "example",
     "expected_best",
@@ -122,6 +129,7 @@ __all__ = [
     "health",
     "heat_map",
     "importance",
+    "importance_pairs",
     "interaction",
     "load",
     "marginal",
@@ -129,6 +137,7 @@ __all__ = [
     "paper_table",
     "parallel_coordinates",
     "pareto",
+    "partial_dependence",
     "performance_profiles",
     "pivot",
     "provenance",

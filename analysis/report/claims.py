@@ -22,10 +22,10 @@ from analysis.configuration.controls import (
     spec_controls,
 )
 from analysis.configuration.curves import curves_by_trial
+from analysis.configuration.labels import label_of, metric_label
 from analysis.configuration.levels import categories
 from analysis.configuration.objective import better, first_objective
 from analysis.configuration.replicates import population, replicates
-from analysis.configuration.words import short_names
 from analysis.record.frames import RANKS
 from analysis.record.runs import RecordError
 from analysis.statistics.intervals import LEVEL, Array, estimate
@@ -121,9 +121,10 @@ def _of_rank(configurations: Configurations, row: Mapping[Any, Any], metric: str
     if ends is None:
         return f"A says something: {beats}"
     decides, shown = ends
+    called = f"{metric_label(configurations.record, metric).name} on test"
     if decides:
-        return f"the rank of A decides test/{metric} ({shown}): {beats}"
-    return f"the rank of A cannot be told to decide test/{metric} ({shown}), while {beats}"
+        return f"the rank of A decides {called} ({shown}): {beats}"
+    return f"the rank of A cannot be told to decide {called} ({shown}), while {beats}"
 
 
 def _ends(configurations: Configurations, row: Mapping[Any, Any], metric: str) -> tuple[bool, str] | None:
@@ -187,15 +188,15 @@ def _levels(configurations: Configurations) -> str:
         return ""
     found = compared.against(top, tested, chosen_among=len(tested))
     worse = [level for level, p in found.adjusted.items() if p < LEVEL]
-    name = short_names([DEPTH])[DEPTH]
+    name, called = label_of(record, DEPTH), label_of(record, key)
     if not worse:
-        return f"no {name} of g can be told from the best, {top}, by {key}"
+        return f"no {name} of g can be told from the best, {top}, by {called}"
     farthest = max(worse, key=lambda level: abs(found.found[level].difference))
     values = [
         f"{name} {level} has {_mean(compared.groups[level].values.to_numpy(dtype=np.float64))}"
         for level in (top, farthest)
     ]
-    return f"the depth of g decides {key} ({', '.join(values)})"
+    return f"the depth of g decides {called} ({', '.join(values)})"
 
 
 def _mean(values: Array) -> str:

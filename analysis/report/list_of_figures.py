@@ -11,6 +11,7 @@ from analysis.configuration.curves import curve_keys
 from analysis.configuration.labels import label_of
 from analysis.configuration.names import metric_of
 from analysis.figures.across import critical_difference, performance_profiles
+from analysis.figures.dependence import partial_dependence
 from analysis.figures.maps import axes_versus_objective, depth_and_rank, heat_map
 from analysis.figures.parallel import parallel_coordinates
 from analysis.figures.pareto import pareto
@@ -90,6 +91,13 @@ def list_of_figures(
             "Quality against cost",
             f"No other finished configuration is better in both than those on the line. {BARS}",
             lambda: pareto(configurations, unequal=unequal),
+        ),
+        (
+            "partial-dependence",
+            f"{called} along each axis",
+            "What a Gaussian process predicts at each value, over all values of the other axes, with its 95 % "
+            "interval. Dots: configurations.",
+            lambda: partial_dependence(configurations, metric, unequal=unequal),
         ),
         (
             "parallel",

@@ -27,11 +27,13 @@ from analysis.tables.early_stopping import early_stopping
 from analysis.tables.expected_best import expected_best
 from analysis.tables.health import health
 from analysis.tables.importance import importance
+from analysis.tables.importance_pairs import importance_pairs
 from analysis.tables.interaction import interaction
 from analysis.tables.marginal import marginal
 from analysis.tables.one_factor import one_factor
 from analysis.tables.pairs import comparisons, pivot
 from analysis.tables.pareto import front
+from analysis.tables.partial_dependence import dependence_table
 from analysis.tables.ranks import quality_by_rank
 from analysis.tables.scaling import scaling
 from analysis.tables.steps import steps_to_quality
@@ -105,8 +107,8 @@ def statistics_tables(
 ) -> Tables:
     """Everything else that the record supports.
 
-    Changes one at a time and from base to best, importances, laws, the expected best of fewer trials, early stopping,
-    the first two axes of numbers each at its best and by their interaction, the Pareto front,
+    Changes one at a time and from base to best, importances, partial dependence, laws, the expected best of fewer
+    trials, early stopping, the first two axes of numbers each at its best and by their interaction, the Pareto front,
     solver steps and, of several sweeps, what each had found by when, and what is best over several data sets.
     ``metric`` is the first objective by default.
     """
@@ -115,6 +117,8 @@ def statistics_tables(
     wanted: list[Callable[[], Table]] = [
         lambda: one_factor(found, metric, ci=ci, unequal=unequal, margin=margin),
         lambda: importance(found, metric, unequal=unequal),
+        *([lambda: importance_pairs(found, metric, unequal=unequal)] if len(record.axes) > 1 else []),
+        lambda: dependence_table(found, metric, unequal=unequal),
         lambda: scaling(found, metric, unequal=unequal),
         lambda: expected_best(found, metric, unequal=unequal),
         lambda: ablation_path(found, metric, unequal=unequal),

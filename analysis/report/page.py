@@ -15,6 +15,7 @@ from analysis.record.artifacts import sample_grids
 from analysis.record.runs import Record
 from analysis.render.table import Table
 from analysis.report.interactive import series_of, svg
+from analysis.report.known import known
 from analysis.report.list_of_figures import ListedFigure
 from analysis.report.summary import question, summary
 
@@ -83,7 +84,7 @@ def page(
         "<body>",
         f"<h1>{title}</h1>",
         f'<p class="question">{html.escape(question(record))}</p>',
-        f'<p class="answer">{html.escape(summary(configurations))}</p>',
+        _answer(configurations),
         f'<p class="note">{html.escape(str(record.counts))}.</p>',
         f"<nav>{links}</nav>",
         *body,
@@ -93,6 +94,13 @@ def page(
         "</html>",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _answer(configurations: Configurations) -> str:
+    """The answer, with the sentence on what is known in bold."""
+    first, text = known(configurations), summary(configurations)
+    bold = f"<b>{html.escape(first)}</b>" if first else ""
+    return f'<p class="answer">{bold}{html.escape(text.removeprefix(first))}</p>'
 
 
 def _asset(name: str) -> str:

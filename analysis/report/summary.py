@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.labels import label_of
 from analysis.configuration.objective import against_its_direction, first_objective
 from analysis.configuration.variety import precision_and_recall
 from analysis.configuration.words import words_of
 from analysis.record.runs import Record, SweepInfo
 from analysis.render.cells import Cell, Column, number_format
 from analysis.report.claims import claim, no_control
+from analysis.report.known import known
 from analysis.statistics.fronts import nondominated
 
 WAYS = {"min": "the lower the better", "max": "the higher the better"}
@@ -25,9 +27,9 @@ MOST_VALUES = 6
 
 def question(record: Record) -> str:
     """What was searched and measured, as a question."""
-    axes = [f"{axis}{_range(record, axis)}" for axis in record.axes]
+    axes = [f"{label_of(record, axis)}{_range(record, axis)}" for axis in record.axes]
     asked = f"how {'does' if len(axes) == 1 else 'do'} {joined(axes)} decide" if axes else "what is"
-    targets = [f"{key}, {WAYS[direction]}," for key, direction in record.objective.items()]
+    targets = [f"{label_of(record, key)}, {WAYS[direction]}," for key, direction in record.objective.items()]
     models = joined(list(dict.fromkeys(sweep.family for sweep in record.sweeps if sweep.family)))
     data = joined(list(dict.fromkeys(filter(None, map(_data, record.sweeps)))))
     text = f"{asked} {joined(targets)} of {models} models{f' on {data}' if data else ''}?".replace("  ", " ")
@@ -35,27 +37,31 @@ def question(record: Record) -> str:
 
 
 def summary(record: Recorded) -> str:
-    """Which configuration is best, by how much, and beside what; or why there is none yet.
+    """What is known of the best configuration, then what it is and has beside others; or why there is none yet.
 
-    Where trials have measured controls, what they allow to be claimed of rank and depth comes first.
+    The first sentence says what is known, what is undecided and what is beaten. Where trials have measured controls,
+    what they allow to be claimed of rank and depth comes next.
     """
     configurations = Configurations.of(record)
     record = configurations.record
     top = configurations.best
     if top is None:
         lacking = (configurations.of_kinds(["search"])["state"] == "finished").any()
-        what = f"has finished with a finite {first_objective(record)[0]}" if lacking else "has finished"
+        what = (
+            f"has finished with a finite {label_of(record, first_objective(record)[0])}" if lacking else "has finished"
+        )
         return f"There is no answer yet: no configuration of the search {what} ({record.counts})."
     order = configurations.ranked
     found = order[(order["kind"] == "search") & (order["rank"] <= 1)]
     row, finished = found.iloc[0], int((configurations.of_kinds(["search"])["state"] == "finished").sum())
     seeds = len(top.trials)
-    where = ", ".join(f"{axis} = {_word(value)}" for axis, value in top.overrides.items())
+    where = ", ".join(f"{label_of(record, axis)} = {_word(value)}" for axis, value in top.overrides.items())
+    called = label_of(record, top.metric)
     several = len(record.objective) > 1
     text = f"Of {finished} finished configuration{'' if finished == 1 else 's'} {top.name} is best"
-    text += f" by {top.metric}, the first of {len(record.objective)} objectives" if several else ""
+    text += f" by {called}, the first of {len(record.objective)} objectives" if several else ""
     text += f", with {where}," if where else "," if several else ""
-    text += f" and reaches {top.metric} = {_number(record, row, top.metric)}"
+    text += f" and reaches {called} = {_number(record, row, top.metric)}"
     # The lower is what one takes for the better where nothing is said.
     told = [WAYS[top.direction]] if several or top.direction == "max" else []
     told += _variety(configurations, row, top.metric)
@@ -65,8 +71,8 @@ def summary(record: Recorded) -> str:
         *_constraints(record, found), *_others(record, found), *_splits(configurations, row),
         *_next(configurations, found), *_controls(configurations), *no_control(configurations),
     ]  # fmt: skip
-    first = claim(configurations)
-    return f"{first}{' ' if first else ''}{text} ({'; '.join(told)}){''.join(f'; {each}' for each in beside)}."
+    first = "".join(f"{each} " for each in (known(configurations), claim(configurations)) if each)
+    return f"{first}{text} ({'; '.join(told)}){''.join(f'; {each}' for each in beside)}."
 
 
 def _constraints(record: Record, found: pd.DataFrame) -> list[str]:
@@ -74,13 +80,13 @@ def _constraints(record: Record, found: pd.DataFrame) -> list[str]:
     key, direction = first_objective(record)
     top = found.iloc[0]
     if top["broken"]:
-        return [f"no configuration keeps to the constraints, and this one breaks {top['broken']}"]
+        return [f"no configuration keeps to the constraints, and this one breaks {_broken(record, top)}"]
     sign = 1 if direction == "min" else -1
     beyond = found[(found["broken"] != "") & (sign * found[key] < sign * top[key])]
     if beyond.empty:
         return []
     first = beyond.iloc[0]
-    return [f"{_name(record, first)}, which breaks {first['broken']}, would have {_number(record, first, key)}"]
+    return [f"{_name(record, first)}, which breaks {_broken(record, first)}, would have {_number(record, first, key)}"]
 
 
 def _others(record: Record, found: pd.DataFrame) -> list[str]:
@@ -93,7 +99,7 @@ def _others(record: Record, found: pd.DataFrame) -> list[str]:
             continue
         values = kept[key].astype("float64")
         values = values[np.isfinite(values)]
-        top, words = found.iloc[0], f"of {key}, {WAYS[direction]},"
+        top, words = found.iloc[0], f"of {label_of(record, key)}, {WAYS[direction]},"
         here = "it has no value" if pd.isna(top[key]) else f"it has {_number(record, top, key)}"
         if len(values):
             best = kept.loc[values.idxmin() if direction == "min" else values.idxmax()]
@@ -140,11 +146,12 @@ def _splits(configurations: Configurations, row: pd.Series[Any]) -> list[str]:
     told = []
     test = key.replace("quality/", "test/", 1)
     if test != key and test in record.metrics and not pd.isna(row[test]):
-        told.append(f"{test}, by which nothing was chosen, is {_quoted(configurations, row, test)}")
+        told.append(f"{label_of(record, test)}, by which nothing was chosen, is {_quoted(configurations, row, test)}")
     same = (frame["number"] == row["number"]) | (frame["config_hash"] == row["config_hash"])
     fresh = frame[(frame["kind"] == "confirm") & same & (frame["sweep"] == row["sweep"])]
     for _, other in fresh[fresh["state"] == "finished"].iterrows():
-        told.append(f"at {int(other['seeds'])} fresh seeds it is {_quoted(configurations, other, key)}")
+        fresh_seeds = "one fresh seed" if other["seeds"] == 1 else f"{int(other['seeds'])} fresh seeds"
+        told.append(f"at {fresh_seeds} it is {_quoted(configurations, other, key)}")
     return told
 
 
@@ -157,7 +164,7 @@ def _next(configurations: Configurations, found: pd.DataFrame) -> list[str]:
     if after.empty:
         return []
     second = after.iloc[0]
-    by = f" by {key}" if len(record.objective) > 1 else ""
+    by = f" by {label_of(record, key)}" if len(record.objective) > 1 else ""
     return [f"the next best{by}, {_name(record, second)}, has {_quoted(configurations, second, key)}"]
 
 
@@ -170,6 +177,13 @@ def _controls(configurations: Configurations) -> list[str]:
             part = "" if other["state"] == "finished" else f" ({other['words']})"
             told.append(f"{other['name']} has {_quoted(configurations, other, key)}{part}")
     return told
+
+
+def _broken(record: Record, row: pd.Series[Any]) -> str:
+    """The constraints that a configuration breaks, by display names."""
+    constraints = record.sweep(row["sweep"]).constraints
+    broken = [key for key in constraints if f"{key} {constraints[key]}" in row["broken"].split(", ")]
+    return ", ".join(f"{label_of(record, key)} {constraints[key]}" for key in broken)
 
 
 def _name(record: Record, row: pd.Series[Any]) -> str:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from analysis.configuration.budget import check_equal
-from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.configurations import Recorded
+from analysis.configuration.cube import places_of
 from analysis.configuration.labels import axis_labels, label_of
-from analysis.configuration.names import metric_of
-from analysis.configuration.objective import way_of
-from analysis.configuration.replicates import population, seed_values
+from analysis.configuration.responses import Point, Responses, redrawn, responses
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Row
 from analysis.render.table import Table
 from analysis.statistics.agreement import rank_agreement
+from analysis.statistics.forest import grow, local_shares
 from analysis.statistics.intervals import Array
 
 if TYPE_CHECKING:
@@ -28,20 +25,15 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.importance import BaseImportanceEvaluator
 
-FEWEST = 10
-"""Configurations below which an importance is not told."""
 TOP = 0.1
 """The share of configurations that PED-ANOVA calls good, and never fewer of them than ``TOP_COUNT``."""
 TOP_COUNT = 5
+NEAR = "near the best"
 TREES = 16
 DEPTH = 8
 """Of fANOVA's trees: the time goes with the square of their leaves, and deeper ones tell single values apart."""
 
 WHY_NONE = "a bootstrap repeats configurations, which raises what is explained, and need not hold the share"
-
-Point = Mapping[str, Any]
-Draw = tuple[list[Point], list[float]]
-"""Points and their values."""
 
 
 def study_of(points: Sequence[Point], values: Sequence[float], record: Record, direction: str) -> optuna.Study:
@@ -122,10 +114,12 @@ def _evaluators(count: int) -> dict[str, Callable[[], BaseImportanceEvaluator]]:
 
 
 def importance(record: Recorded, metric: str | None = None, *, resamples: int = 20, unequal: bool = False) -> Table:
-    """Each axis's share of the importance for a metric, by PED-ANOVA and by fANOVA, the most important first.
+    """Each axis's share of the importance for a metric, the most important first.
 
     PED-ANOVA (Watanabe et al., 2023) asks what sets the best tenth apart, fANOVA (Hutter et al., 2014) what explains
-    the variance, both of the configurations' means over seeds. An axis that only some configurations have is not told.
+    the variance, both of the configurations' means over seeds; ``near the best`` is the variance along each axis
+    through the best configuration (local parameter importance, Biedenkapp et al., 2018), by a forest. An axis that only
+    some configurations have is not told.
     How far the rankings agree is in the notes: over seeds where the configurations have three or more, otherwise over
     ``resamples`` bootstraps of the configurations. There is no interval: configurations that are drawn again stand
     twice in a bootstrap, which by itself raises what trees explain, so that it need not hold the share of the whole.
@@ -138,44 +132,32 @@ def importance(record: Recorded, metric: str | None = None, *, resamples: int = 
     >>> [row.cells[0].value for row in table.rows]
     ['rank', 'depth']
     """
-    configurations = Configurations.of(record)
-    record = configurations.record
-    key = metric_of(record, metric)
+    found = responses(record, metric, "there is no best tenth to set apart", unequal=unequal)
+    record, key, axes, partly, points, means = (
+        found.record, found.key, found.axes, found.partly, found.points, found.means
+    )  # fmt: skip
     if resamples < 1:
         raise RecordError(f"{record.names}: resamples must be 1 or more, got {resamples}")
-    direction = way_of(record, key, "there is no best tenth to set apart")
-    if not unequal:
-        check_equal(record, record.runs[record.runs["kind"] == "search"], f"the importance of axes for {key}")
-    frame = population(configurations, key, unequal)
-    frame = frame[frame["counts"]]
-    if len(frame) < FEWEST:
-        message = f"importances need {FEWEST} configurations with a finite {key}, got {len(frame)}"
-        raise RecordError(f"{record.names}: {message}")
-    points = [json.loads(text) for text in frame["overrides"]]
-    means = frame[key].to_numpy(dtype=np.float64)
-    if np.ptp(means) == 0:
-        raise RecordError(f"{record.names}: {key} is {means[0]:g} for every configuration: no axis matters to it")
-    axes = [axis for axis in record.axes if all(axis in point for point in points)]
-    partly = [axis for axis in record.axes if axis not in axes and any(axis in point for point in points)]
-    if not axes:
-        raise RecordError(f"{record.names}: no axis is there for every configuration: {', '.join(partly)}")
-    points = [{axis: point[axis] for axis in axes} for point in points]
-    draws, unit = _draws(record, frame, key, points, means, resamples, unequal)
+    draws, unit = redrawn(found, resamples)
     told: dict[str, tuple[Array, Array]] = {}
-    for name, make in _evaluators(len(frame)).items():
-        whole = shares(study_of(points, list(means), record, direction), make())
-        again = [shares(study_of(some, values, record, direction), make()) for some, values in draws]
-        told[name] = _row(whole, axes), np.array([_row(found, axes) for found in again])
+    for name, make in _evaluators(len(points)).items():
+        whole = shares(study_of(points, list(means), record, found.direction), make())
+        again = [shares(study_of(some, values, record, found.direction), make()) for some, values in draws]
+        told[name] = _row(whole, axes), np.array([_row(each, axes) for each in again])
+    told[NEAR] = _near(found, points, means), np.array([_near(found, *each) for each in draws])
     order = np.argsort(-np.sum([share for share, _ in told.values()], axis=0), kind="stable")
     short = axis_labels(record)
     rows = [
         Row((Cell(short[axes[place]]), *(Cell(float(share[place])) for share, _ in told.values()))) for place in order
     ]
     rows += [Row((Cell(short[axis]), *(Cell(reason="not told") for _ in told))) for axis in partly]
-    notes = [f"Shares of 1, of {len(frame)} configurations, each the mean of its seeds; without intervals: {WHY_NONE}."]
+    notes = [
+        f"Shares of 1, of {len(points)} configurations, each the mean of its seeds; without intervals: {WHY_NONE}.",
+        f"{NEAR}: each axis varied from the best configuration, with the others as they are there, by a forest.",
+    ]
     if partly:
         notes.append(f"Not told: {', '.join(partly)}, which only some of the configurations have.")
-    notes += [_agreement(name, redrawn, unit) for name, (_, redrawn) in told.items()]
+    notes += [agreement_note(name, again, unit) for name, (_, again) in told.items()]
     return Table(
         name="importance",
         title=f"{record.names}: importance of the axes for {label_of(record, key)}",
@@ -189,38 +171,14 @@ def _row(found: Mapping[str, float], axes: Sequence[str]) -> Array:
     return np.array([found.get(axis, 0.0) for axis in axes])
 
 
-def _draws(
-    record: Record,
-    frame: pd.DataFrame,
-    key: str,
-    points: Sequence[Point],
-    means: Array,
-    resamples: int,
-    unequal: bool,
-) -> tuple[list[Draw], str]:
-    """The same search as it could have been: at each seed alone, or with configurations drawn again."""
-    values = seed_values(record, frame, key, unequal)
-    by_seed = pd.DataFrame.from_dict({index: values[index] for index in frame.index}, orient="index").sort_index(axis=1)
-    common = by_seed.columns[by_seed.notna().all()]
-    if len(common) >= 3:
-        return _told([(list(points), by_seed[seed].to_list()) for seed in common], record, key), "seeds"
-    rng = np.random.default_rng(0)
-    draws = []
-    for _ in range(resamples):
-        places = rng.integers(len(points), size=len(points))
-        draws.append(([points[place] for place in places], [float(means[place]) for place in places]))
-    return _told(draws, record, key), "bootstraps of the configurations"
+def _near(found: Responses, points: Sequence[Point], values: Sequence[float] | Array) -> Array:
+    """Each axis's share of what changes around the best configuration: its local importance."""
+    forest = grow(places_of(found.edges, points), np.asarray(values, dtype=np.float64))
+    best = found.points[int(np.argmin(found.means) if found.direction == "min" else np.argmax(found.means))]
+    return local_shares(forest, places_of(found.edges, [best])[0])
 
 
-def _told(draws: list[Draw], record: Record, key: str) -> list[Draw]:
-    """The draws that have something to explain; raises ``RecordError`` where none has."""
-    kept = [(points, values) for points, values in draws if np.ptp(values) > 0]
-    if not kept:
-        raise RecordError(f"{record.names}: nearly every configuration has the same {key}: no axis matters to it")
-    return kept
-
-
-def _agreement(name: str, again: Array, unit: str) -> str:
+def agreement_note(name: str, again: Array, unit: str) -> str:
     correlation = rank_agreement(again)
     if len(again) < 2:
         return f"{name}: how far its ranking can be relied on is not told: nothing was drawn again."

@@ -239,10 +239,10 @@ class TrainConfig:
     ema: float = _field(
         0.99, "decay per step of the averaged weights, which are evaluated and saved; 0: no averaging", ge=0, lt=1
     )
-    distance: Literal["mse", "gradient_ssim", "lpips"] = _field(
+    distance: Literal["mse", "gradient_ssim", "imagenet", "lpips"] = _field(
         "mse",
-        "d, the distance between images. gradient_ssim: gradients, SSIM and MSE at several scales; lpips: needs its "
-        "weights",
+        "d, the distance between images. gradient_ssim: gradients, SSIM and MSE at several scales; imagenet: early "
+        "layers of the network that the extra imagenet installs; lpips: needs its weights",
     )
     time: Literal["uniform", "logit_normal"] = _field(
         "uniform", "distribution of training times. logit_normal: more of them in the middle (Esser et al., 2024)"
@@ -278,6 +278,13 @@ class EvaluateConfig(Section):
     )
     quality: tuple[Metric, ...] = _field(("swd", "classifier_fd"), "sample quality metrics, on held-out images")
     samples: int = _field(1024, "images generated for each quality value", ge=16)
+    repeats: int = _field(
+        1,
+        "number of sample sets, each drawn from different noise, that a quality value is averaged over; "
+        "<split>/<metric>_draws is their standard deviation",
+        ge=1,
+        le=100,
+    )
     held_out: int = _field(
         2048, "maximum number of held-out images for each linearity and reconstruction metric", ge=16
     )
@@ -478,6 +485,7 @@ ADDED = {
     "evaluate.ranks": [],
     "evaluate.order": "pullback",
     "evaluate.denoise": False,
+    "evaluate.repeats": 1,
     "train.graph": "auto",
     "data.split": 0,
     "data.degraded": "blur",

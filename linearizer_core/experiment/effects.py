@@ -95,7 +95,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("evaluate.grid", "family", SAMPLED),
     Condition("evaluate.end", "family", ("diffusion",)),
     Condition("evaluate.quality", "family", (*SAMPLED, "idempotent")),
-    Condition("evaluate.samples", "family", (*SAMPLED, "idempotent")),
+    *(Condition(f"evaluate.{name}", "family", (*SAMPLED, "idempotent")) for name in ("samples", "repeats")),
     Condition("evaluate.temperature", "family", ("diffusion", "idempotent")),
     Condition("evaluate.temperatures", "family", SAMPLED),
 )

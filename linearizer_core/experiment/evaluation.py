@@ -42,8 +42,9 @@ COUNTED = 64
 LARGEST_PSNR = 200.0
 """PSNR in dB given to equal images, for which it is unbounded."""
 
-FRECHET = ("classifier_fd",)
-"""Distances whose own error is reported. With Inception's 2,048 features one takes seconds, and this takes dozens."""
+FRECHET: dict[str, Of] = {"classifier_fd": "classifier", "imagenet_fd": "imagenet"}
+"""Distances whose own error is reported, and their features. With Inception's 2,048 features one takes seconds, and
+this takes dozens."""
 
 
 def sampling_noise(config: TrialConfig) -> torch.Generator:
@@ -163,7 +164,7 @@ class Quality:
         return {metric: found[metric] for metric in self.metrics}
 
     def sureness(self, samples: Tensor) -> dict[str, float]:
-        """The uncertainty of each Fréchet distance in the classifier's features, if any, against both splits.
+        """The uncertainty of each Fréchet distance that is measured, against both splits.
 
         ``<split>/<metric>_error`` is its standard deviation due to chance in the samples and the held-out images,
         ``<split>/<metric>_infinite`` the distance extrapolated to infinitely many of both. NaN if samples are not
@@ -172,13 +173,15 @@ class Quality:
         names = [name for name in FRECHET if name in self.metrics]
         if not names:
             return {}
-        made = _Held(samples.to(self.device).clamp(-1, 1), self.classifier)
+        networks = self._splits["quality"]
+        made = _Held(samples.to(self.device).clamp(-1, 1), networks.classifier, networks.imagenet)
         finite, found = bool(torch.isfinite(samples).all()), {}
         for split, held in self._splits.items():
             enough = finite and min(len(samples), len(held.images)) >= FEWEST
             for name in names:
                 for end, measure in (("error", bootstrap_deviation), ("infinite", extrapolated)):
-                    value = measure(frechet_distance, made.features, held.features) if enough else math.nan
+                    of = FRECHET[name]
+                    value = measure(frechet_distance, made.of(of), held.of(of)) if enough else math.nan
                     found[f"{split}/{name}_{end}"] = value
         return found
 
@@ -298,9 +301,10 @@ def as_sampled(summary: Mapping[str, float], config: EvaluateConfig, how: str) -
 
 
 def sureness_keys(config: EvaluateConfig) -> list[str]:
-    """The keys of ``Quality.sureness``."""
+    """The keys of ``Quality.sureness``, and of the spread of draws where there are several."""
     names = [name for name in FRECHET if name in config.quality]
-    return [f"{split}/{name}_{end}" for split in ("quality", "test") for name in names for end in ("error", "infinite")]
+    keys = [f"{split}/{name}_{end}" for split in ("quality", "test") for name in names for end in ("error", "infinite")]
+    return keys + (score_keys(config, "draws") if config.repeats > 1 else [])
 
 
 def bits_per_dim(log_likelihood: Callable[[Tensor], Tensor], data: ImageData, limit: int) -> dict[str, float]:

@@ -24,6 +24,7 @@ from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.journal import DIVERGED, Journal, TrialIdentity, fold, lines
 from linearizer_core.experiment.nested import flatten
 from linearizer_core.experiment.precision import whole_float32
+from linearizer_core.experiment.redraws import over_draws
 from linearizer_core.experiment.sample_metrics import Measure, measures
 from linearizer_core.experiment.state import Loaded, load_state, remove_state, save_state
 from linearizer_core.experiment.system import Usage
@@ -192,8 +193,9 @@ def _carried_out(
         with whole_float32():
             family.settle(trainer.averaged, data)
             evaluation = family.evaluate(trainer.averaged, config, data, quality)
+            drawn = over_draws(family, trainer.averaged, config, quality, evaluation.summary)
         cost = _cost(seconds, time.perf_counter() - started, device, workers)
-        summary = workers.agreed(evaluation.summary | cost)
+        summary = workers.agreed(evaluation.summary | drawn | cost)
         _check_finite({key: summary[key] for key in family.interim_keys(config)}, epoch)
 
         if config.train.schedule in EXTENSIBLE:

@@ -57,19 +57,8 @@ class ImagenetFeatures:
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        path = _stored()
-        if path is None:
-            raise InputValueError(str(missing()))
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != SHA256:
-            raise InputValueError(f"{path} is damaged: its SHA-256 starts with {digest[:8]}; install its package again")
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        network = _network()
-        names = list(network.state_dict())  # in the order of the file, which continues with the head
-        network.load_state_dict(dict(zip(names, list(weights.values())[: len(names)], strict=True)))
         self._device = torch.device(device)
-        self._network = network.eval().requires_grad_(False).to(self._device)
+        self._network = trained_network().to(self._device)
 
     @torch.no_grad()
     def features(self, images: Tensor, batch: int = 64) -> Tensor:
@@ -85,6 +74,22 @@ class ImagenetFeatures:
             seen = ((shown - MEAN) / SCALE).expand(-1, 3, -1, -1)
             parts.append(self._network(seen).mean((2, 3)))
         return torch.cat(parts) if parts else torch.empty(0, FEATURES, device=self._device)
+
+
+def trained_network() -> nn.Sequential:
+    """The network up to its head with its weights, fixed, on the CPU; raises ``InputValueError`` as the features do."""
+    path = _stored()
+    if path is None:
+        raise InputValueError(str(missing()))
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != SHA256:
+        raise InputValueError(f"{path} is damaged: its SHA-256 starts with {digest[:8]}; install its package again")
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    network = _network()
+    names = list(network.state_dict())  # in the order of the file, which goes on with the head
+    network.load_state_dict(dict(zip(names, list(weights.values())[: len(names)], strict=True)))
+    return network.eval().requires_grad_(False)
 
 
 def _network() -> nn.Sequential:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from linearizer_core.errors import InputValueError
+from linearizer_core.metrics import imagenet
 from linearizer_core.metrics.inception import checkpoints, read_weights
 from linearizer_core.metrics.similarity import ssim
 
@@ -81,28 +82,64 @@ class Lpips:
         self._model = model.eval().requires_grad_(False)
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
-        return self._model.to(a.device)(self._seen(a), self._seen(b)).mean()
+        return self._model.to(a.device)(_enlarged(a, self.SIDE), _enlarged(b, self.SIDE)).mean()
 
-    def _seen(self, images: Tensor) -> Tensor:
-        """The images in the network's input format, float32 ``(batch, 3, height, width)``."""
-        images = images.float().expand(-1, 3, -1, -1)
-        height, width = images.shape[-2:]
-        scale = self.SIDE / min(height, width)
-        if scale <= 1:
-            return images
-        return interpolate(images, (round(height * scale), round(width * scale)), mode="bilinear", align_corners=False)
+
+class EarlyLayers:
+    """The distance of images in the early layers of a network trained on ImageNet, averaged over the batch.
+
+    Of the first four widths of ``ImagenetFeatures``' network: at each place the squared difference of the features of
+    unit length, averaged over places and layers. This is LPIPS without its learned weights, which Zhang et al. (2018)
+    find nearly as near to what people see. Images in [-1, 1] of one or three channels; grey ones are repeated for all
+    three, and sides are enlarged to at least 64 pixels. Raises ``ValueError`` with what ``missing`` says.
+    """
+
+    SIDE = 64
+    LAYERS = (0, 1, 3, 5)
+    """The stem, and the last blocks of 16, 24 and 40 channels: at 1/2, 1/2, 1/4 and 1/8 of the sides."""
+
+    def __init__(self) -> None:
+        self._network = imagenet.trained_network()[: self.LAYERS[-1] + 1]
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        network = self._network.to(a.device)
+        x, y = (_enlarged(images, self.SIDE) for images in (a, b))
+        # What the network takes are grey levels less 127, over 128.
+        x, y = (((each + 1) * 127.5 - imagenet.MEAN) / imagenet.SCALE for each in (x, y))
+        found = []
+        for place, layer in enumerate(network):
+            x, y = layer(x), layer(y)
+            if place in self.LAYERS:
+                found.append((_unit(x) - _unit(y)).square().sum(1).mean())
+        return torch.stack(found).mean()
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Features ``(batch, channels, height, width)`` of length 1 at each place; those of none stay."""
+    return features * (features.square().sum(1, keepdim=True) + 1e-10).rsqrt()
+
+
+def _enlarged(images: Tensor, side: int) -> Tensor:
+    """Images as a network takes them, float32 ``(batch, 3, height, width)`` with ``side`` pixels a side or more."""
+    images = images.float().expand(-1, 3, -1, -1)
+    height, width = images.shape[-2:]
+    scale = side / min(height, width)
+    if scale <= 1:
+        return images
+    return interpolate(images, (round(height * scale), round(width * scale)), mode="bilinear", align_corners=False)
 
 
 DISTANCES: dict[str, Callable[[], Distance]] = {
     "mse": lambda: mse,
     "gradient_ssim": lambda: gradient_ssim,
+    "imagenet": EarlyLayers,
     "lpips": Lpips,
 }
 
 
 @lru_cache
 def distance(name: str) -> Distance:
-    """The named distance d(a, b) of two batches of images in [-1, 1], a scalar; cached, as ``lpips`` has weights.
+    """The named distance d(a, b) of two batches of images in [-1, 1], a scalar; cached, as some have weights.
 
     Raises ``ValueError`` for an unknown name and, with the message of ``missing``, for an unavailable distance.
     """
@@ -116,6 +153,8 @@ def missing(name: str) -> str | None:
     Raises ``ValueError`` for an unknown name.
     """
     _check(name)
+    if name == "imagenet":
+        return imagenet.missing()
     if name != "lpips":
         return None
     wanted = []

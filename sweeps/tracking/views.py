@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from analysis.record.sweep_info import SweepInfo
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.tracking.cursors import read_note
@@ -39,15 +40,15 @@ def view_of(record: Mapping[str, Any]) -> dict[str, Any]:
     and against rank, the axes against the objective, and the losses. If configurations have several seeds, one row and
     one line show their mean, and the references share a row.
     """
-    objectives = list(record["objective"])
-    axes = list(record.get("axes", ()))
-    measured = record["spec"].get("evaluate", {}).get("quality", ())
+    sweep = SweepInfo.of_document(record, f"the record of {record['name']}")
+    objectives, axes = list(sweep.objective), list(sweep.axes)
+    measured = sweep.spec.get("evaluate", {}).get("quality", ())
     curves = {"Quality against solver steps": [f"nfe/{name}" for name in measured]}
-    if "affine" in _operators(record["spec"]):
+    if "affine" in _operators(sweep):
         curves["Quality against rank"] = [f"rank/{split}{name}" for name in measured for split in ("", "test_")]
     columns = [*(f"params.`{name}`" for name in axes), *(f"metrics.`{name}`" for name in objectives)]
     columns += ["metrics.`cost/params`", "metrics.`cost/train_seconds`", "tags.`sweep.kind`", "tags.`sweep.state`"]
-    numeric = [name for name in axes if _is_numeric(record["spec"], name)]
+    numeric = [name for name in axes if _is_numeric(sweep.dimension(name))]
     sections: list[dict[str, Any]] = []
     charts: list[dict[str, Any]] = []
 
@@ -93,7 +94,7 @@ def view_of(record: Mapping[str, Any]) -> dict[str, Any]:
         "compareRunCharts": charts,
         "compareRunSections": sections,
         "isAccordionReordered": True,
-        **(_grouped() if _has_replicates(record["spec"]) else {}),
+        **(_grouped() if _has_replicates(sweep) else {}),
     }
 
 
@@ -123,16 +124,13 @@ def _grouped() -> dict[str, Any]:
     return {"groupBy": {"aggregateFunction": "average", "groupByKeys": keys}, "useGroupedValuesInCharts": True}
 
 
-def _has_replicates(spec: Mapping[str, Any]) -> bool:
+def _has_replicates(sweep: SweepInfo) -> bool:
     """Whether a sweep trains configurations with more than one seed."""
-    search = spec.get("search", {})
-    seeds = search.get("seeds", ())
-    return isinstance(seeds, Mapping) or len(seeds) > 1 or bool(search.get("confirm"))
+    return sweep.races or sweep.seeds > 1 or sweep.confirm_seeds > 0
 
 
-def _is_numeric(spec: Mapping[str, Any], axis: str) -> bool:
+def _is_numeric(dimension: Mapping[str, Any]) -> bool:
     """Whether an axis is numeric, so that a contour can be drawn over it."""
-    dimension = spec.get("search", {}).get("space", {}).get(axis, {})
     if "int" in dimension or "float" in dimension:
         return True
     values = [*dimension.get("grid", ()), *dimension.get("choice", ())]
@@ -143,10 +141,10 @@ def _param(name: str) -> dict[str, str]:
     return {"key": name, "type": "PARAM"}
 
 
-def _operators(spec: Mapping[str, Any]) -> set[Any]:
+def _operators(sweep: SweepInfo) -> set[Any]:
     """The kinds of operators in a sweep's trials: in its base, space and controls."""
-    name = "model.operator.kind"
-    dimension = spec.get("search", {}).get("space", {}).get(name, {})
+    name, spec = "model.operator.kind", sweep.spec
+    dimension = sweep.dimension(name)
     kinds = {*dimension.get("grid", ()), *dimension.get("choice", ())}
     kinds |= {control.get("set", {}).get(name) for control in spec.get("controls") or ()}
     return kinds | {spec.get("model", {}).get("operator", {}).get("kind")}

@@ -7,25 +7,28 @@ from typing import Any
 
 import pytest
 
-from analysis import Record, load
+from analysis import Configurations, Record, load
+from analysis.report.claims import claim
 from analysis.report.list_of_figures import list_of_figures
 from analysis.report.list_of_tables import ablation_tables
 from analysis.report.summary import summary
 from analysis.report.write import write_report
 from tests.analysis.operators import control, measured, operators, write
-from tests.analysis.record_factory import DEPTH, FD, RANK, SweepFiles
+from tests.analysis.record_factory import DEPTH, RANK, SweepFiles
 
 
 def first_of(record: Record) -> str:
-    return summary(record).partition(". Of ")[0]
+    said = claim(Configurations.of(record)).removesuffix(".")
+    assert f" {said}. Of " in summary(record)  # behind what is known
+    return said
 
 
 OF_RANK = (
-    "The rank of A decides test/classifier_fd (at temperature 1 rank 8 has 22 ± 2.7, rank 1 has 44 ± 2.7, rank 64 has "
-    "33 ± 2.7): its operators beat every control, the nearest (a flat spectrum) by 1.80 ± 0.25 times"
+    "The rank of A decides classifier FD on test (at temperature 1 rank 8 has 22 ± 2.7, rank 1 has 44 ± 2.7, rank 64 "
+    "has 33 ± 2.7): its operators beat every control, the nearest (a flat spectrum) by 1.80 ± 0.25 times"
 )
 OF_DEPTH = (
-    "the depth of g decides quality/classifier_fd_collapsed (depth 4 has 9 ± 0, depth 2 has 19 ± 0), while g beats its "
+    "the depth of g decides collapsed classifier FD (depth 4 has 9 ± 0, depth 2 has 19 ± 0), while g beats its "
     "controls, the nearest (g = identity) by 5.00 ± 0.00 times"
 )
 
@@ -99,14 +102,17 @@ def test_a_rank_that_is_no_better_than_all_is_not_said_to_decide(tmp_path: Path)
         curve = {8: 20.0, 64: 19.0 + 4 * seed}  # 22, and 20.9 and 25.3, on test
         write(files, f"t000-s{seed}", *measured(10.0, {"flat": 2.0}, curve=curve))
     assert first_of(load([files.path])) == (
-        "The rank of A cannot be told to decide test/classifier_fd (at temperature 1 rank 8 has 22 ± 0, rank 64 has "
-        "23.1 ± 28), while its operators beat every control, the nearest (a flat spectrum) by 2.00 ± 0.00 times"
+        "The rank of A cannot be told to decide classifier FD on test (at temperature 1 rank 8 has 22 ± 0, rank 64 "
+        "has 23.1 ± 28), while its operators beat every control, the nearest (a flat spectrum) by 2.00 ± 0.00 times"
     )
 
 
 def test_the_loss_of_recall_stands_beside_the_distance(tmp_path: Path) -> None:
     text = summary(load([operators(tmp_path).path]))
-    assert f"{FD} = 9 ± 0 (precision 0.950 ± 0; recall 0.700 ± 0, 0.2 below real images'; mean of 3 seeds" in text
+    assert (
+        "collapsed classifier FD = 9 ± 0 (precision 0.950 ± 0; recall 0.700 ± 0, 0.2 below real images'; "
+        "mean of 3 seeds" in text
+    )
     assert "is 10 ± 0 (precision 0.950 ± 0; recall 0.700 ± 0, 0.22 below real images')" in text
     assert "real against real has 1 (recall 0.900)." in text
 
@@ -133,6 +139,6 @@ def test_tables_figures_and_the_page_have_them(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "ranks" in [figure.name for figure in list_of_figures(record).made]
     page = write_report([files.path]).files[0].read_text()
-    assert f'<p class="answer">{OF_RANK}' in page
+    assert f" {OF_RANK}" in page
     assert "of the controls, on the test split" in page
     assert 'id="figure-ranks"' in page

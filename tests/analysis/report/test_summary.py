@@ -10,15 +10,22 @@ from tests.analysis.record_factory import DEPTH, FD, SweepFiles
 
 SPACE = {DEPTH: {"int": [1, 6]}}
 PSNR, PARAMS = "linearity/collapse_psnr", "cost/params"
+QUALITY = "collapsed classifier FD"
+"""What ``FD`` is called."""
+
+
+def behind(text: str) -> str:
+    """What stands behind the first sentence."""
+    return text[text.index("Of ") :]
 
 
 def test_the_next_best_of_a_maximised_metric_is_the_next_lower_one(tmp_path: Path) -> None:
     files = SweepFiles(tmp_path, space=SPACE, objective={PSNR: "max"})
     for number, value in enumerate((10.0, 2.0, 5.0)):
         files.finished(number, {DEPTH: 1 + number}, 1.0, **{PSNR: value})
-    assert summary(load([files.path])) == (
-        f"Of 3 finished configurations t000 is best, with {DEPTH} = 1, and reaches {PSNR} = 10 (the higher the better; "
-        "one seed); the next best, t002, has 5."
+    assert behind(summary(load([files.path]))) == (
+        "Of 3 finished configurations t000 is best, with depth = 1, and reaches collapse PSNR (dB) = 10 (the higher "
+        "the better; one seed); the next best, t002, has 5."
     )
 
 
@@ -26,11 +33,11 @@ def test_a_trade_of_objectives_says_which_is_best_by_each(tmp_path: Path) -> Non
     files = SweepFiles(tmp_path, space=SPACE, objective={FD: "min", PSNR: "max", PARAMS: "min"})
     for number, (fd, psnr, params) in enumerate([(1.0, 10.0, 300.0), (2.0, 90.0, 300.0), (3.0, 80.0, 400.0)]):
         files.finished(number, {DEPTH: 1 + number}, fd, **{PSNR: psnr, PARAMS: params})
-    assert summary(load([files.path])) == (
-        f"Of 3 finished configurations t000 is best by {FD}, the first of 3 objectives, with {DEPTH} = 1, and reaches "
-        f"{FD} = 1 (the lower the better; one seed); of {PSNR}, the higher the better, it has 10, and t001 is best "
-        f"with 90; of {PARAMS}, the lower the better, it has 300 and is best; 2 of 3 are such that none is better in "
-        f"all objectives; the next best by {FD}, t001, has 2."
+    assert behind(summary(load([files.path]))) == (
+        f"Of 3 finished configurations t000 is best by {QUALITY}, the first of 3 objectives, with depth = 1, and "
+        f"reaches {QUALITY} = 1 (the lower the better; one seed); of collapse PSNR (dB), the higher the better, it has "
+        "10, and t001 is best with 90; of parameters, the lower the better, it has 300 and is best; 2 of 3 are such "
+        f"that none is better in all objectives; the next best by {QUALITY}, t001, has 2."
     )
 
 
@@ -39,12 +46,12 @@ def test_what_breaks_a_constraint_is_not_the_next_best(tmp_path: Path) -> None:
     for number, (psnr, params) in enumerate([(10.0, 50.0), (40.0, 500.0), (5.0, 60.0)]):
         files.finished(number, {DEPTH: 1 + number}, 1.0, **{PSNR: psnr, PARAMS: params})
     assert summary(load([files.path])).endswith(
-        f"one seed); t001, which breaks {PARAMS} <= 100, would have 40; the next best, t002, has 5."
+        "one seed); t001, which breaks parameters <= 100, would have 40; the next best, t002, has 5."
     )
     files.failed(0, {DEPTH: 1}, "gone")
     only = SweepFiles(tmp_path, "broken", space=SPACE, constraints={PARAMS: "<= 100"})
     only.finished(0, {DEPTH: 1}, 1.0, **{PARAMS: 500.0})
-    assert f"no configuration keeps to the constraints, and this one breaks {PARAMS} <= 100" in summary(
+    assert "no configuration keeps to the constraints, and this one breaks parameters <= 100" in summary(
         load([only.path])
     )
 

@@ -55,19 +55,34 @@ def test_the_planted_axis_is_the_important_one(tmp_path: Path) -> None:
     assert frame.loc["depth", "fANOVA"] > 0.8
     assert frame.loc["kind", "fANOVA"] < 0.1
     assert frame["PED-ANOVA"].idxmax() == "depth"
-    for name in ("PED-ANOVA", "fANOVA"):
+    assert frame["near the best"].idxmax() == "depth"
+    for name in ("PED-ANOVA", "fANOVA", "near the best"):
         assert frame[name].sum() == pytest.approx(1.0)
         # An interval that need not hold its own estimate is none.
         assert f"{name} ci95 low" not in frame
     assert "without intervals: a bootstrap repeats configurations" in table.notes[0]
-    assert "fANOVA: rankings of bootstraps of the configurations agree with" in table.notes[2]
+    assert "fANOVA: rankings of bootstraps of the configurations agree with" in table.notes[3]
 
 
 def test_stability_is_over_seeds_where_there_are_three(tmp_path: Path) -> None:
     table = importance(searched(tmp_path, 15, seeds=(0, 1, 2)))
-    assert "fANOVA: rankings of seeds agree with a mean rank correlation of" in table.notes[2]
+    assert "fANOVA: rankings of seeds agree with a mean rank correlation of" in table.notes[3]
 
 
 def test_few_configurations_have_no_importances(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"importances need 10 configurations .* got 9"):
+    with pytest.raises(RecordError, match=r"a model of .* needs 10 configurations .* got 9"):
         importance(searched(tmp_path, 9))
+
+
+def test_near_the_best_another_axis_may_matter(tmp_path: Path) -> None:
+    """Of rank where depth is 1, of depth nowhere near: depth decides over the whole, rank around the best."""
+    space: dict[str, Any] = {DEPTH: {"grid": [1, 2, 3, 4]}, RANK: {"grid": [4, 8, 16, 32]}}
+    files = SweepFiles(tmp_path, space=space)
+    values = {1: lambda rank: 10.0 - math.log2(rank), 2: lambda _: 9.0, 3: lambda _: 30.0, 4: lambda _: 60.0}
+    for number, (depth, rank) in enumerate((d, r) for d in values for r in (4, 8, 16, 32)):
+        # Whoever is at another depth has another value; at the best rank none has.
+        value = values[depth](rank) if rank < 32 else values[1](rank)
+        files.finished(number, {DEPTH: depth, RANK: rank}, value)
+    frame = frame_of(importance(load([files.path]), resamples=1)).set_index("axis")
+    assert frame.loc["depth", "fANOVA"] > 0.6
+    assert frame.loc["rank", "near the best"] > 0.6

@@ -12,11 +12,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torchvision.transforms.functional import gaussian_blur
 
-from linearizer_core.metrics import perceptual
-from linearizer_core.metrics.perceptual import ALEXNET, distance, gradient_ssim, missing, mse
+from linearizer_core.metrics import imagenet, perceptual
+from linearizer_core.metrics.perceptual import ALEXNET, EarlyLayers, distance, gradient_ssim, missing, mse
 from linearizer_core.metrics.similarity import ssim
 
 
@@ -100,7 +102,7 @@ def test_images_too_small_for_edges_are_refused() -> None:
 
 @pytest.mark.parametrize("ask", [distance, missing])
 def test_an_unknown_distance_is_refused_with_those_that_are_known(ask: object) -> None:
-    with pytest.raises(ValueError, match="unknown distance 'vgg'; use one of mse, gradient_ssim, lpips"):
+    with pytest.raises(ValueError, match="unknown distance 'vgg'; use one of mse, gradient_ssim, imagenet, lpips"):
         ask("vgg")  # type: ignore[operator]
 
 
@@ -196,3 +198,37 @@ def test_lpips_is_that_of_the_package(hub: Path, monkeypatch: pytest.MonkeyPatch
     small = ours(images(2, 1, 8, 8).requires_grad_(), images(2, 1, 8, 8, seed=1))
     assert small.requires_grad
     assert float(ours(a, a)) == 0
+
+
+imagenet_installed = pytest.mark.skipif(missing("imagenet") is not None, reason=str(missing("imagenet")))
+
+
+def test_what_early_layers_lack_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imagenet, "PACKAGE", "a_package_that_nobody_has")
+    assert "need the extra imagenet" in str(missing("imagenet"))
+    with pytest.raises(ValueError, match="need the extra imagenet"):
+        EarlyLayers()
+
+
+@imagenet_installed
+def test_early_layers_see_a_blur_that_pixels_miss() -> None:
+    """A shift of all grey levels is farther in pixels than a blur, which people see more; the gradient leads back."""
+    picture = torch.from_numpy(load_sample_images().images[0].copy()).permute(2, 0, 1)[None, :, 100:228, 200:328]
+    picture = picture.float() / 127.5 - 1
+    blurred, brighter = gaussian_blur(picture, [9, 9]), (picture + 0.6).clamp(-1, 1)
+    measure = distance("imagenet")
+    assert float(measure(picture, picture)) == pytest.approx(0, abs=1e-6)
+    assert mse(picture, blurred) < mse(picture, brighter)
+    assert measure(picture, blurred) > measure(picture, brighter)
+    assert float(measure(blurred, picture)) == pytest.approx(float(measure(picture, blurred)), rel=1e-5)
+    moved = blurred.clone().requires_grad_(True)
+    before = measure(moved, picture)
+    (gradient,) = torch.autograd.grad(before, moved)
+    assert torch.isfinite(gradient).all()
+    assert measure(blurred - 0.5 * gradient / gradient.norm(), picture) < before
+
+
+@imagenet_installed
+def test_grey_images_of_a_few_pixels_are_compared_as_well() -> None:
+    a, b = images(2, 1, 8, 8), images(2, 1, 8, 8, seed=1)
+    assert 0 < float(distance("imagenet")(a, b)) < 4

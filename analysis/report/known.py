@@ -1,0 +1,156 @@
+"""What is known of the best configuration, what is undecided, and what it beats: the report's first sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.configuration.budget import check_equal
+from analysis.configuration.configurations import Configurations
+from analysis.configuration.controls import controls_of, judged, metric_of_controls, spec_controls
+from analysis.configuration.labels import label_of
+from analysis.configuration.objective import first_objective
+from analysis.configuration.replicates import OPEN, SAME, Compared, population, replicates
+from analysis.record.runs import RecordError
+from analysis.render.cells import Cell, Column, number_format
+
+MOST_NAMED = 3
+"""Configurations that are named; of more there is the number."""
+
+
+def known(configurations: Configurations) -> str:
+    """One sentence: better than how many and by how much, which are undecided, and whether references and controls
+    are beaten; empty while there is no best configuration.
+
+    Differences have the intervals that hold for all pairs at once, since the best was chosen by its value.
+    """
+    row = configurations.best_row
+    if row is None:
+        return ""
+    parts = [*_others(configurations, row), *_references(configurations, row), *_controls(configurations)]
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _others(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]:
+    """The best against the other configurations that finished, and keep to the constraints as it does."""
+    record, name = configurations.record, str(row["name"])
+    key, _ = first_objective(record)
+    searched = record.runs[record.runs["kind"] == "search"]
+    frame = population(configurations, key)
+    frame = frame[frame["counts"] & ((frame["broken"] == "") | bool(row["broken"]))]
+    others = len(frame) - 1
+    if others < 1 or name not in set(frame["name"]):
+        return []
+    try:
+        check_equal(record, searched[searched["state"] == "finished"], f"{key} of configurations")
+    except RecordError:
+        return [f"which configuration is best is not told: their training is unequal, and {name} has the best mean"]
+    compared = replicates(record, frame, key, frame["name"].astype("object"), record.axes, False)
+    found = compared.against(name, frame["name"].tolist(), chosen_among=len(frame))
+    if not found.family or compared.unit != "seeds":
+        return [
+            f"one seed each cannot tell {name}, which has the best value, from {_count(others)}: three or more would"
+        ]
+    by_mark = {mark: [str(other) for other in found.found if found.mark(other) == mark] for mark in ("", SAME, OPEN)}
+    parts = [_worse(configurations, key, name, others, found, by_mark[""])]
+    if by_mark[SAME]:
+        same = by_mark[SAME]
+        parts.append(f"{_named(same)} {'is' if len(same) == 1 else 'are'} equal to it within ± {found.margin:.3g}")
+    if by_mark[OPEN]:
+        parts.append(_undecided(found, by_mark[OPEN], others))
+    stopped = int((configurations.of_kinds(["search"])["state"] == "stopped").sum())
+    if stopped:
+        parts.append(f"{stopped} that {'was' if stopped == 1 else 'were'} stopped early cannot be compared with it")
+    return parts
+
+
+def _worse(
+    configurations: Configurations, key: str, name: str, others: int, found: Compared, worse: Sequence[str]
+) -> str:
+    if not worse:
+        none = "the other configuration is not" if others == 1 else f"none of {others} other configurations is"
+        return f"{none} known to be worse than {name}, which has the best mean"
+    nearest = min(worse, key=lambda other: abs(found.found[other].difference))
+    gap = found.found[nearest]
+    record = configurations.record
+    column = Column(key, key, spec=number_format(record.runs[key].dropna()))
+    by = column.text(Cell(abs(gap.difference), gap.half_width))
+    than = f"{nearest} by {by}" if len(worse) == 1 else f"the nearest of them, {nearest}, by {by}"
+    best, interval = f"the best configuration, {name},", "95 % interval for all pairs at once"
+    return (
+        f"{best} is better than {_share(len(worse), others)}, than {than} of {label_of(record, key)} ({interval})"
+        if len(worse) > 1
+        else f"{best} is better than {than} of {label_of(record, key)} ({interval})"
+    )
+
+
+def _undecided(found: Compared, undecided: Sequence[str], others: int) -> str:
+    needed = [found.needed(other) for other in undecided]
+    counts = [count for count in needed if count is not None]
+    which = _named(undecided) if len(undecided) < others else "every other" if others > 1 else "it"
+    text = f"the comparison with {which} is undecided"
+    if not counts:
+        return f"{text}, and 10,000 seeds would not decide it"
+    some = "it" if len(counts) == len(needed) else f"{len(counts)} of {len(needed)}"
+    return f"{text}, and {max(counts)} seeds would decide {some} if differences are what they seem"
+
+
+def _references(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]:
+    """Which references the best configuration's interval is beyond; real images are no opponent."""
+    key, direction = first_objective(configurations.record)
+    sign = -1 if direction == "max" else 1
+    frame = configurations.of_kinds(["reference"])
+    frame = frame[(frame["sweep"] == row["sweep"]) & ~frame["name"].str.startswith("real ") & frame[key].notna()]
+    mine, half = sign * float(row[key]), float(row[f"{key} ci95"])
+    half = 0.0 if math.isnan(half) else half
+    found: dict[str, list[str]] = {"beats": [], "cannot be told from": [], "does not beat": []}
+    for name, value in zip(frame["name"].tolist(), frame[key].astype("float64").tolist(), strict=True):
+        gap = sign * value - mine
+        verdict = "beats" if gap > half else "cannot be told from" if abs(gap) <= half else "does not beat"
+        found[verdict].append(f"the {name}" if str(name).startswith("Gaussian ") else str(name))
+    told = [f"{verdict} {_listed(names)}" for verdict, names in found.items() if names]
+    return [f"it {_listed(told)}"] if told else []
+
+
+def _controls(configurations: Configurations) -> list[str]:
+    """Whether what must be worse is: of the controls that were measured, which are beaten."""
+    row = judged(configurations)
+    if row is None:
+        return []
+    try:
+        metric = metric_of_controls(configurations.record)
+    except RecordError:
+        return []
+    found = [*controls_of(configurations.record, row, metric), *spec_controls(configurations, row, metric)]
+    if not found:
+        return []
+    lost = [each.words for each in found if each.told and not each.beaten]
+    untold = [each.words for each in found if not each.told]
+    if len(found) == 1:
+        verdict = "could not be tested" if untold else "is not beaten" if lost else "is beaten"
+        return [f"its control, {found[0].words}, {verdict}"]
+    if not lost and not untold:
+        return ["every control is beaten"]
+    told = [f"{_listed(lost)} {'is' if len(lost) == 1 else 'are'} not beaten"] if lost else []
+    told += [f"{_listed(untold)} could not be tested"] if untold else []
+    return [f"of {len(found)} controls {_listed(told)}"]
+
+
+def _share(some: int, of: int) -> str:
+    return f"all {of} others" if some == of else f"{some} of {of} others"
+
+
+def _count(others: int) -> str:
+    return "the other" if others == 1 else f"the {others} others"
+
+
+def _named(names: Sequence[str]) -> str:
+    """The names, or how many they are."""
+    return _listed(names) if len(names) <= MOST_NAMED else f"{len(names)} others"
+
+
+def _listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
