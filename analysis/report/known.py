@@ -46,12 +46,13 @@ def _others(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]
     try:
         check_equal(record, searched[searched["state"] == "finished"], f"{key} of configurations")
     except RecordError:
-        return [f"which configuration is best is not told: their training is unequal, and {name} has the best mean"]
+        return [f"which configuration is best is open, since they were not trained alike; {name} has the best mean"]
     compared = replicates(record, frame, key, frame["name"].astype("object"), record.axes, False)
     found = compared.against(name, frame["name"].tolist(), chosen_among=len(frame))
     if not found.family or compared.unit != "seeds":
         return [
-            f"one seed each cannot tell {name}, which has the best value, from {_count(others)}: three or more would"
+            f"the best value is that of {name}, but it cannot be compared with {_count(others)}: that takes two seeds "
+            "or more for each configuration"
         ]
     by_mark = {mark: [str(other) for other in found.found if found.mark(other) == mark] for mark in ("", SAME, OPEN)}
     parts = [_worse(configurations, key, name, others, found, by_mark[""])]
@@ -62,7 +63,7 @@ def _others(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]
         parts.append(_undecided(found, by_mark[OPEN], others))
     stopped = int((configurations.of_kinds(["search"])["state"] == "stopped").sum())
     if stopped:
-        parts.append(f"{stopped} that {'was' if stopped == 1 else 'were'} stopped early cannot be compared with it")
+        parts.append(f"{stopped} that {'was' if stopped == 1 else 'were'} stopped early cannot be compared")
     return parts
 
 

@@ -56,7 +56,7 @@ def importance_pairs(
     if len(order) > MOST:
         notes.append(f"The largest {MOST} of {len(order)}.")
     if found.partly:
-        notes.append(f"Not told: {', '.join(found.partly)}, which only some of the configurations have.")
+        notes.append(f"Left out: {', '.join(found.partly)}, which only some configurations have.")
     return Table(
         name="importance-pairs",
         title=f"{found.record.names}: what the axes explain of {label_of(found.record, found.key)}, alone and in pairs",

@@ -63,5 +63,5 @@ def dependence_notes(found: Dependences) -> list[str]:
         + (": do not rely on it." if found.explained < DOUBTFUL else "."),
     ]
     if of.partly:
-        notes.append(f"Not told: {', '.join(of.partly)}, which only some of the configurations have.")
+        notes.append(f"Left out: {', '.join(of.partly)}, which only some configurations have.")
     return notes

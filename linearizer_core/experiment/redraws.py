@@ -33,7 +33,7 @@ def over_draws(
         images = family.sample(model, config.evaluate.samples, config, generator)
         for key, value in scores(quality, images, "sampled").items():
             values[key].append(value)
-    found = {}
+    found: dict[str, float] = {}
     for key, drawn in values.items():
         stem = key.removesuffix("sampled")
         found |= {name: fmean(drawn) for how in ("sampled", "collapsed") if (name := f"{stem}{how}") in summary}

@@ -54,7 +54,7 @@ def test_what_is_undecided_says_how_many_seeds_would_decide(tmp_path: Path) -> N
 
 def test_nothing_is_known_of_one_seed(tmp_path: Path) -> None:
     text = said(searched(tmp_path, [10.0, 20.0, 30.0], 0.1, seeds=1))
-    assert text.startswith("One seed each cannot tell t000, which has the best value, from the 2 others")
+    assert text.startswith("The best value is that of t000, but it cannot be compared with the 2 others")
 
 
 def test_a_reference_is_beaten_beyond_the_interval_alone(tmp_path: Path) -> None:
