@@ -41,7 +41,8 @@ def test_every_table_that_a_record_supports_is_made_and_the_others_say_why(tmp_p
     assert [table.name for table in ablation_tables(record, cols=RANK).made] == ["marginal-rank"]
     further = statistics_tables(record)
     assert [table.name for table in further.made] == [
-        "one-factor", "importance", "scaling", "expected-best", "interaction-depth-rank",
+        "one-factor", "importance", "importance-pairs", "partial-dependence", "scaling", "expected-best",
+        "interaction-depth-rank",
     ]  # fmt: skip
     path, *at_best, front = further.refused
     assert path == "grid: nothing between the base and t004 was measured; search with a grid"
