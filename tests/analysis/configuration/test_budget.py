@@ -53,11 +53,11 @@ def test_what_early_stopping_left_of_a_cell_is_not_tested_nor_taken_for_the_best
     assert cells["2 8"].bold
     assert not cells["3 8"].bold
     assert cells["4 8"].marker == ""  # told from the best
-    assert any(note.startswith("‡: some were stopped early there") for note in table.notes)
+    assert any(note.startswith("‡: those stopped early are left out") for note in table.notes)
     # The best was chosen among two: one pair, and not three.
     tested = comparisons(record, "depth", "rank")
     assert "corrected for 1 comparisons" in tested.to_markdown()
-    assert any("or, at ‡, some were stopped early" in note for note in tested.notes)
+    assert any("or with some stopped early (‡)" in note for note in tested.notes)
     frame = frame_of(tested).set_index("model.flow.depth")
     assert frame["verdict"].fillna("").to_dict() == {2: "", 3: "not tested", 4: "different"}
 

@@ -92,9 +92,9 @@ def test_what_would_be_below_zero_is_zero() -> None:
 
 def test_what_cannot_be_told_apart_is_refused() -> None:
     a = np.array([0.0, 0.0, 1.0, 1.0, 2.0])
-    with pytest.raises(ValueError, match="to tell a, b and the rest apart"):
+    with pytest.raises(ValueError, match="to separate a, b and the rest"):
         variance_components(np.arange(5.0), {"a": a, "b": a})
-    with pytest.raises(ValueError, match="to tell a and the rest apart"):
+    with pytest.raises(ValueError, match="to separate a and the rest"):
         variance_components(np.arange(5.0), {"a": np.arange(5.0)})
     with pytest.raises(ValueError, match="finite"):
         variance_components(np.array([1.0, np.nan]), {"a": np.array([0.0, 1.0])})

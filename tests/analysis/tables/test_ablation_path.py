@@ -77,5 +77,5 @@ def test_what_has_no_way_is_refused(tmp_path: Path) -> None:
         ablation_path(record, base="t07")
     empty = SweepFiles(tmp_path, "empty")
     empty.stopped(0, point(), 3.0)
-    with pytest.raises(RecordError, match=f"no configuration has finished with {FD}"):
+    with pytest.raises(RecordError, match=f"no configuration has finished with a value of {FD}"):
         ablation_path(load([empty.path]))

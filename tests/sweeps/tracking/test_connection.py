@@ -112,7 +112,7 @@ def test_a_database_of_another_version_is_told_with_the_remedy(record: Record, s
         database.commit()
     write(record)
     assert f"-m mlflow db upgrade {store.uri} " in said(record, store.uri)
-    assert "(schema 0123456789ab, and the installed one has " in said(record, store.uri)
+    assert "(its schema is 0123456789ab, the installed MLflow has " in said(record, store.uri)
 
 
 def test_a_store_that_becomes_read_only(record: Record, store: Store) -> None:
