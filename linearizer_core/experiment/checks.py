@@ -82,7 +82,7 @@ def _degraded(config: TrialConfig, event: Event) -> dict[str, str]:
     if config.model.flow.kind == "identity":
         return {}
     found = _flow(config, DEGRADATIONS[config.data.degraded].shape(event))
-    return {name: f"of degraded images: {message}" for name, message in found.items()}
+    return {name: f"for degraded images: {message}" for name, message in found.items()}
 
 
 def _family(config: TrialConfig) -> dict[str, str]:
@@ -253,7 +253,9 @@ def _callbacks(config: TrialConfig) -> dict[str, str]:
     registered = list(config.plugged.get("callback", {}))
     for name in config.callbacks:
         if name not in registered:
-            there = f"registered are {', '.join(registered)}" if registered else "no plugin of this spec registers one"
+            there = (
+                f"registered ones are {', '.join(registered)}" if registered else "no plugin of this spec registers one"
+            )
             return {"callbacks": f"there is no callback {name}; callbacks come from plugins, and {there}"}
     if len(set(config.callbacks)) < len(config.callbacks):
         return {"callbacks": f"names a callback twice: {list(config.callbacks)}"}

@@ -264,7 +264,7 @@ def test_a_convolution_needs_even_sides_of_degraded_images_too() -> None:
     values = {"family": "inverse", "data": {"degraded": "inpaint"}, "model": {"flow": {"conditioner": "conv"}}}
     config = from_mapping(TrialConfig, expand(values))
     said = problems(config, (1, 6, 6), 1000, 10)
-    assert said["model.flow.conditioner"].startswith("of degraded images: conv needs even image sides")
+    assert said["model.flow.conditioner"].startswith("for degraded images: conv needs even image sides")
 
 
 def test_the_correlation_is_what_the_family_asks_for() -> None:
