@@ -41,17 +41,17 @@ from linearizer_core.models.idempotent import IdempotentLinearizer, Sums, isomet
 from linearizer_core.operators.projections import SpectrumProjection
 
 DEVIATIONS = torch.linspace(-2, 2, 8).tolist()
-"""Standard deviations from the mean along a row that follows one latent axis."""
+"""Distances from the mean, in standard deviations, along a row that follows one latent axis."""
 
 
 class Idempotent(Family):
-    """A projector on images, f(f(x)) = f(x), sampled from a Gaussian fitted in its image and from pixel noise."""
+    """A projector on images, f(f(x)) = f(x), sampled from a Gaussian fitted in its image, and from pixel noise."""
 
     operators = ("projection", "learned_projection")
     terms = ("reconstruction", "sparsity", "isometry", "likelihood")
 
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> IdempotentLinearizer:
-        """The model for images ``event``; raises ``ValueError`` for an operator that is not of this family."""
+        """The model for images ``event``; raises ``ValueError`` for an operator of another family."""
         weights = config.train.loss
         price = weights.sparsity / weights.reconstruction if weights.reconstruction else 0.0
         with torch.random.fork_rng(devices=[]):
@@ -68,8 +68,10 @@ class Idempotent(Family):
     def losses(
         self, model: IdempotentLinearizer, images: Tensor, config: TrialConfig, draws: Draws
     ) -> dict[str, Tensor]:
-        """The terms for a batch ``(batch, *event)``: d(x, f(x)), Σλ / dim where the rank is learned, ``isometry``, and
-        the negative log-likelihood per dimension of the latents under N(0, I), up to its constant.
+        """The loss terms for a batch ``(batch, *event)``.
+
+        They are d(x, f(x)), Σλ / dim if the rank is learned, ``isometry``, and the negative log-likelihood per
+        dimension of the latents under N(0, I), up to a constant.
         """
         weights = config.train.loss
         z, log_det = model.g(images)
@@ -86,7 +88,7 @@ class Idempotent(Family):
         return terms
 
     def settle(self, model: IdempotentLinearizer, data: ImageData) -> None:
-        """Fit the Gaussian that samples are drawn from to up to 20,000 training images."""
+        """Fit the Gaussian from which samples are drawn to at most 20,000 training images."""
         workers = present()
 
         def everyones(work: Callable[[], Sums]) -> Sums:
@@ -99,7 +101,7 @@ class Idempotent(Family):
     def sample(
         self, model: IdempotentLinearizer, count: int, config: TrialConfig, generator: torch.Generator
     ) -> Tensor:
-        """Images ``(count, *event)`` of the Gaussian fitted in f's image, by one application of P."""
+        """Images ``(count, *event)`` from the Gaussian fitted in f's image, by one application of P."""
         drawn = model.latent_noise(count, generator)
         return in_batches(lambda noise: model.images(noise, config.evaluate.temperature), drawn)
 
@@ -107,7 +109,7 @@ class Idempotent(Family):
     def interim(
         self, model: IdempotentLinearizer, config: TrialConfig, data: ImageData, quality: Quality
     ) -> dict[str, float]:
-        """The metrics of ``interim_keys``; settles the model first."""
+        """The metrics of ``interim_keys``, after settling the model."""
         self.settle(model, data)
         samples = self.sample(model, config.evaluate.samples, config, sampling_noise(config))
         images = data.validation[: config.evaluate.held_out].to(model.device)
@@ -158,7 +160,7 @@ class Idempotent(Family):
 
 
 def _training_batches(data: ImageData, workers: Workers) -> Iterator[Tensor]:
-    """This worker's batches of the training images that the Gaussian is fitted to."""
+    """This worker's batches of the training images to which the Gaussian is fitted."""
     parts = torch.arange(min(GAUSSIAN_IMAGES, len(data.train))).split(BATCH)
     for index in parts[workers.rank :: workers.count]:
         yield data.train.batch(index)
