@@ -265,7 +265,7 @@ def _disk_fails(laboratory: Laboratory, name: str, kind: str, words: str) -> Sur
     told = [str(event.get("message") or event.get("reason")) for event in events]
     if not any(words in text for text in (output, *told)):
         survival.audit.problems.append("nothing is said of the disk")
-    if process.returncode not in (0, 1, 130) or "nobody foresaw" in output:
+    if process.returncode not in (0, 1, 130) or "unexpected error" in output:
         survival.audit.problems.append(f"the launch ended with {process.returncode}: {output[-300:]}")
     return survival
 

@@ -246,7 +246,7 @@ def test_fewer_trials_than_were_launched_are_refused(
     ("value", "said"),
     [
         ("storage=spec.txt/runs", "storage: must be a folder, "),
-        ("storage=s3://bucket/runs", "storage: must be a folder that all nodes see"),
+        ("storage=s3://bucket/runs", "storage: must be a folder that all nodes can reach"),
         ("tracking.uri=mlflow.example", "tracking.uri: must begin with one of http://, https://, sqlite:///"),
     ],
 )
@@ -267,7 +267,7 @@ def test_a_taken_port_is_told_before_anything_starts(
         taken.listen()
         port = taken.getsockname()[1]
         assert run_cli("ui", "--port", str(port)) == 2
-    assert f"--port: {port} cannot be used: " in capsys.readouterr().err
+    assert f"--port: {port} is not available: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["spec.yaml", "-spec.yaml"])

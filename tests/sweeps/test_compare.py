@@ -110,7 +110,7 @@ def test_configurations_are_compared_over_their_seeds(
     assert found["linearity/collapse_psnr"][-1] == "worse"  # the higher the better
     assert found["spectrum/condition"][-1] == f"{half:.2g}"  # neither way is better: no verdict
     assert "cost/params" not in found
-    assert "1 other metric is the same to the last digit; --all shows them" in out
+    assert "1 other metric is identical to the last digit; --all shows them" in out
     assert run_cli("compare", "demo/t000", "demo/t001", "--all") == 0
     assert rows(capsys.readouterr().out)["cost/params"][:4] == ["7", "7", "+0", "(+0.0%)"]
 

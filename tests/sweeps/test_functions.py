@@ -201,7 +201,7 @@ def test_a_function_is_launched_from_python(spec: Callable[..., Path]) -> None:
     result = ls.launch(path, function=own_function.train, set={"search.seeds": [0]}, debug=True)
     assert result.state == "finished", result.failure
     assert trial("t001-s0").metrics["quality/accuracy"] == pytest.approx(4 * 0.003)
-    with pytest.raises(ls.LinsweepError, match=r"function: .* must be a function at the top of a Python file"):
+    with pytest.raises(ls.LinsweepError, match=r"function: .* must be a function at the top level of a Python file"):
         ls.launch(path, function=lambda config, report: None, debug=True)
 
 

@@ -55,7 +55,7 @@ def test_a_folder_that_is_not_there_is_not_taken(monkeypatch: pytest.MonkeyPatch
 
 def test_no_folder_at_all_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_connection, "SOCKET_LIMIT", 10)
-    with pytest.raises(InputError, match="set TMPDIR to a folder"):
+    with pytest.raises(InputError, match="set TMPDIR to a writable folder"):
         ray_folder()
 
 
