@@ -44,7 +44,7 @@ def test_the_same_sets_have_the_same_numbers_and_too_few_are_refused() -> None:
     # A distance without bias is left as it is, whatever the size of the sets.
     assert extrapolated(lambda x, y: 3.0, a, b) == pytest.approx(3.0)
     assert extrapolated(lambda x, y: 2.0 + 5.0 / len(x), *drawn(4000, 1)) == pytest.approx(2.0, abs=1e-3)
-    with pytest.raises(InputValueError, match="8 or more"):
+    with pytest.raises(InputValueError, match="at least 8"):
         extrapolated(frechet_distance, a[:7], b)
     for rows, resamples in ((a[:0], 50), (a, 1)):
         with pytest.raises(InputValueError, match="two resamples"):

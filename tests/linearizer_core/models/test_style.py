@@ -192,7 +192,7 @@ def test_conv_is_a_circular_convolution_of_each_channel(
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (configuration("time_lowrank"), "one of diagonal, lowrank, dense, conv, got time_lowrank"),
+        (configuration("time_lowrank"), "no operator time_lowrank; use one of diagonal, lowrank, dense, conv"),
         (configuration("conv", "mlp"), "latents that are images"),
         (configuration("conv", "conv", levels=2), "got conv with levels: 2"),
         (configuration("lowrank", rank=17), "between 1 and the dimension 16, got 17"),

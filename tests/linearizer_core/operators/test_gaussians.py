@@ -103,7 +103,7 @@ def test_groups_without_images_start_from_the_mean_of_all() -> None:
 
 
 def test_a_count_or_a_rank_that_cannot_be_is_refused() -> None:
-    with pytest.raises(InputValueError, match="count of 0"):
+    with pytest.raises(InputValueError, match="count must be at least 1, got 0"):
         AffineGaussians(4, 0, 1)
     for rank in (-1, 5):
         with pytest.raises(InputValueError, match="between 0 and the dimension 4"):
