@@ -228,7 +228,7 @@ class Compared:
         what = f"{len(open_ones)} comparison{'s are' if len(open_ones) > 1 else ' is'} undecided"
         if not counts:
             return f"{told} {what}, and even 10,000 {unit} would not change that."
-        which = "them" if len(counts) == len(needed) else f"{len(counts)} of them"
+        which = ("it" if len(needed) == 1 else "them") if len(counts) == len(needed) else f"{len(counts)} of them"
         return f"{told} {what}: if the differences are as estimated, {max(counts)} {unit} would decide {which}."
 
     def untested(self, replicates: Replicates) -> list[str]:

@@ -59,9 +59,10 @@ def tests_in_words(compared: Replicates, found: Compared, chosen: bool) -> list[
     """Notes on the columns of a comparison, and on the correction of p."""
     if not found.family:
         return [f"Not tested: there are fewer than two {compared.unit}."]
+    pairs = "1 comparison" if found.family == 1 else f"{found.family} comparisons"
     why = " and all other pairs, since the reference is chosen by its value; intervals as well" if chosen else ""
     return [
-        f"p: {compared.test}, two-sided; Holm: corrected for {found.family} comparisons, those shown{why}. Different: "
+        f"p: {compared.test}, two-sided; Holm: corrected for {pairs}, those shown{why}. Different: "
         f"p (Holm) below {LEVEL:g}; {OPEN}: undecided, with how many {compared.unit} would decide it. {found.equal}",
         "p (flips): by flipping the signs of the n differences, which assumes only symmetry, and cannot be below "
         f"2 / 2^n. Seen from: the smallest difference that is detected with {100 * POWER:.0f} % power, corrected.",
