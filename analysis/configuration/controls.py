@@ -30,12 +30,12 @@ Subject = Literal["A", "g", ""]
 """The part that a control takes out: the operators, the flow, or neither (such as another model)."""
 
 WORDS = {
-    "flat": ("a flat spectrum", "the spectrum of A says nothing here"),
-    "random": ("random directions", "the directions of A say nothing here"),
-    "swapped": ("others' operators", "which label or cluster an operator is of says nothing here"),
-    "shared": ("one linear part for all", "that operators differ says nothing here"),
-    "pooled": ("one operator for all", "that there are several operators says nothing here"),
-    "means": ("the means alone", "A says nothing here that the means do not"),
+    "flat": ("a flat spectrum", "the spectrum of A does not matter here"),
+    "random": ("random directions", "the directions of A do not matter here"),
+    "swapped": ("others' operators", "the assignment of operators to labels or clusters does not matter here"),
+    "shared": ("one linear part for all", "the differences between operators do not matter here"),
+    "pooled": ("one operator for all", "having several operators does not matter here"),
+    "means": ("the means alone", "A adds nothing to the means here"),
 }
 """The controls that trials record: a description, and what it means if the control does as well as the model."""
 

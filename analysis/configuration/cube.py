@@ -1,4 +1,4 @@
-"""The searched space as a unit cube: every axis from 0 to 1, as models of the objective take it."""
+"""The searched space as a unit cube, with every axis from 0 to 1, for models of the objective."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from analysis.record.runs import Record
 from analysis.statistics.intervals import Array
 
 SHOWN = 7
-"""Values of a range that are shown."""
+"""How many values of a range are shown."""
 
 
 @dataclass(frozen=True)
 class Edge:
-    """An axis: each of its ``levels`` takes an equal part; without levels, it runs from ``low`` to ``high``.
+    """An axis of the cube: its ``levels`` take equal parts; without levels, it runs from ``low`` to ``high``.
 
-    ``ordered`` levels are numbers, from the smallest; others have no order. ``log``: in logarithms; ``whole``: whole
-    numbers, each with half a step to both sides.
+    ``ordered`` levels are numbers in ascending order; other levels have no order. ``log``: the axis is logarithmic.
+    ``whole``: its values are integers, each covering half a step to both sides.
     """
 
     axis: str
@@ -34,7 +34,7 @@ class Edge:
     ordered: bool = True
 
     def place(self, value: Any) -> float:
-        """Where a value is, from 0 to 1.
+        """The position of a value, from 0 to 1.
 
         >>> Edge("train.lr", low=1e-4, high=1e-2, log=True).place(1e-3), Edge("depth", (1, 2, 4, 8)).place(2)
         (0.5, 0.375)
@@ -50,7 +50,7 @@ class Edge:
 
     @property
     def shown(self) -> list[Any]:
-        """The levels, or values from one end to the other."""
+        """The levels, or several values from one end to the other."""
         if self.levels:
             return list(self.levels)
         if self.low == self.high:
@@ -60,12 +60,12 @@ class Edge:
 
 
 def edges_of(record: Record, axes: Sequence[str], points: Sequence[Mapping[str, Any]]) -> list[Edge]:
-    """The edges of some axes, which every point has: ranges as the specs give them, joined of several sweeps."""
+    """The edges of axes that every point has, with the specs' ranges, merged over sweeps."""
     return [_edge(record, axis, [point[axis] for point in points]) for axis in axes]
 
 
 def places_of(edges: Sequence[Edge], points: Sequence[Mapping[str, Any]]) -> Array:
-    """The points in the cube, ``(points, edges)``."""
+    """The positions of the points in the cube, ``(points, edges)``."""
     return np.array([[edge.place(point[edge.axis]) for edge in edges] for point in points])
 
 

@@ -1,4 +1,4 @@
-"""The partial dependence of a metric on each axis of a search, with intervals: what its table and its figure show."""
+"""The partial dependence of a metric on each axis of a search, with intervals, for the table and the figure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from analysis.statistics.intervals import Array
 from analysis.statistics.surrogate import Surrogate
 
 MOST = 200
-"""Configurations that the model is made of: its time goes with the cube of their number."""
+"""The most configurations used for the model, whose time grows with the cube of their number."""
 WIDE = 10
-"""The ratio of positive values from which on they are taken in logarithms."""
+"""Positive values that span at least this ratio are modelled in logarithms."""
 
 
 @dataclass(frozen=True)
 class AxisDependence:
-    """The values of an axis, the predicted mean at each, ``(values,)``, and the ends of its 95 % interval."""
+    """The values of an axis, the predicted mean at each, ``(values,)``, and the ends of their 95 % intervals."""
 
     axis: str
     edge: Edge
@@ -33,16 +33,16 @@ class AxisDependence:
 
     @property
     def reach(self) -> float:
-        """How far the means are apart."""
+        """The difference between the largest and the smallest mean."""
         return float(np.ptp(self.means))
 
 
 @dataclass(frozen=True)
 class Dependences:
-    """Every axis, that of the largest reach first; what the model is of, and how well it predicts what it has not seen.
+    """The dependence on every axis, the largest reach first; the data of the model, and how well it predicts.
 
-    ``logarithmic``: values are modelled in logarithms, and means are geometric ones. ``explained`` is the share of the
-    variance that is predicted of configurations that are left out one by one.
+    ``logarithmic``: values are modelled in logarithms, so that means are geometric. ``explained`` is the share of the
+    variance that the model predicts in leave-one-out cross-validation over configurations.
     """
 
     responses: Responses
@@ -53,10 +53,10 @@ class Dependences:
 
 
 def dependences(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> Dependences:
-    """The mean prediction at values of each axis, over the other axes as the configurations have them.
+    """The mean prediction at values of each axis, averaged over the configurations' values of the other axes.
 
-    By a Gaussian process of the configurations' means, of 200 of them drawn from a fixed seed where there are more.
-    Raises ``RecordError`` as ``responses`` does.
+    The prediction is by a Gaussian process fitted to the configurations' means; if there are more than 200, to 200
+    drawn with a fixed seed. Raises ``RecordError`` as ``responses`` does.
     """
     found = responses(record, metric, "there is nothing to explain", unequal=unequal)
     chosen = np.arange(len(found.points))
@@ -80,7 +80,7 @@ def dependences(record: Recorded, metric: str | None = None, *, unequal: bool = 
 
 
 def _columns(edges: Sequence[Edge], places: Array) -> tuple[Array, list[list[int]]]:
-    """The cube as columns of a model, and which are those of each edge: one for each level that has no order."""
+    """The cube as columns of a model, and each edge's columns: one per level if the levels have no order."""
     columns: list[Array] = []
     of_edges = []
     for place, edge in enumerate(edges):

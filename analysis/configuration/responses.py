@@ -1,4 +1,4 @@
-"""What a search gave at its points: configurations and their means, as a model of the objective takes them."""
+"""The results of a search at its points, as input for models of the objective: configurations and their means."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from analysis.record.runs import Direction, Record, RecordError
 from analysis.statistics.intervals import Array
 
 FEWEST = 10
-"""Configurations below which no model is made of them."""
+"""The fewest configurations for a model."""
 
 Point = Mapping[str, Any]
 Draw = tuple[list[Point], list[float]]
@@ -30,9 +30,9 @@ Draw = tuple[list[Point], list[float]]
 
 @dataclass(frozen=True)
 class Responses:
-    """The points of the search's configurations that count, and the mean of ``key`` over the seeds of each.
+    """The points of the search's configurations that count, and the mean of ``key`` over each one's seeds.
 
-    Points have the ``axes`` that all configurations have; ``partly`` are those that only some have.
+    Points have the ``axes`` that all configurations have; ``partly`` are axes that only some have.
     """
 
     record: Record
@@ -53,11 +53,11 @@ class Responses:
 def responses(
     record: Recorded, metric: str | None = None, otherwise: str = "there is no best", *, unequal: bool = False
 ) -> Responses:
-    """What the search gave; ``metric`` is the first objective by default.
+    """The results of the search; ``metric`` is the first objective by default.
 
-    Raises ``RecordError`` for an unknown metric, one that is better neither way (saying what is not there
-    ``otherwise``), fewer than ten configurations with a value, one value of them all, no axis that all configurations
-    have, and for unequal training, unless ``unequal``.
+    Raises ``RecordError`` for an unknown metric, a metric without a better direction (with the consequence in
+    ``otherwise``), fewer than ten configurations with a value, equal values in all, no axis that all configurations
+    have, and for unequal training (unless ``unequal``).
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -74,11 +74,11 @@ def responses(
     points = [json.loads(text) for text in frame["overrides"]]
     means = frame[key].to_numpy(dtype=np.float64)
     if np.ptp(means) == 0:
-        raise RecordError(f"{record.names}: {key} is {means[0]:g} for every configuration: no axis matters to it")
+        raise RecordError(f"{record.names}: {key} is {means[0]:g} for every configuration, so no axis matters to it")
     axes = [axis for axis in record.axes if all(axis in point for point in points)]
     partly = [axis for axis in record.axes if axis not in axes and any(axis in point for point in points)]
     if not axes:
-        raise RecordError(f"{record.names}: no axis is there for every configuration: {', '.join(partly)}")
+        raise RecordError(f"{record.names}: no axis is active in every configuration: {', '.join(partly)}")
     values = seed_values(record, frame, key, unequal)
     by_seed = pd.DataFrame.from_dict({index: values[index] for index in frame.index}, orient="index").sort_index(axis=1)
     points = [{axis: point[axis] for axis in axes} for point in points]
@@ -86,9 +86,9 @@ def responses(
 
 
 def redrawn(found: Responses, resamples: int) -> tuple[list[Draw], str]:
-    """The same search as it could have been, and what was drawn: at each seed alone, or configurations drawn again.
+    """Alternative outcomes of the search, and their unit: each seed alone, or bootstraps of the configurations.
 
-    Raises ``RecordError`` where every draw has one value only.
+    Raises ``RecordError`` if all values are equal in every draw.
     """
     common = found.by_seed.columns[found.by_seed.notna().all()]
     draws: list[Draw]
@@ -104,6 +104,6 @@ def redrawn(found: Responses, resamples: int) -> tuple[list[Draw], str]:
     kept = [(points, values) for points, values in draws if np.ptp(values) > 0]
     if not kept:
         raise RecordError(
-            f"{found.record.names}: nearly every configuration has the same {found.key}: no axis matters to it"
+            f"{found.record.names}: nearly every configuration has the same {found.key}, so no axis matters to it"
         )
     return kept, unit

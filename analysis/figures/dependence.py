@@ -1,4 +1,4 @@
-"""Partial dependence: what a metric is predicted to be along each axis."""
+"""The figure of partial dependence: the prediction of a metric along each axis."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from analysis.figures.room import uncrowd
 from analysis.figures.style import Chart
 
 ACROSS = 3
-"""Panels side by side."""
+"""Panels per row."""
 MOST = 6
-"""Axes that are drawn, those along which means differ most."""
+"""The most axes drawn: those along which means differ most."""
 
 
 def partial_dependence(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> Chart:
     """The predicted mean along each axis, over all values of the others, with 95 % intervals; dots are configurations.
 
-    A panel for each of the six axes along which means differ most. ``dependence_table`` says how it is predicted, and
-    when ``RecordError`` is raised.
+    There is one panel for each of the six axes along which means differ most. See ``dependence_table`` for the
+    prediction and for when ``RecordError`` is raised.
 
     >>> import analysis
     >>> figure = analysis.partial_dependence(analysis.example())

@@ -1,4 +1,4 @@
-"""What is claimed of the rank of A and of the depth of g: only what the controls of the best configuration allow."""
+"""Claims about the rank of A and the depth of g, limited to those that the best configuration's controls allow."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ DEPTH, RANK = "model.flow.depth", "model.operator.rank"
 
 
 def claim(configurations: Configurations) -> str:
-    """A sentence on what rank and depth decide, or which control forbids it; empty if no trial measured any.
+    """A sentence on the effects of rank and depth, or on why none is claimed; empty if no trial measured controls.
 
-    Of the rank of A something is claimed where every control of A is beaten, of the depth of g where every control of
-    g among the spec's is.
+    A claim about the rank of A needs every control of A to be beaten; one about the depth of g, every control of g in
+    the spec.
     """
     record = configurations.record
     row = judged(configurations)
@@ -58,14 +58,14 @@ def claim(configurations: Configurations) -> str:
 
 
 def no_control(configurations: Configurations) -> list[str]:
-    """That nothing stands against the rank of the best configuration, where rank was searched without a control."""
+    """A remark that no control was recorded, if rank was searched."""
     record = configurations.record
     controlled = bool(recorded_controls(record)) or not configurations.of_kinds(["control"]).empty
     return [] if controlled or RANK not in record.axes else ["no control was recorded"]
 
 
 def times(control: Control) -> str:
-    """The ratio of a control: ``1.8 ± 0.2 times``."""
+    """The ratio of a control, as ``1.8 ± 0.2 times``."""
     half = control.half_width
     if half is None:
         return f"{control.ratio.mean:.3g} times"
@@ -75,7 +75,7 @@ def times(control: Control) -> str:
 
 
 def lost(controls: Sequence[Control]) -> str:
-    """Which controls are not beaten, and what cannot be said for that; empty if all are."""
+    """Which controls are not beaten, and what follows from it; empty if all are beaten."""
     told = [each for each in controls if each.told and not each.beaten]
     if told:
         *before, last = map(_lost, told)
@@ -84,12 +84,12 @@ def lost(controls: Sequence[Control]) -> str:
     if not untold:
         return ""
     nearest = _nearest(untold)
-    shown = "" if nearest is None else f" (the nearest, {nearest.words}, is {times(nearest)} worse)"
-    return f"at one seed no control can be told from it{shown}"
+    shown = "" if nearest is None else f" (the closest, {nearest.words}, is {times(nearest)} worse)"
+    return f"one seed is not enough to compare controls{shown}"
 
 
 def _lost(control: Control) -> str:
-    """A control that is not beaten, in words."""
+    """A sentence part on a control that is not beaten."""
     low, high = control.ratio.low, control.ratio.high
     assert low is not None
     assert high is not None
@@ -99,10 +99,10 @@ def _lost(control: Control) -> str:
     if high < 1:
         return f"{which} does better {found}{conclusion}"
     if low > 1:
-        return f"{which} is worse by less than {TIMES:g} times {found}"
+        return f"{which} is less than {TIMES:g} times worse {found}"
     if high < TIMES:
         return f"{which} does as well {found}{conclusion}"
-    return f"{which} cannot be told apart {found}"
+    return f"{which} is not clearly worse {found}"
 
 
 def _nearest(controls: Sequence[Control]) -> Control | None:
@@ -113,24 +113,25 @@ def _nearest(controls: Sequence[Control]) -> Control | None:
 def _of_rank(configurations: Configurations, row: Mapping[Any, Any], metric: str, controls: Sequence[Control]) -> str:
     why = lost(controls)
     if why or not controls:
-        return f"nothing is claimed of the rank of A: {why or 'its controls have no value'}"
+        return f"no claim about the rank of A: {why or 'its controls have no value'}"
     nearest = _nearest(controls)
     beats = "its operators beat every control"
-    beats += "" if nearest is None else f", the nearest ({nearest.words}) by {times(nearest)}"
+    beats += "" if nearest is None else f", the closest ({nearest.words}) by {times(nearest)}"
     ends = _ends(configurations, row, metric)
     if ends is None:
-        return f"A says something: {beats}"
+        return f"A matters: {beats}"
     decides, shown = ends
     called = f"{metric_label(configurations.record, metric).name} on test"
     if decides:
-        return f"the rank of A decides {called} ({shown}): {beats}"
-    return f"the rank of A cannot be told to decide {called} ({shown}), while {beats}"
+        return f"the rank of A affects {called} ({shown}): {beats}"
+    return f"no rank of A is shown to be better by {called} ({shown}), while {beats}"
 
 
 def _ends(configurations: Configurations, row: Mapping[Any, Any], metric: str) -> tuple[bool, str] | None:
-    """Whether the rank that validation chooses is better on test than the least or the largest, and their values.
+    """Whether the rank chosen on validation is better on test than the smallest or largest rank, and their values.
 
-    Of one training, seed by seed; the two comparisons share the level between them. None without a curve.
+    All ranks are of one trained model per seed, compared by seed; the two comparisons share the level (Bonferroni).
+    None without a curve.
     """
     record = configurations.record
     by_validation, tested = (
@@ -152,25 +153,25 @@ def _ends(configurations: Configurations, row: Mapping[Any, Any], metric: str) -
 
 
 def _values(curve: pd.DataFrame) -> dict[int, Array]:
-    """A curve's values over trials by rank."""
+    """Rank → the curve's values over trials."""
     return dict(zip(map(int, curve.index), curve.to_numpy(dtype=np.float64), strict=True))
 
 
 def _of_depth(configurations: Configurations, controls: Sequence[Control]) -> str:
     if not controls:
-        return "of the depth of g nothing is claimed, since no control of g was recorded"
+        return "no claim about the depth of g: no control of g was recorded"
     why = lost(controls)
     if why:
-        return f"nothing is claimed of the depth of g: {why}"
+        return f"no claim about the depth of g: {why}"
     nearest = _nearest(controls)
     beats = "g beats its controls"
-    beats += "" if nearest is None else f", the nearest ({nearest.words}) by {times(nearest)}"
+    beats += "" if nearest is None else f", the closest ({nearest.words}) by {times(nearest)}"
     told = _levels(configurations)
     return f"{told}, while {beats}" if told else beats
 
 
 def _levels(configurations: Configurations) -> str:
-    """Whether a depth is worse than the best one, as the table of that axis tests it."""
+    """Whether any depth is worse than the best one, tested as in the table of that axis."""
     record = configurations.record
     key, direction = first_objective(record)
     try:
@@ -190,13 +191,13 @@ def _levels(configurations: Configurations) -> str:
     worse = [level for level, p in found.adjusted.items() if p < LEVEL]
     name, called = label_of(record, DEPTH), label_of(record, key)
     if not worse:
-        return f"no {name} of g can be told from the best, {top}, by {called}"
+        return f"no {name} of g is shown to differ from the best, {top}, by {called}"
     farthest = max(worse, key=lambda level: abs(found.found[level].difference))
     values = [
         f"{name} {level} has {_mean(compared.groups[level].values.to_numpy(dtype=np.float64))}"
         for level in (top, farthest)
     ]
-    return f"the depth of g decides {called} ({', '.join(values)})"
+    return f"the depth of g affects {called} ({', '.join(values)})"
 
 
 def _mean(values: Array) -> str:

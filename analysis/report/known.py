@@ -1,4 +1,4 @@
-"""What is known of the best configuration, what is undecided, and what it beats: the report's first sentence."""
+"""The report's first sentence: what is known about the best configuration, what is undecided, and what it beats."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from analysis.record.runs import RecordError
 from analysis.render.cells import Cell, Column, number_format
 
 MOST_NAMED = 3
-"""Configurations that are named; of more there is the number."""
+"""The most configurations that are named; for more, their number is given."""
 
 
 def known(configurations: Configurations) -> str:
-    """One sentence: better than how many and by how much, which are undecided, and whether references and controls
-    are beaten; empty while there is no best configuration.
+    """One sentence: how many configurations the best one beats and by how much, which are undecided, and whether
+    references and controls are beaten; empty while there is no best configuration.
 
-    Differences have the intervals that hold for all pairs at once, since the best was chosen by its value.
+    Differences have intervals that hold for all pairs at once, since the best was chosen by its value.
     """
     row = configurations.best_row
     if row is None:
@@ -34,7 +34,7 @@ def known(configurations: Configurations) -> str:
 
 
 def _others(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]:
-    """The best against the other configurations that finished, and keep to the constraints as it does."""
+    """The best against the other finished configurations, among those that meet the constraints if it does."""
     record, name = configurations.record, str(row["name"])
     key, _ = first_objective(record)
     searched = record.runs[record.runs["kind"] == "search"]
@@ -46,13 +46,13 @@ def _others(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]
     try:
         check_equal(record, searched[searched["state"] == "finished"], f"{key} of configurations")
     except RecordError:
-        return [f"which configuration is best is open, since they were not trained alike; {name} has the best mean"]
+        return [f"the best mean is that of {name}, but unequal training rules out a comparison"]
     compared = replicates(record, frame, key, frame["name"].astype("object"), record.axes, False)
     found = compared.against(name, frame["name"].tolist(), chosen_among=len(frame))
     if not found.family or compared.unit != "seeds":
         return [
-            f"the best value is that of {name}, but it cannot be compared with {_count(others)}: that takes two seeds "
-            "or more for each configuration"
+            f"the best value is that of {name}, but it cannot be compared with {_count(others)}: that needs two or more "
+            "seeds for each configuration"
         ]
     by_mark = {mark: [str(other) for other in found.found if found.mark(other) == mark] for mark in ("", SAME, OPEN)}
     parts = [_worse(configurations, key, name, others, found, by_mark[""])]
@@ -72,13 +72,13 @@ def _worse(
 ) -> str:
     if not worse:
         none = "the other configuration is not" if others == 1 else f"none of {others} other configurations is"
-        return f"{none} known to be worse than {name}, which has the best mean"
+        return f"{none} shown to be worse than {name}, which has the best mean"
     nearest = min(worse, key=lambda other: abs(found.found[other].difference))
     gap = found.found[nearest]
     record = configurations.record
     column = Column(key, key, spec=number_format(record.runs[key].dropna()))
     by = column.text(Cell(abs(gap.difference), gap.half_width))
-    than = f"{nearest} by {by}" if len(worse) == 1 else f"the nearest of them, {nearest}, by {by}"
+    than = f"{nearest} by {by}" if len(worse) == 1 else f"the closest of them, {nearest}, by {by}"
     best, interval = f"the best configuration, {name},", "95 % interval for all pairs at once"
     return (
         f"{best} is better than {_share(len(worse), others)}, than {than} of {label_of(record, key)} ({interval})"
@@ -93,30 +93,30 @@ def _undecided(found: Compared, undecided: Sequence[str], others: int) -> str:
     which = _named(undecided) if len(undecided) < others else "every other" if others > 1 else "it"
     text = f"the comparison with {which} is undecided"
     if not counts:
-        return f"{text}, and 10,000 seeds would not decide it"
+        return f"{text}, and even 10,000 seeds would not decide it"
     some = "it" if len(counts) == len(needed) else f"{len(counts)} of {len(needed)}"
-    return f"{text}, and {max(counts)} seeds would decide {some} if differences are what they seem"
+    return f"{text}, and {max(counts)} seeds would decide {some} if the differences are as estimated"
 
 
 def _references(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]:
-    """Which references the best configuration's interval is beyond; real images are no opponent."""
+    """Which references the best configuration beats by more than its interval; real images are not considered."""
     key, direction = first_objective(configurations.record)
     sign = -1 if direction == "max" else 1
     frame = configurations.of_kinds(["reference"])
     frame = frame[(frame["sweep"] == row["sweep"]) & ~frame["name"].str.startswith("real ") & frame[key].notna()]
     mine, half = sign * float(row[key]), float(row[f"{key} ci95"])
     half = 0.0 if math.isnan(half) else half
-    found: dict[str, list[str]] = {"beats": [], "cannot be told from": [], "does not beat": []}
+    found: dict[str, list[str]] = {"beats": [], "is not shown to differ from": [], "does not beat": []}
     for name, value in zip(frame["name"].tolist(), frame[key].astype("float64").tolist(), strict=True):
         gap = sign * value - mine
-        verdict = "beats" if gap > half else "cannot be told from" if abs(gap) <= half else "does not beat"
+        verdict = "beats" if gap > half else "is not shown to differ from" if abs(gap) <= half else "does not beat"
         found[verdict].append(f"the {name}" if str(name).startswith("Gaussian ") else str(name))
     told = [f"{verdict} {_listed(names)}" for verdict, names in found.items() if names]
     return [f"it {_listed(told)}"] if told else []
 
 
 def _controls(configurations: Configurations) -> list[str]:
-    """Whether what must be worse is: of the controls that were measured, which are beaten."""
+    """Which of the measured controls are beaten, that is, worse as they should be."""
     row = judged(configurations)
     if row is None:
         return []
@@ -148,10 +148,10 @@ def _count(others: int) -> str:
 
 
 def _named(names: Sequence[str]) -> str:
-    """The names, or how many they are."""
+    """The names, or their number if there are many."""
     return _listed(names) if len(names) <= MOST_NAMED else f"{len(names)} others"
 
 
 def _listed(words: Sequence[str]) -> str:
-    """``a, b and c``."""
+    """Words joined as ``a, b and c``."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -1,4 +1,4 @@
-"""Which figures a record gives, and what is to be said below each."""
+"""The figures of a record, and their captions."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from analysis.record.frames import RANKS
 from analysis.record.runs import RecordError
 
 BARS = (
-    "Bars and bands are 95 % Student t intervals over three seeds or more, cut off where they leave the frame; fewer "
-    "seeds are dots."
+    "Bars and bands are 95 % Student t intervals over three or more seeds, clipped at the frame; fewer seeds are "
+    "shown as dots."
 )
 
 
 @dataclass(frozen=True)
 class ListedFigure:
-    """A figure with the name of its file, its title and what its caption says."""
+    """A figure with its file name, title and caption."""
 
     name: str
     title: str
@@ -41,7 +41,7 @@ class ListedFigure:
 
 @dataclass(frozen=True)
 class ListOfFigures:
-    """Figures, and for each that could not be made why, in one line."""
+    """Figures, and one line per figure that could not be made, with the reason."""
 
     made: list[ListedFigure]
     refused: list[str]
@@ -60,7 +60,7 @@ def list_of_figures(
         (
             "steps",
             "Quality against solver steps",
-            "A line for each finished configuration of the search, the mean over its seeds, coloured by the first axis "
+            "One line per finished configuration of the search: the mean over its seeds, coloured by the first axis "
             "and dashed by the second. Dotted lines are "
             f"references; real images against real ones are the floor. {BARS}",
             lambda: steps_versus_quality(configurations),
@@ -68,14 +68,14 @@ def list_of_figures(
         (
             "heat-map",
             f"{called} over two axes",
-            "Means of the pairs. The best one is framed; ≈: equal to it within the margin; ~: undecided; ?: not "
-            "tested; ‡: what early stopping left. Hatched: no value.",
+            "Mean of each pair. The best is framed; ≈: equal to it within the margin; ~: undecided; ?: not "
+            "tested; ‡: only survivors of early stopping. Hatched: no value.",
             lambda: heat_map(configurations, metric=metric, unequal=unequal, margin=margin),
         ),
         (
             "rank-curve",
             f"{called} against rank",
-            f"A line for each depth; small dots are replicates. {BARS}",
+            f"One line per depth; small dots are replicates. {BARS}",
             lambda: rank_curves(configurations, metric=metric, unequal=unequal),
         ),
         *_of_ranks(configurations),
@@ -83,39 +83,39 @@ def list_of_figures(
         (
             "configurations",
             "Every configuration of the search",
-            "Filled: finished. Hollow: stopped early, coloured by the last evaluation, not comparable with the others.",
+            "Filled: finished. Hollow: stopped early, coloured by the last evaluation, not comparable with the rest.",
             lambda: axes_versus_objective(configurations, *depth_and_rank(record), metric),
         ),
         (
             "pareto",
             "Quality against cost",
-            f"No other finished configuration is better in both than those on the line. {BARS}",
+            f"No other finished configuration is better in both metrics than those on the line. {BARS}",
             lambda: pareto(configurations, unequal=unequal),
         ),
         (
             "partial-dependence",
             f"{called} along each axis",
-            "What a Gaussian process predicts at each value, over all values of the other axes, with its 95 % "
+            "The mean prediction of a Gaussian process at each value, over all values of the other axes, with its 95 % "
             "interval. Dots: configurations.",
             lambda: partial_dependence(configurations, metric, unequal=unequal),
         ),
         (
             "parallel",
             "All axes at once",
-            "A line for each configuration of the search; the best is thick, what did not finish is dashed grey.",
+            "One line per configuration of the search; the best is thick, unfinished ones are dashed and grey.",
             lambda: parallel_coordinates(configurations),
         ),
         (
             "spectrum",
             "Singular values",
-            "Of each operator, by label or cluster, of the best configuration's first seed; where one A(t) is learned, "
-            "of that on the way and of B, that all steps collapse to, and of B of the best configurations.",
+            "For each operator (by label or cluster) of the best configuration's first seed. If one A(t) is learned: "
+            "A at several t, B, to which all steps collapse, and B of the best configurations.",
             lambda: spectrum(configurations),
         ),
         (
             "samples",
             "Samples by configuration",
-            "Sixteen images each: of a model that samples, by one application of its operator to the same noise.",
+            "Sixteen images each; a model that samples applies its operator once, to the same noise for all.",
             lambda: samples(configurations),
         ),
     ]
@@ -131,20 +131,20 @@ def list_of_figures(
 def _of_sets(
     configurations: Configurations, metric: str | None, unequal: bool
 ) -> list[tuple[str, str, str, Callable[[], Chart]]]:
-    """The figures of what is best over several data sets, where there are several."""
+    """The figures that compare methods over data sets, if there are several."""
     if not has_several_sets(configurations.record):
         return []
     return [
         (
             "critical-difference",
             "Mean ranks over data sets",
-            "Configurations that have a value on every data set; those joined by a bar are not told apart (Nemenyi).",
+            "Configurations with a value on every data set; those joined by a bar are not shown to differ (Nemenyi).",
             lambda: critical_difference(configurations, metric=metric, unequal=unequal),
         ),
         (
             "performance-profiles",
             "Performance profiles over data sets",
-            "The share of runs, each data set counted alike, whose score is above a threshold; bands are 95 % "
+            "The share of runs whose score is above a threshold, with equal weight for each data set; bands are 95 % "
             "intervals by a bootstrap within each data set.",
             lambda: performance_profiles(configurations, metric=metric, unequal=unequal),
         ),
@@ -152,15 +152,15 @@ def _of_sets(
 
 
 def _of_ranks(configurations: Configurations) -> list[tuple[str, str, str, Callable[[], Chart]]]:
-    """The figure of ranks that a training can be sampled with, where there are such curves."""
+    """The figure of quality against the rank used for sampling, if there are such curves."""
     if not curve_keys(configurations.record, RANKS):
         return []
     return [
         (
             "ranks",
             "Quality against the rank that is sampled with",
-            "Of one training each, at temperature 1, on the validation split, by which rank is chosen; the best is "
-            f"dashed on the test split. The star: the rank and the temperature that were chosen. {BARS}",
+            "One line per trained model, at temperature 1, on the validation split, on which the rank is chosen; "
+            f"dashed: the best model on the test split. Star: the chosen rank and temperature. {BARS}",
             lambda: ranks_versus_quality(configurations),
         )
     ]

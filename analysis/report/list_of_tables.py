@@ -1,4 +1,4 @@
-"""Which tables a record gives: the ablation itself, and the statistics that support it."""
+"""The tables of a record: the ablation itself, and the statistics that support it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from analysis.tables.variance import variance
 
 @dataclass(frozen=True)
 class Tables:
-    """Tables, and for each that could not be made why, in one line."""
+    """Tables, and one line per table that could not be made, with the reason."""
 
     made: list[Table]
     refused: list[str]
@@ -59,21 +59,20 @@ def ablation_tables(
     margin: float | None = None,
     across: str | None = None,
 ) -> Tables:
-    """What ``linsweep table`` prints.
+    """The tables that ``linsweep table`` prints.
 
-    Every configuration, a table for each axis, where seeds were searched what each varies, and, of operators that were
-    sampled with several ranks and against controls, the tables of these; or, where they are given, the axis ``rows`` or
-    ``cols`` alone, or the grid of both, with the tests behind it; or what is best ``across`` the values of a leaf, such
-    as data sets, by configuration or by the values of the axis ``rows``. ``metrics`` are the columns of the first, and
-    the first of them is what the others are about. Raises ``RecordError`` where what was asked for by name cannot be
-    made.
+    By default: every configuration, one table per axis, the variance by source if seeds were searched, and tables of
+    sampling ranks and controls if trials measured them. With ``rows`` or ``cols``: only that axis, or with both their
+    grid and the tests behind it. With ``across``: a comparison over the values of a leaf, such as data sets, by
+    configuration or by the values of the axis ``rows``. ``metrics`` are the columns of the first table; the other
+    tables are about the first of them. Raises ``RecordError`` if a table that was asked for by name cannot be made.
     """
     found = Configurations.of(record)
     record = found.record
     metric = metric_of(record, metrics[0]) if metrics else None
     if across is not None:
         if cols is not None:
-            raise RecordError(f"{record.names}: --across takes the place of --cols; give --rows, or neither")
+            raise RecordError(f"{record.names}: --across replaces --cols; give --rows, or neither")
         return Tables([across_sets(found, across, rows, metric, unequal=unequal)], [])
     if rows is not None and cols is not None:
         grid = pivot(found, rows, cols, metric, ci=ci, unequal=unequal, margin=margin)
@@ -105,12 +104,12 @@ def statistics_tables(
     unequal: bool = False,
     margin: float | None = None,
 ) -> Tables:
-    """Everything else that the record supports.
+    """All other tables that the record supports.
 
     Changes one at a time and from base to best, importances, partial dependence, laws, the expected best of fewer
-    trials, early stopping, the first two axes of numbers each at its best and by their interaction, the Pareto front,
-    solver steps and, of several sweeps, what each had found by when, and what is best over several data sets.
-    ``metric`` is the first objective by default.
+    trials, early stopping, the first two numeric axes at their best levels and their interaction, the Pareto front,
+    solver steps; for several sweeps, what each had found by when; and the comparison over several data sets.
+    ``metric`` defaults to the first objective.
     """
     found = Configurations.of(record)
     record = found.record
@@ -141,7 +140,7 @@ def statistics_tables(
 
 
 def checks_of(record: Recorded) -> Tables:
-    """The checks of a record, ``health``."""
+    """The health checks of a record."""
     return _tried([lambda: health(record)])
 
 

@@ -1,4 +1,4 @@
-"""What a sweep asks and what it answers, in a sentence each."""
+"""The question that a sweep asks and its answer, in a sentence each."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from analysis.report.claims import claim, no_control
 from analysis.report.known import known
 from analysis.statistics.fronts import nondominated
 
-WAYS = {"min": "the lower the better", "max": "the higher the better"}
+WAYS = {"min": "lower is better", "max": "higher is better"}
 MOST_VALUES = 6
 
 
 def question(record: Record) -> str:
-    """What was searched and measured, as a question."""
+    """A question that names what was searched and measured."""
     axes = [f"{label_of(record, axis)}{_range(record, axis)}" for axis in record.axes]
-    asked = f"how {'does' if len(axes) == 1 else 'do'} {joined(axes)} decide" if axes else "what is"
-    targets = [f"{label_of(record, key)}, {WAYS[direction]}," for key, direction in record.objective.items()]
+    asked = f"how {'does' if len(axes) == 1 else 'do'} {joined(axes)} affect" if axes else "what is"
+    targets = [f"{label_of(record, key)} ({WAYS[direction]})" for key, direction in record.objective.items()]
     models = joined(list(dict.fromkeys(sweep.family for sweep in record.sweeps if sweep.family)))
     data = joined(list(dict.fromkeys(filter(None, map(_data, record.sweeps)))))
     text = f"{asked} {joined(targets)} of {models} models{f' on {data}' if data else ''}?".replace("  ", " ")
@@ -37,10 +37,10 @@ def question(record: Record) -> str:
 
 
 def summary(record: Recorded) -> str:
-    """What is known of the best configuration, then what it is and has beside others; or why there is none yet.
+    """What is known about the best configuration, then its values and those of others; or why there is none yet.
 
-    The first sentence says what is known, what is undecided and what is beaten. Where trials have measured controls,
-    what they allow to be claimed of rank and depth comes next.
+    The first sentence says what is known, what is undecided and what is beaten. If trials measured controls, the claims
+    about rank and depth that these allow come next.
     """
     configurations = Configurations.of(record)
     record = configurations.record
@@ -62,7 +62,7 @@ def summary(record: Recorded) -> str:
     text += f" by {called}, the first of {len(record.objective)} objectives" if several else ""
     text += f", with {where}," if where else "," if several else ""
     text += f" and reaches {called} = {_number(record, row, top.metric)}"
-    # The lower is what one takes for the better where nothing is said.
+    # Readers assume that lower is better unless told otherwise.
     told = [WAYS[top.direction]] if several or top.direction == "max" else []
     told += _variety(configurations, row, top.metric)
     told.append(f"mean of {seeds} seeds, 95 % confidence interval" if seeds > 1 else "one seed")
@@ -76,7 +76,7 @@ def summary(record: Recorded) -> str:
 
 
 def _constraints(record: Record, found: pd.DataFrame) -> list[str]:
-    """What the constraints made of the choice: that nothing keeps to them, or that something better breaks one."""
+    """The effect of constraints on the choice: no configuration meets them, or a better one breaks one."""
     key, direction = first_objective(record)
     top = found.iloc[0]
     if top["broken"]:
@@ -90,7 +90,7 @@ def _constraints(record: Record, found: pd.DataFrame) -> list[str]:
 
 
 def _others(record: Record, found: pd.DataFrame) -> list[str]:
-    """The further objectives: what the best one has of them, which is best by them, and how large the trade is."""
+    """The further objectives: the best one's values, the best values, and the size of the Pareto front."""
     objectives = list(record.objective.items())
     told = []
     kept = found[found["rank"] == found["rank"].iloc[0]]
@@ -99,7 +99,7 @@ def _others(record: Record, found: pd.DataFrame) -> list[str]:
             continue
         values = kept[key].astype("float64")
         values = values[np.isfinite(values)]
-        top, words = found.iloc[0], f"of {label_of(record, key)}, {WAYS[direction]},"
+        top, words = found.iloc[0], f"for {label_of(record, key)} ({WAYS[direction]}),"
         here = "it has no value" if pd.isna(top[key]) else f"it has {_number(record, top, key)}"
         if len(values):
             best = kept.loc[values.idxmin() if direction == "min" else values.idxmax()]
@@ -112,12 +112,12 @@ def _others(record: Record, found: pd.DataFrame) -> list[str]:
     if len(keys) > 1 and len(points):
         signs = np.array([1.0 if record.objective[key] == "min" else -1.0 for key in keys])
         count = int(nondominated(points * signs).sum())
-        told.append(f"{count} of {len(points)} are such that none is better in all objectives")
+        told.append(f"{count} of {len(points)} are on the Pareto front of all objectives")
     return told
 
 
 def _variety(configurations: Configurations, row: pd.Series[Any], key: str) -> list[str]:
-    """Precision and recall of the samples that a distance is of, and how much of real images' recall is lost."""
+    """Precision and recall of a distance's samples, and how recall compares with that of real images."""
     record, frame = configurations.record, configurations.of_kinds(["reference"])
     real = frame[(frame["name"] == "real against real") & (frame["sweep"] == row["sweep"])]
     told = []
@@ -134,19 +134,21 @@ def _variety(configurations: Configurations, row: pd.Series[Any], key: str) -> l
 
 
 def _quoted(configurations: Configurations, row: pd.Series[Any], key: str) -> str:
-    """A value, and in brackets precision and recall where it is a distance and they were recorded."""
+    """A value; if it is a distance, with the recorded precision and recall in brackets."""
     beside = _variety(configurations, row, key)
     return _number(configurations.record, row, key) + (f" ({'; '.join(beside)})" if beside else "")
 
 
 def _splits(configurations: Configurations, row: pd.Series[Any]) -> list[str]:
-    """The best configuration by another split, and at fresh seeds."""
+    """The best configuration's value on the test split, and at fresh seeds."""
     record, frame = configurations.record, configurations.frame
     key, _ = first_objective(record)
     told = []
     test = key.replace("quality/", "test/", 1)
     if test != key and test in record.metrics and not pd.isna(row[test]):
-        told.append(f"{label_of(record, test)}, by which nothing was chosen, is {_quoted(configurations, row, test)}")
+        told.append(
+            f"{label_of(record, test)}, which took no part in the choice, is {_quoted(configurations, row, test)}"
+        )
     same = (frame["number"] == row["number"]) | (frame["config_hash"] == row["config_hash"])
     fresh = frame[(frame["kind"] == "confirm") & same & (frame["sweep"] == row["sweep"])]
     for _, other in fresh[fresh["state"] == "finished"].iterrows():
@@ -156,7 +158,7 @@ def _splits(configurations: Configurations, row: pd.Series[Any]) -> list[str]:
 
 
 def _next(configurations: Configurations, found: pd.DataFrame) -> list[str]:
-    """The one after the best, among those that keep to the constraints as it does."""
+    """The second-best configuration, among those that meet the constraints if the best one does."""
     record = configurations.record
     key, _ = first_objective(record)
     after = found[(found["rank"] == found["rank"].iloc[0])].iloc[1:]
@@ -169,7 +171,7 @@ def _next(configurations: Configurations, found: pd.DataFrame) -> list[str]:
 
 
 def _controls(configurations: Configurations) -> list[str]:
-    """Controls and references, and how many of its seeds a control has where they are not all there."""
+    """Controls and references, with the number of finished seeds of a control that lacks some."""
     record, told = configurations.record, []
     key, _ = first_objective(record)
     for _, other in configurations.of_kinds(["control", "reference"]).iterrows():
@@ -187,7 +189,7 @@ def _broken(record: Record, row: pd.Series[Any]) -> str:
 
 
 def _name(record: Record, row: pd.Series[Any]) -> str:
-    """A configuration, with its sweep where there are several."""
+    """The name of a configuration, with its sweep if there are several."""
     several = len(record.sweeps) > 1 and row["kind"] not in ("search", "confirm")
     return f"{row['sweep']}/{row['name']}" if several else str(row["name"])
 
@@ -199,7 +201,7 @@ def _number(record: Record, row: pd.Series[Any], key: str) -> str:
 
 
 def _range(record: Record, axis: str) -> str:
-    """The values of an axis, or their ends, in brackets."""
+    """The values of an axis, or its lowest and highest, in brackets."""
     dimensions = [sweep.dimension(axis) for sweep in record.sweeps if sweep.dimension(axis)]
     listed = [value for each in dimensions for value in each.get("choice") or each.get("grid") or ()]
     if listed and len(listed) <= MOST_VALUES:

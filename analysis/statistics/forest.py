@@ -1,4 +1,4 @@
-"""What a forest says of each direction of the unit cube: exact shares of its variance, everywhere and locally."""
+"""The exact shares of a forest's variance by direction of the unit cube, over the cube and locally."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from analysis.statistics.intervals import Array
 
 TREES = 16
 MOST_LEAVES = 256
-"""Of a tree: the time goes with their square."""
+"""The most leaves per tree; the time grows with their square."""
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A regression tree: ``values`` ``(leaves,)`` on boxes ``low`` to ``high`` ``(leaves, directions)``."""
+    """A regression tree: ``values`` ``(leaves,)`` on boxes from ``low`` to ``high``, ``(leaves, directions)`` each."""
 
     values: Array
     low: Array
@@ -25,10 +25,10 @@ class Tree:
 
 
 def grow(points: Array, values: Array, trees: int = TREES, seed: int = 0) -> list[Tree]:
-    """A forest of ``values`` ``(n,)`` at ``points`` ``(n, directions)`` of the unit cube.
+    """A forest fitted to ``values`` ``(n,)`` at ``points`` ``(n, directions)`` of the unit cube.
 
-    Each tree splits by random halves of the directions, and has seen all points: without a third of them, as trees of
-    bootstraps are, it would take what single cells of a grid have of their own for less than it is.
+    Each tree splits by random halves of the directions and is fitted to all points. A bootstrap leaves out a third of
+    them, and so underestimates effects that only single cells of a grid have.
     """
     from sklearn.ensemble import RandomForestRegressor
 
@@ -40,7 +40,7 @@ def grow(points: Array, values: Array, trees: int = TREES, seed: int = 0) -> lis
 
 
 def _boxes(tree: object, directions: int) -> Tree:
-    """The leaves of a tree of scikit-learn, whose arrays its guide describes."""
+    """The leaves of a scikit-learn tree, whose arrays its user guide describes."""
     features, thresholds, left, right, values = (
         np.asarray(getattr(tree, name)) for name in ("feature", "threshold", "children_left", "children_right", "value")
     )
@@ -61,8 +61,9 @@ def _boxes(tree: object, directions: int) -> Tree:
 def variance_shares(forest: Sequence[Tree]) -> dict[tuple[int, ...], float]:
     """The share of each direction, and of each pair beyond its two directions, in the forest's variance over the cube.
 
-    The functional analysis of variance of the forest's mean prediction, exact for points that are uniform in the cube
-    (Hutter, Hoos and Leyton-Brown, ICML 2014). What is left of 1 takes three directions or more. All 0 for a constant.
+    This is the functional analysis of variance of the forest's mean prediction, exact for points that are uniform in
+    the cube (Hutter, Hoos and Leyton-Brown, ICML 2014). The rest, up to 1, is due to three or more directions. All
+    shares of a constant are 0.
 
     >>> import numpy as np
     >>> points = np.stack(np.meshgrid(*[(np.arange(8) + 0.5) / 8] * 2), -1).reshape(-1, 2)
@@ -77,7 +78,7 @@ def variance_shares(forest: Sequence[Tree]) -> dict[tuple[int, ...], float]:
         for b in forest[place:]:
             times = (1 if a is b else 2) / len(forest) ** 2
             products = times * np.outer(a.values * _volumes(a), b.values * _volumes(b)).ravel()
-            # How much more often both leaves hold a place that is uniform in a direction than two such places.
+            # Probability that one uniform coordinate is in both leaves, relative to two independent coordinates.
             together = np.stack([_together(a, b, direction).ravel() for direction in range(count)])
             weighted = together * products
             singles += weighted.sum(axis=1)
@@ -93,10 +94,10 @@ def variance_shares(forest: Sequence[Tree]) -> dict[tuple[int, ...], float]:
 
 
 def local_shares(forest: Sequence[Tree], at: Array) -> Array:
-    """The share of each direction in the variance along lines through a point ``(directions,)``, which add up to 1.
+    """The share of each direction in the variance along lines through a point ``(directions,)``; the shares sum to 1.
 
-    Each direction is varied from 0 to 1 with the others fixed: the local parameter importance of Biedenkapp et al.
-    (LION 2018), exact for the forest's mean prediction. All 0 where it is constant along each line.
+    Each direction is varied from 0 to 1 with the others fixed. This is the local parameter importance of Biedenkapp et
+    al. (LION 2018), exact for the forest's mean prediction. All are 0 if it is constant along each line.
 
     >>> import numpy as np
     >>> points = np.stack(np.meshgrid(*[(np.arange(8) + 0.5) / 8] * 2), -1).reshape(-1, 2)
@@ -117,8 +118,8 @@ def local_shares(forest: Sequence[Tree], at: Array) -> Array:
 
 
 def _along(tree: Tree, at: Array, direction: int) -> tuple[Array, Array, Array]:
-    """The leaves that a line through a point goes through: their values and where they begin and end on it."""
-    inside = (tree.low < at) & (at <= tree.high)  # as scikit-learn has it: what is at a threshold is below
+    """The leaves on a line through a point: their values, and where they begin and end on the line."""
+    inside = (tree.low < at) & (at <= tree.high)  # as in scikit-learn, a point at a threshold belongs to the lower side
     inside |= (tree.low == 0.0) & (at <= 0.0)
     inside[:, direction] = True
     kept = inside.all(axis=1)
@@ -131,7 +132,7 @@ def _volumes(tree: Tree) -> Array:
 
 
 def _together(a: Tree, b: Tree, direction: int) -> Array:
-    """The length that two leaves share in a direction, over the product of their lengths, ``(leaves, leaves)``."""
+    """Two leaves' overlap in a direction divided by the product of their lengths, ``(leaves, leaves)``."""
     low_a, high_a, low_b, high_b = a.low[:, direction], a.high[:, direction], b.low[:, direction], b.high[:, direction]
     shared = np.minimum(high_a[:, None], high_b) - np.maximum(low_a[:, None], low_b)
     found: Array = np.maximum(shared, 0.0) / np.outer(high_a - low_a, high_b - low_b)

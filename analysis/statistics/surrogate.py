@@ -1,4 +1,4 @@
-"""A Gaussian process of values over the unit cube, and partial dependence with its uncertainty."""
+"""A Gaussian process fitted to values over the unit cube, and partial dependence with its uncertainty."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from scipy.linalg import cho_solve, solve_triangular
 from analysis.statistics.intervals import Array
 
 LENGTHS = (0.05, 20.0)
-"""Bounds of the length scales: below, one point says nothing of its neighbours; above, a direction does not matter."""
+"""Bounds of the length scales: below, points are independent of their neighbours; above, a direction has no effect."""
 NOISE = (1e-6, 2.0)
-"""Bounds of the variance of the noise, in that of the values."""
+"""Bounds of the noise variance, relative to the variance of the values."""
 DEVIATIONS = 1.96
 
 
 @dataclass(frozen=True)
 class Dependence:
-    """The mean prediction at each place, ``(places,)``, and half the width of its 95 % interval."""
+    """The mean prediction at each place, ``(places,)``, and half the widths of the 95 % intervals."""
 
     means: Array
     half_widths: Array
 
 
 class Surrogate:
-    """A Gaussian process of ``values`` ``(n,)`` at ``points`` ``(n, columns)``: Matérn 5/2, a length for each column.
+    """A Gaussian process fitted to ``values`` ``(n,)`` at ``points`` ``(n, columns)``.
 
-    Lengths, variance and noise are those of the largest likelihood. Raises ``ValueError`` for values that are not
-    finite or all the same.
+    The kernel is Matérn 5/2 with a length scale per column; length scales, variance and noise maximise the likelihood.
+    Raises ``ValueError`` for values that are not finite or all the same.
     """
 
     def __init__(self, points: Array, values: Array) -> None:
@@ -46,7 +46,7 @@ class Surrogate:
         signal = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(np.ones(points.shape[1]), LENGTHS, nu=2.5)
         kernel = signal + WhiteKernel(0.1, NOISE)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound: that direction does not matter
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a length scale at its bound: no effect
             self.process = GaussianProcessRegressor(kernel).fit(points, (values - self.middle) / self.scale)
 
     @property
@@ -55,9 +55,10 @@ class Surrogate:
         return self.process.kernel_.k1
 
     def left_out(self) -> float:
-        """The share of the variance that is predicted of each value when it is left out; 0 where none is.
+        """The share of the variance that is predicted in leave-one-out cross-validation; at least 0.
 
-        From the inverse of the covariance (Rasmussen and Williams, 2006, equation 5.12), with the fitted lengths.
+        It is computed from the inverse covariance (Rasmussen and Williams, 2006, equation 5.12), with the length scales
+        fitted to all values.
         """
         y = np.asarray(self.process.y_train_)
         inverse = cho_solve((self.process.L_, True), np.eye(len(y)))
@@ -67,8 +68,8 @@ class Surrogate:
     def dependence(self, columns: Sequence[int], places: Array, background: Array) -> Dependence:
         """Partial dependence on some columns at ``places`` ``(places, columns)``, over ``background`` ``(m, columns)``.
 
-        The mean over the background of the prediction, as Friedman (2001) has it, with the interval of the process for
-        that mean (Moosbauer et al., NeurIPS 2021).
+        This is the prediction averaged over the background (Friedman, 2001), with the process's interval for that mean
+        (Moosbauer et al., NeurIPS 2021).
         """
         means, halves = [], []
         for place in places:

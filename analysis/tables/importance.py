@@ -1,4 +1,4 @@
-"""Which axes of a search matter to its objective, and how far that can be relied on."""
+"""Which axes of a search matter to its objective, and how reliable their ranking is."""
 
 from __future__ import annotations
 
@@ -26,21 +26,23 @@ if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator
 
 TOP = 0.1
-"""The share of configurations that PED-ANOVA calls good, and never fewer of them than ``TOP_COUNT``."""
+"""The share of configurations that PED-ANOVA counts as good, and at least ``TOP_COUNT`` of them."""
 TOP_COUNT = 5
 NEAR = "near the best"
 TREES = 16
 DEPTH = 8
-"""Of fANOVA's trees: the time goes with the square of their leaves, and deeper ones tell single values apart."""
+"""The depth of fANOVA's trees: the time grows with the square of their leaves, and deeper trees fit single values."""
 
-WHY_NONE = "a bootstrap repeats configurations, which raises what is explained, and need not hold the share"
+WHY_NONE = (
+    "a bootstrap repeats configurations, which raises the share explained, so its interval may miss the true share"
+)
 
 
 def study_of(points: Sequence[Point], values: Sequence[float], record: Record, direction: str) -> optuna.Study:
-    """An Optuna study in memory of points of the record's space (dotted name → value) and their values.
+    """An in-memory Optuna study of points of the record's space (dotted name → value) and their values.
 
-    Ranges are those of the sweeps' specs; of several sweeps they are joined. A point without an axis (its condition
-    did not hold) stays without it.
+    Ranges are those of the sweeps' specs, merged over sweeps. A point without an axis (its condition did not hold)
+    stays without it.
     """
     import optuna
 
@@ -80,7 +82,7 @@ def _distributions(points: Sequence[Point], record: Record) -> dict[str, BaseDis
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Optuna's log of a study's making, and its warnings of what is experimental or of no use."""
+    """A context without Optuna's log messages about new studies and its warnings about experimental features."""
     import optuna
 
     level = optuna.logging.get_verbosity()
@@ -88,7 +90,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            # Where the best tenth is as good as all, the shares are equal: the table shows it.
+            # If the best tenth is as good as all, the shares are equal, which the table shows.
             warnings.filterwarnings("ignore", "Target and region quantiles select the same set", UserWarning)
             yield
     finally:
@@ -96,7 +98,7 @@ def _quiet() -> Iterator[None]:
 
 
 def shares(study: optuna.Study, evaluator: BaseImportanceEvaluator) -> dict[str, float]:
-    """Each parameter's share of the importance, which add up to 1."""
+    """Each parameter's share of the importance; the shares sum to 1."""
     import optuna
 
     with _quiet():
@@ -116,16 +118,15 @@ def _evaluators(count: int) -> dict[str, Callable[[], BaseImportanceEvaluator]]:
 def importance(record: Recorded, metric: str | None = None, *, resamples: int = 20, unequal: bool = False) -> Table:
     """Each axis's share of the importance for a metric, the most important first.
 
-    PED-ANOVA (Watanabe et al., 2023) asks what sets the best tenth apart, fANOVA (Hutter et al., 2014) what explains
-    the variance, both of the configurations' means over seeds; ``near the best`` is the variance along each axis
-    through the best configuration (local parameter importance, Biedenkapp et al., 2018), by a forest. An axis that only
-    some configurations have is not told.
-    How far the rankings agree is in the notes: over seeds where the configurations have three or more, otherwise over
-    ``resamples`` bootstraps of the configurations. There is no interval: configurations that are drawn again stand
-    twice in a bootstrap, which by itself raises what trees explain, so that it need not hold the share of the whole.
-    ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown metric, one of which neither
-    more nor less is better, fewer than ten configurations with a value, one value of them all, no axis that all
-    configurations have, and for unequal training, unless ``unequal``.
+    PED-ANOVA (Watanabe et al., 2023) asks what distinguishes the best tenth, and fANOVA (Hutter et al., 2014) what
+    explains the variance, both for the configurations' means over seeds; ``near the best`` is the variance along each
+    axis through the best configuration (local parameter importance, Biedenkapp et al., 2018), by a forest. Axes that
+    only some configurations have are left out. The notes say how well rankings agree: over seeds if the configurations
+    have three or more, otherwise over ``resamples`` bootstraps of the configurations. There are no intervals: a
+    bootstrap contains some configurations twice, which raises the variance that trees explain, so its interval may miss
+    the share in the whole search. ``metric`` is the first objective by default. Raises ``RecordError`` for an unknown
+    metric, a metric without a better direction, fewer than ten configurations with a value, equal values in all, no
+    axis that all configurations have, and for unequal training (unless ``unequal``).
 
     >>> import analysis
     >>> table = analysis.importance(analysis.example(), resamples=3)
@@ -152,11 +153,11 @@ def importance(record: Recorded, metric: str | None = None, *, resamples: int = 
     ]
     rows += [Row((Cell(short[axis]), *(Cell(reason="not told") for _ in told))) for axis in partly]
     notes = [
-        f"Shares of 1, of {len(points)} configurations, each the mean of its seeds; without intervals: {WHY_NONE}.",
-        f"{NEAR}: each axis varied from the best configuration, with the others as they are there, by a forest.",
+        f"Shares of 1, over {len(points)} configurations, each the mean of its seeds; without intervals: {WHY_NONE}.",
+        f"{NEAR}: each axis varied from the best configuration with the others fixed, by a forest.",
     ]
     if partly:
-        notes.append(f"Not told: {', '.join(partly)}, which only some of the configurations have.")
+        notes.append(f"Left out: {', '.join(partly)}, which only some of the configurations have.")
     notes += [agreement_note(name, again, unit) for name, (_, again) in told.items()]
     return Table(
         name="importance",
@@ -172,7 +173,7 @@ def _row(found: Mapping[str, float], axes: Sequence[str]) -> Array:
 
 
 def _near(found: Responses, points: Sequence[Point], values: Sequence[float] | Array) -> Array:
-    """Each axis's share of what changes around the best configuration: its local importance."""
+    """Each axis's share of the changes around the best configuration: its local importance."""
     forest = grow(places_of(found.edges, points), np.asarray(values, dtype=np.float64))
     best = found.points[int(np.argmin(found.means) if found.direction == "min" else np.argmax(found.means))]
     return local_shares(forest, places_of(found.edges, [best])[0])

@@ -1,4 +1,4 @@
-"""How much of a metric the axes explain alone, and how much two of them only together."""
+"""How much of a metric's variance axes explain alone, and how much pairs of axes explain only together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from analysis.statistics.intervals import Array
 from analysis.tables.importance import WHY_NONE, agreement_note
 
 MOST = 12
-"""Rows: of many axes there are more pairs than anybody reads."""
+"""The most rows; many axes have too many pairs to read."""
 REST = "three axes or more, and chance"
 
 
@@ -26,17 +26,17 @@ def importance_pairs(
 ) -> Table:
     """The share of each axis, and of each pair beyond its two axes, in the variance of a metric over the space.
 
-    The functional analysis of variance (Hutter et al., 2014) of a forest's mean prediction, of configurations
-    that are uniform in the searched ranges. The largest twelve are shown, and what takes three axes or more. How far
-    rankings agree is told as by ``importance``, which also says when ``RecordError`` is raised; a single axis has no
-    pairs.
+    This is the functional analysis of variance (Hutter et al., 2014) of a forest's mean prediction, for configurations
+    that are uniform in the searched ranges. It shows the largest twelve shares, and what is due to three or more axes.
+    The notes say how well rankings agree, as in ``importance``, which also says when ``RecordError`` is raised. A
+    single axis has no pairs.
 
     >>> import analysis
     >>> table = analysis.importance_pairs(analysis.example(), resamples=3)
     >>> [row.cells[0].value for row in table.rows]
     ['rank', 'depth', 'depth × rank']
     """
-    found = responses(record, metric, "there is no importance to tell", unequal=unequal)
+    found = responses(record, metric, "there is no importance", unequal=unequal)
     shares = _shares(found, found.points, found.means)
     draws, unit = redrawn(found, resamples)
     again = np.array([list(_shares(found, *draw).values()) for draw in draws])
@@ -48,9 +48,9 @@ def importance_pairs(
     if len(found.axes) > 2:
         rows.append((REST, rest))
     notes = [
-        f"Shares of the variance of a forest's predictions over the searched ranges, of {len(found.points)} "
+        f"Shares of the variance of a forest's predictions over the searched ranges, fitted to {len(found.points)} "
         f"configurations, each the mean of its seeds; without intervals: {WHY_NONE}.",
-        "A pair's share is what its two axes do together beyond what each does alone.",
+        "A pair's share is the effect of its two axes together beyond the effects of each alone.",
         agreement_note("These shares", again, unit),
     ]
     if len(order) > MOST:
@@ -59,7 +59,7 @@ def importance_pairs(
         notes.append(f"Left out: {', '.join(found.partly)}, which only some configurations have.")
     return Table(
         name="importance-pairs",
-        title=f"{found.record.names}: what the axes explain of {label_of(found.record, found.key)}, alone and in pairs",
+        title=f"{found.record.names}: importance of axes and pairs for {label_of(found.record, found.key)}",
         columns=(Column("axes", "axes", "left"), Column("share", "share", spec=".2f")),
         rows=tuple(Row((Cell(name), Cell(share))) for name, share in rows),
         notes=tuple(notes),

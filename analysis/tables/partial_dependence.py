@@ -1,4 +1,4 @@
-"""What a metric is predicted to be at each value of an axis, over all values of the others."""
+"""The prediction of a metric at each value of an axis, over all values of the other axes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 
 DOUBTFUL = 0.3
-"""The share of the variance below which a prediction is not to be relied on."""
+"""Below this share of the variance, predictions are not reliable."""
 
 
 def dependence_table(record: Recorded, metric: str | None = None, *, unequal: bool = False) -> Table:
-    """Partial dependence (Friedman, 2001) on each axis: the axis along which means differ most comes first.
+    """Partial dependence (Friedman, 2001) on each axis; the axis along which means differ most comes first.
 
-    A Gaussian process is fitted to the configurations' means; its 95 % intervals are of the mean prediction (Moosbauer
+    A Gaussian process is fitted to the configurations' means; its 95 % intervals are for the mean prediction (Moosbauer
     et al., 2021). Values that span more than a factor of ten are modelled in logarithms. ``metric`` is the first
-    objective by default. Raises ``RecordError`` for an unknown metric, one that is better neither way, fewer than ten
-    configurations with a value, one value of them all, no axis that all configurations have, and for unequal training,
-    unless ``unequal``.
+    objective by default. Raises ``RecordError`` for an unknown metric, a metric without a better direction, fewer than
+    ten configurations with a value, equal values in all, no axis that all configurations have, and for unequal training
+    (unless ``unequal``).
 
     >>> import analysis
     >>> table = analysis.dependence_table(analysis.example())
@@ -50,16 +50,16 @@ def dependence_table(record: Recorded, metric: str | None = None, *, unequal: bo
 
 
 def dependence_notes(found: Dependences) -> list[str]:
-    """What the predictions are of, and how far they can be relied on."""
+    """Notes on the data behind the predictions, and on their reliability."""
     of, share = found.responses, f"{100 * found.explained:.0f} %"
     count = f"{len(of.points)} configurations" if found.used == len(of.points) else (
         f"{found.used} of {len(of.points)} configurations, drawn at random"
     )  # fmt: skip
     what = "geometric mean" if found.logarithmic else "mean"
     notes = [
-        f"The {what} that a Gaussian process of {count} predicts at a value of the axis, with the other axes as they "
-        "were searched. [low, high]: 95 % interval of the process.",
-        f"Of configurations that are left out it predicts {share} of the variance"
+        f"The {what} predicted by a Gaussian process of {count} at a value of the axis, over the searched values of "
+        "the other axes. [low, high]: 95 % interval of the process.",
+        f"For configurations left out one at a time, it predicts {share} of the variance"
         + (": do not rely on it." if found.explained < DOUBTFUL else "."),
     ]
     if of.partly:

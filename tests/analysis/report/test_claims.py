@@ -24,12 +24,12 @@ def first_of(record: Record) -> str:
 
 
 OF_RANK = (
-    "The rank of A decides classifier FD on test (at temperature 1 rank 8 has 22 ± 2.7, rank 1 has 44 ± 2.7, rank 64 "
-    "has 33 ± 2.7): its operators beat every control, the nearest (a flat spectrum) by 1.80 ± 0.25 times"
+    "The rank of A affects classifier FD on test (at temperature 1 rank 8 has 22 ± 2.7, rank 1 has 44 ± 2.7, rank 64 "
+    "has 33 ± 2.7): its operators beat every control, the closest (a flat spectrum) by 1.80 ± 0.25 times"
 )
 OF_DEPTH = (
-    "the depth of g decides collapsed classifier FD (depth 4 has 9 ± 0, depth 2 has 19 ± 0), while g beats its "
-    "controls, the nearest (g = identity) by 5.00 ± 0.00 times"
+    "the depth of g affects collapsed classifier FD (depth 4 has 9 ± 0, depth 2 has 19 ± 0), while g beats its "
+    "controls, the closest (g = identity) by 5.00 ± 0.00 times"
 )
 
 
@@ -40,43 +40,41 @@ def test_rank_and_depth_are_claimed_where_their_controls_are_beaten(tmp_path: Pa
 @pytest.mark.parametrize(
     ("flat", "said"),
     [
-        ((1.0, 1.02, 1.04), "with a flat spectrum it does as well (1.02 ± 0.05 times), so the spectrum of A says "
-         "nothing here"),
-        ((1.2, 1.3, 1.4), "with a flat spectrum it is worse by less than 1.5 times (1.30 ± 0.25 times)"),
-        ((0.79, 0.8, 0.81), "with a flat spectrum it does better (0.80 ± 0.02 times), so the spectrum of A says "
-         "nothing here"),
-        ((1.0, 1.8, 3.0), "with a flat spectrum it cannot be told apart (1.9 ± 2.5 times)"),
+        ((1.0, 1.02, 1.04), "with a flat spectrum it does as well (1.02 ± 0.05 times), so the spectrum of A does "
+         "not matter here"),
+        ((1.2, 1.3, 1.4), "with a flat spectrum it is less than 1.5 times worse (1.30 ± 0.25 times)"),
+        ((0.79, 0.8, 0.81), "with a flat spectrum it does better (0.80 ± 0.02 times), so the spectrum of A does "
+         "not matter here"),
+        ((1.0, 1.8, 3.0), "with a flat spectrum it is not clearly worse (1.9 ± 2.5 times)"),
     ],
 )  # fmt: skip
 def test_a_control_that_is_not_beaten_forbids_the_claim_of_rank(
     tmp_path: Path, flat: tuple[float, ...], said: str
 ) -> None:
     first = first_of(load([operators(tmp_path, flat=flat).path]))
-    assert first == f"Nothing is claimed of the rank of A: {said}; {OF_DEPTH}"
+    assert first == f"No claim about the rank of A: {said}; {OF_DEPTH}"
 
 
 def test_all_that_is_not_beaten_is_named(tmp_path: Path) -> None:
     first = first_of(load([operators(tmp_path, flat=(1.0, 1.02, 1.04), others=1.25, identity=()).path]))
-    assert first.startswith(
-        "Nothing is claimed of the rank of A: with a flat spectrum it does as well (1.02 ± 0.05 times)"
-    )
-    assert ", with random directions it is worse by less than 1.5 times (1.25 ± 0.00 times), with others' " in first
-    assert ", and with the means alone it is worse by less than 1.5 times (1.25 ± 0.00 times); of the depth" in first
+    assert first.startswith("No claim about the rank of A: with a flat spectrum it does as well (1.02 ± 0.05 times)")
+    assert ", with random directions it is less than 1.5 times worse (1.25 ± 0.00 times), with others' " in first
+    assert ", and with the means alone it is less than 1.5 times worse (1.25 ± 0.00 times); no claim about" in first
 
 
 def test_one_seed_forbids_every_claim(tmp_path: Path) -> None:
     assert first_of(load([operators(tmp_path, seeds=(1,), flat=(1.8,)).path])) == (
-        "Nothing is claimed of the rank of A: at one seed no control can be told from it (the nearest, a flat "
-        "spectrum, is 1.8 times worse); nothing is claimed of the depth of g: at one seed no control can be told from "
-        "it (the nearest, g = identity, is 5 times worse)"
+        "No claim about the rank of A: one seed is not enough to compare controls (the closest, a flat spectrum, is "
+        "1.8 times worse); no claim about the depth of g: one seed is not enough to compare controls (the closest, "
+        "g = identity, is 5 times worse)"
     )
 
 
 @pytest.mark.parametrize(
     ("identity", "said"),
     [
-        ((), "of the depth of g nothing is claimed, since no control of g was recorded"),
-        ((11.0, 9.0, 10.0), "nothing is claimed of the depth of g: g = identity does as well (1.00 ± 0.25 times)"),
+        ((), "no claim about the depth of g: no control of g was recorded"),
+        ((11.0, 9.0, 10.0), "no claim about the depth of g: g = identity does as well (1.00 ± 0.25 times)"),
     ],
 )
 def test_depth_is_claimed_by_controls_of_g_alone(tmp_path: Path, identity: Any, said: str) -> None:
@@ -91,7 +89,7 @@ def test_a_control_of_the_operators_in_the_spec_counts_and_another_model_does_no
     for seed in (0, 1, 2):
         control(files, "trained with means alone", {"model.operator.rank": 0}, seed, 10.0 + (seed - 1), 2)
     assert first_of(load([files.path])) == (
-        "Nothing is claimed of the rank of A: trained with means alone does as well (1.00 ± 0.25 times); " + OF_DEPTH
+        "No claim about the rank of A: trained with means alone does as well (1.00 ± 0.25 times); " + OF_DEPTH
     )
 
 
@@ -102,8 +100,8 @@ def test_a_rank_that_is_no_better_than_all_is_not_said_to_decide(tmp_path: Path)
         curve = {8: 20.0, 64: 19.0 + 4 * seed}  # 22, and 20.9 and 25.3, on test
         write(files, f"t000-s{seed}", *measured(10.0, {"flat": 2.0}, curve=curve))
     assert first_of(load([files.path])) == (
-        "The rank of A cannot be told to decide classifier FD on test (at temperature 1 rank 8 has 22 ± 0, rank 64 "
-        "has 23.1 ± 28), while its operators beat every control, the nearest (a flat spectrum) by 2.00 ± 0.00 times"
+        "No rank of A is shown to be better by classifier FD on test (at temperature 1 rank 8 has 22 ± 0, rank 64 "
+        "has 23.1 ± 28), while its operators beat every control, the closest (a flat spectrum) by 2.00 ± 0.00 times"
     )
 
 

@@ -37,7 +37,7 @@ def said(record: Record) -> str:
 def test_what_is_known_says_by_how_much_with_its_interval(tmp_path: Path) -> None:
     text = said(searched(tmp_path, [10.0, 20.0, 30.0], 0.1))
     assert text.startswith(
-        "The best configuration, t000, is better than all 2 others, than the nearest of them, t001, by 10."
+        "The best configuration, t000, is better than all 2 others, than the closest of them, t001, by 10."
     )
     assert "± 0." in text
     assert "of collapsed classifier FD (95 % interval for all pairs at once)" in text
@@ -49,7 +49,7 @@ def test_what_is_undecided_says_how_many_seeds_would_decide(tmp_path: Path) -> N
     assert "is better than t00" in text
     assert "; the comparison with t00" in text
     assert " is undecided, and " in text
-    assert " seeds would decide it if differences are what they seem" in text
+    assert " seeds would decide it if the differences are as estimated" in text
 
 
 def test_nothing_is_known_of_one_seed(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_nothing_is_known_of_one_seed(tmp_path: Path) -> None:
 
 def test_a_reference_is_beaten_beyond_the_interval_alone(tmp_path: Path) -> None:
     assert said(searched(tmp_path / "near", [39.5, 80.0], 2.0)).endswith(
-        f"it beats noise and cannot be told from the {FITTED}."
+        f"it beats noise and is not shown to differ from the {FITTED}."
     )
     assert said(searched(tmp_path / "worse", [60.0, 80.0], 0.5)).endswith(
         f"it beats noise and does not beat the {FITTED}."

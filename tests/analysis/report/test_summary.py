@@ -24,8 +24,8 @@ def test_the_next_best_of_a_maximised_metric_is_the_next_lower_one(tmp_path: Pat
     for number, value in enumerate((10.0, 2.0, 5.0)):
         files.finished(number, {DEPTH: 1 + number}, 1.0, **{PSNR: value})
     assert behind(summary(load([files.path]))) == (
-        "Of 3 finished configurations t000 is best, with depth = 1, and reaches collapse PSNR (dB) = 10 (the higher "
-        "the better; one seed); the next best, t002, has 5."
+        "Of 3 finished configurations t000 is best, with depth = 1, and reaches collapse PSNR (dB) = 10 (higher is "
+        "better; one seed); the next best, t002, has 5."
     )
 
 
@@ -35,9 +35,9 @@ def test_a_trade_of_objectives_says_which_is_best_by_each(tmp_path: Path) -> Non
         files.finished(number, {DEPTH: 1 + number}, fd, **{PSNR: psnr, PARAMS: params})
     assert behind(summary(load([files.path]))) == (
         f"Of 3 finished configurations t000 is best by {QUALITY}, the first of 3 objectives, with depth = 1, and "
-        f"reaches {QUALITY} = 1 (the lower the better; one seed); of collapse PSNR (dB), the higher the better, it has "
-        "10, and t001 is best with 90; of parameters, the lower the better, it has 300 and is best; 2 of 3 are such "
-        f"that none is better in all objectives; the next best by {QUALITY}, t001, has 2."
+        f"reaches {QUALITY} = 1 (lower is better; one seed); for collapse PSNR (dB) (higher is better), it has 10, and "
+        "t001 is best with 90; for parameters (lower is better), it has 300 and is best; 2 of 3 are on the Pareto "
+        f"front of all objectives; the next best by {QUALITY}, t001, has 2."
     )
 
 
@@ -51,9 +51,7 @@ def test_what_breaks_a_constraint_is_not_the_next_best(tmp_path: Path) -> None:
     files.failed(0, {DEPTH: 1}, "gone")
     only = SweepFiles(tmp_path, "broken", space=SPACE, constraints={PARAMS: "<= 100"})
     only.finished(0, {DEPTH: 1}, 1.0, **{PARAMS: 500.0})
-    assert "no configuration keeps to the constraints, and this one breaks parameters <= 100" in summary(
-        load([only.path])
-    )
+    assert "no configuration meets the constraints, and this one breaks parameters <= 100" in summary(load([only.path]))
 
 
 def test_the_next_best_of_several_sweeps_is_of_any_of_them(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_what_cannot_be_compared_is_refused_with_what_would_be_right(record: Rec
         across_sets(
             load([one_set(tmp_path / "b", name, {(1, 4): 5.0}).path for name in ("digits", "mnist")]), axis=RANK
         )
-    with pytest.raises(RecordError, match="--across takes the place of --cols"):
+    with pytest.raises(RecordError, match="--across replaces --cols"):
         ablation_tables(record, cols=RANK, across="data.name")
 
 
