@@ -51,8 +51,8 @@ def _others(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]
     found = compared.against(name, frame["name"].tolist(), chosen_among=len(frame))
     if not found.family or compared.unit != "seeds":
         return [
-            f"the best value is that of {name}, but it cannot be compared with {_count(others)}: that needs two or more "
-            "seeds for each configuration"
+            f"the best value is that of {name}, but it cannot be compared with {_count(others)}: that needs two or "
+            "more seeds for each configuration"
         ]
     by_mark = {mark: [str(other) for other in found.found if found.mark(other) == mark] for mark in ("", SAME, OPEN)}
     parts = [_worse(configurations, key, name, others, found, by_mark[""])]
