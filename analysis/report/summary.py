@@ -80,7 +80,7 @@ def _constraints(record: Record, found: pd.DataFrame) -> list[str]:
     key, direction = first_objective(record)
     top = found.iloc[0]
     if top["broken"]:
-        return [f"no configuration keeps to the constraints, and this one breaks {_broken(record, top)}"]
+        return [f"no configuration meets the constraints, and this one breaks {_broken(record, top)}"]
     sign = 1 if direction == "min" else -1
     beyond = found[(found["broken"] != "") & (sign * found[key] < sign * top[key])]
     if beyond.empty:
