@@ -287,7 +287,7 @@ def test_what_is_not_finite_gives_nan_and_leaves_the_rest() -> None:
 
 def test_a_bracket_without_a_root_raises() -> None:
     y = scalars(1.0, 5.0, -5.0)
-    with pytest.raises(ArithmeticError, match=r"f must reach y inside the bracket .*, it did not for 2 of 3 entries"):
+    with pytest.raises(ArithmeticError, match=r"f must reach y inside the bracket .*; it did not for 2 of 3 entries"):
         monotone_root(cubic, y, torch.full_like(y, -1.0), torch.full_like(y, 1.0), torch.ones_like(y))
 
 
