@@ -119,7 +119,7 @@ def _prepare(stack: ExitStack, sweep: Sweep, console: Console, executor: Executo
         before = {**(before or {}), "drawn": record["drawn"]}
         _try_again(paths, record, again)
     with console.status("reading the recorded trials"):
-        bridge = replayed(sweep, paths, record)
+        bridge = replayed(sweep, paths, record, plan.grouping)
         missing = bridge.schedule.has_next()
     copy = _recorded_and_copied(bridge, paths, record, before)
     stack.callback(copy.close)
@@ -145,7 +145,7 @@ def _renewed(stack: ExitStack, prepared: _Prepared) -> _Prepared | None:
     if not again:
         return None
     _try_again(paths, record, again)
-    bridge = replayed(sweep, paths, record)
+    bridge = replayed(sweep, paths, record, prepared.plan.grouping)
     prepared.copy.close()
     copy = StudyCopy(bridge.schedule.study, sweep.search.storage, paths, record["id"])
     stack.callback(copy.close)

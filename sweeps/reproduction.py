@@ -249,6 +249,7 @@ NAMES = {
     "processes.workers": "workers",
     "processes.threads": "threads",
     "processes.gpu": "on a GPU",
+    "processes.together": "trained together with others",
 }
 
 

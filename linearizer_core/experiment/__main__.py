@@ -158,8 +158,7 @@ def _results(
 ) -> Iterator[tuple[TrialIdentity, dict[str, Any]]]:
     """The results of one trial, possibly shared by workers, or of several trials that train together."""
     if len(trials) > 1:
-        together = {"together": [trial.identity.trial for trial in trials]}
-        yield from run_together(trials, {**origin, **together}, device)
+        yield from run_together(trials, origin, device)
     for trial in trials if len(trials) == 1 else ():
         for result in run(trial.config, trial.identity, trial.files, origin, device, workers=workers):
             yield trial.identity, result

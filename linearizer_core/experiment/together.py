@@ -24,7 +24,8 @@ class Together:
 
     Each has the numbers that it would have alone, up to rounding: its own order, noise, clipping, optimiser and
     average. Only losses and gradients are found for all by one batched network. A trainer that diverges, or is not
-    asked for another epoch, is left out of the next.
+    asked for another epoch, is left out of the next. What else is raised as several train is raised for each of them:
+    some of the epoch's steps may have been taken by then.
 
     ``warnings`` says why trainers are trained one after the other, where they have to be.
 
@@ -34,7 +35,7 @@ class Together:
     def __init__(self) -> None:
         self.warnings: list[str] = []
         self._members: list[Trainer] = []
-        self._found: dict[int, EpochResult | TrainingDiverged] = {}
+        self._found: dict[int, EpochResult | Exception] = {}
         self._batch: _Batch | None = None
 
     def join(self, trainer: Trainer) -> Generator[EpochResult, None, None]:
@@ -43,10 +44,14 @@ class Together:
         The next epoch of all members that are as far is trained when the first of them is asked for it: take the
         members' epochs in turn, and close an iterator whose trainer is to leave.
         """
-        if self._members and _alike(trainer.config) != _alike(self._members[0].config):
+        if self._members and shape_of(trainer.config) != shape_of(self._members[0].config):
             raise ValueError("trials that train together differ in nothing but seed and learning rate")
         self._members.append(trainer)
         return self._epochs(trainer)
+
+    def reached(self, trainer: Trainer) -> int:
+        """The last epoch of a trainer that has been given: it may have been trained further."""
+        return trainer.epoch - isinstance(self._found.get(id(trainer)), EpochResult)
 
     def _epochs(self, trainer: Trainer) -> Generator[EpochResult, None, None]:
         try:
@@ -54,10 +59,11 @@ class Together:
                 if id(trainer) not in self._found:
                     self._train([each for each in self._members if each.epoch == trainer.epoch])
                 result = self._found.pop(id(trainer))
-                if isinstance(result, TrainingDiverged):
+                if isinstance(result, Exception):
                     raise result
                 yield result
         finally:
+            self._found.pop(id(trainer), None)
             self._members.remove(trainer)
 
     def _train(self, trainers: list[Trainer]) -> None:
@@ -75,6 +81,9 @@ class Together:
                 self.warnings.append(f"training goes on one trial after the other: {error}")
                 for trainer in trainers:
                     trainer.warnings += self.warnings
+            except Exception as error:  # noqa: BLE001 - raised for each of them
+                self._found |= dict.fromkeys(map(id, trainers), error)
+                return
         for trainer in trainers:
             try:
                 self._found[id(trainer)] = trainer.train_epoch()
@@ -211,7 +220,8 @@ class _Batch:
                     self._requests = draws.requests
             drawn = [_rows(request, generators) for request in self._requests or []]
             try:
-                together = self._losses(images, groups, drawn)["loss"]
+                with torch.enable_grad():  # as a step finds it: what has a backward of its own may not be batched
+                    together = self._losses(images, groups, drawn)["loss"].detach()
             except LOST:
                 sound = False
             except Exception as error:
@@ -245,9 +255,27 @@ class _Loss(nn.Module):
         return {"loss": loss, **terms}
 
 
-def _alike(config: TrialConfig) -> TrialConfig:
-    """A configuration without what may differ between trials that train together."""
+def shape_of(config: TrialConfig) -> TrialConfig:
+    """A configuration without what may differ between trials that train together: their seeds and learning rates."""
     return replace(config, seed=0, seeds=SeedsConfig(), train=replace(config.train, lr=1.0))
+
+
+def why_apart(config: TrialConfig) -> str | None:
+    """Why trials of a configuration are trained one by one, None if they can train together; ``Together`` says more.
+
+    >>> why_apart(TrialConfig()) is None
+    True
+    """
+    if config.train.compile:
+        return "train.compile is of one network"
+    if config.plugins:
+        return "whether code of plugins can be batched is not known before it runs"
+    flow = config.model.flow
+    if flow.kind == "coupling" and flow.mixing.startswith("p4"):
+        return f"matrices of model.flow.mixing: {flow.mixing} change as they train"
+    if flow.kind == "coupling" and flow.memory == "recompute":
+        return "activations of several networks cannot be recomputed (model.flow.memory)"
+    return None
 
 
 def _rows(request: Request, generators: Sequence[torch.Generator]) -> Tensor:

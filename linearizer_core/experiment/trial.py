@@ -91,39 +91,70 @@ def run_together(
     provenance: Mapping[str, Any],
     device: str,
     *,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[TrialIdentity], bool] = lambda identity: False,
+    left: Callable[[TrialIdentity], bool] = lambda identity: False,
     save_seconds: float = SAVE_SECONDS,
-) -> Iterator[tuple[TrialIdentity, dict[str, Any]]]:
+) -> Generator[tuple[TrialIdentity, dict[str, Any]], None, None]:
     """Carry out trials that train at once, as ``Together`` does: each result of each, as ``run`` gives them.
 
-    They take turns: an epoch of all, then what each measures and records. The records are those of trials alone, up to
-    rounding. One that fails, or raises, does not stop the others; what was raised first is raised after the last.
+    They take turns: an epoch of all, then what each measures and records; those that go on from an earlier epoch than
+    others catch up first. The records are those of trials alone, up to rounding, and name all of them as
+    ``provenance.together``. One that fails, raises, or is stopped does not stop the others; what was raised first is
+    raised after the last. ``left`` is asked after each result of a trial whether it is to go no further, without a
+    line in its journal.
     """
     together = Together()
+    origin = {**provenance, "together": [trial.identity.trial for trial in trials]}
     running = [
-        (trial.identity, _carried_out(trial, provenance, device, together.join, ALONE, stop, save_seconds))
-        for trial in trials
+        _Member(trial, together, origin, device, partial(stop, trial.identity), save_seconds) for trial in trials
     ]
     errors: list[Exception] = []
     try:
         while running:
-            for each in list(running):
-                identity, results = each
+            behind = min(member.epoch for member in running)
+            for member in [member for member in running if member.epoch == behind]:
                 try:
-                    result = next(results)
+                    while (result := next(member.results)) is not None:
+                        yield member.trial.identity, result
+                        if left(member.trial.identity):
+                            member.results.close()
                 except StopIteration:
-                    running.remove(each)
+                    running.remove(member)
                 except Exception as error:  # noqa: BLE001 - raised below, once the others have ended
                     errors.append(error)
-                    running.remove(each)
-                else:
-                    if result is not None:
-                        yield identity, result
+                    running.remove(member)
     finally:
-        for _, results in running:
-            results.close()
+        for member in running:
+            member.results.close()
     if errors:
         raise errors[0]
+
+
+class _Member:
+    """A trial that trains together with others, and its results."""
+
+    def __init__(
+        self,
+        trial: Trial,
+        together: Together,
+        provenance: Mapping[str, Any],
+        device: str,
+        stop: Callable[[], bool],
+        save_seconds: float,
+    ) -> None:
+        self.trial = trial
+        self.results = _carried_out(trial, provenance, device, self._join, ALONE, stop, save_seconds)
+        self._together = together
+        self._trainer: Trainer | None = None
+
+    @property
+    def epoch(self) -> int:
+        """How far it is by its results; -1 before it could train."""
+        return -1 if self._trainer is None else self._together.reached(self._trainer)
+
+    def _join(self, trainer: Trainer) -> Generator[EpochResult, None, None]:
+        self._trainer = trainer
+        return self._together.join(trainer)
 
 
 def _carried_out(
@@ -135,7 +166,7 @@ def _carried_out(
     stop: Callable[[], bool],
     save_seconds: float,
 ) -> Generator[dict[str, Any] | None, None, None]:
-    """The results of a trial whose trainer's ``epochs`` are given; None once it could train, and after other epochs."""
+    """The results of a trial whose trainer's ``epochs`` are given; None where it would train the next of them."""
     config, identity, files = trial.config, trial.identity, trial.files
     if workers != present():
         raise ValueError(f"{workers} are to run the trial, and this process is joined as {present()}")
@@ -172,19 +203,21 @@ def _carried_out(
                     with whole_float32():
                         measured = workers.agreed(family.interim(trainer.averaged, config, data, quality))
                     _check_finite(measured, epoch)
-                    reported: dict[str, Any] | None = {"epoch": epoch, **measured}
+                    reported: dict[str, Any] = {"epoch": epoch, **measured}
                 else:
-                    measured, reported = {}, None
+                    measured, reported = {}, {}
                 told = result.metrics | measured
                 told |= workers.led(partial(callbacks.epoch, epoch, told, trainer.averaged))
                 journal.epoch(epoch, told | usage.since_last())
                 seconds += time.perf_counter() - started
-                yield reported
+                if reported:
+                    yield reported
                 stopped = workers.led(stop)
                 if stopped or saver.due:
                     saver.save(trainer, seconds)
                 if stopped:
                     break
+                yield None  # not before: who trains with others may have been trained further by then
         if stopped:
             journal.end("interrupted", epoch, "stopped on request")
             yield {"epoch": epoch, "state": "interrupted"}

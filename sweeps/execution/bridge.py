@@ -11,6 +11,7 @@ from typing import Any
 
 from linearizer_core.experiment.journal import BY_HAND, ENDED, Journal, TrialIdentity, state_of
 from linearizer_core.experiment.state import remove_state
+from sweeps.execution.grouping import Grouping
 from sweeps.execution.stop import INTERRUPTED, stop_reason
 from sweeps.execution.task import Task
 from sweeps.record.paths import SweepPaths
@@ -22,7 +23,12 @@ class Bridge:
     """What an executor asks and reports to: the schedule, early stopping, and the trial of each of its jobs."""
 
     def __init__(
-        self, schedule: Schedule, halving: Halving | None, paths: SweepPaths, task: Callable[[PlannedTrial], Task]
+        self,
+        schedule: Schedule,
+        halving: Halving | None,
+        paths: SweepPaths,
+        task: Callable[[PlannedTrial], Task],
+        grouping: Grouping | None = None,
     ) -> None:
         self.schedule = schedule
         self.halving = halving
@@ -34,6 +40,8 @@ class Bridge:
         self.trouble: str | None = None
         """What is wrong with the disk, if anything; no further trial starts then."""
         self._given_back: Counter[str] = Counter()
+        self._grouping = grouping
+        self._apart: set[str] = set()
 
     @property
     def over(self) -> bool:
@@ -48,6 +56,48 @@ class Bridge:
                 return self.task(planned)
             self._stop_before_it_runs(planned)
         return None
+
+    def most_beside(self, job: str) -> int:
+        """How many trials may train together with that of a job, itself included."""
+        planned = self.running[job]
+        if self._grouping is None or planned.identity.trial in self._apart:
+            return 1
+        return self._grouping.most(planned)
+
+    def start_beside(self, job: str, other: str) -> Task | None:
+        """The next trial, for a job of its own, if it may train together with that of another job."""
+        mine, grouping = self.running[other], self._grouping
+
+        def takes(planned: PlannedTrial) -> bool:
+            name = planned.identity.trial
+            if grouping is None or name in self._apart or self.paths.stop_of(name).exists():
+                return False
+            return grouping.alike(mine, planned)
+
+        planned = None if self.over else self.schedule.next_if(takes)
+        if planned is None:
+            return None
+        self.running[job] = planned
+        return self.task(planned)
+
+    def part(self, job: str) -> bool:
+        """Have a trial that failed while it trained together with others tried by itself; False if it is over.
+
+        It may be any of them that the others failed of, or that there was no memory for so many.
+        """
+        planned = self.running.get(job)
+        if planned is None:
+            return False
+        name = planned.identity.trial
+        result = state_of(self.paths.journal(name))
+        said = [result.reason or "", self._errors.get(job, "")]
+        if result.state in ENDED or any(of_the_disk(each) for each in said) or self.paths.stop_of(name).exists():
+            return False
+        self._apart.add(name)
+        self._errors.pop(job, None)
+        self.schedule.take_back(planned)
+        del self.running[job]
+        return True
 
     def _stop_before_it_runs(self, planned: PlannedTrial) -> None:
         """End a trial that was asked to stop while it waited, or that a dead launch had been asked to stop."""

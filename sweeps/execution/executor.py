@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sweeps.execution.bridge import Bridge
 from sweeps.execution.cluster import Capacity
+from sweeps.execution.jobs import Jobs
 from sweeps.execution.plan import Plan
 from sweeps.execution.progress import Progress
 from sweeps.execution.stop import INTERRUPTED, Ending, stopping_on_signals
@@ -22,10 +23,9 @@ from sweeps.spec.model import Sweep
 class Work:
     """The missing trials of a sweep, and the objects that an executor reports to while they run."""
 
-    bridge: Bridge
+    jobs: Jobs
     plan: Plan
     paths: SweepPaths
-    progress: Progress
     ending: Ending
     console: Console
 
@@ -54,9 +54,8 @@ class Executor(Protocol):
     def carry_out(self, work: Work) -> None:
         """Run trials until none is missing or ``work.ending`` is over.
 
-        Per trial, ``bridge.start`` hands it out; ``bridge.wait`` and ``progress.add`` come before each attempt;
-        ``bridge.must_stop`` and ``progress.result`` take each result, ``bridge.error`` each failure, and ``bridge.end``
-        and ``progress.end`` the trial's end.
+        For each job of one trial, or several that train together, ``jobs.start`` hands them out, ``jobs.wait`` comes
+        before each attempt, ``jobs.result`` takes each result, ``jobs.error`` each failure, and ``jobs.end`` the end.
         """
 
 
@@ -72,7 +71,7 @@ def run_trials(executor: Executor, bridge: Bridge, plan: Plan, paths: SweepPaths
 
     with stopping_on_signals(paths, tell), progress:
         try:
-            executor.carry_out(Work(bridge, plan, paths, progress, ending, console))
+            executor.carry_out(Work(Jobs(bridge, progress), plan, paths, ending, console))
         finally:
             meter.close(progress.running())
     return None if schedule.complete else ending.reason or bridge.trouble or INTERRUPTED

@@ -1,11 +1,11 @@
-"""Trials in this process, one after the other: breakpoints work in them, and Ray is not started."""
+"""Trials in this process, one job after the other: breakpoints work in them, and Ray is not started."""
 
 from __future__ import annotations
 
 import bdb
 import threading
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import count
 from typing import Any
@@ -16,7 +16,7 @@ from sweeps.execution.cluster import Capacity, local_capacity
 from sweeps.execution.executor import Work
 from sweeps.execution.stop import Ending
 from sweeps.execution.task import Task
-from sweeps.execution.trial import execute
+from sweeps.execution.trial import execute, execute_together
 from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
 
@@ -38,9 +38,11 @@ class InProcess:
         self,
         capacity: Capacity | None = None,
         execute: Callable[[Task], Generator[dict[str, Any], None, None]] = execute,
+        together: Callable[[Sequence[Task]], Generator[dict[str, Any], None, None]] = execute_together,
     ) -> None:
         self._capacity = capacity
         self._execute = execute
+        self._together = together
 
     def check(self, sweep: Sweep) -> None:
         workers = sweep.model.resources.workers
@@ -62,34 +64,35 @@ class InProcess:
             for number in count():
                 check_watch()
                 job = str(number)
-                task = work.bridge.start(job)
-                if task is None:
+                tasks = work.jobs.start(job)
+                if not tasks:
                     break
-                self._run(work, job, task)
+                self._run(work, job, tasks)
         work.ending.over()
 
-    def _run(self, work: Work, job: str, task: Task) -> None:
-        """Run a trial; if it raises, retry it as often as its resources allow."""
+    def _run(self, work: Work, job: str, tasks: Sequence[Task]) -> None:
+        """Run a job; if it raises, retry it as often as its resources allow."""
+        failed = False
         for _ in range(1 + work.plan.sweep.model.resources.retries):
-            work.progress.add(work.bridge.wait(job), job, lambda: True)
+            failed = False
+            work.jobs.wait(job, lambda: True)
             if work.paths.stop.exists():
                 break  # before the first or a further attempt
             try:
-                self._attempt(work, job, task)
+                self._attempt(work, job, tasks)
                 break
             except bdb.BdbQuit:  # the user left the debugger to end the launch: the trial did not fail
                 raise KeyboardInterrupt from None
             except Exception as error:  # noqa: BLE001 - whatever a trial raises is its own failure
+                failed = True
                 work.console.print(Text(traceback.format_exc()), soft_wrap=True)
-                work.bridge.error(job, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
-        work.bridge.end(job)
-        work.progress.end(job)
+                work.jobs.error(job, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
+        work.jobs.end(job, failed)
 
-    def _attempt(self, work: Work, job: str, task: Task) -> None:
-        with closing(self._execute(task)) as results:
+    def _attempt(self, work: Work, job: str, tasks: Sequence[Task]) -> None:
+        with closing(self._execute(tasks[0]) if len(tasks) == 1 else self._together(tasks)) as results:
             for result in results:
-                work.progress.result(job, result)
-                if work.bridge.must_stop(job, result):
+                if work.jobs.result(job, result):
                     return
 
 

@@ -21,6 +21,7 @@ from linearizer_core.experiment.families.affine import ranks_of
 from linearizer_core.flows.conditioners import fitted_values
 from linearizer_core.plugins.loading import loaded
 from sweeps.execution.cluster import Capacity
+from sweeps.execution.grouping import Grouping
 from sweeps.execution.price import Price, price_of
 from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
@@ -43,6 +44,7 @@ class Plan:
     capacity: Capacity
     concurrency: int
     lookahead: int
+    grouping: Grouping
     growth: Growth = NOTHING_RECORDED
     price: Price | None = None
 
@@ -69,12 +71,13 @@ def make_plan(sweep: Sweep, capacity: Capacity, growth: Growth | None = None) ->
         message = f"a trial needs {_needs(resources)}; {capacity.where} has {_has(capacity)}"
         message += ", and can add no machine that is large enough" if capacity.potential else ""
         raise InputError(sweep.source, [Problem("resources", message)])
-    # 1.5 times what runs at once: then a slow trial seldom keeps a worker waiting.
-    lookahead = max(2, -(-3 * concurrency // (2 * len(sweep.search.first_seeds))))
-    at_once = min(concurrency, sweep.configurations * len(sweep.search.first_seeds))
+    grouping = Grouping(sweep, concurrency)
+    # One and a half times what runs at once: a slow trial then seldom keeps a worker waiting.
+    lookahead = max(2, -(-3 * concurrency * grouping.size // (2 * len(sweep.search.first_seeds))))
+    at_once = min(concurrency, -(-sweep.configurations * len(sweep.search.first_seeds) // grouping.size))
     if growth is None:
-        return Plan(sweep, capacity, at_once, lookahead)
-    return Plan(sweep, capacity, at_once, lookahead, growth, price_of(sweep, growth.missing, at_once))
+        return Plan(sweep, capacity, at_once, lookahead, grouping)
+    return Plan(sweep, capacity, at_once, lookahead, grouping, growth, price_of(sweep, growth.missing, at_once))
 
 
 def _needs(resources: Resources) -> str:
@@ -191,6 +194,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         *_difference(plan.growth),
         ("price", str(plan.price) if plan.price else "not known before a trial has finished"),
         ("resources", _placement(plan)),
+        *(("together", text) for text in [plan.grouping.in_words] if text),
         ("budget", _budget(sweep)),
         ("record", str(sweep.folder)),
         ("MLflow", without_password(tracking_uri(sweep.model.tracking.uri, SweepPaths(sweep.folder)))),

@@ -82,4 +82,5 @@ def _epoch_seconds(sweep: Sweep, paths: SweepPaths) -> Iterator[float]:
             continue
         leaves = flatten(state.head["config"])
         if all(leaves.get(name, base[name]) == base[name] for name in ALIKE):
-            yield state.worked / state.epoch
+            # Trials that train together take a place for as long as one.
+            yield state.worked / state.epoch / len(state.head["provenance"].get("together", [None]))

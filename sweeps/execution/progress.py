@@ -25,6 +25,7 @@ class _Shown:
 
     identity: TrialIdentity
     placed: Callable[[], bool]
+    place: str
     epoch: int = 0
     value: float | None = None
 
@@ -62,8 +63,8 @@ class Progress:
             self._live.stop()
 
     def running(self) -> int:
-        """How many trials have a place and run; others wait for one."""
-        return len(self._running)
+        """How many places are taken by trials, and take time: by one, or by several that train together."""
+        return len({shown.place for shown in self._running})
 
     @property
     def _running(self) -> list[_Shown]:
@@ -75,9 +76,16 @@ class Progress:
         """How many trials got a result without running in this launch."""
         return len(self._schedule.reused) + len(self._schedule.not_begun)
 
-    def add(self, identity: TrialIdentity, job: str, placed: Callable[[], bool]) -> None:
-        """A trial waits for a place, for the first time or again; ``placed`` says whether it has one now."""
-        self._open[job] = _Shown(identity, placed)
+    def add(self, identity: TrialIdentity, job: str, placed: Callable[[], bool], place: str | None = None) -> None:
+        """A trial waits for a place, for the first time or again; ``placed`` says whether it has it now.
+
+        Trials that train together have the same ``place``, by default a trial has its own.
+        """
+        self._open[job] = _Shown(identity, placed, place or job)
+
+    def drop(self, job: str) -> None:
+        """A trial is shown no more, and has not ended: it will be tried elsewhere."""
+        self._open.pop(job, None)
 
     def result(self, job: str, result: Mapping[str, Any]) -> None:
         """A trial has reported a result."""

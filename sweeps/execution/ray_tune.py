@@ -14,12 +14,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from sweeps.execution import ray_internals
-from sweeps.execution.bridge import Bridge
 from sweeps.execution.cluster import Capacity, Node, local_capacity
 from sweeps.execution.executor import Work
-from sweeps.execution.progress import Progress
+from sweeps.execution.jobs import Jobs
 from sweeps.execution.ray_connection import check_not_running, connected
 from sweeps.execution.stop import Ending, interrupted_by_sigterm
+from sweeps.execution.task import as_text
 from sweeps.execution.trainable import TrialTrainable, pack
 from sweeps.spec.model import Sweep
 
@@ -66,10 +66,10 @@ class RayTune:
 
     def carry_out(self, work: Work) -> None:
         os.environ[ray_internals.PENDING_LIMIT] = str(work.plan.concurrency)
-        schedule, ending = work.bridge.schedule, work.ending
+        bridge, ending = work.jobs.bridge, work.ending
         self._tuner(work).fit()
         # A trial that is given back after Tune was told that there are no more trials needs another Tuner.
-        while not ending.reason and not work.bridge.over and schedule.has_next():
+        while not ending.reason and not bridge.over and bridge.schedule.has_next():
             self._tuner(work).fit()
 
     def _tuner(self, work: Work) -> tune.Tuner:
@@ -78,8 +78,8 @@ class RayTune:
         return tune.Tuner(
             tune.with_resources(self._trainable, group),
             tune_config=tune.TuneConfig(
-                search_alg=ScheduleSearcher(work.bridge, work.progress),
-                scheduler=HalvingScheduler(work.bridge, work.progress),
+                search_alg=ScheduleSearcher(work.jobs),
+                scheduler=HalvingScheduler(work.jobs),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: str(trial.trial_id),
@@ -116,24 +116,22 @@ class EndingStopper(tune.Stopper):
 class ScheduleSearcher(Searcher):
     """Tune's searcher: it takes trials from the schedule and reports their ends."""
 
-    def __init__(self, bridge: Bridge, progress: Progress) -> None:
+    def __init__(self, jobs: Jobs) -> None:
         super().__init__()
-        self._bridge = bridge
-        self._progress = progress
+        self._jobs = jobs
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as for the stopper
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        task = self._bridge.start(trial_id)
-        if task is not None:
-            return {"task": task.as_text()}
-        over = self._bridge.schedule.exhausted or self._bridge.over
+        tasks = self._jobs.start(trial_id)
+        if tasks:
+            return {"tasks": as_text(tasks)}
+        over = self._jobs.bridge.schedule.exhausted or self._jobs.bridge.over
         return Searcher.FINISHED if over else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._bridge.end(trial_id)
-        self._progress.end(trial_id)
+        self._jobs.end(trial_id, failed=error)
 
     def save(self, checkpoint_path: str) -> None:
         """Do nothing: the journals are the state."""
@@ -145,28 +143,24 @@ class ScheduleSearcher(Searcher):
 class HalvingScheduler(FIFOScheduler):
     """Tune's scheduler: first come, first served, with early stopping by successive halving."""
 
-    def __init__(self, bridge: Bridge, progress: Progress) -> None:
+    def __init__(self, jobs: Jobs) -> None:
         super().__init__()
-        self._bridge = bridge
-        self._progress = progress
+        self._jobs = jobs
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as for the stopper
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        identity = self._bridge.wait(trial.trial_id)
-        self._progress.add(identity, trial.trial_id, lambda: ray_internals.placed(trial))
+        self._jobs.wait(trial.trial_id, lambda: ray_internals.placed(trial))
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        self._progress.result(trial.trial_id, result)
-        stop = self._bridge.must_stop(trial.trial_id, result)
-        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+        return TrialScheduler.STOP if self._jobs.result(trial.trial_id, result) else TrialScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         # A trial that raised has recorded it in its journal; this is for a process or worker that could not.
-        self._bridge.error(trial.trial_id, why_failed(ray_internals.error_of(trial)))
+        self._jobs.error(trial.trial_id, why_failed(ray_internals.error_of(trial)))
         if ray_internals.given_up(trial):
-            self._bridge.give_back(trial.trial_id)
+            self._jobs.give_back(trial.trial_id)
 
 
 def why_failed(error: Exception | None) -> str:

@@ -10,6 +10,7 @@ import optuna
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.nested import with_leaves
 from sweeps.execution.bridge import Bridge
+from sweeps.execution.grouping import Grouping
 from sweeps.execution.task import Task
 from sweeps.record.paths import SweepPaths
 from sweeps.record.provenance import processes
@@ -22,8 +23,10 @@ from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError, Problem
 
 
-def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> Bridge:
+def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any], grouping: Grouping | None = None) -> Bridge:
     """The missing trials, with the study rebuilt from the recorded ones.
+
+    ``grouping`` says which of them train together, by default none.
 
     Raises ``InputError`` if the journals belong to another search.
     """
@@ -31,7 +34,8 @@ def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> Brid
     objective, mode = next(iter(sweep.search.objective.items()))
     epochs = sweep.base_leaves["train.epochs"]
     halving = Halving(sweep.search.stop_early, mode, epochs) if sweep.search.stop_early else None
-    origin = {**record["provenance"], "processes": processes(sweep.model.resources)}
+    together = grouping is not None and grouping.why_not is None
+    origin = {**record["provenance"], "processes": processes(sweep.model.resources, together)}
     finished = None if record["fresh"] else FinishedTrials(paths, origin)
     data_root = None if sweep.function else str(datasets.root_of(sweep.trial_config({}, 0).data))
 
@@ -48,7 +52,7 @@ def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any]) -> Brid
         schedule.has_next()
     except ReplayError as error:
         raise InputError(sweep.source, [Problem("name", str(error))]) from None
-    return Bridge(schedule, halving, paths, task)
+    return Bridge(schedule, halving, paths, task, grouping)
 
 
 def _task(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,9 @@ from sweeps.record.paths import SweepPaths
 
 if TYPE_CHECKING:
     from linearizer_core.experiment.trial import TrialFiles
+
+MEMBER = "trial"
+"""Of a result of several trials that train together: the name of the one whose it is."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Task:
     device: str = "auto"
 
     def as_text(self) -> str:
-        """The task as text: Tune copies a trial's ``config`` and would search mappings for values to draw."""
+        """In one line."""
         return json.dumps({**vars(self), "identity": vars(self.identity)}, ensure_ascii=False)
 
     @classmethod
@@ -52,3 +55,13 @@ class Task:
 
         paths, name = self.paths, self.identity.trial
         return TrialFiles(paths.journal(name), paths.artifacts(name), paths.training_state(name), paths.cache)
+
+
+def as_text(tasks: Sequence[Task]) -> str:
+    """Several as text: Tune copies a trial's ``config`` and would search mappings for values to draw."""
+    return "\n".join(task.as_text() for task in tasks)
+
+
+def of_text(text: str) -> list[Task]:
+    """The tasks that ``as_text`` gave."""
+    return [Task.of_text(line) for line in text.split("\n")]

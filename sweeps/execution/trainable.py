@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
 
-from sweeps.execution.task import Task
+from sweeps.execution.task import Task, of_text
 from sweeps.execution.worker_group import Results, Worker, WorkerGroup
 
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]
     """Reports every evaluated epoch, and the final metrics with the last one; one process runs trial after trial.
 
-    A trial with one worker trains here; one with several trains in a group of actors.
+    A trial with one worker trains here; one with several trains in a group of actors. Several trials that train
+    together train here.
     """
 
     worker: type[Worker] = Worker
@@ -21,9 +23,12 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     _group: WorkerGroup | None = None
     _results: Results
+    _several: bool
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._results = self.results(Task.of_text(config["task"]))
+        tasks = of_text(config["tasks"])
+        self._several = len(tasks) > 1
+        self._results = self.results_together(tasks) if self._several else self.results(tasks[0])
 
     def results(self, task: Task) -> Results:
         """The results of a trial, as ``sweeps.execution.trial.execute`` returns them."""
@@ -35,9 +40,17 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
         return execute(task)
 
+    def results_together(self, tasks: Sequence[Task]) -> Results:
+        """The results of trials that train together, as ``sweeps.execution.trial.execute_together`` gives them."""
+        from sweeps.execution.trial import execute_together
+
+        return execute_together(tasks)
+
     def step(self) -> dict[str, Any]:
-        result = next(self._results)
-        ended = "state" in result
+        result = next(self._results, None) if self._several else next(self._results)
+        if result is None:  # all of them have ended
+            return {"done": True}
+        ended = "state" in result and not self._several
         if ended:
             self._results.close()
         return {**result, "done": ended}

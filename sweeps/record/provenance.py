@@ -81,12 +81,16 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def processes(resources: Resources) -> dict[str, Any]:
-    """The resources of a trial that decide the order in which it adds numbers, and so their last digits."""
+def processes(resources: Resources, together: bool = False) -> dict[str, Any]:
+    """The resources of a trial that decide the order in which it adds numbers, and so their last digits.
+
+    ``together`` is whether trials of the sweep train together.
+    """
     return {
         "workers": resources.workers,
         "threads": resources.cpus_per_worker,
         "gpu": resources.gpus_per_worker > 0,
+        **({"together": True} if together else {}),  # records of before know nothing of it
     }
 
 

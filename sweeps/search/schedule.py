@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -188,6 +188,10 @@ class Schedule:
     def next(self) -> PlannedTrial | None:
         """The next trial to run; None if there is none or it depends on trials that are still running."""
         return self._waiting.pop(0) if self.has_next() else None
+
+    def next_if(self, takes: Callable[[PlannedTrial], bool]) -> PlannedTrial | None:
+        """The next trial that has to run, where ``takes`` is true of it; otherwise None, and it stays the next."""
+        return self._waiting.pop(0) if self.has_next() and takes(self._waiting[0]) else None
 
     def take_back(self, planned: PlannedTrial) -> None:
         """Hand a trial out again, before all others."""

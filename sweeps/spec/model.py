@@ -48,6 +48,10 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """A trial's seed, in the range that torch accepts."""
 
 
+MOST_TOGETHER = 256
+"""Trials that one process may train together."""
+
+
 class Control(Strict):
     """A configuration trained beside the search for comparison; the study never sees it; it is never stopped early."""
 
@@ -168,6 +172,12 @@ class Resources(Strict):
         "cpu: on the CPU even if a GPU is reserved; cuda: like auto, but gpus_per_worker must not be 0",
     )
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores per process, and its number of threads")
+    together: Literal["auto", "off"] | int = Field(
+        "off",
+        description="trials that train in one process as one batched network, equal to each alone up to rounding. "
+        "auto: the seeds of a configuration, as many as leave no place empty; a number: up to so many trials that "
+        "differ only in seed and train.lr; off: each by itself",
+    )
     retries: int = Field(2, ge=0, description="how often a trial that crashed or failed resumes from its saved state")
     checkpoint_seconds: float = Field(
         30, ge=0, description="seconds of training between two saved states: about as much as a crash can lose"
@@ -178,6 +188,15 @@ class Resources(Strict):
     price_per_gpu_hour: float | None = Field(
         None, ge=0, description="price of one GPU-hour in any currency; plan then shows what a sweep costs"
     )
+
+    @field_validator("together", mode="before")
+    @classmethod
+    def _how_many(cls, value: Any) -> Any:
+        if value is False:
+            return "off"  # as YAML reads it
+        if value in ("auto", "off") or (type(value) is int and 2 <= value <= MOST_TOGETHER):
+            return value
+        raise ValueError(f"must be auto, off or a number of trials from 2 to {MOST_TOGETHER}, got {value!r}")
 
 
 class Budget(Strict):

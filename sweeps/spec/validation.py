@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, create_model, field_validator
 from pydantic_core import ErrorDetails
@@ -52,13 +52,25 @@ class Strict(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false where a number belongs: YAML also reads yes, no, on and off as these."""
+        """Refuse true and false where a number belongs: YAML also reads yes, no, on and off as these.
+
+        Where ``off`` is a word that the field knows, false is that.
+        """
         annotation = cls.model_fields[str(info.field_name)].annotation
+        if value is False and _knows_off(annotation):
+            return "off"
         items = value if isinstance(value, list | tuple) else [value]
         if any(isinstance(item, bool) for item in items) and _numbers_only(annotation):
             shown = next(str(item).lower() for item in items if isinstance(item, bool))
             raise ValueError(f"must be a number, got {shown} (YAML also reads yes, no, on and off as true or false)")
         return value
+
+
+def _knows_off(annotation: Any) -> bool:
+    """Whether ``off`` is one of the words that a field takes."""
+    if get_origin(annotation) is Literal:
+        return "off" in get_args(annotation)
+    return any(map(_knows_off, get_args(annotation)))
 
 
 def _numbers_only(annotation: Any) -> bool:

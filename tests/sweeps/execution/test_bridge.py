@@ -14,6 +14,7 @@ from ray.tune.experiment import Trial
 
 from linearizer_core.experiment.journal import Journal, read, state_of
 from sweeps.execution.bridge import Bridge
+from sweeps.execution.jobs import Jobs
 from sweeps.execution.progress import Progress
 from sweeps.execution.ray_tune import HalvingScheduler, why_failed
 from sweeps.execution.stop import request_stop
@@ -260,7 +261,9 @@ def test_one_whose_process_had_died_before_is_handed_out_once_more_and_not_for_e
 
 
 def test_what_tune_gives_up_while_it_waits_is_given_back(trial: Running) -> None:
-    scheduler = HalvingScheduler(trial.bridge, cast(Progress, None))
+    jobs = Jobs(trial.bridge, cast(Progress, None))
+    jobs._open["tune"] = {trial.planned.identity.trial: "tune"}
+    scheduler = HalvingScheduler(jobs)
     for status, again in [(Trial.RUNNING, False), (Trial.ERROR, False), (Trial.PENDING, True)]:
         gone = cast(Trial, SimpleNamespace(trial_id="tune", status=status))
         scheduler.on_trial_error(None, gone)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from linearizer_core.experiment.journal import Journal, TrialIdentity
 from sweeps.execution.bridge import Bridge
+from sweeps.execution.jobs import Jobs
 from sweeps.execution.progress import Progress
 from sweeps.execution.ray_tune import HalvingScheduler, ScheduleSearcher
 from sweeps.execution.task import Task
@@ -40,8 +41,9 @@ class Shown:
         )  # fmt: skip
         self.console = Console(file=io.StringIO(), width=200, color_system=None)
         self.progress = Progress(schedule, self.paths, sweep.base_leaves["train.epochs"], self.console)
-        self.searcher = ScheduleSearcher(self.bridge, self.progress)
-        self.scheduler = HalvingScheduler(self.bridge, self.progress)
+        jobs = Jobs(self.bridge, self.progress)
+        self.searcher = ScheduleSearcher(jobs)
+        self.scheduler = HalvingScheduler(jobs)
 
     def add(self, name: str) -> Trial:
         assert self.searcher.suggest(name) is not None

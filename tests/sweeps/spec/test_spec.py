@@ -263,12 +263,19 @@ def test_an_unknown_name_is_told_with_the_nearest_one(
     assert said.endswith(f"did you mean {meant}?")
 
 
+def test_off_is_off_though_yaml_reads_it_as_false(sweep: Callable[..., Sweep]) -> None:
+    made = sweep(None, ["train.graph=off", "resources.together=off"])
+    assert (made.base_leaves["train.graph"], made.model.resources.together) == ("off", "off")
+    with pytest.raises(InputError, match=r"train\.graph: must be 'auto' or 'off', got True"):
+        sweep(None, ["train.graph=on"])
+
+
 def test_an_unknown_name_that_is_near_none_is_told_with_all(refusal: Callable[..., list[str]]) -> None:
     (said,) = refusal({"resources/zzz": 1})
     assert said == (
         "resources.zzz: unknown key; known: resources.workers, resources.gpus_per_worker, resources.device, "
-        "resources.cpus_per_worker, resources.retries, resources.checkpoint_seconds, resources.collective_timeout, "
-        "resources.price_per_gpu_hour"
+        "resources.cpus_per_worker, resources.together, resources.retries, resources.checkpoint_seconds, "
+        "resources.collective_timeout, resources.price_per_gpu_hour"
     )
 
 
