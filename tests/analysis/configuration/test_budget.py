@@ -56,7 +56,7 @@ def test_what_early_stopping_left_of_a_cell_is_not_tested_nor_taken_for_the_best
     assert any(note.startswith("‡: those stopped early are left out") for note in table.notes)
     # The best was chosen among two: one pair, and not three.
     tested = comparisons(record, "depth", "rank")
-    assert "corrected for 1 comparisons" in tested.to_markdown()
+    assert "corrected for 1 comparison," in tested.to_markdown()
     assert any("or with some stopped early (‡)" in note for note in tested.notes)
     frame = frame_of(tested).set_index("model.flow.depth")
     assert frame["verdict"].fillna("").to_dict() == {2: "", 3: "not tested", 4: "different"}
