@@ -20,7 +20,7 @@ from linearizer_core.models.base import Event
 
 RANKED = ("affine", *(name for name, each in BUILT_IN.items() if each.options["ranked"]))
 
-SQUARE = ("time_dense", "learned_projection", "dense", "affine")
+SQUARE = ("time_dense", "learned_projection", "nested_projection", "dense", "affine")
 
 
 def problems(
@@ -119,6 +119,8 @@ def _operator(config: TrialConfig, event: Event) -> dict[str, str]:
             f"({config.data.name}: {channels}×{height}×{width}); use 1 … {dim}"
         }
     flow = config.model.flow
+    if core.kind == "nested_projection" and flow.kind == "identity":
+        return {"model.flow.kind": "nested_projection orders the coordinates of a network; use coupling or linear"}
     if core.kind == "conv" and (flow.kind == "identity" or on_vectors(flow) or flow.levels > 1):
         return {
             "model.operator.kind": "conv needs latents that are images; "
@@ -142,7 +144,7 @@ def _ranks(config: TrialConfig, event: Event) -> dict[str, str]:
 
 def _operators(config: TrialConfig, train_images: int, classes: int) -> dict[str, str]:
     several = config.model.operators
-    if config.model.operator.kind != "affine":
+    if config.model.operator.kind not in ("affine", "nested_projection"):
         return {}
     if several.by == "label" and not classes:
         return {"model.operators.by": f"{_named(config.data)} has no labels; use cluster or one"}

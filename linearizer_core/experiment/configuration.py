@@ -133,6 +133,7 @@ class OperatorConfig(Section):
         "time_dense",
         "projection",
         "learned_projection",
+        "nested_projection",
         "diagonal",
         "lowrank",
         "dense",
@@ -144,7 +145,8 @@ class OperatorConfig(Section):
         "the linear core. diffusion: affine, z ↦ b_k + A_k z for latents distributed as N(b_k, Σ_k), with Σ_k of low "
         "rank plus a spread; time_lowrank, A(t) = U S(t) Vᵀ; time_diagonal, a diagonal on the leading latents; "
         "time_factors, L(t) R(t)ᵀ; time_dense, without a bound on the rank. "
-        "idempotent: projection, of fixed rank; learned_projection, a learned diagonal of 0 and 1. "
+        "idempotent: projection, of fixed rank; learned_projection, a learned diagonal of 0 and 1; "
+        "nested_projection, one for every rank. "
         "style: diagonal; lowrank, I + U C Vᵀ; dense; conv, one kernel per channel. "
         "inverse: correlation, U diag(ρ) Vᵀ with orthonormal U and V and 0 < ρ < 1",
     )
@@ -166,7 +168,8 @@ class OperatorConfig(Section):
 @dataclass(frozen=True, kw_only=True)
 class OperatorsConfig:
     by: Literal["one", "label", "cluster"] = _field(
-        "one", "affine: one operator for all images, one per label, or one per cluster of training images"
+        "one",
+        "affine, nested_projection: one operator for all images, one per label, or one per cluster of training images",
     )
     count: int = _field(30, "number of k-means clusters along the images' leading principal axes", ge=2, le=1000)
     refine: int = _field(
@@ -209,6 +212,9 @@ class LossConfig:
     reconstruction: float = _field(10.0, "idempotent: d(x, f(x))", ge=0)
     sparsity: float = _field(1.0, "idempotent with learned_projection: the rank of A divided by the dimension", ge=0)
     isometry: float = _field(0.1, "idempotent: squared log of ‖g(x) - g(0)‖² / ‖x‖²", ge=0)
+    shell: float = _field(
+        0.0, "idempotent, of nested_projection: squared log of ‖P g(x0)‖² / rank at pixel noise x0", ge=0
+    )
     latent: float = _field(
         0.0, "inverse: ‖g_y(y) - A g_x(x)‖² per dimension; style: ‖g(s(x)) - A_s g(x)‖² over ‖g(x) - g(0)‖²", ge=0
     )
@@ -300,8 +306,8 @@ class EvaluateConfig(Section):
     )
     ranks: tuple[int, ...] = _field(
         (),
-        "affine operators: ranks of the curve rank/*. The best one on the validation split is used for sampling. "
-        "Empty: powers of two and the full rank",
+        "affine operators, nested_projection: ranks of the curve rank/*. The best one on the validation split is used "
+        "for sampling. Empty: powers of two and the full rank",
     )
     order: Literal["pullback", "covariance"] = _field(
         "pullback",
@@ -491,6 +497,7 @@ ADDED = {
     "data.degraded": "blur",
     "data.noise": 0.05,
     "train.loss.latent": 0.0,
+    "train.loss.shell": 0.0,
     "train.loss.restoration": 1.0,
     "seeds.init": -1,
     "seeds.order": -1,

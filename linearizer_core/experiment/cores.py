@@ -12,13 +12,13 @@ from linearizer_core.experiment.networks import on_vectors
 from linearizer_core.models.base import Event
 from linearizer_core.operators import OperatorModule, TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
 from linearizer_core.operators.correlation import LearnedCorrelation
-from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
+from linearizer_core.operators.projections import FrameProjection, NestedProjection, SpectrumProjection
 from linearizer_core.plugins.errors import PluginError
 from linearizer_core.plugins.marks import Names, operator, table
 
 GIVES: dict[str, tuple[type[Any], ...]] = {
     "diffusion": (TimeOperator,),
-    "idempotent": (FrameProjection, SpectrumProjection),
+    "idempotent": (FrameProjection, SpectrumProjection, NestedProjection),
     "inverse": (LearnedCorrelation,),
     "style": (OperatorModule,),
 }
@@ -61,6 +61,12 @@ def learned_projection(dim: int) -> SpectrumProjection:
     return operators.selection(dim)
 
 
+@operator(family="idempotent", ranked=True)
+def nested_projection(dim: int, rank: int) -> NestedProjection:
+    """The leading coordinates, at every rank."""
+    return NestedProjection(dim, rank)
+
+
 @operator(family="style")
 def diagonal(dim: int) -> OperatorModule:
     """A diagonal."""
@@ -98,6 +104,7 @@ BUILT_IN: Names = table(
     time_dense,
     projection,
     learned_projection,
+    nested_projection,
     diagonal,
     lowrank,
     dense,

@@ -14,6 +14,7 @@ from linearizer_core.experiment.families import (
     Idempotent,
     Inverse,
     MeanFlowBaseline,
+    NestedIdempotentFamily,
     RegressionBaseline,
     Style,
 )
@@ -30,7 +31,7 @@ class Condition(NamedTuple):
 TERMS: Mapping[str, tuple[str, ...]] = {
     "diffusion": Diffusion.terms,
     "flow_matching": FlowMatchingBaseline.terms,
-    "idempotent": Idempotent.terms,
+    "idempotent": tuple(dict.fromkeys(Idempotent.terms + NestedIdempotentFamily.terms)),
     "inverse": Inverse.terms,
     "mean_flow": MeanFlowBaseline.terms,
     "regression": RegressionBaseline.terms,
@@ -45,6 +46,8 @@ BASELINES = ("flow_matching", "mean_flow")
 SAMPLED = ("diffusion", *BASELINES)
 RESTORING = ("inverse", "regression")
 AFFINE = ("affine",)
+NESTED = ("nested_projection",)
+GROUPED = (*AFFINE, *NESTED)
 KINDS = get_type_hints(OperatorConfig)["kind"]
 LEARNT = tuple(kind for kind in get_args(KINDS) if kind not in AFFINE)
 """All kinds of operators except affine, whose diffusion has a closed form."""
@@ -66,7 +69,8 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("model.noise_flow", "family", SAMPLED),
     Condition("model.operator.rank", "model.operator.kind", RANKED),
     *(Condition(f"model.operator.{name}", "model.operator.kind", AFFINE) for name in ("spread", "shared")),
-    Condition("model.operators.by", "model.operator.kind", AFFINE),
+    Condition("model.operators.by", "model.operator.kind", GROUPED),
+    Condition("model.operators.refine", "model.operator.kind", AFFINE),
     Condition("model.operators.count", "model.operators.by", ("cluster",)),
     Condition("model.operators.refine", "model.operators.by", ("cluster",)),
     Condition("model.noise_flow", "model.operator.kind", LEARNT),
@@ -75,8 +79,10 @@ CONDITIONS: tuple[Condition, ...] = (
         for term in TERMS["diffusion"]
         if term not in AffineDiffusionFamily.terms
     ),
-    *(Condition(f"evaluate.{name}", "model.operator.kind", AFFINE) for name in ("ranks", "order", "denoise")),
-    *(Condition(f"evaluate.{name}", "family", ("diffusion",)) for name in ("ranks", "order", "denoise", "tempered")),
+    *(Condition(f"evaluate.{name}", "model.operator.kind", AFFINE) for name in ("order", "denoise")),
+    *(Condition(f"evaluate.{name}", "family", ("diffusion",)) for name in ("order", "denoise", "tempered")),
+    Condition("evaluate.ranks", "model.operator.kind", GROUPED),
+    Condition("evaluate.ranks", "family", ("diffusion", "idempotent")),
     *(Condition(f"evaluate.{name}", "model.operator.kind", LEARNT) for name in ("end", "temperature", "tempered")),
     Condition("train.detach", "model.operator.kind", LEARNT),
     Condition("train.detach", "family", ("diffusion",)),
@@ -88,6 +94,11 @@ CONDITIONS: tuple[Condition, ...] = (
     *(
         Condition(f"train.loss.{term}", "family", tuple(family for family in get_args(Family) if term in TERMS[family]))
         for term in sorted({term for terms in TERMS.values() for term in terms})
+    ),
+    Condition("train.loss.shell", "model.operator.kind", NESTED),
+    *(
+        Condition(leaf, "model.operator.kind", tuple(kind for kind in get_args(KINDS) if kind not in NESTED))
+        for leaf in ("train.distance", "train.loss.isometry")
     ),
     Condition("train.loss.sparsity", "model.operator.kind", ("learned_projection",)),
     Condition("evaluate.steps", "family", SAMPLED),
@@ -131,5 +142,5 @@ def _holds(leaf: str, leaves: Mapping[str, Any], other: str, values: tuple[Any, 
     if leaves["family"] not in TERMS and (other in ("family", "model.operator.kind") or leaf.startswith("train.loss.")):
         return True
     if other == "model.operator.kind" and leaves[other] not in get_args(KINDS):  # a plugin's operator
-        return values is not AFFINE
+        return values not in (AFFINE, GROUPED, NESTED)
     return leaves[other] in values

@@ -7,6 +7,7 @@ from linearizer_core.models.flow_matching import FlowMatching
 from linearizer_core.models.idempotent import IdempotentLinearizer
 from linearizer_core.models.inverse import InverseProblem, Measurement
 from linearizer_core.models.mean_flow import MeanFlow
+from linearizer_core.models.nested import NestedIdempotent
 from linearizer_core.models.regression import Regression
 from linearizer_core.models.style import StyleTransfer
 from linearizer_core.models.transport import Transport
@@ -23,6 +24,7 @@ __all__ = [
     "MeanFlow",
     "Measurement",
     "Model",
+    "NestedIdempotent",
     "Regression",
     "StyleTransfer",
     "Transport",

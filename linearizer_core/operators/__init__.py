@@ -31,7 +31,7 @@ from linearizer_core.operators.learned import (
     LearnedLowRank,
 )
 from linearizer_core.operators.module import FixedOperator, OperatorModule
-from linearizer_core.operators.projections import FrameProjection, SpectrumProjection
+from linearizer_core.operators.projections import FrameProjection, NestedProjection, SpectrumProjection
 from linearizer_core.operators.rank_one import P4, RankOnePerturbed
 from linearizer_core.operators.rank_one_orthogonal import OrthogonalP4, ReflectedOrthogonal
 from linearizer_core.operators.time_dependent import TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
@@ -57,6 +57,7 @@ __all__ = [
     "LearnedLowRank",
     "LinearOperator",
     "LowRankOperator",
+    "NestedProjection",
     "OperatorModule",
     "OrthogonalP4",
     "OrthogonalProjection",

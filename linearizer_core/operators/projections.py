@@ -69,3 +69,33 @@ class SpectrumProjection(OperatorModule):
     def forward(self, z: Tensor) -> Tensor:
         """P z for ``(batch, dim)``."""
         return z * self.spectrum()
+
+
+class NestedProjection(OperatorModule):
+    """The leading ``rank`` of ``dim`` coordinates, and with ``at`` those of any rank: P_r P_s = P_min(r, s).
+
+    Nothing of it is learned: the network around it learns which coordinates lead. Raises ``InputValueError`` when
+    ``rank`` is not in 1 … ``dim``.
+
+    >>> import torch, linearizer_core as lc
+    >>> p = lc.operators.NestedProjection(4, 2)
+    >>> p(torch.ones(1, 4)), p.at(3).apply(torch.ones(1, 4))
+    (tensor([[1., 1., 0., 0.]]), tensor([[1., 1., 1., 0.]]))
+    """
+
+    places: Tensor
+
+    def __init__(self, dim: int, rank: int) -> None:
+        super().__init__()
+        self.dim, self.rank = dim, rank
+        self.register_buffer("places", torch.arange(1.0, dim + 1), persistent=False)
+        self.at(rank)
+
+    def at(self, rank: int) -> DiagonalOperator:
+        """P_r; raises ``InputValueError`` for a rank outside 1 … ``dim``."""
+        if not 1 <= rank <= self.dim:
+            raise InputValueError(f"rank must be between 1 and the dimension {self.dim}, got {rank}")
+        return DiagonalOperator((self.places <= rank).to(self.places.dtype))
+
+    def operator(self) -> DiagonalOperator:
+        return self.at(self.rank)

@@ -138,7 +138,7 @@ def render(plan: Plan) -> RenderableType:
     recorded.add_row("system/…", "use of the machine by the process, per epoch")
     if stepped:
         recorded.add_row("nfe/…", f"{', '.join(curves)} at {len(config.evaluate.steps)} step counts")
-    if config.family == "diffusion" and config.model.operator.kind == "affine":
+    if (config.family, config.model.operator.kind) in (("diffusion", "affine"), ("idempotent", "nested_projection")):
         ranks = ranks_of(config, datasets.load(config.data).event)
         named = ", ".join(f"rank/{name}" for name in config.evaluate.quality)
         recorded.add_row("rank/…", f"{named} and rank/test_… at the ranks {', '.join(map(str, ranks))}")

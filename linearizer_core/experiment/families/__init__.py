@@ -10,6 +10,7 @@ from linearizer_core.experiment.families.flow_matching import FlowMatchingBaseli
 from linearizer_core.experiment.families.idempotent import Idempotent
 from linearizer_core.experiment.families.inverse import Inverse
 from linearizer_core.experiment.families.mean_flow import MeanFlowBaseline
+from linearizer_core.experiment.families.nested import NestedIdempotentFamily
 from linearizer_core.experiment.families.regression import RegressionBaseline
 from linearizer_core.experiment.families.style import Style
 from linearizer_core.plugins.errors import PluginError
@@ -22,10 +23,16 @@ def diffusion(config: TrialConfig) -> Family:
     return AffineDiffusionFamily() if config.model.operator.kind == "affine" else Diffusion()
 
 
+@family()
+def idempotent(config: TrialConfig) -> Family:
+    """The idempotent family of a configuration's operator."""
+    return NestedIdempotentFamily() if config.model.operator.kind == "nested_projection" else Idempotent()
+
+
 BUILT_IN: Names = table(
     diffusion,
     family("flow_matching")(FlowMatchingBaseline),
-    family("idempotent")(Idempotent),
+    idempotent,
     family("inverse")(Inverse),
     family("mean_flow")(MeanFlowBaseline),
     family("regression")(RegressionBaseline),
@@ -52,6 +59,7 @@ __all__ = [
     "Idempotent",
     "Inverse",
     "MeanFlowBaseline",
+    "NestedIdempotentFamily",
     "RegressionBaseline",
     "Style",
     "family_of",

@@ -36,6 +36,7 @@ from linearizer_core.linearizer import Linearizer
 from linearizer_core.metrics.linearity import idempotency
 from linearizer_core.metrics.perceptual import distance
 from linearizer_core.metrics.similarity import ssim
+from linearizer_core.metrics.spectrum import effective_rank
 from linearizer_core.models.base import Event
 from linearizer_core.models.idempotent import IdempotentLinearizer, Sums, isometry, telling_axes
 from linearizer_core.operators.projections import SpectrumProjection
@@ -47,7 +48,7 @@ DEVIATIONS = torch.linspace(-2, 2, 8).tolist()
 class Idempotent(Family):
     """A projector on images, f(f(x)) = f(x), sampled from a Gaussian fitted in its image, and from pixel noise."""
 
-    operators = ("projection", "learned_projection")
+    operators = ("projection", "learned_projection", "nested_projection")
     terms = ("reconstruction", "sparsity", "isometry", "likelihood")
 
     def build(self, config: TrialConfig, event: Event, classes: int = 0) -> IdempotentLinearizer:
@@ -134,15 +135,17 @@ class Idempotent(Family):
         summary |= as_sampled(summary, evaluate, "collapsed") | quality.sureness(samples)
         summary |= {"cost/sample_ms_collapsed": milliseconds, "cost/params": float(fitted_values(model))}
         images = data.validation[: evaluate.held_out].to(model.device)
-        summary |= _fidelity(f, images, "quality")
-        summary |= _fidelity(f, data.test[: evaluate.held_out].to(model.device), "test")
+        summary |= fidelity(f, images, "quality")
+        summary |= fidelity(f, data.test[: evaluate.held_out].to(model.device), "test")
         summary["linearity/idempotency"] = idempotency(lambda x: in_batches(f, x), images)
         summary["linearity/idempotency_noise"] = idempotency(lambda x: in_batches(f, x), noise[: evaluate.held_out])
         summary |= linearity(f, images, images) | lipschitz({"g": (model.g, images)})
         rank = f.operator.rank()
         summary |= {"spectrum/rank": float(rank), "spectrum/active_fraction": rank / math.prod(model.event)}
+        # The factor's columns are as long as the latents' standard deviations along its axes.
+        summary["spectrum/used_rank"] = effective_rank(model.latent_factor.norm(dim=0))
         grids = {"collapsed": samples[:GRID_IMAGES].cpu(), "noise": projected[:GRID_IMAGES].cpu()}
-        return Evaluation(summary, grids=grids | _pictures(f, images))
+        return Evaluation(summary, grids=grids | pictures(f, images))
 
     def interim_keys(self, config: TrialConfig) -> list[str]:
         keys = [f"quality/{name}_{how}" for how in ("collapsed", "sampled") for name in config.evaluate.quality]
@@ -156,7 +159,7 @@ class Idempotent(Family):
         keys += [
             f"linearity/{name}" for name in ("idempotency", "idempotency_noise", "lipschitz_g", "lipschitz_g_inverse")
         ]
-        return [*keys, "spectrum/rank", "spectrum/active_fraction"]
+        return [*keys, "spectrum/rank", "spectrum/active_fraction", "spectrum/used_rank"]
 
 
 def _training_batches(data: ImageData, workers: Workers) -> Iterator[Tensor]:
@@ -166,7 +169,7 @@ def _training_batches(data: ImageData, workers: Workers) -> Iterator[Tensor]:
         yield data.train.batch(index)
 
 
-def _fidelity(f: Linearizer, images: Tensor, split: str) -> dict[str, float]:
+def fidelity(f: Linearizer, images: Tensor, split: str) -> dict[str, float]:
     """How near f leaves a split's images ``(batch, *event)`` to what they were."""
     made = in_batches(f, images)
     return {
@@ -175,7 +178,7 @@ def _fidelity(f: Linearizer, images: Tensor, split: str) -> dict[str, float]:
     }
 
 
-def _pictures(f: Linearizer, images: Tensor) -> dict[str, Tensor]:
+def pictures(f: Linearizer, images: Tensor) -> dict[str, Tensor]:
     """Images beside what f makes of them, and a row each: from one image to another in f's image, and along an axis."""
     made = f(images[: GRID_IMAGES // 2])
     pairs = torch.stack([images[: GRID_IMAGES // 2], made], 1).flatten(0, 1)

@@ -24,7 +24,8 @@ from sweeps.spec.validation import InputError
 
 SHIPPED = {
     "activation", "baselines", "controls", "diffusion-depth-rank", "diffusion-search", "idempotent-rank", "inverse",
-    "mixing", "operators", "quickstart", "rank-curve", "recipe", "solver-steps", "style-operators", "variance",
+    "mixing", "nested-rank", "operators", "quickstart", "rank-curve", "recipe", "solver-steps", "style-operators",
+    "variance",
 }  # fmt: skip
 DATA_SETS = {"mnist", "fashion-mnist", "cifar10"}
 
