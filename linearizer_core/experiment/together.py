@@ -20,14 +20,14 @@ from linearizer_core.experiment.workers import LOST
 
 
 class Together:
-    """Trainers whose next epochs are trained at once: seeds and learning rates of one configuration.
+    """Trains the next epoch of several trainers at once: different seeds and learning rates of one configuration.
 
-    Each has the numbers that it would have alone, up to rounding: its own order, noise, clipping, optimiser and
-    average. Only losses and gradients are found for all by one batched network. A trainer that diverges, or is not
-    asked for another epoch, is left out of the next. What else is raised as several train is raised for each of them:
-    some of the epoch's steps may have been taken by then.
+    Each gets the same numbers as alone, up to rounding: its own order, noise, clipping, optimiser and average. Only
+    losses and gradients are computed for all by one batched network. A trainer that diverges, or is not asked for
+    another epoch, is left out of the next. Any other error while several train is raised for each of them; some of the
+    epoch's steps may have been taken by then.
 
-    ``warnings`` says why trainers are trained one after the other, where they have to be.
+    ``warnings`` says why trainers are trained one after the other, if they have to be.
 
     Raises ``ValueError`` for configurations that differ in more than seed and learning rate.
     """
@@ -39,10 +39,10 @@ class Together:
         self._batch: _Batch | None = None
 
     def join(self, trainer: Trainer) -> Generator[EpochResult, None, None]:
-        """The epochs of a trainer up to its last, as ``fit`` gives them.
+        """The epochs of a trainer up to its last, in the form of ``fit``.
 
-        The next epoch of all members that are as far is trained when the first of them is asked for it: take the
-        members' epochs in turn, and close an iterator whose trainer is to leave.
+        When the first member is asked for its next epoch, that epoch is trained for all members that have come equally
+        far: so take the members' epochs in turn, and close the iterator of a trainer that should leave.
         """
         if self._members and shape_of(trainer.config) != shape_of(self._members[0].config):
             raise ValueError("trials that train together differ in nothing but seed and learning rate")
@@ -50,7 +50,7 @@ class Together:
         return self._epochs(trainer)
 
     def reached(self, trainer: Trainer) -> int:
-        """The last epoch of a trainer that has been given: it may have been trained further."""
+        """The last epoch of a trainer that was returned; it may have been trained further."""
         return trainer.epoch - isinstance(self._found.get(id(trainer)), EpochResult)
 
     def _epochs(self, trainer: Trainer) -> Generator[EpochResult, None, None]:
@@ -256,7 +256,7 @@ class _Loss(nn.Module):
 
 
 def shape_of(config: TrialConfig) -> TrialConfig:
-    """A configuration without what may differ between trials that train together: their seeds and learning rates."""
+    """A configuration without the parts that may differ between trials that train together: seeds and learning rate."""
     return replace(config, seed=0, seeds=SeedsConfig(), train=replace(config.train, lr=1.0))
 
 
@@ -267,12 +267,12 @@ def why_apart(config: TrialConfig) -> str | None:
     True
     """
     if config.train.compile:
-        return "train.compile is of one network"
+        return "train.compile compiles a single network"
     if config.plugins:
-        return "whether code of plugins can be batched is not known before it runs"
+        return "it is not known beforehand whether a plugin's code can be batched"
     flow = config.model.flow
     if flow.kind == "coupling" and flow.mixing.startswith("p4"):
-        return f"matrices of model.flow.mixing: {flow.mixing} change as they train"
+        return f"matrices of model.flow.mixing: {flow.mixing} change during training"
     if flow.kind == "coupling" and flow.memory == "recompute":
         return "activations of several networks cannot be recomputed (model.flow.memory)"
     return None

@@ -95,13 +95,13 @@ def run_together(
     left: Callable[[TrialIdentity], bool] = lambda identity: False,
     save_seconds: float = SAVE_SECONDS,
 ) -> Generator[tuple[TrialIdentity, dict[str, Any]], None, None]:
-    """Carry out trials that train at once, as ``Together`` does: each result of each, as ``run`` gives them.
+    """Run trials that train at once by ``Together``, yielding each trial's results like ``run``.
 
-    They take turns: an epoch of all, then what each measures and records; those that go on from an earlier epoch than
-    others catch up first. The records are those of trials alone, up to rounding, and name all of them as
-    ``provenance.together``. One that fails, raises, or is stopped does not stop the others; what was raised first is
-    raised after the last. ``left`` is asked after each result of a trial whether it is to go no further, without a
-    line in its journal.
+    They take turns: an epoch of all, then each one's measurements and records; trials that continue from an earlier
+    epoch than others catch up first. The records are those of trials run alone, up to rounding, and name all of them in
+    ``provenance.together``. A trial that fails, raises, or is stopped does not stop the others; the first error is
+    raised after the last trial. After each result of a trial, ``left`` is asked whether to end it there, without a line
+    in its journal.
     """
     together = Together()
     origin = {**provenance, "together": [trial.identity.trial for trial in trials]}
@@ -120,7 +120,7 @@ def run_together(
                             member.results.close()
                 except StopIteration:
                     running.remove(member)
-                except Exception as error:  # noqa: BLE001 - raised below, once the others have ended
+                except Exception as error:  # noqa: BLE001 - raised below, after the others have ended
                     errors.append(error)
                     running.remove(member)
     finally:
@@ -149,7 +149,7 @@ class _Member:
 
     @property
     def epoch(self) -> int:
-        """How far it is by its results; -1 before it could train."""
+        """The epoch reached by its results; -1 before it can train."""
         return -1 if self._trainer is None else self._together.reached(self._trainer)
 
     def _join(self, trainer: Trainer) -> Generator[EpochResult, None, None]:
@@ -166,7 +166,7 @@ def _carried_out(
     stop: Callable[[], bool],
     save_seconds: float,
 ) -> Generator[dict[str, Any] | None, None, None]:
-    """The results of a trial whose trainer's ``epochs`` are given; None where it would train the next of them."""
+    """The results of a trial trained by ``epochs``; None each time before it trains the next epoch."""
     config, identity, files = trial.config, trial.identity, trial.files
     if workers != present():
         raise ValueError(f"{workers} are to run the trial, and this process is joined as {present()}")

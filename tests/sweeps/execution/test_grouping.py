@@ -321,10 +321,10 @@ def said(plan: Plan) -> str:
         (["resources.together=4"], "up to 4 trials that differ in seed and train.lr alone in one process"),
         (["resources.workers=2"], "no: 2 workers share each trial"),
         (["search.seeds=[0]"], "no: auto takes the seeds of a configuration, and each has one"),
-        (["model.flow.mixing=p4"], "no: matrices of model.flow.mixing: p4 change as they train"),
+        (["model.flow.mixing=p4"], "no: matrices of model.flow.mixing: p4 change during training"),
         (
             ["controls=[{name: p4, set: {model.flow.mixing: p4}}]"],
-            "by itself; not p4: matrices of model.flow.mixing: p4 change as they train",
+            "by itself; not p4: matrices of model.flow.mixing: p4 change during training",
         ),
         (
             ["search.seeds={at_least: 3, at_most: 5}"],
