@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from linearizer_core.errors import InputValueError
+from linearizer_core.experiment.configuration import EvaluateConfig
+from linearizer_core.experiment.data import ImageData
+from linearizer_core.experiment.evaluation import Quality, sureness_keys
 from linearizer_core.metrics import imagenet
 from linearizer_core.metrics.imagenet import FEATURES, ImagenetFeatures, missing
 from linearizer_core.metrics.quality import frechet_distance, kernel_distance
@@ -102,3 +106,15 @@ def test_features_do_not_depend_on_the_batch_and_grey_is_three_equal_channels() 
     torch.testing.assert_close(network.features(images, batch=2), whole, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(network.features(images.expand(-1, 3, -1, -1)), whole)
     assert network.features(images[:0]).shape == (0, FEATURES)
+
+
+@installed
+def test_how_sure_a_distance_is_comes_with_it(digits: ImageData) -> None:
+    few = replace(digits, validation=digits.validation[:12], test=digits.test[:12])
+    quality = Quality(["imagenet_fd"], few, None, "cpu")
+    found = quality.sureness(digits.train.head(12))
+    assert list(found) == sureness_keys(EvaluateConfig(quality=("imagenet_fd",)))
+    assert list(found)[:2] == ["quality/imagenet_fd_error", "quality/imagenet_fd_infinite"]
+    plain = quality(digits.train.head(12), "test")["imagenet_fd"]
+    assert found["test/imagenet_fd_error"] > 0
+    assert found["test/imagenet_fd_infinite"] < plain  # without what few images add
