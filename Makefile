@@ -89,8 +89,5 @@ lock:
 	$(COMPILE) --extra dev --extra docs --output-file requirements.lock
 	$(COMPILE) --extra bench --constraint requirements.lock --output-file requirements-bench.lock \
 		$$(sed -n 's/^\([^=]*\)==.*/--no-emit-package \1/p' requirements.lock)
-	$(subst pyproject.toml,deploy/requirements-head.in,$(COMPILE)) --override requirements.lock \
-		--output-file deploy/requirements-head.lock \
-		$$(sed -n 's/^\([^=]*\)==.*/--no-emit-package \1/p' requirements.lock)
-	sed -i.all '/^# The following packages were excluded/,$$d' requirements-bench.lock deploy/requirements-head.lock
-	rm requirements-bench.lock.all deploy/requirements-head.lock.all
+	sed -i.all '/^# The following packages were excluded/,$$d' requirements-bench.lock
+	rm requirements-bench.lock.all

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from linearizer_core.experiment.journal import ENDED
+from sweeps.record.lookup import shown
 from sweeps.record.paths import SweepPaths
 from sweeps.record.writers import running
 from sweeps.words import trial_state
@@ -26,7 +27,7 @@ Document = dict[str, Any]
 
 def of_listing(listing: Listing) -> Document:
     """The sweeps of a storage folder."""
-    return {"storage": str(listing.storage), **of_statuses(listing.sweeps, listing.unreadable)}
+    return {"storage": shown(listing.storage), **of_statuses(listing.sweeps, listing.unreadable)}
 
 
 def of_statuses(statuses: Sequence[Status], unreadable: Mapping[str, LinsweepError]) -> Document:

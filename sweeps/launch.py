@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -17,12 +18,13 @@ from sweeps.execution.executor import Executor, run_trials
 from sweeps.execution.plan import Plan, make_plan
 from sweeps.execution.references import reference_trials
 from sweeps.execution.replay import replayed
-from sweeps.execution.stop import interrupted_by_sigterm
+from sweeps.execution.stop import interrupted_by_sigterm, request_stop
 from sweeps.notify import notify
 from sweeps.record.leftovers import remove_leftovers
 from sweeps.record.opening import keep_uncommitted, opened
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import check_to_go_on, read_record, write_record
+from sweeps.record.upload import kept_in_bucket
 from sweeps.record.writers import await_writers, only_launch
 from sweeps.result import LaunchResult
 from sweeps.search.growth import bring_back, growth_of, set_right
@@ -45,6 +47,11 @@ def launch(sweep: Sweep, console: Console, executor: Executor, fresh: bool = Fal
     clock = _Clock()
     with ExitStack() as stack:
         stack.enter_context(interrupted_by_sigterm())
+        if sweep.bucket is not None:
+            executor.check(sweep)
+            paths = SweepPaths(sweep.folder)
+            lost = partial(request_stop, paths)
+            stack.enter_context(kept_in_bucket(sweep.source, sweep.bucket, paths, console, lost))
         prepared = _prepare(stack, sweep, console, executor, fresh)
         try:
             reason = _carry_out(prepared, console, executor, clock)

@@ -11,8 +11,10 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from linearizer_core.bucket import is_address
 from linearizer_core.errors import LinsweepError
 from sweeps.notebook import html
+from sweeps.record.lookup import all_sweeps, find_sweep, shown
 from sweeps.spec.validation import InputError, Problem
 from sweeps.status import Status, status_of
 from sweeps.words import ago
@@ -31,31 +33,34 @@ class Listing:
     unreadable: Mapping[str, LinsweepError] = field(default_factory=dict)
 
     def __repr__(self) -> str:
-        return f"Listing({self.storage}: {', '.join(each.sweep.folder.name for each in self.sweeps) or 'no sweep'})"
+        return (
+            f"Listing({shown(self.storage)}: {', '.join(each.sweep.folder.name for each in self.sweeps) or 'no sweep'})"
+        )
 
     def _repr_html_(self) -> str:
         return html(render(self))
 
 
 def listing(storage: Path) -> Listing:
-    """The sweeps of a storage folder; raises ``InputError`` if the folder does not exist."""
-    if not storage.is_dir():
+    """The sweeps of a storage folder, or of one in a bucket; raises ``InputError`` if there is no such folder."""
+    if not is_address(storage) and not storage.is_dir():
         raise InputError(str(storage), [Problem("", "is not a folder; launch a sweep or give --storage")])
     found: list[Status] = []
     unreadable: dict[str, LinsweepError] = {}
-    for path in sorted(storage.glob("*/sweep.json")):
+    for name in all_sweeps(storage):
         try:
-            found.append(status_of(path.parent))
+            found.append(status_of(find_sweep(name, storage) if is_address(storage) else storage / name))
         except LinsweepError as error:  # one unreadable sweep must not hide the others
-            unreadable[path.parent.name] = error
+            unreadable[name] = error
     return Listing(storage, sorted(found, key=lambda each: each.started, reverse=True), unreadable)
 
 
 def render(listing: Listing) -> RenderableType:
     """The list as it is printed."""
     if not listing.sweeps:
-        return Text(f"{listing.storage} holds no readable sweep" if listing.unreadable else
-                    f"{listing.storage} holds no sweep; to run a first one: linsweep launch quickstart")  # fmt: skip
+        where = shown(listing.storage)
+        return Text(f"{where} holds no readable sweep" if listing.unreadable else
+                    f"{where} holds no sweep; to run a first one: linsweep launch quickstart")  # fmt: skip
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name in ("sweep", "state", "trials", "best", "", "started"):
         table.add_column(name, overflow="fold")

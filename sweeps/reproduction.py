@@ -16,6 +16,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.record.copies import fetch_cache
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.configuration import TrialConfig, to_mapping
 from linearizer_core.experiment.function import FunctionConfig, function_config, refs_of
@@ -133,6 +134,7 @@ def reproduce(
     now = {**provenance(checksum), "processes": processes}
     _clear(target, trial)
     keep(refs_of(to_mapping(config)), target.plugins)
+    fetch_cache(paths.root)
     if paths.cache.is_dir():  # a classifier trained from scratch would measure differently
         shutil.copytree(paths.cache, target.cache, dirs_exist_ok=True)
     task = Task(

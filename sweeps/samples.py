@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import RenderableType
 from rich.text import Text
 
+from analysis.record.copies import fetch_artifacts
 from linearizer_core.experiment.artifacts import image_grid
 from linearizer_core.experiment.checkpoint import CONFIG, load
 from linearizer_core.experiment.samples import sample
@@ -58,6 +59,7 @@ def write_samples(paths: SweepPaths, trial: str, count: int, seed: int, out: Pat
     """
     name = f"{paths.root.absolute().name}/{trial}"
     checkpoint = paths.artifacts(trial) / "checkpoint"
+    fetch_artifacts(paths.root, trial)
     if not (checkpoint / CONFIG).exists():
         raise InputError(name, [Problem("", "has no checkpoint; only trials that finished keep one")])
     if count < 1:

@@ -24,6 +24,7 @@ from linearizer_core.experiment.journal import ENDED, TrialState, state_of
 from sweeps.execution.stop import stop_reason
 from sweeps.notebook import html
 from sweeps.record.ledger import Ledger
+from sweeps.record.lookup import place_of
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.record.variety import variety
@@ -233,7 +234,7 @@ def render(status: Status) -> RenderableType:
     link = comparison_link(SweepPaths(status.sweep.folder))
     if link is not None:
         facts.add_row("compare", Text(link, overflow="fold"))
-    facts.add_row("record", Text(str(status.sweep.folder)))
+    facts.add_row("record", Text(place_of(status.sweep.folder)))
     if status.state not in ("running", "stopping") or not status.open:
         return facts
     return Group(facts, _open_table(status))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.record.copies import fetch_artifacts
 from analysis.record.runs import Record, RecordError, natural
 
 CURVES, RANKS, SPECTRA, SAMPLES = "curves.csv", "ranks.csv", "spectra.csv", "samples_"
@@ -18,6 +19,8 @@ def folder_of(record: Record, sweep: str, trial: str) -> Path | None:
     """The folder of a trial's artifacts; None if it has none or the record was not read from a sweep's folder."""
     source = Path(record.sweep(sweep).source)
     folder = source.parent / "artifacts" / trial
+    if source.name == "sweep.json":
+        fetch_artifacts(source.parent, trial, lambda name: "/" not in name)  # neither weights nor folders of one's own
     return folder if source.name == "sweep.json" and folder.is_dir() else None
 
 

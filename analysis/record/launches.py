@@ -10,6 +10,9 @@ from typing import IO
 LOCK = "launch.lock"
 """The file in a sweep's folder that a launch locks."""
 
+ELSEWHERE = ".runs-elsewhere"
+"""A file in the copy of a record in a bucket: is there while a launch keeps the record there."""
+
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 """Error numbers that mean that another process holds the lock; other errors are raised."""
 
@@ -30,6 +33,8 @@ def taken(file: IO[str]) -> bool:
 
 def running(folder: Path) -> bool:
     """Whether a launch holds the lock of the sweep in a folder; raises ``OSError`` if that cannot be told."""
+    if (folder / ELSEWHERE).exists():
+        return True
     try:
         with (folder / LOCK).open("r") as file:
             return taken(file)

@@ -12,12 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.record.copies import copied, sweep_names
 from analysis.record.frames import FIXED, Frames, Part, attempted, joined, natural
 from analysis.record.journals import read_frames, read_info
 from analysis.record.mlflow_store import is_uri, read_mlflow
 from analysis.record.parquet import read_record, write_record
 from analysis.record.sweep_info import KINDS, STATES, Direction, RecordError, SweepInfo
 from analysis.record.uri import without_password
+from linearizer_core.bucket import address, is_address
 
 __all__ = ["KINDS", "STATES", "Counts", "Direction", "Record", "RecordError", "SweepInfo", "load", "natural"]
 
@@ -199,7 +201,8 @@ def load(
     """Read sweeps from wherever they are recorded; the frames are the same for every source.
 
     A ``source`` is the folder of a sweep (``<storage>/<sweep>``), a storage folder, a Parquet file that
-    ``Record.export`` wrote or a folder of such files, or a tracking URI of MLflow (``http://…``, ``sqlite:///…``).
+    ``Record.export`` wrote or a folder of such files, the address of a sweep or a storage in a bucket (``s3://…``), or
+    a tracking URI of MLflow (``http://…``, ``sqlite:///…``).
     ``sweeps`` names the sweeps to read, all by default; ``experiment`` restricts a tracking server to one experiment.
     docs/analysis.md says what cannot be read from MLflow.
 
@@ -239,6 +242,8 @@ def load(
 
 def _read(source: Source, wanted: Sequence[str] | None, experiment: str | None) -> tuple[list[str], list[Part]]:
     """The names of all sweeps in a source, and the wanted sweeps themselves."""
+    if is_address(source):
+        return _read_folders(_copies(source), wanted)
     if is_uri(source):
         return read_mlflow(str(source), wanted, experiment)
     path = Path(source)
@@ -256,6 +261,16 @@ def _read(source: Source, wanted: Sequence[str] | None, experiment: str | None) 
     read = [read_record(file) for file in files]
     names = [info.name for part in read for info in part.sweeps]
     return names, read if wanted is None else [found for part in read if (found := part.only(wanted)).sweeps]
+
+
+def _copies(source: Source) -> list[Path]:
+    """Local copies of the sweep, or of all sweeps, at an address in a bucket."""
+    try:
+        uri = address(source)
+    except ValueError as error:
+        raise RecordError(str(error)) from None
+    names = sweep_names(uri)
+    return [copied(f"{uri}/{name}") for name in names] if names else [copied(uri)]
 
 
 def _read_folders(folders: Sequence[Path], wanted: Sequence[str] | None) -> tuple[list[str], list[Part]]:

@@ -52,7 +52,7 @@ class DataConfig(Section):
     root: str = _field(
         "",
         "where the files are: for folder, the folder of images; for npz, the file; otherwise the folder that holds "
-        "the data sets. Empty: $LINEARIZER_DATA, else ./data",
+        "the data sets. Empty: $LINEARIZER_DATA, else ./data. Each machine fetches those in a bucket (s3://…) once",
     )
     size: int = _field(
         0,

@@ -58,10 +58,10 @@ def load_state(path: Path) -> Loaded:
 
 
 def remove_state(path: Path) -> None:
-    """Remove both states, if they exist, and anything that a crash left of a third."""
+    """Remove both states, anything that a crash left of a third, and the note of states in a bucket, if they exist."""
     remove_unfinished(path)
     # Earlier versions used a single name for the file being written.
-    for file in (path, _before(path), path.with_suffix(SUFFIX)):
+    for file in (path, _before(path), path.with_suffix(SUFFIX), path.with_suffix(".json")):
         file.unlink(missing_ok=True)
 
 

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from linearizer_core.bucket import is_address
 from sweeps.logs import Logs
 from sweeps.record.lookup import find_trial, storage_folder
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def list(storage: str | os.PathLike[str] = "runs") -> Listing:
-    """List the sweeps of a storage folder, with their states, trials, best configurations and ages.
+    """List the sweeps of a storage folder, or of one in a bucket: states, trials, best configurations and ages.
 
     Raises ``LinsweepError`` if the folder does not exist. A sweep that cannot be read is in ``unreadable``.
 
@@ -27,7 +28,8 @@ def list(storage: str | os.PathLike[str] = "runs") -> Listing:
     """
     from sweeps.listing import listing  # imports torch, which logs do not need
 
-    return listing(storage_folder(storage))
+    folder = Path(storage)
+    return listing(folder if is_address(folder) else storage_folder(folder))
 
 
 def logs(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Logs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sweeps.record.lookup import find_sweep
+from sweeps.record.lookup import own_sweep
 from sweeps.record.removal import Removal, removal_of, remove
 from sweeps.spec.first import write_first
 
@@ -48,5 +48,5 @@ def delete(
     >>> ls.delete("cut").done
     True
     """
-    folder = find_sweep(sweep, Path(storage))
+    folder = own_sweep(sweep, Path(storage))
     return removal_of(folder) if dry_run else remove(os.fspath(sweep), folder)

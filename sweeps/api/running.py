@@ -6,15 +6,18 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
 from rich.console import Console
 
+from analysis.record.copies import copied, holds_sweep, origin_of
+from linearizer_core.bucket import Bucket
 from linearizer_core.experiment.journal import BY_HAND, ENDED, Journal, state_of
 from sweeps.execution.choice import executor_for
 from sweeps.execution.plan import Plan, make_plan
-from sweeps.record.lookup import find_sweep, find_trial, names_trial
+from sweeps.record.lookup import find_sweep, names_trial, own_sweep, own_trial
 from sweeps.record.paths import SweepPaths
 from sweeps.record.requests import ask_to_retry, ask_to_stop
 from sweeps.record.sweep_json import read_record
@@ -53,7 +56,7 @@ def plan(
     (4, 7)
     """
     sweep = sweep_of(spec, set, profile)
-    growth = growth_of(sweep)
+    growth = growth_of(as_recorded(sweep))
     with executor_for(address, cluster).reached() as capacity:
         return make_plan(sweep, capacity, growth)
 
@@ -149,8 +152,8 @@ def stop(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "ru
     from sweeps.execution.stop import request_stop
 
     if names_trial(sweep, Path(storage)):
-        return _stop_trial(*find_trial(sweep, Path(storage)), os.fspath(sweep))
-    folder = find_sweep(sweep, Path(storage))
+        return _stop_trial(*own_trial(sweep, Path(storage)), os.fspath(sweep))
+    folder = own_sweep(sweep, Path(storage))
     paths = SweepPaths(folder)
     if not running(paths):
         raise InputError(os.fspath(sweep), [Problem("", "is not running")])
@@ -192,7 +195,7 @@ def retry(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "r
     """
     from sweeps.search.retries import why_not
 
-    paths, name = find_trial(trial, Path(storage))
+    paths, name = own_trial(trial, Path(storage))
     reason = why_not(state_of(paths.journal(name)))
     if reason is not None:
         raise InputError(os.fspath(trial), [Problem("", reason)])
@@ -228,6 +231,13 @@ def sweep_of(spec: Spec, set: Overrides = (), profile: str | None = None) -> Swe
     return spec
 
 
+def as_recorded(sweep: Sweep) -> Sweep:
+    """A sweep by the record that it has in a bucket, if it has one there: by the copy of that on this machine."""
+    if sweep.bucket is None or not holds_sweep(Bucket(sweep.bucket)):
+        return sweep
+    return replace(sweep, place=copied(sweep.bucket))
+
+
 def with_function(overrides: Overrides, function: Callable[..., Any]) -> Overrides:
     """The overrides with a function's file and name; raises ``InputError`` for a function that is not in a file."""
     name = getattr(function, "__qualname__", repr(function))
@@ -248,4 +258,4 @@ def recorded_sweep(sweep: str | os.PathLike[str], storage: str | os.PathLike[str
     folder = find_sweep(sweep, Path(storage))
     record = read_record(SweepPaths(folder))
     assert record is not None, f"{folder} holds no sweep"
-    return recorded(record, folder, set)
+    return recorded(record, folder, set, storage=origin_of(folder.parent))

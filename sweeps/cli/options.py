@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from analysis.record.uri import at_home
+from linearizer_core.bucket import local_path
 from linearizer_core.experiment.journal import as_json
 from sweeps.cli.completion import leaves, profiles, sides, specs, sweeps, trials
 
@@ -19,7 +20,7 @@ from sweeps.cli.completion import leaves, profiles, sides, specs, sweeps, trials
 def path(text: str | Path) -> Path:
     """The path in an option's value; shells expand a leading ``~`` but not the one in ``--storage=~/runs``."""
     try:
-        return Path(at_home(str(text)))
+        return Path(at_home(local_path(str(text))))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 

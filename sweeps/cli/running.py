@@ -32,7 +32,8 @@ from sweeps.cli.options import (
 )
 from sweeps.cli.words import comparison, launch_words, resume_command
 from sweeps.documents import of_plan, of_status, of_statuses
-from sweeps.record.lookup import named, storage_option
+from sweeps.record.lookup import all_sweeps, named, storage_option
+from sweeps.record.lookup import shown as place
 from sweeps.spec.validation import InputError, Problem
 
 if TYPE_CHECKING:
@@ -189,9 +190,9 @@ def status(
     from sweeps.cli.watch import watch as go_on
     from sweeps.status import render
 
-    wanted = names or sorted(path.parent.name for path in storage.glob("*/sweep.json"))
+    wanted = names or all_sweeps(storage)
     if not wanted:
-        raise InputError(str(storage), [Problem("", "holds no sweep; launch one or give --storage")])
+        raise InputError(place(storage), [Problem("", "holds no sweep; launch one or give --storage")])
     if watch and as_json:
         raise InputError("--json", [Problem("", "prints one document, which --watch never ends; give only one")])
     console = wide_console()

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from analysis.record.uri import SQLITE
+from linearizer_core.bucket import is_address
 from sweeps.children import NO_TELEMETRY, environment, module
 from sweeps.cli.completion import trials
 from sweeps.cli.options import NamesArgument, StorageOption, ToOption
@@ -56,11 +57,15 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, metavar="PORT", help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Serve MLflow on 127.0.0.1 with the sweeps of a storage folder."""
+    from analysis.record.copies import work_folder
     from analysis.record.mlflow_errors import explain
     from analysis.record.mlflow_internals import follow_artifacts
+    from sweeps.record.lookup import shown
     from sweeps.record.paths import SweepPaths
     from sweeps.tracking.views import comparison_link
 
+    if is_address(storage):
+        storage = work_folder(shown(storage))
     paths = SweepPaths(storage / "any")
     console = Console(soft_wrap=True, highlight=False)
     base = f"http://127.0.0.1:{port}"

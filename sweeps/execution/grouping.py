@@ -74,6 +74,8 @@ def _why_not(sweep: Sweep) -> str | None:
         return "what a function does cannot be batched"
     if resources.workers > 1:
         return f"{resources.workers} workers share each trial"
+    if sweep.bucket is not None:
+        return "each trial writes into the bucket by itself"
     seeds = max(len(search.first_seeds), len(search.confirm.seeds) if search.confirm else 0)
     if resources.together == "auto" and seeds < 2:
         return "auto takes the seeds of a configuration, and each has one"

@@ -13,6 +13,8 @@ from typing import Any
 from rich.text import Text
 
 from sweeps.execution.cluster import Capacity, local_capacity
+from sweeps.execution.collector import Collector
+from sweeps.execution.courier import execute_away
 from sweeps.execution.executor import Work
 from sweeps.execution.stop import Ending
 from sweeps.execution.task import Task
@@ -89,8 +91,14 @@ class InProcess:
                 work.jobs.error(job, f"{type(error).__name__}: {' '.join(str(error).split())[:1000]}")
         work.jobs.end(job, failed)
 
+    def _results(self, tasks: Sequence[Task]) -> Generator[dict[str, Any], None, None]:
+        task = tasks[0]
+        if task.bucket is not None:  # none of these trains together with others
+            return execute_away(task, Collector(task.root))
+        return self._execute(task) if len(tasks) == 1 else self._together(tasks)
+
     def _attempt(self, work: Work, job: str, tasks: Sequence[Task]) -> None:
-        with closing(self._execute(tasks[0]) if len(tasks) == 1 else self._together(tasks)) as results:
+        with closing(self._results(tasks)) as results:
             for result in results:
                 if work.jobs.result(job, result):
                     return

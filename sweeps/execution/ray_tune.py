@@ -22,6 +22,7 @@ from sweeps.execution.stop import Ending, interrupted_by_sigterm
 from sweeps.execution.task import as_text
 from sweeps.execution.trainable import TrialTrainable, pack
 from sweeps.spec.model import Sweep
+from sweeps.spec.validation import InputError, Problem
 
 
 class RayTune:
@@ -46,6 +47,12 @@ class RayTune:
     def check(self, sweep: Sweep) -> None:
         """Refuse a process in which Ray runs already; whether trials fit is checked by the plan."""
         check_not_running()
+        if sweep.bucket is not None:
+            message = (
+                f"{sweep.model.storage} is in a bucket, where only a launch in one process can write so far: add "
+                "--debug, or give a folder that all nodes can reach"
+            )
+            raise InputError(sweep.source, [Problem("storage", message)])
 
     @contextmanager
     def reached(self) -> Iterator[Capacity]:

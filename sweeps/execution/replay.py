@@ -36,8 +36,9 @@ def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any], groupin
     halving = Halving(sweep.search.stop_early, mode, epochs) if sweep.search.stop_early else None
     together = grouping is not None and grouping.why_not is None
     origin = {**record["provenance"], "processes": processes(sweep.model.resources, together)}
-    finished = None if record["fresh"] else FinishedTrials(paths, origin)
-    data_root = None if sweep.function else str(datasets.root_of(sweep.trial_config({}, 0).data))
+    # What other sweeps in a bucket have is not on this machine.
+    finished = None if record["fresh"] or sweep.bucket else FinishedTrials(paths, origin)
+    data_root = None if sweep.function else datasets.place_of(sweep.trial_config({}, 0).data)
 
     def task(planned: PlannedTrial) -> Task:
         return _task(planned, sweep, paths, origin, data_root)
@@ -72,4 +73,5 @@ def _task(
         checkpoint_seconds=resources.checkpoint_seconds,
         collective_timeout=resources.collective_timeout,
         device=resources.device,
+        bucket=sweep.bucket,
     )

@@ -32,6 +32,8 @@ class Task:
     checkpoint_seconds: float
     collective_timeout: float
     device: str = "auto"
+    bucket: str | None = None
+    """The address of a sweep whose record is kept in a bucket: ``root`` is then on the launch's machine alone."""
 
     def as_text(self) -> str:
         """In one line."""

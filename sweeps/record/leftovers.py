@@ -16,7 +16,7 @@ def remove_leftovers(paths: SweepPaths) -> None:
     Files that cannot be removed stay: they do no harm.
     """
     remove_all_unfinished(paths.root)
-    for trial in {file.name.partition(".")[0] for file in paths.training_state("").parent.glob("*.pt")}:
+    for trial in {file.name.partition(".")[0] for file in paths.training_state("").parent.glob("*.*")}:
         state = state_of(paths.journal(trial))
         if state.state in ENDED and not state.extensible and not state.by_hand:
             with suppress(OSError):

@@ -5,52 +5,140 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
+from analysis.record.copies import copied, copies_of, holds_sweep, origin_of, sweep_names, work_folder
 from analysis.record.journal_files import TRIAL, journal_files
+from analysis.record.launches import running
 from analysis.record.uri import at_home
+from linearizer_core.bucket import Bucket, address, is_address, local_path
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem, suggestion
 
 
 def find_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
-    """The folder of a recorded sweep; raises ``InputError``, which suggests existing ones, if there is none."""
-    name, storage = _at_home(os.fspath(name)), storage_folder(storage)
+    """The folder of a recorded sweep; of one in a bucket, that of its copy as it is now.
+
+    Raises ``InputError`` that names those there are, and ``BucketError`` where the bucket cannot be read.
+    """
+    where = _address(name, storage)
+    if where is not None:
+        return _copy(*where)
+    name, storage = _at_home(local_path(os.fspath(name))), storage_folder(storage)
     for folder in (storage / name, Path(name)):
         if _holds_sweep(folder):
             # "." and ".." have no name that a later command could use.
             return folder if folder.name not in ("", "..") else folder.resolve()
         if folder.name == "sweep.json" and _holds_sweep(folder.parent):
             return find_sweep(folder.parent, storage)
-    known = sorted(path.parent.name for path in storage.glob("*/sweep.json"))
+    known = all_sweeps(storage)
     hint = suggestion(name, known) if known else f"{storage} has no sweeps; launch one or give --storage"
     raise InputError(name, [Problem("", f"no sweep of this name in {storage}; {hint}")])
 
 
+def _address(name: str | os.PathLike[str], storage: Path) -> tuple[str, str] | None:
+    """The storage in a bucket, and the name there, that a sweep is asked for by; None where it is in a folder."""
+    text = os.fspath(name)
+    try:
+        if is_address(text):
+            place, _, text = address(text).rpartition("/")
+        elif is_address(storage) and not _holds_sweep(Path(text)):
+            place = address(storage)
+        else:
+            return None
+        address(place)
+    except ValueError as error:
+        raise InputError(os.fspath(name), [Problem("", str(error))]) from None
+    return place, text
+
+
+def _copy(storage: str, name: str) -> Path:
+    if "/" not in name and holds_sweep(Bucket(f"{storage}/{name}")):
+        return copied(f"{storage}/{name}")
+    known = sweep_names(storage)
+    hint = suggestion(name, known) if known else f"{storage} holds none"
+    raise InputError(name, [Problem("", f"no sweep of this name in {storage}; {hint}")])
+
+
+def own_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
+    """The folder of a recorded sweep that is to be changed; of one in a bucket, that of the launch on this machine.
+
+    Raises ``InputError`` where there is none, which names those there are.
+    """
+    where = _address(name, storage)
+    if where is None:
+        return find_sweep(name, storage)
+    folder = work_folder(where[0]) / where[1]
+    if not running(folder):
+        message = (
+            f"no launch of it runs on this machine, and what is in {where[0]} can only be read: give this command "
+            "where the launch runs"
+        )
+        raise InputError(os.fspath(name), [Problem("", message)])
+    return folder
+
+
+def own_trial(text: str | os.PathLike[str], storage: Path) -> tuple[SweepPaths, str]:
+    """As ``find_trial``, of a trial that is to be changed: of a sweep as ``own_sweep`` finds it."""
+    return find_trial(text, storage, own_sweep)
+
+
+def all_sweeps(storage: Path) -> list[str]:
+    """The names of the sweeps in a storage folder or in one in a bucket, in their order.
+
+    Raises ``InputError`` for an address that is none, and ``BucketError`` where the bucket cannot be read.
+    """
+    if is_address(storage):
+        return sweep_names(shown(storage))
+    return sorted(path.parent.name for path in storage.glob("*/sweep.json"))
+
+
+def shown(storage: Path) -> str:
+    """A storage as a user writes it; raises ``InputError`` for an address that is none."""
+    try:
+        return address(storage) if is_address(storage) else str(storage)
+    except ValueError as error:
+        raise InputError(str(storage), [Problem("", str(error))]) from None
+
+
 def storage_folder(storage: str | os.PathLike[str]) -> Path:
-    """A storage folder with ``~`` expanded; raises ``InputError`` if that home folder does not exist."""
-    return Path(_at_home(os.fspath(storage)))
+    """A storage folder with ``~`` expanded; of one in a bucket, that of its copies.
+
+    Raises ``InputError`` where there is no such home, and for an address that is none.
+    """
+    if not is_address(storage):
+        return Path(_at_home(local_path(os.fspath(storage))))
+    return copies_of(shown(Path(storage)))
 
 
 def names_trial(text: str | os.PathLike[str], storage: Path) -> bool:
     """Whether a text names a trial, as ``SWEEP/TRIAL``, rather than a sweep."""
     whole = os.fspath(text).rstrip("/")
+    if is_address(whole) or is_address(storage):
+        return TRIAL.fullmatch(whole.rpartition("/")[2]) is not None
     folders = storage_folder(storage) / whole, Path(whole)
     if "/" not in whole or any(map(_holds_sweep, folders)):
         return False
     return TRIAL.fullmatch(whole.rpartition("/")[2]) is not None
 
 
-def find_trial(text: str | os.PathLike[str], storage: Path) -> tuple[SweepPaths, str]:
-    """The files of the sweep and the name of the trial in ``SWEEP/TRIAL``.
+def find_trial(
+    text: str | os.PathLike[str], storage: Path, find: Callable[[str, Path], Path] = find_sweep
+) -> tuple[SweepPaths, str]:
+    """The files of the sweep, as ``find`` finds it, and the name of the trial in ``SWEEP/TRIAL``.
 
     Raises ``InputError``, which suggests existing ones, if there is none.
     """
-    whole, storage = os.fspath(text).rstrip("/"), storage_folder(storage)
+    whole = os.fspath(text).rstrip("/")
     name, _, trial = whole.rpartition("/")
-    if not name or _holds_sweep(storage / whole) or _holds_sweep(Path(whole)):
+    if not is_address(whole) and not is_address(storage):
+        storage = storage_folder(storage)
+        if _holds_sweep(storage / whole) or _holds_sweep(Path(whole)):
+            name = ""
+    if not name:
         raise InputError(whole, [Problem("", "give the sweep and the trial, as SWEEP/TRIAL")])
-    paths = SweepPaths(find_sweep(name, storage))
+    paths = SweepPaths(find(name, storage))
     known = [path.stem for path in journal_files(paths.journals)]
     if trial not in known:
         hint = suggestion(trial, known) if known else "it has none yet"
@@ -84,6 +172,18 @@ def named(folder: Path) -> str:
     return shlex.quote(folder.name) + storage_option(folder.parent)
 
 
+def place_of(folder: Path) -> str:
+    """Where a recorded sweep is: its folder, or the address that the folder is the copy of."""
+    origin = origin_of(folder.parent)
+    return str(folder) if origin is None else f"{origin}/{folder.name}"
+
+
 def storage_option(storage: Path) -> str:
-    """The option for a storage folder; empty for the default one."""
+    """The option for a storage folder; empty for the default one.
+
+    Of a folder of copies it names the storage in the bucket.
+    """
+    origin = origin_of(storage)
+    if origin is not None:
+        return f" --storage {shlex.quote(origin)}"
     return "" if storage.resolve() == Path("runs").resolve() else f" --storage {shlex.quote(str(storage))}"

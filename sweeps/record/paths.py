@@ -34,6 +34,18 @@ class SweepPaths:
         """The state from which an interrupted trial continues; removed when the trial ends."""
         return self.root / "training" / f"{trial}.pt"
 
+    def state_note(self, trial: str) -> Path:
+        """Which saved states of a trial are in a bucket."""
+        return self.root / "training" / f"{trial}.json"
+
+    def artifacts_note(self, trial: str) -> Path:
+        """Which artifacts of a trial are in a bucket."""
+        return self.root / "artifacts" / f"{trial}.json"
+
+    def writer(self, trial: str) -> Path:
+        """Which attempt may write a trial's journal where its process sends what it has to say."""
+        return self.root / "writers" / trial
+
     @property
     def study(self) -> Path:
         return self.root / "study.log"

@@ -28,6 +28,8 @@ def only_launch(source: str, paths: SweepPaths) -> Iterator[None]:
 
     Raises ``InputError`` if another process holds it, or if the folder is not writable.
     """
+    if (paths.root / launches.ELSEWHERE).exists():
+        raise InputError(source, [Problem("name", f"{paths.root.name} is being carried out already, elsewhere")])
     try:
         paths.root.mkdir(parents=True, exist_ok=True)
         file = paths.lock.open("w")

@@ -13,6 +13,7 @@ from analysis.configuration.sampled import stem
 from analysis.configuration.words import short_names
 from analysis.record.mlflow_internals import longest_experiment_name
 from analysis.record.uri import TRACKING_SCHEMES
+from linearizer_core.bucket import is_address
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.callbacks import keys_of
 from linearizer_core.experiment.checks import problems, worker_problems
@@ -377,8 +378,11 @@ def _storage_problems(storage: str) -> list[Problem]:
     """Why the folder could not be created, as far as that can be known without creating it."""
     if "\0" in storage:
         return [Problem("storage", f"must be a path without NUL characters, got {storage!r}")]
+    if is_address(storage):
+        return []  # the launch asks the bucket, before anything starts
     if "://" in storage:
-        return [Problem("storage", f"must be a folder that all nodes can reach, got {storage!r}")]
+        known = "must be a folder that all nodes can reach, or begin with s3://, gs:// or az://"
+        return [Problem("storage", f"{known}, got {storage!r}")]
     nearest = Path(storage).absolute()
     try:
         while not nearest.exists():

@@ -56,16 +56,23 @@ def load(spec: str, overrides: Overrides = (), profile: str | None = None) -> Sw
     return sweep
 
 
-def recorded(record: Mapping[str, Any], folder: Path, overrides: Overrides = (), *, to_run: bool = True) -> Sweep:
+def recorded(
+    record: Mapping[str, Any],
+    folder: Path,
+    overrides: Overrides = (),
+    *,
+    to_run: bool = True,
+    storage: str | None = None,
+) -> Sweep:
     """The sweep of a sweep.json in its current folder, with overrides applied.
 
     Without ``to_run`` it is only looked at, perhaps on a machine without its data: whether it could run is not checked.
-    Raises ``InputError`` with all problems found.
+    ``storage`` is where it continues, if not where it is read from. Raises ``InputError`` with all problems found.
     """
     overrides = _listed(overrides)
-    storage = str(folder.parent)
+    place = str(folder.parent)
     # A folder of that name, not a home folder.
-    values = {**of_then(record["spec"]), "storage": f"./{storage}" if storage.startswith("~") else storage}
+    values = {**of_then(record["spec"]), "storage": storage or (f"./{place}" if place.startswith("~") else place)}
     source = str(folder / "sweep.json")
     try:
         ensure(refs_of(values), folder / FOLDER)
@@ -73,7 +80,7 @@ def recorded(record: Mapping[str, Any], folder: Path, overrides: Overrides = (),
         raise InputError(source, [Problem("plugins", str(error))]) from None
     sweep = _sweep(values, source, overrides, [], [], (Path(),), to_run=to_run)
     elsewhere = any(text.partition("=")[0] in ("storage", "name") for text in overrides)
-    return sweep if elsewhere else replace(sweep, place=folder)
+    return sweep if elsewhere or storage else replace(sweep, place=folder)
 
 
 def _sweep(

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from analysis.configuration.constraints import parse_constraint
+from analysis.record.copies import work_folder
 from analysis.record.uri import absolute, at_home
+from linearizer_core.bucket import address, is_address, local_path
 from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.function import FunctionConfig, function_config, function_configuration
 from linearizer_core.experiment.nested import flatten, with_leaves
@@ -285,7 +287,10 @@ class SweepKeys(Strict):
         default_factory=dict,
         description="leaf, metric key or metric → its name in tables, figures and reports; may change at any time",
     )
-    storage: str = Field("./runs", description="folder that all nodes can reach; ~ is your home folder")
+    storage: str = Field(
+        "./runs",
+        description="folder that all nodes can reach (~ is your home folder), or a bucket: s3://, gs://, az://",
+    )
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         exclude=True,
@@ -295,8 +300,8 @@ class SweepKeys(Strict):
     @field_validator("storage")
     @classmethod
     def _at_home(cls, storage: str) -> str:
-        """Expand ``~`` to the user's home folder."""
-        return at_home(storage)
+        """Expand ``~`` to the user's home folder; the address of a bucket is kept, and ``file://`` becomes a path."""
+        return address(storage) if is_address(storage) else at_home(local_path(storage))
 
 
 class SweepModel(SweepKeys, ConfigurationModel):
@@ -375,8 +380,16 @@ class Sweep:
 
     @property
     def folder(self) -> Path:
-        """The folder that holds everything the sweep writes."""
-        return self.place or Path(self.model.storage) / self.name
+        """The folder that holds everything the sweep writes; for one in a bucket, this machine's part of it."""
+        if self.place is not None:
+            return self.place
+        storage = self.model.storage
+        return (work_folder(storage) if is_address(storage) else Path(storage)) / self.name
+
+    @property
+    def bucket(self) -> str | None:
+        """The address that its record is kept at; None where that is in a folder."""
+        return f"{self.model.storage}/{self.name}" if is_address(self.model.storage) else None
 
     @property
     def configurations(self) -> int:

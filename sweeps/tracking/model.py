@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
+from analysis.record.copies import fetch_artifacts
 from analysis.record.mlflow_settings import WRITING, held
 from linearizer_core.experiment.checkpoint import CONFIG
 from linearizer_core.experiment.journal import state_of
@@ -88,6 +89,7 @@ def promote(connect: Callable[[], Connection], paths: SweepPaths, trial: str) ->
     """
     name = paths.root.absolute().name
     source = f"{name}/{trial}"
+    fetch_artifacts(paths.root, trial)
     if not (paths.artifacts(trial) / "checkpoint" / CONFIG).exists():
         raise InputError(source, [Problem("", "has no checkpoint; only trials that finished keep one")])
     connection = connect()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from mlflow.entities import Metric, RunTag
 
+from analysis.record.copies import fetch_artifacts
 from analysis.record.mlflow_settings import WRITING, held
 from linearizer_core.experiment.checkpoint import CONFIG
 from sweeps.record.ledger import Ledger
@@ -97,11 +98,10 @@ def _kept(record: Record, paths: SweepPaths, sweep: Mapping[str, Any]) -> list[s
     """The trials whose models are logged: the best configuration's, and the confirmations."""
     runs = record.runs
     confirmed = runs.loc[(runs["kind"] == "confirm") & (runs["state"] == "finished"), "trial"]
-    return [
-        trial
-        for trial in dict.fromkeys([*(sweep.get("best") or ()), *confirmed])
-        if (paths.artifacts(trial) / "checkpoint" / CONFIG).exists()
-    ]
+    best = dict.fromkeys([*(sweep.get("best") or ()), *confirmed])
+    for trial in best:
+        fetch_artifacts(paths.root, trial)
+    return [trial for trial in best if (paths.artifacts(trial) / "checkpoint" / CONFIG).exists()]
 
 
 def _importance(record: Record) -> Table | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from analysis.record.copies import fetch_artifacts
 from analysis.record.journal_files import journal_files
 from analysis.record.mlflow_errors import explain
 from analysis.record.mlflow_settings import WRITING, held
@@ -268,6 +269,8 @@ class Sync:
                 path = Path(folder) / "trial.json"
                 path.write_text(json.dumps(update.first, indent=2, ensure_ascii=False) + "\n", "utf-8")
                 connection.place(cursor.run).log_artifact(str(path))
+        if update.artifacts:
+            fetch_artifacts(self.paths.root, trial)
         for name in update.artifacts:
             path = self.paths.artifacts(trial) / name
             if path.is_dir():

@@ -349,7 +349,7 @@ def listening_on(port: int) -> list[psutil.Process]:
 def postgres(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The variables by which PostgreSQL's programs find a server of this test's own, on a socket alone."""
     if not POSTGRES or not available("flask_wtf", "psycopg"):
-        pytest.skip("needs PostgreSQL and the packages of deploy/requirements-head.lock")
+        pytest.skip("needs PostgreSQL")
     # Short, for the socket; PostgreSQL does not run as root.
     folder = Path(f"/tmp/lp-{os.getpid()}")
     folder.mkdir(mode=0o755)

@@ -246,7 +246,7 @@ def test_fewer_trials_than_were_launched_are_refused(
     ("value", "said"),
     [
         ("storage=spec.txt/runs", "storage: must be a folder, "),
-        ("storage=s3://bucket/runs", "storage: must be a folder that all nodes can reach"),
+        ("storage=ftp://host/runs", "storage: must be a folder that all nodes can reach"),
         ("tracking.uri=mlflow.example", "tracking.uri: must begin with one of http://, https://, sqlite:///"),
     ],
 )

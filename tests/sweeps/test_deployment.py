@@ -132,14 +132,8 @@ def test_all_nodes_see_the_storage_before_ray_starts_on_them() -> None:
     assert f"mountpoint -q {STORAGE}" in commands(launcher_file("deploy/on-premises.yaml"))["setup_commands"]
 
 
-def test_the_heads_packages_are_pinned_by_hash_and_agree_with_the_lock() -> None:
-    text = (ROOT / "deploy/requirements-head.lock").read_text()
-    pins = re.findall(r"^([a-z0-9-]+)==\S+ \\\n((?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE)
-    wanted = (ROOT / "deploy/requirements-head.in").read_text().split()
-    assert {re.split("[<>=]", line)[0] for line in wanted} <= {name for name, _ in pins}
-    assert len(pins) == len(re.findall("==", text))
-    both = {name for name, _ in pins} & set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text()))
-    assert not both
+def test_the_lock_has_what_the_autoscaler_needs_on_aws() -> None:
+    assert re.search(r"^boto3==\S+ \\\n +--hash=sha256:", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
 
 
 # KubeRay

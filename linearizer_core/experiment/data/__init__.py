@@ -2,7 +2,7 @@
 
 from linearizer_core.experiment.data.errors import DataError
 from linearizer_core.experiment.data.images import Images, StreamedImages, TensorImages
-from linearizer_core.experiment.data.named import ImageData, load, locate, root_of
+from linearizer_core.experiment.data.named import ImageData, load, locate, place_of, root_of
 from linearizer_core.experiment.data.order import epoch_order
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "epoch_order",
     "load",
     "locate",
+    "place_of",
     "root_of",
 ]

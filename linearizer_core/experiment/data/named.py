@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linearizer_core.bucket import address, is_address, local_path
 from linearizer_core.experiment.configuration import DataConfig
 from linearizer_core.experiment.data import idx
 from linearizer_core.experiment.data.arrays import (
@@ -28,6 +29,7 @@ from linearizer_core.experiment.data.arrays import (
     of_images,
 )
 from linearizer_core.experiment.data.errors import DataError
+from linearizer_core.experiment.data.fetched import fetched
 from linearizer_core.experiment.data.folders import Listing, celeba, find_celeba, find_folder, folder
 from linearizer_core.experiment.data.images import Images, StreamedImages, TensorImages, scaled
 from linearizer_core.experiment.data.order import Splits
@@ -114,22 +116,34 @@ def _registered(config: DataConfig) -> Registration:
 
 
 def root_of(config: DataConfig) -> Path:
-    """The absolute path at which a data set is looked for: ``data.root``, else $LINEARIZER_DATA, else ./data.
+    """The absolute path of where a data set is looked for; of one in a bucket, that of its copy on this machine.
 
-    Raises ``DataError`` if the path begins with the home folder of an unknown user.
+    Raises ``DataError`` as ``place_of`` does, and where a bucket cannot be read.
     """
-    root = config.root or os.environ.get("LINEARIZER_DATA", "") or "data"
+    place = place_of(config)
+    return fetched(place) if is_address(place) else Path(place)
+
+
+def place_of(config: DataConfig) -> str:
+    """Where a data set is: the absolute path, or the address in a bucket, of ``data.root``, else $LINEARIZER_DATA,
+    else ./data.
+
+    Raises ``DataError`` where it is in the home folder of nobody, and for an address that is none.
+    """
+    root = local_path(config.root or os.environ.get("LINEARIZER_DATA", "") or "data")
     if "\0" in root:
         raise DataError(f"{root!r}: not a valid path: it contains a NUL character")
     try:
-        return Path(root).expanduser().absolute()
+        return address(root) if is_address(root) else str(Path(root).expanduser().absolute())
+    except ValueError as error:
+        raise DataError(str(error)) from None
     except RuntimeError:
         raise DataError(f"{root}: no home folder is known for {root.partition('/')[0]}") from None
 
 
 def _fetch(config: DataConfig) -> None:
     """Download missing files through torchvision."""
-    if config.name not in PUBLISHED:
+    if config.name not in PUBLISHED or is_address(place_of(config)):
         return
     try:
         locate(config)

@@ -316,7 +316,16 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
         "evaluate.steps: must be ascending positive step counts such as [1, 10, 100], got [10, 1]",
     ),
     ({"evaluate/every": 10}, [], "evaluate.every: 10 exceeds train.epochs = 9"),
-    ({"storage": "s3://bucket/runs"}, [], "storage: must be a folder that all nodes can reach, got 's3://bucket/runs'"),
+    (
+        {"storage": "ftp://host/runs"},
+        [],
+        "storage: must be a folder that all nodes can reach, or begin with s3://, gs:// or az://, got 'ftp://host/runs'",
+    ),
+    (
+        {"storage": "s3://key:secret@bucket/runs"},
+        [],
+        "storage: s3://…: has credentials in it; give them in the environment, and the bucket alone",
+    ),
     (
         {"resources/workers": 7, "train/batch_size": 64},
         [],
