@@ -296,7 +296,7 @@ def test_all_that_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "No such file"), (b"a: [1", "is not valid YAML"), (b"\xff\xfe\xff", "can't decode")],
+    [(None, "No such file"), (b"a: [1", "not valid YAML"), (b"\xff\xfe\xff", "can't decode")],
 )
 def test_files_that_cannot_be_read(
     content: bytes | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
