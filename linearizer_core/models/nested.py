@@ -18,11 +18,11 @@ from linearizer_core.operators.projections import NestedProjection
 Reduction = Callable[[Callable[[], Sums]], Sums]
 
 PRIOR_IMAGES = 32
-"""Images of the whole set that each group's covariance counts as its own: of few images one is singular."""
+"""Number of images of the whole set added to each group's covariance, which would be singular for few images."""
 
 
 class NestedIdempotent(Model):
-    """Projectors f_r = g⁻¹ P_r g on images, one for each rank r in 1 … dim, of which each lies in the next.
+    """Projectors f_r = g⁻¹ P_r g on images, one per rank r in 1 … dim; the image of each lies in that of the next.
 
     f_r f_s = f_min(r, s). Their coordinates are those of g, turned so that the leading ones tell most of the pixels; in
     training r is drawn anew for each image, so that one g serves every rank (Rippel, Gelbart & Adams, Learning Ordered
@@ -94,7 +94,7 @@ class NestedIdempotent(Model):
         self.floor.copy_(lost.clamp_min(float(lost[-2])).clamp_min(torch.finfo(torch.float32).tiny))
 
     def projector(self, rank: int | None = None) -> Linearizer:
-        """f_r as a Linearizer, of the projection's own rank where none is asked for.
+        """f_r as a Linearizer, by default at the projection's own rank.
 
         Raises ``InputValueError`` for a rank outside 1 … ``dim``.
         """
@@ -105,7 +105,7 @@ class NestedIdempotent(Model):
         return self.projector()(x)
 
     def nested(self, latents: Tensor, ranks: Tensor) -> Tensor:
-        """Images of latents ``(batch, dim)``, of each the leading ``ranks`` ``(batch,)`` coordinates."""
+        """Images of latents ``(batch, dim)`` cut to their leading ``ranks`` ``(batch,)`` coordinates."""
         kept = torch.arange(self.dim, device=latents.device) < ranks[:, None]
         images: Tensor = self.g.inverse(latents * kept)[0]
         return images
@@ -114,8 +114,8 @@ class NestedIdempotent(Model):
     def settle(self, batches: Iterable[tuple[Tensor, Tensor]], reduction: Reduction = own_sums) -> None:
         """Fit the Gaussian of each group's latents to batches of images ``(batch, *event)`` and groups ``(batch,)``.
 
-        Of several processes each has batches of its own, and by ``reduction``, which adds up their sums, all get those
-        of all batches. Raises ``InputValueError`` for less than two images.
+        With several processes, each passes its own batches, and ``reduction``, which adds up their sums, gives all of
+        them the Gaussians of all batches. Raises ``InputValueError`` for fewer than two images.
         """
         counts, totals, squares = reduction(lambda: self._moments(batches))
         images = counts.sum()
@@ -130,7 +130,7 @@ class NestedIdempotent(Model):
         self.proportions.copy_(counts / images)
 
     def _moments(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Sums:
-        """Of each group the number of images, and the sums of g(x) and of its outer products, in float64."""
+        """For each group, the number of images and the sums of g(x) and of its outer products, in float64."""
         shapes = ((self.count,), (self.count, self.dim), (self.count, self.dim, self.dim))
         counts, totals, squares = (torch.zeros(each, dtype=torch.float64, device=self.device) for each in shapes)
         for images, groups in batches:
@@ -143,7 +143,7 @@ class NestedIdempotent(Model):
         return counts, totals, squares
 
     def labels(self, count: int, generator: torch.Generator) -> Tensor:
-        """The group of each of ``count`` samples, by the groups' shares."""
+        """The group of each of ``count`` samples, drawn in proportion to the groups' shares."""
         return draw_labels(self.proportions, count, generator).to(self.device)
 
     def roots(self, rank: int) -> Tensor:
@@ -154,7 +154,7 @@ class NestedIdempotent(Model):
 
     @torch.no_grad()
     def images(self, noise: Tensor, which: Tensor, roots: Tensor, temperature: float = 1.0) -> Tensor:
-        """g⁻¹(m_k + T Σ_k^½ z0) in the leading coordinates, of noise ``(batch, *event)`` and groups ``(batch,)``.
+        """g⁻¹(m_k + T Σ_k^½ z0) in the leading coordinates, from noise ``(batch, *event)`` and groups ``(batch,)``.
 
         ``roots`` are those of a rank; f of that rank leaves the images as they are.
         """
@@ -168,7 +168,7 @@ class NestedIdempotent(Model):
     def sample(
         self, count: int, generator: torch.Generator, temperature: float = 1.0, rank: int | None = None
     ) -> Tensor:
-        """``images`` of noise and groups that it draws, ``(count, *event)``, at a rank or the chosen one."""
+        """``images`` of drawn noise and groups, ``(count, *event)``, by default at the chosen rank."""
         noise = self.noise(count, generator)
         roots = self.roots(self.rank if rank is None else rank)
         return self.images(noise, self.labels(count, generator), roots, temperature)

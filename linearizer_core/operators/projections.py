@@ -74,7 +74,7 @@ class SpectrumProjection(OperatorModule):
 class NestedProjection(OperatorModule):
     """The leading ``rank`` of ``dim`` coordinates, and with ``at`` those of any rank: P_r P_s = P_min(r, s).
 
-    Nothing of it is learned: the network around it learns which coordinates lead. Raises ``InputValueError`` when
+    Nothing in it is learned: the network around it learns which coordinates lead. Raises ``InputValueError`` if
     ``rank`` is not in 1 … ``dim``.
 
     >>> import torch, linearizer_core as lc

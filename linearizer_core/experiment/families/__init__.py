@@ -47,7 +47,7 @@ def family_of(config: TrialConfig) -> Family:
     made = registered.call(config, config=config)
     if not isinstance(made, Family):
         kind = type(made).__name__
-        raise PluginError(f"{registered.where}: family {registered.name} must give a Family, got {kind}")
+        raise PluginError(f"{registered.where}: family {registered.name} must return a Family, got {kind}")
     return made
 
 

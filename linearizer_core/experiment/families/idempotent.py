@@ -170,7 +170,7 @@ def _training_batches(data: ImageData, workers: Workers) -> Iterator[Tensor]:
 
 
 def fidelity(f: Linearizer, images: Tensor, split: str) -> dict[str, float]:
-    """How near f leaves a split's images ``(batch, *event)`` to what they were."""
+    """PSNR and SSIM between a split's images ``(batch, *event)`` and their projections by f."""
     made = in_batches(f, images)
     return {
         f"{split}/psnr_collapsed": capped_psnr(made, images),
@@ -179,7 +179,7 @@ def fidelity(f: Linearizer, images: Tensor, split: str) -> dict[str, float]:
 
 
 def pictures(f: Linearizer, images: Tensor) -> dict[str, Tensor]:
-    """Images beside what f makes of them, and a row each: from one image to another in f's image, and along an axis."""
+    """Images next to their projections by f, transitions between two images in f's image, and rows along an axis."""
     made = f(images[: GRID_IMAGES // 2])
     pairs = torch.stack([images[: GRID_IMAGES // 2], made], 1).flatten(0, 1)
     count = min(GRID_ROWS, len(images) // 2)
@@ -189,7 +189,7 @@ def pictures(f: Linearizer, images: Tensor) -> dict[str, Tensor]:
 
 
 def _axes(f: Linearizer, images: Tensor) -> Tensor:
-    """The mean latent of images in f's image ± 2 standard deviations along the axes that tell most of the pixels."""
+    """The mean latent of images in f's image ± 2 standard deviations along the axes that explain the pixels best."""
     latents = in_batches(lambda x: f.operator.apply(f.domain.encode(x)), images)
     mean = latents.mean(0)
     axes = telling_axes(images - images.mean(0), latents - mean, min(GRID_ROWS, len(mean)))

@@ -1,4 +1,4 @@
-"""The idempotent family with nested ranks: one g whose leading coordinates are a projector at every rank."""
+"""The idempotent family with nested ranks: the leading coordinates of one g give a projector at every rank."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class NestedIdempotentFamily(Family):
         return terms
 
     def settle(self, model: NestedIdempotent, data: ImageData) -> None:
-        """Fit the Gaussians that samples are drawn from to up to 20,000 training images."""
+        """Fit the Gaussians from which samples are drawn to at most 20,000 training images."""
         workers = present()
 
         def everyones(work: Callable[[], Sums]) -> Sums:
@@ -103,14 +103,14 @@ class NestedIdempotentFamily(Family):
 
     @torch.no_grad()
     def sample(self, model: NestedIdempotent, count: int, config: TrialConfig, generator: torch.Generator) -> Tensor:
-        """Images ``(count, *event)`` inside the image of f_r, of the rank that was chosen on validation."""
+        """Images ``(count, *event)`` in the image of f_r, at the rank chosen on validation."""
         return _samples(model, count, config, generator, model.rank)
 
     @torch.no_grad()
     def interim(
         self, model: NestedIdempotent, config: TrialConfig, data: ImageData, quality: Quality
     ) -> dict[str, float]:
-        """The metrics of ``interim_keys``, at the configured rank; settles the model first."""
+        """The metrics of ``interim_keys`` at the configured rank, after settling the model."""
         self.settle(model, data)
         rank = config.model.operator.rank
         samples = _samples(model, config.evaluate.samples, config, sampling_noise(config), rank)
@@ -163,7 +163,7 @@ class NestedIdempotentFamily(Family):
         return Evaluation(summary, curves, grids | pictures(f, images))
 
     def references(self, config: TrialConfig, data: ImageData, quality: Quality) -> dict[str, Evaluation]:
-        """With real images in as many principal components: the floor of samples at each rank."""
+        """Also score real images in as many principal components: the floor of samples at each rank."""
         return references(data, config.evaluate, quality, ranks_of(config, data.event), config.model.operator.rank)
 
     def interim_keys(self, config: TrialConfig) -> list[str]:
@@ -190,7 +190,7 @@ def _samples(model: NestedIdempotent, count: int, config: TrialConfig, generator
 
 
 def _training_batches(data: ImageData, which: Tensor, workers: Workers) -> Iterator[tuple[Tensor, Tensor]]:
-    """This worker's batches of the training images that the Gaussians are fitted to, and their groups."""
+    """This worker's batches of the training images to which the Gaussians are fitted, and their groups."""
     parts = torch.arange(min(GAUSSIAN_IMAGES, len(data.train))).split(BATCH)
     for index in parts[workers.rank :: workers.count]:
         yield data.train.batch(index), which[index.to(which.device)]
@@ -199,9 +199,9 @@ def _training_batches(data: ImageData, which: Tensor, workers: Workers) -> Itera
 def _reconstruction(
     model: NestedIdempotent, data: ImageData, held_out: dict[str, Tensor], ranks: list[int]
 ) -> dict[str, Curve]:
-    """PSNR against the rank: of f_r, of as many principal components, and of the leading pull-back directions.
+    """PSNR against the rank: for f_r, for as many principal components, and for the leading pull-back directions.
 
-    The last are the eigenvectors of E[JᵀJ] of g⁻¹, in place of the coordinates that training has put in order.
+    The last are the eigenvectors of E[JᵀJ] of g⁻¹, instead of the coordinates as ordered by training.
     """
     training = data.train.head(GAUSSIAN_IMAGES).cpu()
     pca = PixelGaussian(training, 0.0)
@@ -225,7 +225,7 @@ def _reconstruction(
 
 
 def _used(model: NestedIdempotent, rank: int) -> float:
-    """How many dimensions of f_r's image the training images use: the effective rank of their covariance there."""
+    """The dimensions of f_r's image that training images use: the effective rank of their covariance there."""
     shares = model.proportions.double()[:, None, None]
     means = model.means[:, :rank].double()
     centred = means - (model.proportions.double()[:, None] * means).sum(0)
