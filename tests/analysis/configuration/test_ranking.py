@@ -123,7 +123,7 @@ BY_LABEL = ModelConfig(operator=OperatorConfig(kind="affine"), operators=Operato
 
 
 @pytest.mark.parametrize("model", [ModelConfig(), BY_LABEL], ids=["default", "by label"])
-@pytest.mark.parametrize("family", ["diffusion", "flow_matching", "idempotent", "mean_flow", "style"])
+@pytest.mark.parametrize("family", ["diffusion", "flow_matching", "idempotent", "inverse", "mean_flow", "regression", "style"])
 def test_every_metric_that_has_samples_or_a_residual_has_a_direction(
     record: Record, family: str, model: ModelConfig
 ) -> None:
@@ -131,7 +131,7 @@ def test_every_metric_that_has_samples_or_a_residual_has_a_direction(
     config = TrialConfig(family=family, model=model, evaluate=evaluate)  # type: ignore[arg-type]
     for key in family_of(config).summary_keys(config):
         if key.startswith(("quality/", "test/")):
-            higher = any(f"/{name}" in key for name in HIGHER | ACCURACIES)
+            higher = "psnr" in key or "ssim" in key or any(f"/{name}" in key for name in HIGHER | ACCURACIES)
             assert better(record, key) == ("max" if higher else "min"), key
         if key.startswith("cost/"):
             assert better(record, key) == "min", key

@@ -276,7 +276,7 @@ def test_configurations_of_several_sweeps_are_told_apart(tmp_path: Path) -> None
 def test_finished_without_a_finite_value_is_said_as_it_is(tmp_path: Path) -> None:
     files = SweepFiles(tmp_path, space={DEPTH: {"int": [1, 6]}})
     files.finished(0, {DEPTH: 1}, "Infinity")
-    said = f"no configuration of the search has finished with a finite {FD} (1 trial: 1 finished)"
+    said = "no configuration of the search has finished with a finite collapsed classifier FD (1 trial: 1 finished)"
     assert said in summary(load([files.path]))
 
 

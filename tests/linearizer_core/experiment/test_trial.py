@@ -230,7 +230,8 @@ def test_artifacts_are_there(unbroken: Path) -> None:
     assert config == read(unbroken.parent / "small.yaml")
     rows = csv.DictReader((folder / "spectra.csv").read_text().splitlines())
     collapsed = [float(row["singular_value"]) for row in rows if row["operator"] == "collapsed"]
-    assert collapsed == model.collapse(4, EULER).singular_values().tolist()
+    # Up to rounding: on some processors a product depends on where its operands lie in memory.
+    assert collapsed == pytest.approx(model.collapse(4, EULER).singular_values().tolist(), rel=1e-5)
     assert list((unbroken / "training").glob("*")) == []
 
 

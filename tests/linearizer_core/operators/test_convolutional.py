@@ -283,7 +283,7 @@ def test_eigenvalues_of_a_shift_are_the_roots_of_unity() -> None:
 
 def test_a_defective_one_has_no_eigenbasis() -> None:
     kernel = torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64)[:, :, None, None]
-    with pytest.raises(ValueError, match="not 24 independent eigenvectors"):
+    with pytest.raises(ValueError, match="not have 24 independent eigenvectors"):
         from_kernel(kernel, 3, 4).eig()
 
 

@@ -692,7 +692,7 @@ def test_lines_that_cannot_be_read_keep_neither_the_others_nor_other_journals(re
     record.paths.journal("t001-s0").unlink()
     with journal.path.open("ab") as file:
         file.write(b"\0\0\0\n")
-    with pytest.warns(JournalWarning, match=r"t000-s0.jsonl:4: NUL bytes") as told:
+    with pytest.warns(JournalWarning, match=r"t000-s0.jsonl:4: contains NUL bytes") as told:
         record.sync(store.uri).send(everything=False)
     assert [str(warning.message).split("/")[-1][:15] for warning in told] == ["t000-s0.jsonl:4"]
 
