@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -123,7 +123,7 @@ BY_LABEL = ModelConfig(operator=OperatorConfig(kind="affine"), operators=Operato
 
 
 @pytest.mark.parametrize("model", [ModelConfig(), BY_LABEL], ids=["default", "by label"])
-@pytest.mark.parametrize("family", ["diffusion", "flow_matching", "idempotent", "inverse", "mean_flow", "regression", "style"])
+@pytest.mark.parametrize("family", get_args(get_type_hints(TrialConfig)["family"]))
 def test_every_metric_that_has_samples_or_a_residual_has_a_direction(
     record: Record, family: str, model: ModelConfig
 ) -> None:

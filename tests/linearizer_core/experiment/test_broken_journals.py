@@ -137,9 +137,7 @@ def test_without_its_trial_line_a_journal_tells_of_no_trial() -> None:
         state = told(first + b"".join(WHOLE[1:]))
         assert same(state, TrialState())
         # Of all that does not count one line is told of.
-        orphan = (
-            f"t000-s0.jsonl:{2 if first else 1}: a journal begins with a trial line, got 'epoch'; events before"
-        )
+        orphan = f"t000-s0.jsonl:{2 if first else 1}: a journal begins with a trial line, got 'epoch'; events before"
         assert [str(bad).startswith(orphan) for bad in state.damage] == ([False, True] if first else [True])
 
 

@@ -103,7 +103,7 @@ TRAINED: dict[str, TrialConfig] = {
         {"conditioner": "conv"},
         {"kind": "conv"},
         distance="gradient_ssim",
-        loss={"transfer": 1.0, "latent": 0.1},
+        loss=LossConfig(transfer=1.0, latent=0.1),
     ),
 }
 
