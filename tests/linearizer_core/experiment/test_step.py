@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -177,11 +178,15 @@ def recorded(trainer: Trainer, recorder: Recorder) -> Trainer:
     ("family", "recipe"),
     [("diffusion", "default"), ("diffusion", "learned"), ("style", "default"), ("mean_flow", "default")],
 )
-def test_recorded_steps_have_the_numbers_of_others(family: str, recipe: str, digits: ImageData) -> None:
+def test_recorded_steps_have_the_numbers_of_others(
+    family: str, recipe: str, digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Up to the rounding of the rate to float32: of every step the noise, order and groups.
 
-    Going on from a saved state is as if there had been no break, to the bit.
+    Going on from a saved state is as if there had been no break, to the bit. A large ε keeps Adam from making whole
+    steps of rounding where a gradient is zero.
     """
+    monkeypatch.setattr(torch.optim, "Adam", partial(torch.optim.Adam, eps=0.01))
     config = trial(family, recipe, epochs=3, batch_size=64, steps=4)
     plain, calls = Trainer(config, digits), Calls()
     other = recorded(Trainer(config, digits), calls)

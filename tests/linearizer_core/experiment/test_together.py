@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,11 @@ def assert_equal(one: Trainer, other: Trainer, tolerance: float = 2e-5) -> None:
 
 
 @pytest.mark.parametrize("values", FAMILIES.values(), ids=FAMILIES)
-def test_each_has_the_numbers_that_it_would_have_alone(values: dict[str, Any], digits: ImageData) -> None:
+def test_each_has_the_numbers_that_it_would_have_alone(
+    values: dict[str, Any], digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large ε keeps Adam from making whole steps of rounding where a gradient is zero, as of a style's first g."""
+    monkeypatch.setattr(torch.optim, "Adam", partial(torch.optim.Adam, eps=0.01))
     config = configuration(values)
     alone, several = trainers(config, digits), trainers(config, digits)
     together = Together()
