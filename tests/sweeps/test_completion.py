@@ -52,7 +52,7 @@ def offered(run_cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         ("linsweep compare b", ["before"]),
         ("linsweep compare before/t003", ["before/t003", "before/t003-s0", "before/t003-s1"]),
         ("linsweep plan mi", ["mine.yaml", "mixing"]),
-        ("linsweep plan n", []),
+        ("linsweep plan z", []),
         ("linsweep plan el", ["elsewhere/"]),
         ("linsweep launch mine.yaml --profile l", ["large"]),
         ("linsweep launch idempotent-rank --profile mnist-", ["mnist-cpu"]),
