@@ -103,7 +103,7 @@ def test_what_is_stopped_by_chance_or_dies_is_in_no_race(
         ({"search/seeds": {"at_least": 5, "at_most": 5}}, "search.seeds: at_most must be above at_least, got 5 and 5"),
         ({"search/seeds": {"at_least": 1}}, "search.seeds.at_least: must be greater than or equal to 2"),
         ({"search/seeds": {"at_lest": 3}}, "search.seeds.at_lest: unknown key; did you mean search.seeds.at_least?"),
-        ({"search/confirm": {"top": 1, "seeds": [7]}}, "search.confirm.seeds: must be fresh: [7] chose"),
+        ({"search/confirm": {"top": 1, "seeds": [7]}}, "search.confirm.seeds: must be fresh: [7] are in"),
         ({"search/seeds": [0, -1]}, "search.seeds[1]: must be greater than or equal to 0"),
         ({"search/seeds": []}, "search.seeds: must have at least 1 item"),
     ],
