@@ -15,10 +15,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 import tempfile
 import threading
 from pathlib import Path
 from typing import Any
+
+# This folder would stand before the package: its analysis.py is no package.
+sys.path[:] = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
 
 import psutil
 from rich.console import Console
@@ -71,7 +75,8 @@ class Watch:
 
 def swept(folder: Path, together: str) -> tuple[float, float, dict[str, float]]:
     """Wall seconds and CPU seconds of the trials of a sweep, and the objective of each."""
-    sets = [*SETS, f"name={together}", f"resources.together={together}", f"storage={folder / 'runs'}"]
+    name = "apart" if together == "off" else "together"
+    sets = [*SETS, f"name={name}", f"resources.together={together}", f"storage={folder / 'runs'}"]
     sweep = load("quickstart", sets)
     with Watch() as watch:
         result = launch(sweep, Console(file=io.StringIO()), RayTune(), fresh=True)
