@@ -36,7 +36,7 @@ class Edge:
     def place(self, value: Any) -> float:
         """The position of a value, from 0 to 1.
 
-        >>> Edge("train.lr", low=1e-4, high=1e-2, log=True).place(1e-3), Edge("depth", (1, 2, 4, 8)).place(2)
+        >>> Edge("train.loss.flow", low=1.0, high=4.0, log=True).place(2.0), Edge("depth", (1, 2, 4, 8)).place(2)
         (0.5, 0.375)
         """
         if self.levels:

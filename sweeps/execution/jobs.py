@@ -19,7 +19,7 @@ class Jobs:
 
     def __init__(self, bridge: Bridge, progress: Progress) -> None:
         self.bridge = bridge
-        self._progress = progress
+        self.progress = progress
         self._open: dict[str, dict[str, str]] = {}
         self._several: set[str] = set()
 
@@ -44,7 +44,7 @@ class Jobs:
     def wait(self, job: str, placed: Callable[[], bool]) -> None:
         """A job waits for its place, for the first time or again; ``placed`` says whether it has it now."""
         for member in self._open[job].values():
-            self._progress.add(self.bridge.wait(member), member, placed, place=job)
+            self.progress.add(self.bridge.wait(member), member, placed, place=job)
 
     def result(self, job: str, result: Mapping[str, Any]) -> bool:
         """A trial has got further; whether the job is to be ended here.
@@ -52,12 +52,12 @@ class Jobs:
         Of several trials one that is over is ended at once, and what carries them out finds that in its journal.
         """
         if job not in self._several:
-            self._progress.result(job, result)
+            self.progress.result(job, result)
             return self.bridge.must_stop(job, result)
         members = self._open[job]
         member = members.get(str(result.get(MEMBER)))
         if member is not None:
-            self._progress.result(member, result)
+            self.progress.result(member, result)
             if self.bridge.must_stop(member, result) or "state" in result:
                 del members[result[MEMBER]]
                 self._end(member)
@@ -79,11 +79,11 @@ class Jobs:
         apart = failed and job in self._several
         for member in reversed(members.values()) if apart else members.values():
             if apart and self.bridge.part(member):
-                self._progress.drop(member)
+                self.progress.drop(member)
             else:
                 self._end(member)
         self._several.discard(job)
 
     def _end(self, member: str) -> None:
         self.bridge.end(member)
-        self._progress.end(member)
+        self.progress.end(member)

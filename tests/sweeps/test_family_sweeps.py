@@ -77,16 +77,16 @@ class Viewed(InProcess):
         self.views: list[str] = []
 
     def carry_out(self, work: Work) -> None:
-        tell = work.progress.result
+        tell = work.jobs.progress.result
 
         def keep(job: str, result: Mapping[str, Any]) -> None:
             tell(job, result)
             view = Console(file=io.StringIO(), width=200, color_system=None)
-            view.print(work.progress._render())
+            view.print(work.jobs.progress._render())
             self.views.append(view.file.getvalue())  # type: ignore[attr-defined]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(work.progress, "result", keep)
+            patch.setattr(work.jobs.progress, "result", keep)
             super().carry_out(work)
 
 
