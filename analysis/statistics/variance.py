@@ -12,6 +12,8 @@ from analysis.statistics.intervals import Array
 REST = "rest"
 MOST_STEPS = 100
 TOLERANCE = 1e-6
+ROUNDING = 1e-12
+"""Values whose spread is a smaller share of their size do not differ."""
 CONDITION = 1e8
 """The condition number of the equations for the components, above which two sources cannot be separated."""
 
@@ -61,8 +63,11 @@ def variance_components(
     scale = np.sqrt(np.diag(products))
     if not scale.all() or np.linalg.cond(products / np.outer(scale, scale)) > CONDITION:
         raise ValueError(f"too few values to separate {', '.join(sources)} and the rest")
-    found, information = _scored(y, forms)
-    errors = np.sqrt(2 * np.diag(np.linalg.inv(information)))
+    if np.linalg.norm(y) <= ROUNDING * np.linalg.norm(values):  # equal values, but for the rounding of their means
+        found, errors = np.zeros(len(forms)), np.zeros(len(forms))
+    else:
+        found, information = _scored(y, forms)
+        errors = np.sqrt(2 * np.diag(np.linalg.inv(information)))
     shares = found / found.sum() if found.sum() else np.full(len(found), np.nan)
     counts = [len(np.unique(levels)) for levels in sources.values()] + [n]
     rows = zip([*sources, REST], found, errors, counts, shares, strict=True)
@@ -72,7 +77,7 @@ def variance_components(
 def _scored(y: Array, forms: list[Array]) -> tuple[Array, Array]:
     """The components that maximise the restricted likelihood, and twice their information matrix."""
     total = float(y @ y) / len(y)
-    least = total * 1e-9 or 1.0  # a positive rest keeps the covariance regular
+    least = total * 1e-9  # a positive rest keeps the covariance regular
     found = np.full(len(forms), total / len(forms))
     active = np.ones(len(forms), dtype=np.bool_)
     for _ in range(MOST_STEPS):

@@ -86,8 +86,10 @@ def test_what_would_be_below_zero_is_zero() -> None:
     assert found["a"].variance == 0
     assert found[REST].variance == pytest.approx(4 / 3)  # that of all values
     assert (found["a"].share, found[REST].share) == (0, 1)
-    flat = variance_components(np.ones(4), {"a": np.array([0.0, 0.0, 1.0, 1.0])})
-    assert flat["a"].variance == 0
+    for same in (np.ones(4), np.full(4, 0.1), np.zeros(4)):
+        flat = variance_components(same, {"a": np.array([0.0, 0.0, 1.0, 1.0])})
+        assert flat["a"].variance == flat[REST].variance == 0
+        assert np.isnan(flat["a"].share)
 
 
 def test_what_cannot_be_told_apart_is_refused() -> None:
