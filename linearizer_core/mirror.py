@@ -48,7 +48,7 @@ def folder_name(uri: str) -> str:
     """What the copy of an address is called: its words, and a digest that tells it from others with the same words.
 
     >>> folder_name("s3://bucket/runs")
-    's3-bucket-runs-45e8e6f9'
+    's3-bucket-runs-0863ef5c'
     """
     words = re.sub(r"[^A-Za-z0-9.]+", "-", uri).strip("-.")[-60:]
     return f"{words}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
