@@ -93,8 +93,7 @@ class Measure:
         """
         registered = self.registration
         with told(frozenset({registered.file})):
-            known = {"real_radii": real_radii} if registered.make is neighbours else {}
-            found = registered.call(samples=samples, real=real, settings=self.settings, **known)
+            found = registered.call(samples=samples, real=real, real_radii=real_radii, settings=self.settings)
         values = found if isinstance(found, Mapping) else {self.name: found}
         return {name: self._number(name, value) for name, value in values.items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -12,10 +12,8 @@ from linearizer_core.errors import InputValueError
 from linearizer_core.flows.base import Chain, Invertible
 from linearizer_core.linearizer import Linearizer
 from linearizer_core.models.base import Event, Model, draw_labels
-from linearizer_core.models.idempotent import Rotation, Sums, own_sums, telling_axes
+from linearizer_core.models.idempotent import Reduction, Rotation, Sums, own_sums, telling_axes
 from linearizer_core.operators.projections import NestedProjection
-
-Reduction = Callable[[Callable[[], Sums]], Sums]
 
 PRIOR_IMAGES = 32
 """Number of images of the whole set added to each group's covariance, which would be singular for few images."""

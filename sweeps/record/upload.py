@@ -39,10 +39,10 @@ HOLDER = "holder"
 
 SENT = ("training/*.json", "journal/*.jsonl", "superseded/*.jsonl", "artifacts/*.json", "plugins/*/*",
         "uncommitted-*.patch", "ledger.json", "sweep.json")  # fmt: skip
-AT_THE_END = ("shipped*.json",)
-"""What changes with everything that is sent to MLflow, which can be sent again: it goes into whole pieces."""
 """What goes into pieces, in the order in which it is looked at: states that a journal does not tell of yet are no harm
 to it, but a state that is not there is."""
+AT_THE_END = ("shipped*.json",)
+"""What changes with everything that is sent to MLflow, which can be sent again: it goes into whole pieces."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ class Upload:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
         self.error: str | None = None
+        self._superseded = False
 
     def fetch_cache(self) -> None:
         """Fetch the feature classifiers of the storage that this machine lacks: another one would be another ruler."""
@@ -142,6 +143,7 @@ class Upload:
                 self.push()
                 self.error = None
             except LeaseLost:
+                self._superseded = True
                 self.error = "another launch has taken it over, since the bucket was away for too long"
                 with suppress(OSError):
                     self._lost(self.error)
@@ -232,7 +234,7 @@ class Upload:
         self._closing.set()
         self._thread.join()
         deadline = time.monotonic() + LAST_TRIES
-        while self.error is None or not self.error.startswith("another launch"):
+        while not self._superseded:
             try:
                 self.push()
                 self._together()

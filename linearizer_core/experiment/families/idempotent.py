@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -91,12 +92,8 @@ class Idempotent(Family):
     def settle(self, model: IdempotentLinearizer, data: ImageData) -> None:
         """Fit the Gaussian from which samples are drawn to at most 20,000 training images."""
         workers = present()
-
-        def everyones(work: Callable[[], Sums]) -> Sums:
-            count, total, squares = workers.together(work)
-            return workers.total(count), workers.total(total), workers.total(squares)
-
-        model.settle(_training_batches(data, workers), everyones)
+        batches = (data.train.batch(index) for index in own_parts(data, workers))
+        model.settle(batches, partial(summed, workers))
 
     @torch.no_grad()
     def sample(
@@ -162,11 +159,15 @@ class Idempotent(Family):
         return [*keys, "spectrum/rank", "spectrum/active_fraction", "spectrum/used_rank"]
 
 
-def _training_batches(data: ImageData, workers: Workers) -> Iterator[Tensor]:
-    """This worker's batches of the training images to which the Gaussian is fitted."""
-    parts = torch.arange(min(GAUSSIAN_IMAGES, len(data.train))).split(BATCH)
-    for index in parts[workers.rank :: workers.count]:
-        yield data.train.batch(index)
+def own_parts(data: ImageData, workers: Workers) -> Sequence[Tensor]:
+    """The indices, in batches, of this worker's share of the training images to which Gaussians are fitted."""
+    return torch.arange(min(GAUSSIAN_IMAGES, len(data.train))).split(BATCH)[workers.rank :: workers.count]
+
+
+def summed(workers: Workers, work: Callable[[], Sums]) -> Sums:
+    """The sums over all workers of what ``work`` gives on each."""
+    count, total, squares = workers.together(work)
+    return workers.total(count), workers.total(total), workers.total(squares)
 
 
 def fidelity(f: Linearizer, images: Tensor, split: str) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,7 +13,6 @@ from linearizer_core.experiment.cores import core
 from linearizer_core.experiment.data import ImageData
 from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.evaluation import (
-    BATCH,
     GAUSSIAN_IMAGES,
     GRID_IMAGES,
     SAMPLE_SEED,
@@ -33,17 +32,16 @@ from linearizer_core.experiment.evaluation import (
 )
 from linearizer_core.experiment.families.affine import MEASURED_IMAGES, PASSES, cost_of, ranks_of
 from linearizer_core.experiment.families.base import Family
-from linearizer_core.experiment.families.idempotent import Idempotent, fidelity, pictures
+from linearizer_core.experiment.families.idempotent import Idempotent, fidelity, own_parts, pictures, summed
 from linearizer_core.experiment.families.linear import linearity, linearity_keys, lipschitz
 from linearizer_core.experiment.groups import groups
 from linearizer_core.experiment.networks import build_flow
-from linearizer_core.experiment.workers import Workers, present
+from linearizer_core.experiment.workers import present
 from linearizer_core.flows.conditioners import fitted_values
 from linearizer_core.metrics.linearity import idempotency
 from linearizer_core.metrics.pullback import pullback_metric
 from linearizer_core.metrics.spectrum import effective_rank
 from linearizer_core.models.base import Event
-from linearizer_core.models.idempotent import Sums
 from linearizer_core.models.nested import NestedIdempotent
 
 
@@ -93,13 +91,10 @@ class NestedIdempotentFamily(Family):
 
     def settle(self, model: NestedIdempotent, data: ImageData) -> None:
         """Fit the Gaussians from which samples are drawn to at most 20,000 training images."""
-        workers = present()
-
-        def everyones(work: Callable[[], Sums]) -> Sums:
-            counts, totals, squares = workers.together(work)
-            return workers.total(counts), workers.total(totals), workers.total(squares)
-
-        model.settle(_training_batches(data, groups(model.by, model.count, data), workers), everyones)
+        workers, which = present(), groups(model.by, model.count, data)
+        parts = own_parts(data, workers)
+        batches = ((data.train.batch(index), which[index.to(which.device)]) for index in parts)
+        model.settle(batches, partial(summed, workers))
 
     @torch.no_grad()
     def sample(self, model: NestedIdempotent, count: int, config: TrialConfig, generator: torch.Generator) -> Tensor:
@@ -187,13 +182,6 @@ def _samples(model: NestedIdempotent, count: int, config: TrialConfig, generator
     noise = model.noise(count, generator)
     which, roots, temperature = model.labels(count, generator), model.roots(rank), config.evaluate.temperature
     return in_batches(lambda x0, k: model.images(x0, k, roots, temperature), noise, which)
-
-
-def _training_batches(data: ImageData, which: Tensor, workers: Workers) -> Iterator[tuple[Tensor, Tensor]]:
-    """This worker's batches of the training images to which the Gaussians are fitted, and their groups."""
-    parts = torch.arange(min(GAUSSIAN_IMAGES, len(data.train))).split(BATCH)
-    for index in parts[workers.rank :: workers.count]:
-        yield data.train.batch(index), which[index.to(which.device)]
 
 
 def _reconstruction(
