@@ -140,7 +140,7 @@ def load_seconds(source: Path, trials: int) -> dict[str, float]:
     if (len(record.runs), len(record.curves)) != (trials, trials * POINTS):
         raise SystemExit(f"{source}: {len(record.runs)} runs and {len(record.curves)} points")
     if len(record.metrics) != SCALARS or record.runs[record.metrics].isna().any().any():
-        raise SystemExit(f"{source}: not {SCALARS} end scalars in every run")
+        raise SystemExit(f"{source}: not {SCALARS} final metrics in every run")
     return {"seconds": seconds}
 
 

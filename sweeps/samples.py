@@ -16,6 +16,7 @@ from linearizer_core.experiment.artifacts import image_grid
 from linearizer_core.experiment.checkpoint import CONFIG, load
 from linearizer_core.experiment.samples import sample
 from linearizer_core.files import whole
+from linearizer_core.words import counted
 from sweeps.notebook import html
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem
@@ -41,7 +42,7 @@ class Samples:
     archive: Path
 
     def __repr__(self) -> str:
-        return f"Samples({self.trial}: {len(self.images)} images at seed {self.seed}, {self.grid})"
+        return f"Samples({self.trial}: {counted(len(self.images), 'image')} at seed {self.seed}, {self.grid})"
 
     def _repr_html_(self) -> str:
         return html(render(self))
@@ -87,5 +88,6 @@ def render(samples: Samples) -> RenderableType:
     count, *event = samples.images.shape
     size = "×".join(map(str, event))
     return Text(
-        f"{count} images of {size} from {samples.trial} at seed {samples.seed}:\n  {samples.grid}\n  {samples.archive}"
+        f"{counted(count, 'image')} of {size} from {samples.trial} at seed {samples.seed}:\n"
+        f"  {samples.grid}\n  {samples.archive}"
     )

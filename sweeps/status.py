@@ -21,6 +21,7 @@ from analysis.record.launches import DIED
 from analysis.record.sweep_info import RecordError
 from analysis.statistics.racing import Standing, race
 from linearizer_core.experiment.journal import ENDED, TrialState, state_of
+from linearizer_core.words import counted
 from sweeps.execution.stop import stop_reason
 from sweeps.notebook import html
 from sweeps.record.ledger import Ledger
@@ -178,9 +179,10 @@ def race_told(standing: Standing) -> str:
     names = ", ".join(f"t{number:03d}" for number in standing.left)
     of = len(standing.left) + len(standing.out)
     if standing.decided and len(standing.left) == 1:
-        return f"decided at {standing.seeds} seeds: {names} of {of} configurations"
+        return f"decided at {counted(standing.seeds, 'seed')}: {names} of {counted(of, 'configuration')}"
     what = "were left" if standing.decided else "may be the best"
-    return f"{len(standing.left)} of {of} configurations {what} at {standing.seeds} seeds: {names}"
+    among, at = counted(of, "configuration"), counted(standing.seeds, "seed")
+    return f"{len(standing.left)} of {among} {what} at {at}: {names}"
 
 
 def _open(trial: str, told: str, result: TrialState, objective: str) -> OpenTrial:

@@ -77,7 +77,7 @@ class Trial:
 
     ``worked`` is how many milliseconds the attempts took, None if that is ``ended`` − ``started``. ``attempts`` has
     the start and duration of each, and is empty if the source does not say. ``leaves`` is the configuration by dotted
-    names. ``scalars`` are the end scalars, or the values that the study saw instead. ``state`` is None if the trial
+    names. ``scalars`` are the final metrics, or the values that the study saw instead. ``state`` is None if the trial
     has no end.
     """
 
@@ -124,7 +124,7 @@ class Trial:
 
 
 def latest(series: Series) -> dict[str, float]:
-    """Stands in for missing end scalars: each evaluated metric at the last epoch that has it."""
+    """Stands in for missing final metrics: each evaluated metric at the last epoch that has it."""
     return {key: values[-1] for key, (_, values) in series.items() if not key.startswith((EPOCHS, *CURVES))}
 
 

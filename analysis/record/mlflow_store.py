@@ -282,11 +282,11 @@ def _trial(run: _Run, numbers: dict[str, int], source: str) -> Trial:
 def _taken_apart(
     histories: Mapping[str, list[Point]], began: int | None, last: int | None, finished: bool
 ) -> tuple[Series, dict[str, float]]:
-    """Separates the curves' points from the end scalars, without points of abandoned attempts.
+    """Separates the curves' points from the final metrics, without points of abandoned attempts.
 
-    MLflow keeps both under one key. An epoch's metrics have the time and step of its training losses; end scalars do
+    MLflow keeps both under one key. An epoch's metrics have the time and step of its training losses; final metrics do
     not. With several attempts, of which the last began at ``began``, earlier points count only if they are epochs up
-    to ``last``. A finished trial has end scalars of its last attempt: if none is later than ``began``, the clock was
+    to ``last``. A finished trial has final metrics of its last attempt: if none is later than ``began``, the clock was
     set back, and times are ignored.
     """
     losses = {point[:2] for key, points in histories.items() if key.startswith(EPOCHS) for point in points}
@@ -313,7 +313,7 @@ def _taken_apart(
 def _since(
     histories: Mapping[str, list[Point]], losses: set[tuple[int, int]], began: int | None, finished: bool, curves: bool
 ) -> float:
-    """The time from which end scalars count, or points of curves over solver steps or ranks (``curves``)."""
+    """The time from which final metrics count, or points of curves over solver steps or ranks (``curves``)."""
     if began is None:
         return -math.inf
     times = [

@@ -20,6 +20,7 @@ from analysis.record.parquet import read_record, write_record
 from analysis.record.sweep_info import KINDS, STATES, Direction, RecordError, SweepInfo
 from analysis.record.uri import without_password
 from linearizer_core.bucket import address, is_address
+from linearizer_core.words import counted
 
 __all__ = ["KINDS", "STATES", "Counts", "Direction", "Record", "RecordError", "SweepInfo", "load", "natural"]
 
@@ -60,7 +61,7 @@ class Counts:
             ", ".join(f"{numbers[name]} {words.get(name, name)}" for name in names if numbers[name])
             for names in (STATES, ("resumed", "reused", "duplicated", "warned"))
         )
-        total = f"{self.trials} trial{'s' if self.trials != 1 else ''}"
+        total = counted(self.trials, "trial")
         return (f"{total}: {states}" if states else total) + (f"; {notes}" if notes else "")
 
 
@@ -74,7 +75,7 @@ class Record:
     its attempts took), all to the millisecond, ``overrides`` (JSON), ``reused_from`` (the trial whose result was
     reused), ``duplicate_of`` (the trial of the same sweep, kind, configuration and seed that this one repeats),
     ``warnings`` (what did not go as configured); then one column per leaf of the configuration, the searched axes
-    first; then one float column per metric key: the end scalars, or the last evaluation of a trial without them.
+    first; then one float column per metric key: the final metrics, or the last evaluation of a trial without them.
 
     ``curves``: ``sweep, trial, metric, step, value``, one row per point. The step is the epoch for ``train/…`` and
     ``quality/…``, the number of solver steps for ``nfe/…``, and the rank used for sampling for ``rank/…``.

@@ -13,6 +13,7 @@ from analysis.record.runs import KINDS, STATES, Record, SweepInfo
 from analysis.render.cells import Cell, Column, Row
 from analysis.render.table import Table
 from analysis.tables.layout import BLOCKS
+from linearizer_core.words import counted
 
 NAMES = {"search": "search", **{kind: name for kind, name in BLOCKS.items() if name}}
 GPU_SECONDS = "cost/gpu_seconds"
@@ -105,7 +106,7 @@ def failures(record: Record) -> Table:
         cells = [Cell(f"{row['sweep']}/{row['trial']}"), Cell(str(row["state"])), Cell(epoch)]
         rows.append(Row((*cells, Cell(_short(words)), Cell(_short(said)))))
     counts = record.counts
-    notes = [f"{counts.failed} of {counts.trials} trials failed, {counts.interrupted} were interrupted."]
+    notes = [f"{counts.failed} of {counted(counts.trials, 'trial')} failed, {counts.interrupted} were interrupted."]
     columns = (
         Column("trial", "trial", "left"),
         Column("state", "state", "left"),

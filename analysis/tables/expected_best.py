@@ -15,6 +15,7 @@ from analysis.record.runs import RecordError
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.expected_best import best_of
+from linearizer_core.words import counted
 
 FEWEST = 5
 """The fewest configurations for which the expected best is shown."""
@@ -54,9 +55,9 @@ def expected_best(record: Recorded, metric: str | None = None, *, unequal: bool 
         rows.append(Row((Cell(count), Cell(sign * found.mean, interval=(ends[0], ends[1])), Cell(count * hours))))
     samplers = sorted({str(sweep.spec.get("search", {}).get("sampler", "tpe")) for sweep in record.sweeps} - {"random"})
     notes = [
-        f"Over {len(losses)} configurations, each the mean of its seeds: the mean over all ways to draw so many, and "
-        "in brackets the range of 95 % of such searches. It is pessimistic near the full number, since no draw can be "
-        "better than the best."
+        f"Over {counted(len(losses), 'configuration')}, each the mean of its seeds: the mean over all ways to draw so "
+        "many, and in brackets the range of 95 % of such searches. It is pessimistic near the full number, since no "
+        "draw can be better than the best."
     ]
     if samplers:
         notes.append(f"Drawn by {', '.join(samplers)}: it is the result of drawing at random from these.")

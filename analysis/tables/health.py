@@ -30,6 +30,7 @@ from analysis.render.cells import Cell, Column, Row
 from analysis.render.table import Table
 from analysis.statistics.intervals import Array
 from analysis.tables.importance import importance
+from linearizer_core.words import counted
 
 Verdict = Literal["PASS", "WARN", "FAIL"]
 ORDER: tuple[Verdict, ...] = ("FAIL", "WARN", "PASS")
@@ -313,7 +314,7 @@ def _failures(configurations: Configurations, _: str) -> Iterator[Finding]:
     runs = configurations.record.runs
     runs = runs[runs["kind"] != "reference"]
     failed = int((runs["state"] == "failed").sum())
-    told = f"{failed} of {len(runs)} trials failed"
+    told = f"{failed} of {counted(len(runs), 'trial')} failed"
     if failed > MOST_FAILED * len(runs):
         yield Finding("failures", "WARN", told, "see why: linsweep logs NAME/TRIAL")
     else:

@@ -19,6 +19,7 @@ from analysis.configuration.words import ARROWS
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Value
 from analysis.statistics.intervals import METHODS, Method, estimate
+from linearizer_core.words import counted
 
 BLOCKS = {
     "search": "",
@@ -68,7 +69,7 @@ def failure_notes(record: Record) -> list[str]:
     groups = failed["trial"].groupby(reasons, sort=False)
     told = "; ".join(f"{', '.join(trials)} ({reason})" for reason, trials in groups)
     trials = int((record.runs["kind"] != "reference").sum())
-    return [f"Failed and left out: {len(failed)} of {trials} trials: {told}."]
+    return [f"Failed and left out: {len(failed)} of {counted(trials, 'trial')}: {told}."]
 
 
 def check_method(record: Record, ci: str) -> None:

@@ -15,6 +15,7 @@ from analysis.render.table import Table
 from analysis.statistics.intervals import Method
 from analysis.tables.configurations import configurations, titled
 from analysis.tables.layout import BLOCKS
+from linearizer_core.words import counted
 
 Found = TypeVar("Found")
 
@@ -58,7 +59,7 @@ def paper_table(
     cut = [Row(tuple(row.cells[place] for place in places), row.block, row.marker, row.bold) for row in rows]
     return Table(
         name="-".join(sweep.name for sweep in record.sweeps),
-        title=titled(record, metrics, f"{len(cut)} of {len(whole.rows)} configurations"),
+        title=titled(record, metrics, f"{len(cut)} of {counted(len(whole.rows), 'configuration')}"),
         columns=tuple(whole.columns[place] for place in places),
         rows=tuple(cut),
         notes=tuple(note for note in whole.notes if _needed(note, cut)),

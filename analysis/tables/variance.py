@@ -18,6 +18,7 @@ from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
 from analysis.statistics.variance import REST, variance_components
 from analysis.tables.layout import failure_notes
+from linearizer_core.words import counted
 
 TOGETHER = "the rest: sources together, and what repeats alike"
 
@@ -91,7 +92,7 @@ def variance(record: Recorded, metric: str | None = None, *, unequal: bool = Fal
         ),
         rows=tuple(rows),
         notes=(
-            f"Over {len(values)} finished trials of {count} configuration{'s' if count > 1 else ''}, each with its own "
+            f"Over {len(values)} finished trials of {counted(count, 'configuration')}, each with its own "
             "mean. Random effects that add up, by restricted maximum likelihood; ±: one standard error, no interval.",
             *failure_notes(record),
         ),

@@ -30,6 +30,7 @@ from linearizer_core.metrics.quality import (
     psnr,
 )
 from linearizer_core.metrics.uncertainty import FEWEST, bootstrap_deviation, extrapolated
+from linearizer_core.words import counted
 
 SAMPLE_SEED = 99
 """Fixes the noise of evaluation, so that every trial and every step count gets the same."""
@@ -400,7 +401,7 @@ def references(
             summary |= bits_per_dim(density, data, config.held_out)
         found[label] = Evaluation(summary, grids={"samples": images[:GRID_IMAGES]})
     if ranks and gaussian:
-        label = f"real images in {rank} principal component{'s' if rank > 1 else ''}"
+        label = f"real images in {counted(rank, 'principal component')}"
         found[label] = _by_components(gaussian, training[: config.samples], quality, config, ranks, rank)
     return found
 

@@ -204,7 +204,7 @@ UNEVALUATED = ("train/", "system/")
 """Prefixes of the metrics that every epoch records, whether or not the model is evaluated in it."""
 
 
-NO_SUMMARY = "its journal lacks the end scalars"
+NO_SUMMARY = "its journal has no final metrics"
 """Why a finished trial whose final metrics were lost counts as interrupted: another attempt computes them again."""
 
 BY_HAND = "stopped by hand"

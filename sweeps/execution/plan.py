@@ -20,6 +20,7 @@ from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.families.affine import ranks_of
 from linearizer_core.flows.conditioners import fitted_values
 from linearizer_core.plugins.loading import loaded
+from linearizer_core.words import counted
 from sweeps.execution.cluster import Capacity
 from sweeps.execution.grouping import Grouping
 from sweeps.execution.price import Price, price_of
@@ -54,7 +55,7 @@ class Plan:
         return self.sweep.trials
 
     def __repr__(self) -> str:
-        return f"Plan({self.sweep.name}: {self.trials} trials, {self.concurrency} at a time)"
+        return f"Plan({self.sweep.name}: {counted(self.trials, 'trial')}, {self.concurrency} at a time)"
 
     def _repr_html_(self) -> str:
         return html(render(self))
@@ -81,18 +82,23 @@ def make_plan(sweep: Sweep, capacity: Capacity, growth: Growth | None = None) ->
 
 
 def _needs(resources: Resources) -> str:
-    gpus = f" and {resources.gpus_per_worker:g} GPUs" if resources.gpus_per_worker else ""
+    cpus = counted(resources.cpus_per_worker, "CPU")
+    gpus = f" and {counted(resources.gpus_per_worker, 'GPU')}" if resources.gpus_per_worker else ""
     if resources.workers == 1:
-        return f"{resources.cpus_per_worker} CPUs{gpus}"
-    return f"{resources.workers} workers of {resources.cpus_per_worker} CPUs{gpus}, each worker on one machine"
+        return f"{cpus}{gpus}"
+    return f"{resources.workers} workers of {cpus}{gpus}, each worker on one machine"
 
 
 def _has(capacity: Capacity) -> str:
-    total = f"{capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
+    total = _cpus_and_gpus(capacity.cpus, capacity.gpus)
     if len(capacity.nodes) > 1:
         largest = max(capacity.nodes, key=lambda node: (node.gpus, node.cpus))
-        total += f" on {len(capacity.nodes)} machines, the largest with {largest.cpus:g} CPUs and {largest.gpus:g} GPUs"
+        total += f" on {len(capacity.nodes)} machines, the largest with {_cpus_and_gpus(largest.cpus, largest.gpus)}"
     return total
+
+
+def _cpus_and_gpus(cpus: float, gpus: float) -> str:
+    return f"{counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}"
 
 
 def _placement(plan: Plan) -> str:
@@ -168,8 +174,8 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         *(("note", text) for text in notes(sweep)),
         *(_model_facts(sweep) if sweep.function is None else []),
         ("objective", objective + "".join(f", subject to {k} {v}" for k, v in search.constraints.items())),
-        ("search", f"{search.sampler}, {sweep.configurations} configurations × {len(search.first_seeds)} seeds "
-         f"({', '.join(map(str, search.first_seeds))})"
+        ("search", f"{search.sampler}, {counted(sweep.configurations, 'configuration')} × "
+         f"{counted(len(search.first_seeds), 'seed')} ({', '.join(map(str, search.first_seeds))})"
          + (f", up to {search.race.at_most} of those that may still be the best" if search.race else "")),
     ]  # fmt: skip
     facts.append(("", what_seeds_tell(len(search.first_seeds))))
@@ -177,7 +183,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         facts.append(("", f"the first {len(sweep.first_points())} are those of search.first"))
     if search.learn_from:
         count = len(plan.growth.drawn.learnt)
-        facts.append(("learns from", f"{count} finished configurations of {', '.join(search.learn_from)}"))
+        facts.append(("learns from", f"{counted(count, 'finished configuration')} of {', '.join(search.learn_from)}"))
     if search.stop_early:
         leaves = sweep.base_leaves
         epochs = decision_epochs(search.stop_early, leaves["train.epochs"], sweep.every)
@@ -192,7 +198,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     facts += [
         ("trials", f"{plan.trials} of up to {_longest(sweep)} {'epochs' if sweep.function is None else 'steps'}"),
         *_difference(plan.growth),
-        ("price", str(plan.price) if plan.price else "not known before a trial has finished"),
+        ("price", _price(plan)),
         ("resources", _placement(plan)),
         *(("together", text) for text in [plan.grouping.in_words] if text),
         ("budget", _budget(sweep)),
@@ -200,6 +206,13 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("MLflow", without_password(tracking_uri(sweep.model.tracking.uri, SweepPaths(sweep.folder)))),
     ]  # fmt: skip
     return facts
+
+
+def _price(plan: Plan) -> str:
+    if plan.price:
+        return str(plan.price)
+    over = plan.growth.before is not None and not plan.growth.missing
+    return "nothing left to run" if over else "not known before a trial has finished"
 
 
 def _difference(growth: Growth) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from statistics import fmean
 from analysis.record.journal_files import journal_files
 from linearizer_core.experiment.journal import state_of
 from linearizer_core.experiment.nested import flatten
+from linearizer_core.words import counted
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.model import Sweep
 from sweeps.words import duration
@@ -37,10 +38,9 @@ class Price:
     def __str__(self) -> str:
         gpu = f", {self.gpu_seconds / 3600:.3g} GPU-hours" if self.gpu_seconds else ""
         money = f", {self.money:,.2f} at the price per GPU-hour" if self.money is not None else ""
-        many = "trials" if self.trials != 1 else "trial"
         return (
-            f"about {duration(self.wall_seconds)} for {self.trials} {many}{gpu}{money} "
-            f"(by the epochs of {self.measured} finished trials of {self.of})"
+            f"about {duration(self.wall_seconds)} for {counted(self.trials, 'trial')}{gpu}{money} "
+            f"(by the epochs of {counted(self.measured, 'finished trial')} of {self.of})"
         )
 
 

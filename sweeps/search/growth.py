@@ -12,6 +12,7 @@ from linearizer_core.experiment.configuration import config_hash
 from linearizer_core.experiment.journal import ENDED, TrialState, state_of
 from linearizer_core.experiment.nested import flatten, with_leaves
 from linearizer_core.experiment.state import remove_state
+from linearizer_core.words import counted
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.search.drawn import Drawn, Learnt, Point
@@ -115,7 +116,8 @@ def growth_of(sweep: Sweep) -> Growth:
     same = not any(key.startswith(("search.learn_from", "search.space.")) for key in changes)
     drawn = taken_up(sweep, trials, known.following, known.learnt if same else learnt_from(sweep))
     if drawn.points and len(drawn.points) > sweep.configurations:
-        message = f"the record has {len(drawn.points)} configurations of this space; the number can only grow"
+        has = counted(len(drawn.points), "configuration")
+        message = f"the record has {has} of this space; the number can only grow"
         raise InputError(sweep.source, [Problem(LENGTH, message)])
     told = tuple(_told(key, *change) for key, change in changes.items())
     return _compared(sweep, earlier, record, told, drawn, trials)
@@ -170,7 +172,7 @@ def _check_changes(earlier: Sweep, sweep: Sweep, changes: Mapping[str, tuple[Any
     if EPOCHS in changes and EPOCHS not in axes:
         epochs, fewer = changes[EPOCHS]
         if fewer < epochs:
-            message = f"{sweep.name} was trained for {epochs} epochs, not {fewer}; the number can only grow"
+            message = f"{sweep.name} was trained for {counted(epochs, 'epoch')}, not {fewer}; the number can only grow"
             raise InputError(sweep.source, [Problem(EPOCHS, message)])
 
 

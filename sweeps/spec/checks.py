@@ -22,6 +22,7 @@ from linearizer_core.experiment.function import GROUP
 from linearizer_core.experiment.rehearsal import rehearsed
 from linearizer_core.experiment.sample_metrics import direction_in
 from linearizer_core.plugins.errors import PluginError
+from linearizer_core.words import counted
 from sweeps.spec.model import Sweep
 from sweeps.spec.notes import recorded_in_words
 from sweeps.spec.notifying import notify_problems
@@ -170,9 +171,9 @@ def _first_problems(sweep: Sweep, base: Mapping[str, str]) -> list[Problem]:
             wrong = _config_problems(sweep, point)
             found += [Problem(key, f"{k}: {message}") for k, message in wrong.items() if base.get(k) != message]
     if not found and sweep.search.first:
-        count, most = len(sweep.first_points()), sweep.configurations
-        if count > most:
-            found.append(Problem("search.first", f"has {count} points but the search tries {most} configurations"))
+        most = counted(sweep.configurations, "configuration")
+        if (count := len(sweep.first_points())) > sweep.configurations:
+            found.append(Problem("search.first", f"has {counted(count, 'point')} but the search tries {most}"))
     return found
 
 
@@ -304,7 +305,7 @@ def _confirm_problems(sweep: Sweep) -> list[Problem]:
         return []  # the problem that prevents counting is reported already
     if confirm is None or not count or confirm.top <= count:
         return []
-    message = f"{confirm.top} exceeds the search's {count} configurations; use 1 … {count}"
+    message = f"{confirm.top} exceeds the search's {counted(count, 'configuration')}; use 1 … {count}"
     return [Problem("search.confirm.top", message)]
 
 

@@ -13,6 +13,7 @@ from linearizer_core.experiment.nested import flatten
 from linearizer_core.experiment.plugged import configuration_of
 from linearizer_core.experiment.recipes import expand
 from linearizer_core.experiment.sample_metrics import direction_in
+from linearizer_core.words import counted
 from sweeps.spec.model import Sweep
 from sweeps.spec.points import corners
 
@@ -46,7 +47,7 @@ def _sampler(sweep: Sweep) -> Iterator[str]:
     if search.sampler == "grid":
         whole = len(sweep.grid())
         if count < whole:
-            yield f"search.trials: the grid has {whole} points; its last {whole - count} are left out"
+            yield f"search.trials: the grid has {counted(whole, 'point')}; its last {whole - count} are left out"
         return
     first = FIRST_AT_RANDOM.get(search.sampler, 0)
     if count <= first:

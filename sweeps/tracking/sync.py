@@ -17,6 +17,7 @@ from analysis.record.mlflow_settings import WRITING, held
 from analysis.record.uri import TRACKING_SCHEMES, absolute, sqlite_uri, without_password
 from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.journal import TrialState, committed, fold, lines, warn
+from linearizer_core.words import counted
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import read_record
 from sweeps.spec.validation import InputError, Problem
@@ -126,7 +127,7 @@ class Sync:
     def lack(self) -> str:
         """What has not been sent, in words."""
         lacking = self._lacking()
-        trials = f"{len(lacking)} trial{'s' if len(lacking) != 1 else ''}"
+        trials = counted(len(lacking), "trial")
         return f"{-(-sum(lacking.values()) // 1024)} KiB of the journals of {trials}"
 
     def _lacking(self) -> dict[str, int]:

@@ -33,12 +33,12 @@ def test_pairs_of_workers_on_two_nodes_of_two_gpus(linsweep: Linsweep) -> None:
     with two_nodes("pairs", cpus=2, gpus=2) as cluster:
         words = ["tiny.yaml", *sets(*PAIRS), "--address", cluster.address]
         plan = linsweep.ended(linsweep.start("plan", *words, env=cluster.env))
-        assert "2 workers of 1 CPUs and 1 GPUs, each worker on one machine a trial" in " ".join(plan.split())
+        assert "2 workers of 1 CPU and 1 GPU, each worker on one machine per trial" in " ".join(plan.split())
         assert "on 3 machines, the largest with 2 CPUs and 2 GPUs: 2 at a time" in " ".join(plan.split())
         refused = linsweep.ended(
             linsweep.start("plan", *words, *sets("resources.gpus_per_worker=3"), env=cluster.env), code=2
         )
-        assert "resources: a trial needs 2 workers of 1 CPUs and 3 GPUs" in " ".join(refused.split())
+        assert "resources: a trial needs 2 workers of 1 CPU and 3 GPUs" in " ".join(refused.split())
         process = linsweep.start("launch", "--fresh", *words, env=cluster.env)
         packed: list[bool] = []
 
@@ -63,7 +63,7 @@ def test_two_trials_share_each_gpu(linsweep: Linsweep) -> None:
     with two_nodes("halves", cpus=4, gpus=1) as cluster:
         words = ["tiny.yaml", *sets(*halves), "--address", cluster.address]
         plan = linsweep.ended(linsweep.start("plan", *words, env=cluster.env))
-        assert "1 CPUs and 0.5 GPUs a trial" in " ".join(plan.split())
+        assert "1 CPU and 0.5 GPUs per trial" in " ".join(plan.split())
         assert ": 4 at a time" in " ".join(plan.split())
         process = linsweep.start("launch", "--fresh", *words, env=cluster.env)
         nodes = [psutil.Process(cluster.processes[node].pid) for node in ("a", "b")]

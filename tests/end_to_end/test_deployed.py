@@ -320,7 +320,7 @@ def test_a_job_without_the_token_is_refused(head: Head) -> None:
 
 def test_what_the_autoscaler_may_add_counts_only_where_its_file_is_given(head: Head) -> None:
     plan = "linsweep plan spec.yaml --address auto --set resources.gpus_per_worker=1"
-    assert "1 GPUs; auto has 1 CPUs and 0 GPUs" in " ".join(head.run(plan, code=2).split())
+    assert "1 GPU; auto has 1 CPU and 0 GPUs" in " ".join(head.run(plan, code=2).split())
     shown = head.run(f"{plan} --cluster {ROOT / 'cluster.yaml'}")
     assert "0 at a time now, up to " in " ".join(shown.split())
 

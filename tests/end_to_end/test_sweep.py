@@ -38,7 +38,7 @@ TRIALS = [*CONTROLS, "r000", "r001", "r002", *SEARCH]
 
 
 def objective_of(events: list[dict[str, Any]]) -> float:
-    """What a search trial's journal says of the objective: its end scalar, or the last evaluated epoch's value."""
+    """What a search trial's journal says of the objective: its final metrics, or the last evaluated epoch's value."""
     summaries = [event for event in events if event["event"] == "summary"]
     metrics = summaries[-1]["metrics"] if summaries else last(events, "epoch")["metrics"]
     return float(metrics[OBJECTIVE])

@@ -103,7 +103,7 @@ def test_a_plan_writes_nothing(
     assert run_cli("plan", path.name, "--set", "search.trials=4") == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "tpe, 4 configurations × 1 seeds (0)" in out
+    assert "tpe, 4 configurations × 1 seed (0)" in out
     assert f"Nothing was started. Next: linsweep launch {path.name} --set search.trials=4" in out
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 

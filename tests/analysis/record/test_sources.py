@@ -329,7 +329,7 @@ def test_hours_are_those_that_were_worked_whatever_the_clock_does(tmp_path: Path
     # Stopped on Friday after a minute, resumed on Monday for another.
     trial("t001-s0", 1, (0, "trial"), (60, "epoch"), (2.5e5, "trial"), (250030, "epoch"), (250050, "summary"),
           (250060, "end"))  # fmt: skip
-    # Resumed, and set back by an hour before the end scalars.
+    # Resumed, and set back by an hour before the final metrics.
     trial("t002-s0", 2, (0, "trial"), (60, "epoch"), (100, "trial"), (130, "epoch"), (-3470, "curve"),
           (-3465, "summary"), (-3460, "end"))  # fmt: skip
     record = load(files.path)

@@ -234,7 +234,7 @@ def test_a_value_of_training_is_no_end_value(tmp_path: Path) -> None:
     files.finished(0, {DEPTH: 1}, 10.0)
     files.begin("t001-s0", 1, {DEPTH: 2})
     files.epoch("t001-s0", 5, 3.0)
-    files.end("t001-s0")  # and the line of its end scalars was lost
+    files.end("t001-s0")  # and the line of its final metrics was lost
     record = load([files.path])
     assert by_configuration(record)["words"].tolist() == ["finished", "interrupted @ 80"]
     assert summary(record).startswith("Of 1 finished configuration t000 is best")

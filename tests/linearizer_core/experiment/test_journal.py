@@ -146,7 +146,7 @@ def test_a_trial_whose_end_scalars_were_lost_has_not_finished(journal: Journal, 
     epochs(journal, 1, 2)
     journal.end("finished", 2)
     for found in (state_of(path), in_pieces(path)):
-        assert (found.state, found.reason) == ("interrupted", "its journal lacks the end scalars")
+        assert (found.state, found.reason) == ("interrupted", "its journal has no final metrics")
     journal.trial(WHO, {}, {}, resumed_epoch=0)
     journal.summary({FD: 0.5})
     journal.end("finished", 2)

@@ -188,7 +188,7 @@ def trained(event: dict[str, Any]) -> dict[str, float]:
 
 
 def measured(out: Path) -> list[Any]:
-    """What a journal has in the end, without times and costs: metrics of each epoch, curves and end scalars."""
+    """What a journal has in the end, without times and costs: metrics of each epoch, curves and final metrics."""
     epochs: dict[int, dict[str, float]] = {}
     rest: list[Any] = []
     for event in events(journal_of(out)):

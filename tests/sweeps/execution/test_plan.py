@@ -95,7 +95,7 @@ def test_how_many_trials_there_are(sweep: ToSweep, edits: dict[str, Any], trials
     ("needs", "said"),
     [
         ({"cpus_per_worker": 9}, "a trial needs 9 CPUs; this machine has 8 CPUs and 0 GPUs"),
-        ({"gpus_per_worker": 0.5}, "a trial needs 1 CPUs and 0.5 GPUs; this machine has 8 CPUs and 0 GPUs"),
+        ({"gpus_per_worker": 0.5}, "a trial needs 1 CPU and 0.5 GPUs; this machine has 8 CPUs and 0 GPUs"),
     ],
 )
 def test_a_trial_that_can_never_be_placed_is_refused(sweep: ToSweep, needs: dict[str, Any], said: str) -> None:
@@ -136,7 +136,7 @@ def test_what_a_user_reads(sweep: ToSweep, tmp_path: Path) -> None:
         "controls        g = identity; never stopped early, not seen by the search",
         "confirm         the best 3 at seeds 5, 6",
         "trials          28 of up to 9 epochs",
-        "resources       1 CPUs per trial; this machine has 8 CPUs and 0 GPUs: 8 at a time",
+        "resources       1 CPU per trial; this machine has 8 CPUs and 0 GPUs: 8 at a time",
         "budget          1.5 hours",
         f"record          {tmp_path}/runs/demo",
         "MLflow          http://mlflow.example:5000",
@@ -174,7 +174,7 @@ def test_what_has_no_effect_is_noted(sweep: ToSweep) -> None:
 
 def test_gpus_are_shown(sweep: ToSweep) -> None:
     text = shown(make_plan(sweep({"resources/gpus_per_worker": 0.5}), Capacity((Node(8, 2),), "head:6379")))
-    assert "1 CPUs and 0.5 GPUs per trial; head:6379 has 8 CPUs and 2 GPUs: 4 at a time" in text
+    assert "1 CPU and 0.5 GPUs per trial; head:6379 has 8 CPUs and 2 GPUs: 4 at a time" in text
 
 
 def test_without_early_stopping_controls_and_confirmation_there_is_no_word_of_them(sweep: ToSweep) -> None:

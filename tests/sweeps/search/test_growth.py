@@ -22,7 +22,7 @@ from linearizer_core.experiment.journal import Journal, state_of
 from sweeps.children import environment, module
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.in_process import InProcess
-from sweeps.execution.plan import make_plan, render
+from sweeps.execution.plan import Plan, make_plan, render
 from sweeps.execution.replay import replayed
 from sweeps.execution.task import Task
 from sweeps.execution.trial import execute
@@ -445,12 +445,22 @@ def test_a_plan_says_what_stays_what_is_new_and_what_it_costs(spec: Callable[...
     # Two are kept, six are new, of four hours on half a GPU each, two at a time.
     assert (plan.price.trials, plan.price.gpu_seconds) == (6, pytest.approx(12 * 3600))
     assert (plan.price.wall_seconds, plan.price.money) == (pytest.approx(12 * 3600), pytest.approx(36))
-    console = Console(file=io.StringIO(), width=200, color_system=None)
-    console.print(render(plan))
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    text = printed(plan)
     assert "search.seeds: [0, 1] → [0, 2]" in text
     assert "2 kept (2 of them have ended), 6 new, 6 no longer needed, which stay in the record" in text
     assert "about 12 h for 6 trials, 12 GPU-hours, 36.00 at the price per GPU-hour" in text
+
+
+def printed(plan: Plan) -> str:
+    console = Console(file=io.StringIO(), width=200, color_system=None)
+    console.print(render(plan))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_sweep_that_has_ended_costs_nothing_more(spec: Callable[..., Sweep]) -> None:
+    assert "not known before a trial has finished" in printed(make_plan(spec(), HERE, growth_of(spec())))
+    carried_out(spec())
+    assert "nothing left to run" in printed(make_plan(spec(), HERE, growth_of(spec())))
 
 
 def test_a_sweep_without_a_record_knows_no_price_and_other_sweeps_tell_it(spec: Callable[..., Sweep]) -> None:
