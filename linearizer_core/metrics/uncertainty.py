@@ -23,7 +23,10 @@ def bootstrap_deviation(distance: Distance, a: Tensor, b: Tensor, resamples: int
     """The standard deviation of a distance of sets ``(count, features)`` over resamples of both, from a fixed seed.
 
     It estimates the variation over other samples of a model and other held-out images (Efron, 1979). Resampled sets are
-    farther apart than the sets themselves, so the mean over resamples is meaningless.
+    farther apart than the sets themselves, so the mean over resamples is meaningless. For sets that are hardly farther
+    apart than chance makes them, the deviation would be twice too large for the same reason: there a distance is
+    quadratic in what chance does, and a resample adds its own chance to that of the sets. What this adds to the
+    variance is twice the variance of the distance between two resamples of one set, and is subtracted.
 
     Raises ``InputValueError`` for fewer than two resamples and for an empty set.
 
@@ -40,7 +43,13 @@ def bootstrap_deviation(distance: Distance, a: Tensor, b: Tensor, resamples: int
     def drawn(rows: Tensor) -> Tensor:
         return rows[torch.randint(len(rows), (len(rows),), generator=generator).to(rows.device)]
 
-    return float(torch.tensor([distance(drawn(a), drawn(b)) for _ in range(resamples)], dtype=torch.float64).std())
+    def deviation(first: Tensor, second: Tensor) -> Tensor:
+        found = [distance(drawn(first), drawn(second)) for _ in range(resamples)]
+        return torch.tensor(found, dtype=torch.float64).std()
+
+    # Sets of unequal size: the mean of the deviations within each is that of a pair with the noise of both.
+    within = ((deviation(a, a) + deviation(b, b)) / 2).square()
+    return float((deviation(a, b).square() - 2 * within).clamp_min(within).sqrt())
 
 
 def extrapolated(distance: Distance, a: Tensor, b: Tensor) -> float:

@@ -20,10 +20,12 @@ def drawn(count: int, seed: int, same: bool = False) -> tuple[Tensor, Tensor]:
     return a, b if same else SHIFT + SCALE * b
 
 
-def test_the_bootstrap_has_the_deviation_of_repeated_draws() -> None:
-    values = torch.tensor([frechet_distance(*drawn(300, seed)) for seed in range(200)])
-    found = torch.tensor([bootstrap_deviation(frechet_distance, *drawn(300, seed)) for seed in range(12)])
-    assert float(found.mean()) == pytest.approx(float(values.std()), rel=0.2)
+@pytest.mark.parametrize("same", [False, True])
+def test_the_bootstrap_has_the_deviation_of_repeated_draws(same: bool) -> None:
+    # Of the same distribution, where the plain bootstrap finds 1.8 times the deviation that there is.
+    values = torch.tensor([frechet_distance(*drawn(300, seed, same)) for seed in range(200)])
+    found = torch.tensor([bootstrap_deviation(frechet_distance, *drawn(300, seed, same)) for seed in range(12)])
+    assert float(found.mean()) == pytest.approx(float(values.std()), rel=0.4 if same else 0.2)
 
 
 @pytest.mark.parametrize(("same", "truth"), [(False, TRUTH), (True, 0.0)])
