@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from linearizer_core.experiment.journal import append
+from linearizer_core.experiment.journal import ENDED, append, state_of
 from linearizer_core.files import write_whole
 from sweeps.record.artifacts import as_note, states_in
 from sweeps.record.paths import SweepPaths
 
 
 class Superseded(Exception):
-    """Another attempt at the trial has begun: nothing more of this one counts."""
+    """Another attempt at the trial has begun, or another launch: nothing more of this one counts."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,20 @@ class Sink(Protocol):
 class Collector:
     """Takes the lines of journals, in their order and each once, into the folder of a sweep.
 
-    All that it knows is in that folder: one that has died is started again, and goes on.
+    All that it knows is in that folder: one that has died is started again, and goes on. ``holder`` is who held the
+    lease when its launch began: when another launch has begun in this folder, it takes nothing more.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, holder: str = "") -> None:
         self._paths = SweepPaths(Path(root))
+        self._holder = holder
 
     def open(self, trial: str) -> Opened:
-        """Begin an attempt: what an earlier one still sends is refused from here on."""
+        """Begin an attempt: what an earlier one still sends is refused from here on.
+
+        Raises ``Superseded`` where another launch has begun.
+        """
+        self._check()
         attempt = self._attempt(trial) + 1
         write_whole(self._paths.writer(trial), str(attempt))
         path = self._paths.journal(trial)
@@ -99,6 +105,7 @@ class Collector:
 
         Raises ``Superseded`` where the journal has gone on otherwise, or in another attempt.
         """
+        self._check()
         if self._attempt(trial) != attempt:
             raise Superseded(f"{trial}: another attempt has begun")
         path = self._paths.journal(trial)
@@ -114,10 +121,19 @@ class Collector:
             raise Superseded(f"{trial}: its journal has gone on without it")
         if len(known) < len(lines):
             append(path, lines[len(known) :], flush=True)
-        if states is not None:  # after the lines of the epochs before
+        if states is not None and not self._needs_none(trial):  # after the lines of the epochs before
             write_whole(self._paths.state_note(trial), as_note({"states": states}))
         stop = self._paths.stop.exists() or self._paths.stop_of(trial).exists()
         return Answer(begin + len(lines), stop)
+
+    def _check(self) -> None:
+        if self._paths.holder_now() != self._holder:
+            raise Superseded("another launch has begun")
+
+    def _needs_none(self, trial: str) -> bool:
+        """Whether a trial has ended, so that it will never go on from a state: the launch has ended it meanwhile."""
+        state = state_of(self._paths.journal(trial))
+        return state.state in ENDED and not state.extensible and not state.by_hand
 
     def _attempt(self, trial: str) -> int:
         try:

@@ -94,7 +94,7 @@ class InProcess:
     def _results(self, tasks: Sequence[Task]) -> Generator[dict[str, Any], None, None]:
         task = tasks[0]
         if task.bucket is not None:  # none of these trains together with others
-            return execute_away(task, Collector(task.root))
+            return execute_away(task, Collector(task.root, task.paths.holder_now()))
         return self._execute(task) if len(tasks) == 1 else self._together(tasks)
 
     def _attempt(self, work: Work, job: str, tasks: Sequence[Task]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
@@ -17,12 +18,12 @@ from sweeps.execution import ray_internals
 from sweeps.execution.cluster import Capacity, Node, local_capacity
 from sweeps.execution.executor import Work
 from sweeps.execution.jobs import Jobs
+from sweeps.execution.ray_collector import collecting
 from sweeps.execution.ray_connection import check_not_running, connected
 from sweeps.execution.stop import Ending, interrupted_by_sigterm
 from sweeps.execution.task import as_text
 from sweeps.execution.trainable import TrialTrainable, pack
 from sweeps.spec.model import Sweep
-from sweeps.spec.validation import InputError, Problem
 
 
 class RayTune:
@@ -47,12 +48,6 @@ class RayTune:
     def check(self, sweep: Sweep) -> None:
         """Refuse a process in which Ray runs already; whether trials fit is checked by the plan."""
         check_not_running()
-        if sweep.bucket is not None:
-            message = (
-                f"{sweep.model.storage} is in a bucket, where only a launch in one process can write so far: add "
-                "--debug, or give a folder that all nodes can reach"
-            )
-            raise InputError(sweep.source, [Problem("storage", message)])
 
     @contextmanager
     def reached(self) -> Iterator[Capacity]:
@@ -74,18 +69,20 @@ class RayTune:
     def carry_out(self, work: Work) -> None:
         os.environ[ray_internals.PENDING_LIMIT] = str(work.plan.concurrency)
         bridge, ending = work.jobs.bridge, work.ending
-        self._tuner(work).fit()
-        # A trial that is given back after Tune was told that there are no more trials needs another Tuner.
-        while not ending.reason and not bridge.over and bridge.schedule.has_next():
-            self._tuner(work).fit()
+        in_bucket = work.plan.sweep.bucket is not None
+        with collecting(work.paths) if in_bucket else nullcontext() as collector:
+            self._tuner(work, collector).fit()
+            # A trial that is given back after Tune was told that there are no more trials needs another Tuner.
+            while not ending.reason and not bridge.over and bridge.schedule.has_next():
+                self._tuner(work, collector).fit()
 
-    def _tuner(self, work: Work) -> tune.Tuner:
+    def _tuner(self, work: Work, collector: str | None) -> tune.Tuner:
         resources = work.plan.sweep.model.resources
         group = pack(resources.workers, resources.cpus_per_worker, resources.gpus_per_worker)
         return tune.Tuner(
             tune.with_resources(self._trainable, group),
             tune_config=tune.TuneConfig(
-                search_alg=ScheduleSearcher(work.jobs),
+                search_alg=ScheduleSearcher(work.jobs, collector),
                 scheduler=HalvingScheduler(work.jobs),
                 num_samples=-1,
                 reuse_actors=True,
@@ -121,17 +118,21 @@ class EndingStopper(tune.Stopper):
 
 
 class ScheduleSearcher(Searcher):
-    """Tune's searcher: it takes trials from the schedule and reports their ends."""
+    """Tune's searcher: it takes trials from the schedule and reports their ends.
 
-    def __init__(self, jobs: Jobs) -> None:
+    ``collector`` is the actor that takes their journals, where they do not see the sweep's folder.
+    """
+
+    def __init__(self, jobs: Jobs, collector: str | None = None) -> None:
         super().__init__()
         self._jobs = jobs
+        self._collector = collector
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as for the stopper
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        tasks = self._jobs.start(trial_id)
+        tasks = [replace(task, collector=self._collector) for task in self._jobs.start(trial_id)]
         if tasks:
             return {"tasks": as_text(tasks)}
         over = self._jobs.bridge.schedule.exhausted or self._jobs.bridge.over

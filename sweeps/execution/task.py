@@ -34,6 +34,8 @@ class Task:
     device: str = "auto"
     bucket: str | None = None
     """The address of a sweep whose record is kept in a bucket: ``root`` is then on the launch's machine alone."""
+    collector: str | None = None
+    """The name of the actor that takes the journal of such a trial, if it does not run in the launch's process."""
 
     def as_text(self) -> str:
         """In one line."""

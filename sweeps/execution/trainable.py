@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import tune
 
+from sweeps.execution.ray_collector import carried_out
 from sweeps.execution.task import Task, of_text
 from sweeps.execution.worker_group import Results, Worker, WorkerGroup
 
@@ -31,14 +32,12 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
         self._results = self.results_together(tasks) if self._several else self.results(tasks[0])
 
     def results(self, task: Task) -> Results:
-        """The results of a trial, as ``sweeps.execution.trial.execute`` returns them."""
+        """The results of a trial, as ``sweeps.execution.ray_collector.carried_out`` returns them."""
         if task.workers > 1:
             if self._group is None:
                 self._group = WorkerGroup(task.workers, task.threads, task.gpus, self.worker)
             return self._group.results(task)
-        from sweeps.execution.trial import execute
-
-        return execute(task)
+        return carried_out(task)
 
     def results_together(self, tasks: Sequence[Task]) -> Results:
         """The results of trials that train together, as ``sweeps.execution.trial.execute_together`` gives them."""

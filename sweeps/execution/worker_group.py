@@ -15,6 +15,7 @@ from ray.actor import ActorHandle
 from ray.util import get_current_placement_group, get_node_ip_address
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from sweeps.execution.ray_collector import carried_out
 from sweeps.execution.task import Task
 
 if TYPE_CHECKING:
@@ -80,11 +81,10 @@ class Worker:
         self._results = self.results(task, rank, self._store)
 
     def results(self, task: Task, rank: int, store: Store) -> Results:
-        """This worker's results of a trial, as ``sweeps.execution.trial.execute`` returns them."""
+        """This worker's results of a trial, as ``sweeps.execution.ray_collector.carried_out`` returns them."""
         from linearizer_core.experiment.workers import Workers
-        from sweeps.execution.trial import execute
 
-        return execute(task, Workers(rank, task.workers), store)
+        return carried_out(task, Workers(rank, task.workers), store)
 
     def advance(self) -> dict[str, Any] | None:
         """The trial's next result, or None after the last."""

@@ -47,6 +47,18 @@ class SweepPaths:
         return self.root / "writers" / trial
 
     @property
+    def holder(self) -> Path:
+        """Who held the lease of a record in a bucket that what is in this folder was written under."""
+        return self.root / "holder"
+
+    def holder_now(self) -> str:
+        """The content of ``holder``; empty where there is none."""
+        try:
+            return self.holder.read_text()
+        except FileNotFoundError:
+            return ""
+
+    @property
     def study(self) -> Path:
         return self.root / "study.log"
 

@@ -34,13 +34,11 @@ PERIOD = 3.0
 LAST_TRIES = 60.0
 """Seconds for which a launch tries to send the rest before it ends."""
 
-HOLDER = "holder"
-"""In the folder: who held the lease that its content was written under."""
-
 SENT = ("training/*.json", "journal/*.jsonl", "superseded/*.jsonl", "artifacts/*.json", "plugins/*/*",
         "uncommitted-*.patch", "ledger.json", "sweep.json")  # fmt: skip
 """What goes into pieces, in the order in which it is looked at: states that a journal does not tell of yet are no harm
 to it, but a state that is not there is."""
+STATES = "training"
 AT_THE_END = ("shipped*.json",)
 """What changes with everything that is sent to MLflow, which can be sent again: it goes into whole pieces."""
 
@@ -68,8 +66,7 @@ def kept_in_bucket(
     paths.root.mkdir(parents=True, exist_ok=True)
     if running(paths):
         raise InputError(source, [Problem("name", "is being carried out already, on this machine")])
-    note = paths.root / HOLDER
-    died = note.read_text() if note.exists() else None
+    died = paths.holder_now() or None
 
     def waiting() -> None:
         console.print(f"another launch holds {uri}, or has died: waiting for a sign of life", style="yellow")
@@ -85,7 +82,7 @@ def kept_in_bucket(
         paths.root.mkdir()
         put_together(bucket, paths.root)
     forget(paths.root)
-    write_whole(note, lease.holder)
+    write_whole(paths.holder, lease.holder)
     upload = Upload(paths, bucket, lease, lost)
     upload.fetch_cache()
     upload.start()
@@ -258,3 +255,6 @@ class Upload:
         self._bucket.write(f"{FOLDER}/{piece_name(self._lease.number, self._number, whole=True)}", packed(parts))
         self._bucket.remove(self._before)
         self._before = []
+        # Those that were followed by others before they were looked at, or whose trial died before it told of them.
+        kept = {key for keys in self._states.values() for key in keys}
+        self._bucket.remove({entry.name for entry in self._bucket.entries(STATES)} - kept)

@@ -18,10 +18,8 @@ from analysis.record.pieces import Part, packed, piece_name, put_together, that_
 from linearizer_core.bucket import Bucket
 from linearizer_core.experiment.journal import Journal, TrialIdentity, state_of
 from sweeps.execution.collector import Collector, Superseded
-from sweeps.execution.ray_tune import RayTune
 from sweeps.record.lease import held_lease
 from sweeps.record.paths import SweepPaths
-from sweeps.spec.load import load
 from sweeps.spec.validation import InputError
 from tests.buckets import S3, Fault, Request, s3_server
 from tests.end_to_end.lab import wait_until
@@ -115,7 +113,7 @@ def test_a_sweep_in_a_bucket_is_that_of_a_folder(
 
 def test_another_machine_goes_on(storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("sweeps.execution.in_process.Collector", lambda root: Dying(root, "t001-s0", f"{storage}/small"))
+        patch.setattr("sweeps.execution.in_process.Collector", lambda *of: Dying(*of, trial="t001-s0", uri=f"{storage}/small"))
         with pytest.raises(Killed):
             killed(storage, patch)
     on_machine("second", tmp_path, monkeypatch)
@@ -138,8 +136,8 @@ class Killed(BaseException):
 class Dying(Collector):
     """A collector whose launch is killed when the bucket has a state of a trial, and what led to it."""
 
-    def __init__(self, root: str, trial: str, uri: str) -> None:
-        super().__init__(root)
+    def __init__(self, root: str, holder: str, trial: str, uri: str) -> None:
+        super().__init__(root, holder)
         self._trial, self._uri = trial, uri
         self._saved = False
 
@@ -229,12 +227,6 @@ def test_no_bucket_is_one_line_before_anything_starts(
     told = capsys.readouterr().err
     assert "there is no such bucket" in " ".join(told.split())
     assert "Traceback" not in told
-
-
-def test_ray_cannot_write_there_yet(storage: str) -> None:
-    sweep = load("small.yaml", {"storage": storage})
-    with pytest.raises(InputError, match="only a launch in one process can write so far: add --debug"):
-        RayTune().check(sweep)
 
 
 def identity(trial: str) -> TrialIdentity:
