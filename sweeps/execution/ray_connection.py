@@ -79,12 +79,18 @@ def _start_private(quiet: dict[str, Any]) -> None:
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
-    """Connect to a cluster; raises ``InputError`` if none answers."""
+    """Connect to a cluster; raises ``InputError`` if none answers, or one on another version of Ray or Python.
+
+    Ray compares versions before this process registers with the cluster, so nothing has been sent by then.
+    """
     hint = "is it up, and does RAY_AUTH_MODE have the same value here and there?"
     try:
         _probe(os.environ.get("RAY_ADDRESS") or address if address == "auto" else address)
         ray.init(address=address, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
+        other = ray_internals.other_versions(error)
+        if other is not None:
+            raise InputError("--address", [Problem("", f"the cluster at {address} {other}")]) from None
         reason = " ".join(str(error).split())[:300]
         raise InputError("--address", [Problem("", f"no Ray cluster at {address}: {reason}; {hint}")]) from None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +89,22 @@ def error_of(trial: Trial) -> Exception | None:
     except Exception:  # noqa: BLE001 - some exceptions cannot be unpickled here
         return None
     return found if isinstance(found, Exception) else None
+
+
+MISMATCH = re.compile(r"^Version mismatch: .*?Ray: (\S+)\s+Python: (\S+).*?Ray: (\S+)\s+Python: (\S+)", re.DOTALL)
+"""Ray's error about versions: those of the cluster, then those here."""
+
+
+def other_versions(error: Exception) -> str | None:
+    """What is said of a cluster that runs on another version of Ray or Python than this process; None otherwise.
+
+    Ray has no class for this error, only words. If an upgrade changes them, they are shown as they are.
+    """
+    found = MISMATCH.match(str(error))
+    if found is None:
+        return None
+    ray, python, ray_here, python_here = found.groups()
+    return (
+        f"runs Ray {ray} on Python {python}, and here is Ray {ray_here} on Python {python_here}; "
+        "both must be the same: install this package from the same lock there and here, or use the same image"
+    )

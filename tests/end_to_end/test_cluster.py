@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
 import pytest
+import ray
 
 from sweeps.record.provenance import git_state
 from tests.end_to_end.audit import state_of
 from tests.end_to_end.faults import left_in, two_nodes
-from tests.end_to_end.lab import Linsweep, last, ray_workers
+from tests.end_to_end.lab import Linsweep, free_port, last, ray_workers, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -56,6 +59,39 @@ def test_pairs_of_workers_on_two_nodes_of_two_gpus(linsweep: Linsweep) -> None:
     assert {state_of(linsweep.events("pairs", trial)) for trial in searched} <= {"finished", "stopped"}
     # A pair that is starting has one worker for a moment; half of those looked at were whole, at the least.
     assert sum(packed) >= len(packed) / 2
+
+
+OLD_HEAD = """
+import sys
+import ray
+ray.__version__ = "2.59.0"
+from ray.scripts.scripts import main
+sys.argv[1:] = ["start", "--head", *sys.argv[1:]]
+main()
+"""
+
+
+def test_a_cluster_on_another_ray_is_refused_before_anything_is_sent(linsweep: Linsweep) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with TemporaryDirectory(prefix="lin-old-") as folder:  # paths of sockets may not be longer
+        options = [f"--port={address.rpartition(':')[2]}", "--node-ip-address=127.0.0.1", "--num-cpus=1", "--block"]
+        options += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={folder}"]
+        log, off = Path(folder, "head.log"), {"RAY_AUTH_MODE": "disabled"}
+        with log.open("w") as out:
+            head = subprocess.Popen([sys.executable, "-c", OLD_HEAD, *options], stdout=out, env=os.environ | off)
+        try:
+            wait_until("the head is up", lambda: "Ray runtime started" in log.read_text(), 240)
+            words = ["launch", "tiny.yaml", *sets("name=old"), "--address", address]
+            told = " ".join(linsweep.ended(linsweep.start(*words, env=off), code=2).split())
+        finally:
+            for each in psutil.Process(head.pid).children(recursive=True):
+                each.kill()
+            head.kill()
+            head.wait()
+    here = f"Ray {ray.__version__} on Python {platform.python_version()}"
+    python = platform.python_version()
+    assert f"--address: the cluster at {address} runs Ray 2.59.0 on Python {python}, and here is {here}; both" in told
+    assert not (linsweep.folder / "runs" / "old").exists()
 
 
 def test_two_trials_share_each_gpu(linsweep: Linsweep) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import pickle
+import platform
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -83,6 +84,19 @@ def test_tune_writes_down_what_ended_a_trial(tmp_path: Path) -> None:
     assert ray_internals.error_of(failed) is None
     path.write_bytes(pickle.dumps(ValueError("no good")))
     assert str(ray_internals.error_of(failed)) == "no good"
+
+
+def test_rays_error_about_versions_is_understood() -> None:
+    from ray._private.utils import check_version_info
+
+    with pytest.raises(RuntimeError) as caught:
+        check_version_info({"ray_version": "2.9.3", "python_version": "3.10.1"}, "node 10.0.0.2")
+    here = f"Ray {ray.__version__} on Python {platform.python_version()}"
+    told = ray_internals.other_versions(caught.value)
+    assert told is not None
+    assert told.startswith(f"runs Ray 2.9.3 on Python 3.10.1, and here is {here}; both must be the same")
+    check_version_info({"ray_version": ray.__version__, "python_version": platform.python_version()}, "node 10.0.0.2")
+    assert ray_internals.other_versions(RuntimeError("No node in the cluster has this address")) is None
 
 
 def test_trials_without_them_are_done_without() -> None:
