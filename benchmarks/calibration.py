@@ -4,7 +4,8 @@
 They have three axes, and every configuration has its own effect, repeated by its seeds. In turn, they are complete, or
 have repeated points, failed trials, configurations stopped early, or cells with unequal numbers of configurations. Half
 as many records each have only two axes, alternately with effects of configurations and of seeds; have values that
-follow a power law; and hold searches by two identical samplers, with as many sweeps by each as there are seeds. The
+follow a power law; hold searches by two identical samplers, with as many sweeps by each as there are seeds; have a
+second, correlated value for the test split; and have six data sets of four equal methods. The
 tables are called as a user calls them. The rates and coverages are printed with their sampling errors, in the form used
 in docs/analysis.md. Records are built from trials in memory; no file is written.
 """
@@ -34,13 +35,16 @@ from analysis import Configurations, Record, RecordError, Table, configurations,
 from analysis.configuration.replicates import OPEN, SAME
 from analysis.record.frames import Frames, Points, Trial, build, joined
 from analysis.record.sweep_info import SweepInfo
+from analysis.tables.ablation_path import ablation_path
+from analysis.tables.across import across_sets
 from analysis.tables.anytime import anytime
+from analysis.tables.best_levels import best_levels
 from analysis.tables.interaction import interaction
 from analysis.tables.one_factor import one_factor
 from analysis.tables.pairs import comparisons
 from analysis.tables.scaling import scaling
 
-KEY = "quality/swd_collapsed"
+KEY, TEST = "quality/swd_collapsed", "test/swd_collapsed"
 A, B, C = "model.flow.depth", "model.operator.rank", "model.flow.width"
 VARIANTS = ("whole", "drawn again", "failed", "stopped", "unbalanced")
 SEEDS = (2, 3, 5, 10)
@@ -125,6 +129,24 @@ def pair_record(seeds: int, random: np.random.Generator, own: float, common: flo
 def search_record(sweeps: int, random: np.random.Generator) -> Record:
     """A record of ``sweeps`` sweeps by each of two identical samplers, with ``DRAWS`` trials of a minute each."""
     return _with_values(_searches(sweeps), random.standard_normal(2 * sweeps * DRAWS))
+
+
+def split_record(seeds: int, random: np.random.Generator, own: float) -> tuple[Record, list[float]]:
+    """A record of a 3 × 4 grid measured on both splits, without effects of axes, and the effect of each configuration.
+
+    Configurations have effects of standard deviation ``own``; half of the variance over seeds is common to the splits.
+    """
+    effects = own * random.standard_normal((12, 1))
+    seen, told, common = random.standard_normal((3, 12, seeds)) / np.sqrt(2)
+    record = _with_values(_grid({A: [1, 2, 3], B: [4, 8, 16, 32]}, seeds), effects + common + seen)
+    runs = record.runs.assign(**{TEST: np.ravel(effects + common + told)})
+    return Record(record.sweeps, runs, record.curves), effects[:, 0].tolist()
+
+
+def sets_record(seeds: int, random: np.random.Generator) -> Record:
+    """A record of four equal methods (``B``) on six data sets (``A``), which differ from each other."""
+    values = 3 * random.standard_normal((6, 1, 1)) + random.standard_normal((6, 4, seeds))
+    return _with_values(_grid({A: [1, 2, 3, 4, 5, 6], B: [4, 8, 16, 32]}, seeds), values)
 
 
 def _with_values(record: Record, values: Any) -> Record:
@@ -290,6 +312,36 @@ def tried_search(tally: Tally, record: Record) -> None:
             tally.add("rate", f"{what}: any difference", p < 0.05)
 
 
+def tried_split(tally: Tally, made: tuple[Record, list[float]], own: float) -> None:
+    """Compare the best of each value, and the path to the best, of a record of ``split_record`` with the truth."""
+    record, effects = made
+    truth = {f"t{number:03d}": effect for number, effect in enumerate(effects)}
+    values = ("4", "8", "16", "32")
+    places = {f"depth {a}, rank {b}": effects[4 * (a - 1) + values.index(b)] for a in (1, 2, 3) for b in values}
+    for what, table in _made(tally, lambda: best_levels(record, A), "best levels"):
+        there = [places[f"depth {row.cells[0].value}, {row.cells[1].value}"] for row in table.rows]
+        for row, effect in zip(table.rows[1:], there[1:], strict=True):
+            tally.add("coverage", f"{what}: difference from the best", _holds(row.cells[5], effect - there[0]))
+        if not own:
+            told = [row for row in table.rows[1:] if row.cells[-1].value == "different"]
+            tally.add("rate", f"{what}: any difference", bool(told))
+    for what, table in _made(tally, lambda: ablation_path(record, base="t000"), "ablation path"):
+        for before, row in zip(table.rows, table.rows[1:], strict=False):
+            if row.cells[3].half_width is not None:
+                change = truth[str(row.cells[1].value)] - truth[str(before.cells[1].value)]
+                tally.add("coverage", f"{what}: step, chosen by values", _holds(row.cells[3], change))
+
+
+def tried_sets(tally: Tally, record: Record) -> None:
+    """The tests over data sets of a record of ``sets_record``, in which all methods are equal."""
+    for what, table in _made(tally, lambda: across_sets(record, A, B), "across sets"):
+        friedman = float(table.notes[0].partition(" p = ")[2].split()[0])
+        tally.add("rate", f"{what}: Friedman", friedman < 0.05)
+        for place, name in ((2, "Nemenyi"), (3, "Wilcoxon")):
+            found = [row.cells[place].value for row in table.rows[1:]]
+            tally.add("rate", f"{what}: any difference from the best, {name}", any(float(p) < 0.05 for p in found))
+
+
 def _changed(words: str, base: tuple[int, int, int]) -> tuple[int, int, int]:
     """The point of a line of ``one_factor``: the base's, except for one axis."""
     name, _, value = words.partition(" = ")
@@ -317,6 +369,7 @@ def simulate(records: int, seed: int = 0, *, progress: bool = False) -> dict[int
     Returns a tally per number of seeds. An interrupt ends the loop and keeps the results so far.
     """
     found = {seeds: (Tally(), np.random.default_rng([seed, seeds])) for seeds in SEEDS}
+    apart = {seeds: np.random.default_rng([seed, seeds, 1]) for seeds in SEEDS}
     place = 0
     try:
         while place < records:
@@ -329,6 +382,8 @@ def simulate(records: int, seed: int = 0, *, progress: bool = False) -> dict[int
                 tried_law(tally, law_record(seeds, random))
                 tried_pair(tally, pair_record(seeds, random, own, 1 - own), own)
                 tried_search(tally, search_record(seeds, random))
+                tried_split(tally, split_record(seeds, apart[seeds], own), own)
+                tried_sets(tally, sets_record(seeds, apart[seeds]))
             place += 1
             if progress and (sys.stderr.isatty() or place % 50 == 0):
                 print(f"\r{place} of {records} records", end="", file=sys.stderr, flush=True)
