@@ -93,7 +93,9 @@ def of_comparison(comparison: Comparison) -> Document:
             {"name": side.name, "state": side.state, "configuration": dict(side.leaves), "metrics": dict(side.metrics)}
             for side in comparison.sides
         ],
+        "note": comparison.note,
         "differing": comparison.differing,
+        "main": comparison.main,
         "contrasts": {
             key: [found and asdict(found) for found in contrasts] for key, contrasts in comparison.contrasts.items()
         },

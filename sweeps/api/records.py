@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from analysis.record.runs import load
 from sweeps.compare import Comparison
 from sweeps.record.lookup import find_sweep
-from sweeps.sides import side_of
+from sweeps.sides import beside_best, side_of
 from sweeps.spec.validation import InputError, Problem
 
 if TYPE_CHECKING:
@@ -163,8 +163,10 @@ def compare(*names: Name, storage: str | os.PathLike[str] = "runs") -> Compariso
 
     Configurations are compared over their finished seeds, and sweeps by their best configuration. The result's
     ``contrasts`` compare each with the first: difference and interval, probability of being better, and a verdict.
+    A configuration or trial alone is compared with the best configuration of its sweep.
 
-    Raises ``LinsweepError`` for fewer than two names, and for a sweep or trial that does not exist.
+    Raises ``LinsweepError`` for no name, a sweep or the best configuration alone, and for a sweep or trial that does
+    not exist.
 
     >>> import linsweep as ls
     >>> both = ls.compare("before/t000-s0", "before/t001-s0")
@@ -172,10 +174,16 @@ def compare(*names: Name, storage: str | os.PathLike[str] = "runs") -> Compariso
     ['before/t000-s0', 'before/t001-s0']
     """
     texts = [os.fspath(name) for name in names]
-    sides = [side_of(text, lambda sweep: find_sweep(sweep, Path(storage))) for text in texts]
-    if len(sides) < 2:
-        raise InputError(texts[0] if texts else "compare", [Problem("", "needs at least two names to compare")])
-    return Comparison(sides)
+    if not texts:
+        raise InputError("compare", [Problem("", "needs at least two names to compare")])
+
+    def find(sweep: str) -> Path:
+        return find_sweep(sweep, Path(storage))
+
+    if len(texts) == 1:
+        sides = beside_best(texts[0], find)
+        return Comparison(sides, f"only {texts[0]} was named; {sides[0].name} is the best configuration of its sweep")
+    return Comparison([side_of(text, find) for text in texts])
 
 
 def _folders(sweeps: Names, storage: str | os.PathLike[str]) -> list[Path]:

@@ -32,7 +32,7 @@ def sides(ctx: typer.Context, incomplete: str) -> list[str]:
     """The sweeps and, once one is given, its configurations and trials."""
     if "/" not in incomplete:
         return sweeps(ctx, incomplete)
-    from sweeps.sides import SEED
+    from sweeps.record.lookup import SEED
 
     found = trials(ctx, incomplete)
     return sorted({*found, *(SEED.sub("", trial) for trial in found)})

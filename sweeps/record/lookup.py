@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from analysis.record.copies import copied, copies_of, holds_sweep, origin_of, sweep_names, work_folder
@@ -15,6 +16,9 @@ from analysis.record.uri import at_home
 from linearizer_core.bucket import Bucket, address, is_address, local_path
 from sweeps.record.paths import SweepPaths
 from sweeps.spec.validation import InputError, Problem, suggestion
+
+SEED = re.compile(r"-s-?\d+$")
+"""The part of a trial's id after that of its configuration."""
 
 
 def find_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
@@ -128,7 +132,8 @@ def find_trial(
 ) -> tuple[SweepPaths, str]:
     """The files of the sweep, as ``find`` finds it, and the name of the trial in ``SWEEP/TRIAL``.
 
-    Raises ``InputError``, which suggests existing ones, if there is none.
+    The name of a configuration with one trial names that trial. Raises ``InputError``, which lists the trials of a
+    configuration that has several and suggests existing ones, if there is none.
     """
     whole = os.fspath(text).rstrip("/")
     name, _, trial = whole.rpartition("/")
@@ -140,10 +145,31 @@ def find_trial(
         raise InputError(whole, [Problem("", "give the sweep and the trial, as SWEEP/TRIAL")])
     paths = SweepPaths(find(name, storage))
     known = [path.stem for path in journal_files(paths.journals)]
-    if trial not in known:
-        hint = suggestion(trial, known) if known else "it has none yet"
-        raise InputError(whole, [Problem("", f"no trial {trial} in {paths.root}; {hint}")])
-    return paths, trial
+    if trial in known:
+        return paths, trial
+    own = trials_of(trial, known)
+    if len(own) == 1:
+        return paths, own[0]
+    if own:
+        message = f"has {len(own)} trials, one per seed; give one of {', '.join(own)}"
+        raise InputError(whole, [Problem("", message)])
+    raise InputError(whole, [Problem("", no_trial(trial, paths.root, known))])
+
+
+def trials_of(configuration: str, trials: Iterable[str]) -> list[str]:
+    """Those of the trials that belong to a configuration, in the order of their seeds.
+
+    >>> trials_of("t001", ["t000-s0", "t001-s10", "t001-s2", "r001"])
+    ['t001-s2', 't001-s10']
+    """
+    own = [trial for trial in trials if SEED.sub("", trial) == configuration != trial]
+    return sorted(own, key=lambda trial: int(trial.rpartition("-s")[2]))
+
+
+def no_trial(name: str, folder: Path, known: Sequence[str]) -> str:
+    """That a record has no trial or configuration of a name, with the one that was probably meant."""
+    names = [*dict.fromkeys(SEED.sub("", trial) for trial in known), *known]
+    return f"no trial {name} in {folder}; {suggestion(name, dict.fromkeys(names)) if known else 'it has none yet'}"
 
 
 def _at_home(path: str) -> str:

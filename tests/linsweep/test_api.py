@@ -112,7 +112,7 @@ def test_nothing_is_printed(folder: Path, capfd: pytest.CaptureFixture[str]) -> 
 
 def test_short_words_and_html(folder: Path) -> None:
     plan, status, both = ls.plan("tiny.yaml"), ls.status("cut"), ls.compare("before", "cut")
-    assert repr(plan).startswith("Plan(tiny: 1 trials, ")
+    assert repr(plan).startswith("Plan(tiny: 1 trial, ")
     assert repr(plan.sweep) == "Sweep(tiny: grid over model.flow.depth; 1 trials)"
     assert repr(status).startswith("Status(cut: interrupted, ")
     assert repr(both) == "Comparison(before, cut)"

@@ -168,11 +168,26 @@ def test_a_damaged_line_costs_itself_and_is_told(
         ("t000-s0", "t000-s0: give the sweep and the trial, as SWEEP/TRIAL"),
         ("demmo/t000-s0", "demmo: no sweep of this name in runs; did you mean demo?"),
         ("demo/t00-s0", "demo/t00-s0: no trial t00-s0 in runs/demo; did you mean t000-s0?"),
+        ("demo/t101", "demo/t101: has 3 trials, one per seed; give one of t101-s0, t101-s2, t101-s10\n"),
         ("demo/../../x", "demo/../..: no sweep of this name in runs; "),
     ],
 )
 def test_a_trial_that_is_not_there(record: Record, name: str, said: str) -> None:
     record.begin()
+    for seed in (0, 2, 10):
+        record.paths.journal(f"t101-s{seed}").touch()
     with pytest.raises(InputError) as caught:
         find_trial(name, record.paths.storage.relative_to(record.paths.storage.parent))
-    assert str(caught.value).startswith(said)
+    assert f"{caught.value}\n".startswith(said)
+
+
+def test_a_configuration_with_one_trial_names_it(
+    run_cli: Cli, record: Record, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record.begin().end("finished", 3)
+    record.paths.journal("r000").touch()
+    monkeypatch.chdir(record.paths.storage.parent)
+    assert run_cli("logs", "demo/t000") == 0
+    assert "search trial t000-s0 of demo" in capsys.readouterr().out
+    assert run_cli("retry", "demo/t000") == 2
+    assert capsys.readouterr().err.startswith("demo/t000: has not ended; ")
