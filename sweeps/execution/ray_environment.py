@@ -18,8 +18,9 @@ ENVIRONMENT = {
 FORCED = {
     # Tune's own loggers write a second record of everything; without this a sweep is slower, but correct.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Tune's snapshots serve a restore that sweeps do not use; without this they are taken more often.
-    "TUNE_GLOBAL_CHECKPOINT_S": "600",
+    # Tune's snapshots serve a restore that sweeps do not use, and each has every trial so far; without this they are
+    # taken more often than at the beginning and the end.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",
     # Ray's reporters print beside the sweep's own progress; without this the two mix.
     "RAY_AIR_NEW_OUTPUT": "0",
     # The sweep's own handler makes trials save their states; without this Tune's runs first.

@@ -65,6 +65,23 @@ def placed(trial: Trial) -> bool:
     return getattr(trial, "status", None) not in (Trial.PENDING, Trial.PAUSED)
 
 
+def next_to_run(trials: dict[str, Trial]) -> Trial | None:
+    """The first of these trials that Tune may start, as its ``FIFOScheduler`` picks it; those that are over are
+    dropped.
+
+    Tune walks through all trials of an experiment each time, the ended ones too. If an upgrade removes the status, no
+    trial is over, and the first is started.
+    """
+    status = {name: getattr(trial, "status", Trial.PENDING) for name, trial in trials.items()}
+    for name in [name for name, now in status.items() if now in (Trial.TERMINATED, Trial.ERROR)]:
+        del trials[name]
+    for wanted in (Trial.PENDING, Trial.PAUSED):
+        for name, trial in trials.items():
+            if status[name] == wanted:
+                return trial
+    return None
+
+
 def given_up(trial: Trial) -> bool:
     """Whether a trial that failed was put back into Tune's queue, where it is not tried again.
 

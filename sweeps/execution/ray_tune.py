@@ -154,12 +154,17 @@ class HalvingScheduler(FIFOScheduler):
     def __init__(self, jobs: Jobs) -> None:
         super().__init__()
         self._jobs = jobs
+        self._unended: dict[str, Trial] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # as for the stopper
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        self._unended[trial.trial_id] = trial
         self._jobs.wait(trial.trial_id, lambda: ray_internals.placed(trial))
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        return ray_internals.next_to_run(self._unended)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         return TrialScheduler.STOP if self._jobs.result(trial.trial_id, result) else TrialScheduler.CONTINUE

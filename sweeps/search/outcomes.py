@@ -9,7 +9,7 @@ from typing import Any
 from linearizer_core.experiment.journal import ENDED, Journal, Outcome, TrialIdentity, TrialState, state_of
 from linearizer_core.experiment.nested import flatten
 from sweeps.record.paths import SweepPaths
-from sweeps.search.halving import Halving, why_stopped
+from sweeps.search.halving import Competitors, Halving, why_stopped
 from sweeps.search.longer import comes_to_the_same, is_longer
 from sweeps.search.reuse import FinishedTrials, reuse
 from sweeps.search.schedule import PlannedTrial, ReplayError
@@ -34,7 +34,7 @@ class RecordedOutcomes:
     finished: FinishedTrials | None = None
     described: Callable[[PlannedTrial], tuple[Mapping[str, Any], Mapping[str, Any]]] = as_planned
 
-    def look_up(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
+    def look_up(self, planned: PlannedTrial, competitors: Competitors) -> Outcome | None:
         """The outcome of a trial; None if nothing is recorded.
 
         Raises ``ReplayError`` if the record belongs to another configuration.
@@ -90,7 +90,7 @@ class RecordedOutcomes:
             self.halving.forget(identity.trial)
         return state_of(path).outcome
 
-    def _reuse(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
+    def _reuse(self, planned: PlannedTrial, competitors: Competitors) -> Outcome | None:
         source = self.finished.find(planned) if self.finished else None
         if source is None:
             return None

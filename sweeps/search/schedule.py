@@ -31,7 +31,7 @@ from linearizer_core.experiment.journal_lines import Kind
 from linearizer_core.experiment.nested import with_leaves
 from sweeps.record.sweep_json import RULES
 from sweeps.search.drawn import Drawn, Learnt, Point
-from sweeps.search.halving import why_decided
+from sweeps.search.halving import Competitors, why_decided
 from sweeps.spec.model import Sweep
 from sweeps.spec.samplers import sampler_of
 from sweeps.spec.space import enumerate_points, suggest
@@ -61,7 +61,7 @@ class PlannedTrial:
 class Outcomes(Protocol):
     """The journals as a schedule queries them."""
 
-    def look_up(self, planned: PlannedTrial, competitors: list[str], /) -> Outcome | None:
+    def look_up(self, planned: PlannedTrial, competitors: Competitors, /) -> Outcome | None:
         """The outcome of a trial, given its competitors in early stopping; None if nothing is recorded.
 
         Raises ``ReplayError`` if the record belongs to another configuration.
@@ -77,6 +77,12 @@ class Outcomes(Protocol):
         """
 
 
+_Place = tuple[int, bool, int, float, int]
+
+NOWHERE: _Place = (1, False, 0, 0.0, 0)
+"""The place of a configuration that the study does not count as complete: after all others."""
+
+
 @dataclass
 class _Configuration:
     """A point of the space with a trial per seed; it holds only their identities, since configurations are large."""
@@ -87,10 +93,16 @@ class _Configuration:
     told_before: int
     asked: optuna.Trial | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    place: _Place | None = None
 
     @property
     def done(self) -> bool:
         return len(self.outcomes) == len(self.trials)
+
+    def take(self, trial: str, outcome: Outcome) -> None:
+        """Take the outcome of one of the trials; its place among the others is then unknown."""
+        self.outcomes[trial] = outcome
+        self.place = None
 
     def mean(self, key: str) -> float:
         return statistics.fmean(outcome.metrics[key] for outcome in self.outcomes.values())
@@ -159,10 +171,10 @@ class Schedule:
         if self.sweep.search.sampler == "grid":
             sums = enumerate_points(self.sweep.search.space, self.sweep.base_leaves, as_sums=True)
             more += list(sums) if self._as_sums else self.sweep.grid()
-        known = {_place(point) for _, point in listed}
+        known = {_as_key(point) for _, point in listed}
         for point in more:
-            if _place(point) not in known:
-                known.add(_place(point))
+            if _as_key(point) not in known:
+                known.add(_as_key(point))
                 listed.append((self._drawn.following + len(listed) - len(self._drawn.points), point))
         return listed
 
@@ -218,7 +230,7 @@ class Schedule:
         If an earlier seed has decided its configuration, the recorded outcome is that decision instead.
         """
         configuration = self._by_trial[trial]
-        configuration.outcomes[trial] = outcome
+        configuration.take(trial, outcome)
         self._decide(configuration)
         for duplicate in self._duplicates.pop(trial, ()):
             self._enqueue(duplicate)
@@ -252,43 +264,53 @@ class Schedule:
                 self._waiting.remove(waiting)
                 self.not_begun.append(identity.trial)
             if waiting is not None or identity.trial in configuration.outcomes:
-                configuration.outcomes[identity.trial] = self._recorded.of_decided(waiting or identity, reason)
+                configuration.take(identity.trial, self._recorded.of_decided(waiting or identity, reason))
                 for duplicate in self._duplicates.pop(identity.trial, ()):
                     self._enqueue(duplicate)
 
-    def competitors(self, trial: str) -> list[str]:
+    def competitors(self, trial: str) -> Competitors:
         """The trials of the same seed that had ended when this one was planned: its competitors in early stopping."""
         mine = self._by_trial[trial]
         seed = next(identity.seed for identity in mine.trials if identity.trial == trial)
-        return self._of_seed.get(seed, [])[: mine.told_before]
+        return Competitors(self._of_seed.setdefault(seed, []), mine.told_before)
 
     def best(self) -> list[TrialIdentity]:
         """The trials of the best finished configuration by the first objective; empty if there is none."""
-        ranked = self._ranked()
-        return ranked[0].trials if ranked else []
+        best = self._best()
+        return best.trials if best else []
 
     def best_value(self) -> float | None:
         """The first objective of the best finished configuration, as the mean over its seeds."""
-        ranked = self._ranked()
-        return ranked[0].mean(next(iter(self.sweep.search.objective))) if ranked else None
+        best = self._best()
+        return best.mean(next(iter(self.sweep.search.objective))) if best else None
+
+    def _best(self) -> _Configuration | None:
+        # The view of a running sweep asks for it twice a second: only what has changed since is computed.
+        best = min(self._searched, key=self._place, default=None)
+        return best if best is not None and self._place(best)[0] == 0 else None
 
     def _ranked(self) -> list[_Configuration]:
         """The configurations that the study counts as complete: those within the constraints first, then by the first
         objective."""
+        return [each for each in sorted(self._searched, key=self._place) if self._place(each)[0] == 0]
+
+    def _place(self, configuration: _Configuration) -> _Place:
+        """Where a configuration stands: (0, …) if the study counts it as complete, the smallest being the best."""
+        if not configuration.done:
+            return NOWHERE
+        if configuration.place is None:
+            configuration.place = self._placed(configuration) if self._finished(configuration) else NOWHERE
+        return configuration.place
+
+    def _placed(self, configuration: _Configuration) -> _Place:
         key, mode = next(iter(self.sweep.search.objective.items()))
-        sign = 1 if mode == "min" else -1
-        complete = [
-            configuration for configuration in self._searched if configuration.done and self._finished(configuration)
-        ]
-        return sorted(
-            complete,
-            key=lambda configuration: (
-                any(excess > 0 for excess in self._excesses(configuration).values()),
-                # One that left a race early has fewer seeds, and its mean may be better by chance.
-                -len(configuration.trials),
-                sign * configuration.mean(key),
-                configuration.number,
-            ),
+        return (
+            0,
+            any(excess > 0 for excess in self._excesses(configuration).values()),
+            # One that left a race early has fewer seeds, and its mean may be better by chance.
+            -len(configuration.trials),
+            configuration.mean(key) if mode == "min" else -configuration.mean(key),
+            configuration.number,
         )
 
     def _finished(self, configuration: _Configuration) -> bool:
@@ -528,7 +550,7 @@ class Schedule:
         return diverged or not all(map(math.isfinite, measured))
 
 
-def _place(point: Point) -> tuple[tuple[str, Any], ...]:
+def _as_key(point: Point) -> tuple[tuple[str, Any], ...]:
     """A point as a hashable key."""
     return tuple(sorted(point.items()))
 

@@ -24,6 +24,7 @@ import linearizer_core
 from linearizer_core.experiment.journal import Journal, Outcome, TrialIdentity
 from sweeps import cli
 from sweeps.record.paths import SweepPaths
+from sweeps.search.halving import Competitors
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
 from sweeps.spec.load import load
 from sweeps.spec.model import Sweep
@@ -220,7 +221,7 @@ class Known:
 
     outcomes: dict[str, Outcome]
 
-    def look_up(self, planned: PlannedTrial, competitors: list[str]) -> Outcome | None:
+    def look_up(self, planned: PlannedTrial, competitors: Competitors) -> Outcome | None:
         return self.outcomes.get(planned.identity.trial)
 
     def of_duplicate(self, planned: PlannedTrial, duplicate: str) -> Outcome:

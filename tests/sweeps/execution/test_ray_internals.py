@@ -8,13 +8,14 @@ import pickle
 import platform
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import ray
 from ray import tune
 from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from sweeps.execution import ray_internals
@@ -72,6 +73,28 @@ def test_trials_have_a_status_and_an_error() -> None:
     trial.status = Trial.RUNNING
     assert ray_internals.placed(trial)
     assert not ray_internals.given_up(trial)
+
+
+def test_trials_run_in_the_order_of_tunes_own_scheduler_without_a_walk_over_the_ended_ones() -> None:
+    trials = {name: Trial("trainable", trial_id=name, stub=True) for name in ("a", "b", "c", "d")}
+    unended, fifo = dict(trials), FIFOScheduler()
+    everything = cast(Any, SimpleNamespace(get_trials=lambda: list(trials.values())))
+
+    def chosen(**statuses: str) -> str | None:
+        for name, status in statuses.items():
+            trials[name].status = status
+        found = ray_internals.next_to_run(unended)
+        assert found is fifo.choose_trial_to_run(everything)
+        return found and found.trial_id
+
+    assert chosen() == "a"
+    assert chosen(a=Trial.RUNNING) == "b"
+    assert chosen(a=Trial.TERMINATED, b=Trial.RUNNING, c=Trial.PAUSED) == "d"
+    assert chosen(d=Trial.ERROR) == "c"
+    assert list(unended) == ["b", "c"]
+    assert chosen(b=Trial.PENDING) == "b"  # tried again
+    assert chosen(b=Trial.TERMINATED, c=Trial.TERMINATED) is None
+    assert unended == {}
 
 
 def test_tune_writes_down_what_ended_a_trial(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from linearizer_core.experiment.configuration import config_hash
 from linearizer_core.experiment.journal import Journal, Outcome, TrialIdentity, state_of
 from sweeps.record.paths import SweepPaths
-from sweeps.search.halving import Halving
+from sweeps.search.halving import Competitors, Halving
 from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.schedule import PlannedTrial, ReplayError, Schedule, make_study
 from sweeps.spec.model import Sweep
@@ -379,10 +379,10 @@ def test_competitors_are_those_that_were_told_when_a_trial_was_planned(sweep: To
     made = sweep({**SEEDED, "search/seeds": [0, 1], "search/trials": 5})
     schedule = drive(made, lookahead=3, workers=4, order=2).schedule
     # Configuration n was asked for when the first n - 2 had been told.
-    assert schedule.competitors("t000-s0") == []
-    assert schedule.competitors("t002-s1") == []
-    assert schedule.competitors("t003-s1") == ["t000-s1"]
-    assert schedule.competitors("t004-s0") == ["t000-s0", "t001-s0"]
+    assert schedule.competitors("t000-s0").names == []
+    assert schedule.competitors("t002-s1").names == []
+    assert schedule.competitors("t003-s1").names == ["t000-s1"]
+    assert schedule.competitors("t004-s0").names == ["t000-s0", "t001-s0"]
 
 
 # Going on from the record
@@ -603,7 +603,7 @@ def test_what_a_seed_came_to_does_not_count_where_one_before_it_was_stopped(
     after = state_of(launch.paths.journal("t000-s1"))
     assert (after.state, after.epoch, after.metrics, after.rungs, after.summary) == ("stopped", 0, {}, {}, None)
     assert after.reason == "stopped: seed 0 of its configuration was stopped at epoch 2"
-    assert launch.halving.decide("t009-s1", 2, 99.0, ["t000-s1"]) is None  # nobody to be compared with
+    assert launch.halving.decide("t009-s1", 2, 99.0, Competitors(["t000-s1"], 1)) is None  # nobody to be compared with
     assert others[1] is not None
     launch.schedule.take_back(others[1])  # its process died before it began
     assert not launch.schedule.has_next()
