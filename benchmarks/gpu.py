@@ -14,20 +14,34 @@ It needs PyTorch and this repository, but neither Ray nor a data set, and takes 
 
 Without a GPU it says so and measures what it can: the operators in a step of one trial and of several together, and the
 CPU time of both, in alternation.
+
+``--gpus N`` measures something else: one trial over 1, 2, 4, … up to N GPUs, joined by NCCL, a process each. Without a
+GPU the same processes are joined by gloo, a CPU core each.
+
+- ``images_N``: training images per second; ``efficiency_N``: relative to N times those of one.
+- ``loss_error_N``: the largest relative difference between the losses of the epochs and those of one: it should be
+  rounding. ``loss_error_other_seed``: the same for one GPU and another seed, which should be far more.
+
+    python benchmarks/gpu.py [--gpus 4] [--batch 4096] [--epochs 5] [--steps 50]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import statistics
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, multiprocessing
 from torch.profiler import ProfilerActivity, profile
 
 from linearizer_core.experiment.configuration import TrialConfig, from_mapping
@@ -36,6 +50,7 @@ from linearizer_core.experiment.data.images import TensorImages
 from linearizer_core.experiment.recipes import expand
 from linearizer_core.experiment.together import Together
 from linearizer_core.experiment.training import Trainer
+from linearizer_core.experiment.workers import Workers, joined
 
 SIDE, COUNT, CLASSES = 28, 60_000, 10
 QUICKSTART = {"model": {"flow": {"depth": 4, "width": 128}, "operator": {"rank": 16}, "operators": {"by": "label"}},
@@ -202,11 +217,89 @@ def _copy(count: int = 2**28) -> float:
     return 8 * count / _seconds(lambda: b.copy_(a)) / 1e9
 
 
-if __name__ == "__main__":
-    if torch.cuda.is_available():
+def over_several(most: int, batch: int, epochs: int, steps: int) -> dict[str, Any]:
+    """One trial over 1, 2, 4, … up to ``most`` GPUs, or processes on CPUs, as listed above."""
+    on_gpus = torch.cuda.is_available()
+    if on_gpus and torch.cuda.device_count() < most:
+        raise SystemExit(f"--gpus {most}: there are {torch.cuda.device_count()} GPUs here")
+    counts = [2**power for power in range(most.bit_length()) if 2**power < most] + [most]
+    wrong = [count for count in counts if batch % count]
+    if wrong:
+        raise SystemExit(f"--batch {batch}: must be a multiple of {', '.join(map(str, wrong))}")
+    device = torch.cuda.get_device_name() if on_gpus else "cpu"
+    found: dict[str, Any] = {"device": device, "backend": "nccl" if on_gpus else "gloo", "batch": batch}
+    losses: dict[int, list[float]] = {}
+    for count in counts:
+        losses[count], seconds = trained(count, batch, epochs, steps, seed=0)
+        found[f"images_{count}"] = batch * steps * (epochs - 1) / seconds
+        found[f"efficiency_{count}"] = found[f"images_{count}"] / count / found["images_1"]
+        found[f"loss_error_{count}"] = largest_difference(losses[count], losses[1])
+        print(f"{count} of {device}: {found[f'images_{count}']:,.0f} images a second", flush=True)
+    other, _ = trained(1, batch, epochs, steps, seed=1)
+    found["loss_error_other_seed"] = largest_difference(other, losses[1])
+    return found
+
+
+def largest_difference(losses: list[float], of: list[float]) -> float:
+    """The largest relative difference of two loss curves."""
+    return max(abs(a / b - 1) for a, b in zip(losses, of, strict=True))
+
+
+def trained(count: int, batch: int, epochs: int, steps: int, seed: int) -> tuple[list[float], float]:
+    """The loss of each epoch of a trial of ``count`` workers, and the seconds of all epochs but the first."""
+    with tempfile.TemporaryDirectory() as folder:
+        queue: Any = multiprocessing.get_context("spawn").SimpleQueue()
+        arguments = (count, str(Path(folder) / "store"), batch, epochs, steps, seed, queue)
+        multiprocessing.spawn(_worker, arguments, nprocs=count)
+        losses, seconds = queue.get()
+        return losses, seconds
+
+
+def _worker(rank: int, count: int, store: str, batch: int, epochs: int, steps: int, seed: int, queue: Any) -> None:
+    """Train as one of ``count`` workers; the first puts the losses and the seconds into the queue."""
+    torch.set_num_threads(1)
+    os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # or its watchdog ends the process when a worker is gone
+    on_gpus = torch.cuda.is_available()
+    device = f"cuda:{rank}" if on_gpus else "cpu"
+    values = LARGE if on_gpus else QUICKSTART
+    config = replace(trial(values, epochs=epochs, steps=steps, batch_size=batch), seed=seed)
+    data = images(max(batch * steps, 2048), SIDE if on_gpus else 8)
+    with joined(Workers(rank, count), dist.FileStore(store, count) if count > 1 else None, device, 300) as workers:
+        trainer = Trainer(config, data, device, workers)
+        losses = [trainer.train_epoch().metrics["train/loss"]]  # the first steps include setup
+        began = time.perf_counter()
+        losses += [trainer.train_epoch().metrics["train/loss"] for _ in range(epochs - 1)]
+        if rank == 0:
+            queue.put((losses, time.perf_counter() - began))
+
+
+def main() -> None:
+    """Print measurements as they are made, and one line of JSON at the end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gpus", type=int, help="measure one trial over up to so many GPUs, or CPU cores")
+    parser.add_argument("--batch", type=int, default=4096, help="images in a batch of all GPUs together")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs, of which the first is not timed")
+    parser.add_argument("--steps", type=int, default=50, help="steps of an epoch")
+    chosen = parser.parse_args()
+    if chosen.gpus is not None:
+        if chosen.gpus < 1 or chosen.epochs < 2:
+            parser.error("--gpus needs 1 or more, and --epochs 2 or more")
+        result = over_several(chosen.gpus, chosen.batch, chosen.epochs, chosen.steps)
+    elif torch.cuda.is_available():
         result = on_gpu()
     else:
         print("there is no GPU here: counting operators and measuring CPU time")
         result = on_cpu()
     result |= {"torch": torch.__version__}
-    print(json.dumps({key: round(value, 4) if isinstance(value, float) else value for key, value in result.items()}))
+    print(json.dumps({key: _rounded(value) for key, value in result.items()}))
+
+
+def _rounded(value: Any) -> Any:
+    """A number to four digits after the point, or of a smaller one the first four."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.4g}") if abs(value) < 1 else round(value, 4)
+
+
+if __name__ == "__main__":
+    main()
