@@ -18,8 +18,12 @@ HINTS: dict[str | None, str] = {"min": " (lower is better)", "max": " (higher is
 
 def words_of(values: pd.Series[Any]) -> pd.Series[Any]:
     """Each value of an axis as text."""
-    words = [MISSING if pd.isna(value) else word(value) for value in values]
-    return pd.Series(words, index=values.index, dtype="object")
+    return pd.Series([word_or_missing(value) for value in values], index=values.index, dtype="object")
+
+
+def word_or_missing(value: Any) -> str:
+    """A value of an axis as text, a dash if it has none."""
+    return MISSING if pd.isna(value) else word(value)
 
 
 def word(value: Any) -> str:

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from analysis.configuration.labels import axis_labels, label_of
 from analysis.configuration.levels import categories, is_number
 from analysis.configuration.objective import better
-from analysis.configuration.words import HINTS, words_of
+from analysis.configuration.words import HINTS, word_or_missing
 from analysis.figures import style
 from analysis.record.runs import Record
 
@@ -32,6 +32,10 @@ MOST_NAMED = 8
 """Up to so many values, an axis labels each."""
 LONGEST_NAME = 40
 """The longest name in a figure, in characters; those of references have up to 38."""
+
+MOST_APART = 500
+"""Up to so many configurations, each is drawn by itself, and pointing at it in one figure of a page shows it in the
+others. Of more, those that look alike are drawn in one piece: matplotlib takes milliseconds for each that it draws."""
 
 Labelled = tuple[float, str]
 """The height at which a line ends, and its name."""
@@ -47,8 +51,7 @@ def number(value: float, half_width: float = math.nan) -> str:
 def place_words(record: Record, row: Mapping[Any, Any]) -> str:
     """A configuration's point in the space, as ``depth 3, rank 16``."""
     short = axis_labels(record)
-    pairs = [(short[axis], words_of(pd.Series([row[axis]], dtype="object"))[0]) for axis in record.axes]
-    return ", ".join(f"{name} {word}" for name, word in pairs)
+    return ", ".join(f"{short[axis]} {word_or_missing(row[axis])}" for axis in record.axes)
 
 
 def metric_words(record: Record, metric: str, name: str | None = None) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
@@ -20,6 +22,7 @@ from analysis.configuration.names import axis_of, metric_of
 from analysis.configuration.replicates import OPEN, SAME, SURVIVORS, UNTESTED
 from analysis.figures import style
 from analysis.figures.drawing import (
+    MOST_APART,
     configuration_words,
     marked,
     metric_words,
@@ -77,19 +80,13 @@ def axes_versus_objective(record: Recorded, x: str, y: str, metric: str | None =
         axes = figure.add_subplot()
         xs, ys = positions(record, axes, x, frame[x]), positions(record, axes, y, frame[y], vertical=True)
         norm, colormap = norm_of(values.dropna(), logarithmic=wide(values.dropna())), style.sequential()
-        for point in frame.assign(_x=xs, _y=ys, _value=values).to_dict("records"):
-            colour = colormap(norm(point["_value"]))
-            look: dict[str, Any] = {"s": 26, "facecolors": "none", "edgecolors": [colour], "linewidths": 1.2}
-            if point["state"] == "failed" or math.isnan(point["_value"]):
-                look = {"s": 20, "marker": "x", "color": style.GREY, "linewidths": 1.0}
-            elif point["state"] == "finished":
-                look |= {"facecolors": [colour], "edgecolors": "white", "linewidths": 0.4}
-            dots = axes.scatter(point["_x"], point["_y"], zorder=3, **look)
-            if not (math.isnan(point["_x"]) or math.isnan(point["_y"])):
-                marked(axes, dots, str(point["state"]), str(point["name"]), [configuration_words(record, point, key)])
-            if top is not None and (point["sweep"], point["trials"]) == (top.sweep, top.trials):
-                ring: dict[str, Any] = {"facecolors": "none", "edgecolors": style.INK, "linewidths": 1.0}
-                axes.scatter(point["_x"], point["_y"], s=90, zorder=3, **ring)
+        points = frame.assign(_x=xs, _y=ys, _value=values).to_dict("records")
+        for alike in _alike(points):
+            _draw_dots(axes, alike, [colormap(norm(point["_value"])) for point in alike], record, key)
+            for point in alike:
+                if top is not None and (point["sweep"], point["trials"]) == (top.sweep, top.trials):
+                    ring: dict[str, Any] = {"facecolors": "none", "edgecolors": style.INK, "linewidths": 1.0}
+                    axes.scatter(point["_x"], point["_y"], s=90, zorder=3, **ring)
         axes.set_xlabel(short[x])
         axes.set_ylabel(short[y])
         bar = figure.colorbar(ScalarMappable(norm, colormap), ax=axes, aspect=30)
@@ -99,6 +96,36 @@ def axes_versus_objective(record: Recorded, x: str, y: str, metric: str | None =
         legend(figure, _state_handles(frame, top is not None), 4, handletextpad=0.2)
         uncrowd(figure)
     return figure
+
+
+def _alike(points: Sequence[dict[Any, Any]]) -> list[list[dict[Any, Any]]]:
+    """The points that are drawn in one piece: each by itself, or of many those in the same state."""
+    if len(points) <= MOST_APART:
+        return [[point] for point in points]
+    groups: dict[tuple[str, bool, bool], list[dict[Any, Any]]] = {}
+    for point in points:
+        groups.setdefault((str(point["state"]), math.isnan(point["_value"]), _has_place(point)), []).append(point)
+    return list(groups.values())
+
+
+def _has_place(point: Mapping[Any, Any]) -> bool:
+    return not (math.isnan(point["_x"]) or math.isnan(point["_y"]))
+
+
+def _draw_dots(
+    axes: Axes, points: Sequence[Mapping[Any, Any]], colours: Sequence[Any], record: Record, key: str
+) -> None:
+    """Draw configurations that look alike, by their state and whether they have a value, and give them tooltips."""
+    first = points[0]
+    look: dict[str, Any] = {"s": 26, "facecolors": "none", "edgecolors": colours, "linewidths": 1.2}
+    if first["state"] == "failed" or math.isnan(first["_value"]):
+        look = {"s": 20, "marker": "x", "color": style.GREY, "linewidths": 1.0}
+    elif first["state"] == "finished":
+        look |= {"facecolors": colours, "edgecolors": "white", "linewidths": 0.4}
+    dots = axes.scatter([point["_x"] for point in points], [point["_y"] for point in points], zorder=3, **look)
+    if _has_place(first):
+        told = [configuration_words(record, point, key) for point in points]
+        marked(axes, dots, str(first["state"]), str(first["name"]) if len(points) == 1 else "", told)
 
 
 def heat_map(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 
-from analysis.configuration.configurations import Configurations, Recorded
+from analysis.configuration.configurations import Best, Configurations, Recorded
 from analysis.configuration.labels import label_of
 from analysis.configuration.levels import categories, is_number
 from analysis.configuration.names import metric_of
@@ -19,6 +21,7 @@ from analysis.configuration.objective import better, first_objective
 from analysis.configuration.words import ARROWS
 from analysis.figures import style
 from analysis.figures.drawing import (
+    MOST_APART,
     configuration_words,
     is_logarithmic,
     marked,
@@ -77,15 +80,23 @@ def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None)
         letters = max(6, int(LETTERS * figure.get_figwidth() / len(shown)))
         axes = figure.add_subplot()
         norm, colormap = norm_of(values, wide(values)), style.sequential()
+        points = dict(zip(frame.index, frame.to_dict("records"), strict=True))
+        best = next((row for row in order if top and _is(points[row], top)), None)
+        together = {False: list[Any](), True: list[Any]()}
         for row in order:
-            point = frame.loc[row].to_dict()
-            first = top is not None and (point["sweep"], point["trials"]) == (top.sweep, top.trials)
+            if len(order) > MOST_APART and row != best:
+                together[bool(finished[row])].append(row)
+                continue
             look: dict[str, Any] = {"color": style.PALE, "linewidth": 0.7, "linestyle": (0, (3, 2))}
             if finished[row]:
-                look = {"color": colormap(norm(values[row])), "linewidth": 2.2 if first else 0.9}
+                look = {"color": colormap(norm(values[row])), "linewidth": 2.2 if row == best else 0.9}
             line = axes.plot(range(len(shown)), heights[row], zorder=3, **look)
-            series = "best" if first else "finished" if finished[row] else "not finished"
-            marked(axes, line[0], series, str(point["name"]), [configuration_words(record, point, key)])
+            series = "best" if row == best else "finished" if finished[row] else "not finished"
+            words = configuration_words(record, points[row], key)
+            marked(axes, line[0], series, str(points[row]["name"]), [words])
+        for done, rows in together.items():
+            colours = colormap(norm(values[rows])) if done else style.PALE
+            _draw_lines(axes, heights[rows], done, colours, [configuration_words(record, points[r], key) for r in rows])
         for place, (name, (_, ticks)) in enumerate(zip(shown, scales, strict=True)):
             axes.axvline(place, color=style.INK, linewidth=0.8, zorder=4)
             for height, text in ticks:
@@ -113,6 +124,25 @@ def parallel_coordinates(record: Recorded, metrics: Sequence[str] | None = None)
         if isinstance(norm, LogNorm):
             plain_ticks(bar.ax, vertical=False)
     return figure
+
+
+def _is(point: Mapping[Any, Any], best: Best) -> bool:
+    return (point["sweep"], point["trials"]) == (best.sweep, best.trials)
+
+
+def _draw_lines(axes: Axes, heights: Array, finished: bool, colours: Any, told: Sequence[str]) -> None:
+    """Draw many lines ``(lines, axes)`` in one piece, below those that are drawn by themselves."""
+    places = np.arange(heights.shape[1])
+    known = np.isfinite(heights)
+    drawn = (known[:, 1:] & known[:, :-1]).any(axis=1)  # an axis whose condition does not hold is a gap
+    if not drawn.any():
+        return
+    look: dict[str, Any] = {"linewidths": 0.9} if finished else {"linewidths": 0.7, "linestyles": [(0, (3, 2))]}
+    segments = [np.column_stack([places, row]) for row in heights[drawn]]
+    lines = LineCollection(segments, colors=colours[drawn] if finished else colours, zorder=2.9, **look)
+    axes.add_collection(lines, autolim=False)
+    series = "finished" if finished else "not finished"
+    marked(axes, lines, series, "", [text for text, is_drawn in zip(told, drawn, strict=True) if is_drawn])
 
 
 def _scale(record: Record, name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, str]]]:
