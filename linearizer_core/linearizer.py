@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from linearizer_core.flows.base import Invertible
-from linearizer_core.operators.affine import Operator, linear_part
+from linearizer_core.operators.affine import AffineOperator, Operator, linear_part
 from linearizer_core.operators.module import OperatorModule, as_module
 from linearizer_core.short import Short
 from linearizer_core.space import InducedSpace
@@ -156,6 +156,17 @@ class Linearizer(Short):
         """fⁿ = g⁻¹ Aⁿ g, f applied n times at once; raises ``ValueError`` unless g_x and g_y are the same network."""
         self._check_endomorphism("has powers")
         return Linearizer(self.g_x, self.operator.power(n), self.g_y)
+
+    def principal_power(self, t: float) -> Linearizer:
+        """fᵗ = g⁻¹ Aᵗ g for any real t, so that fˢ fᵗ = fˢ⁺ᵗ: what lies between two applications of f.
+
+        Raises ``ValueError`` unless g_x and g_y are the same network, for an affine core with an offset, and if A has
+        no such power (``LinearOperator.principal_power``).
+        """
+        self._check_endomorphism("has powers")
+        if isinstance(self.operator, AffineOperator):
+            raise ValueError("an affine core has no principal power here; that of its linear part is linear()'s")
+        return Linearizer(self.g_x, self.operator.principal_power(t), self.g_y)
 
     def exp(self, t: float = 1.0) -> Linearizer:
         """g⁻¹ exp(tA) g, the flow of ẋ = f(x) in the induced space.

@@ -11,6 +11,9 @@ from linearizer_core.metrics.neighbours import NEIGHBOURS
 FEW_NEIGHBOURS = 20 * NEIGHBOURS
 """With fewer images, each changes a share by more than a hundredth, and balls reach across the set."""
 
+ONE_BY_ONE = ("style", "inverse", "regression", "dynamics", "koopman")
+"""Families whose metrics compare image by image."""
+
 
 def caveats(config: TrialConfig, data: ImageData) -> list[str]:
     """One sentence, with numbers, for each metric for which there are too few held-out images; none if there are
@@ -18,7 +21,7 @@ def caveats(config: TrialConfig, data: ImageData) -> list[str]:
 
     What counts is the smaller of the two held-out splits, or the number of samples if that is smaller.
     """
-    if config.family in ("style", "inverse", "regression"):  # their metrics compare image by image
+    if config.family in ONE_BY_ONE:
         return []
     held_out = min(len(data.validation), len(data.test))
     count = min(held_out, config.evaluate.samples)

@@ -11,16 +11,18 @@ from linearizer_core.experiment.data.degrade import DEGRADATIONS, check_sides
 from linearizer_core.experiment.data.stylise import STYLES
 from linearizer_core.experiment.evaluation import LARGEST_FRAME
 from linearizer_core.experiment.families import family_of
+from linearizer_core.experiment.families.motion import motion_of
 from linearizer_core.experiment.networks import on_vectors
 from linearizer_core.experiment.recipes import recipe
 from linearizer_core.experiment.sample_metrics import of_features
 from linearizer_core.metrics import imagenet, inception, perceptual
 from linearizer_core.metrics.neighbours import NEIGHBOURS
 from linearizer_core.models.base import Event
+from linearizer_core.models.motion import check_motion
 
 RANKED = ("affine", *(name for name, each in BUILT_IN.items() if each.options["ranked"]))
 
-SQUARE = ("time_dense", "learned_projection", "nested_projection", "dense", "affine")
+SQUARE = ("time_dense", "learned_projection", "nested_projection", "dense", "affine", "rotation", "transition")
 
 
 def problems(
@@ -65,11 +67,17 @@ def recomputation_problems(config: TrialConfig) -> dict[str, str]:
 
 def model_problems(config: TrialConfig, event: Event) -> dict[str, str]:
     """The subset of ``problems`` that prevent a model from being built."""
-    found = _family(config) | _degraded(config, event) | _operator(config, event)
+    found = _family(config) | _degraded(config, event) | _moving(config, event)
+    if config.family in MOVING:
+        event = motion_of(config).shape(event)
+    found |= _operator(config, event)
     return found if config.model.flow.kind == "identity" else found | _flow(config, event)
 
 
 RESTORING = ("inverse", "regression")
+MOVING = ("dynamics", "koopman")
+FULL_AT_0 = ("affine", "correlation", "rotation", "transition")
+"""Operators for which a rank of 0 has a meaning."""
 
 
 def _degraded(config: TrialConfig, event: Event) -> dict[str, str]:
@@ -83,6 +91,14 @@ def _degraded(config: TrialConfig, event: Event) -> dict[str, str]:
         return {}
     found = _flow(config, DEGRADATIONS[config.data.degraded].shape(event))
     return {name: f"for degraded images: {message}" for name, message in found.items()}
+
+
+def _moving(config: TrialConfig, event: Event) -> dict[str, str]:
+    """Problems that prevent images from being moved."""
+    if config.family not in MOVING:
+        return {}
+    wrong = check_motion(config.data.motion, event)
+    return {"data.motion": f"{wrong}; use drift, or data.size"} if wrong else {}
 
 
 def _family(config: TrialConfig) -> dict[str, str]:
@@ -106,8 +122,9 @@ def _operator(config: TrialConfig, event: Event) -> dict[str, str]:
     if core.kind in SQUARE and dim > LARGEST_FRAME:
         message = f"{core.kind} has dim×dim entries and supports at most {LARGEST_FRAME} values per image, got {dim}"
         return {"model.operator.kind": message}
-    if ranked(core) and core.kind not in ("affine", "correlation") and not core.rank:
-        return {"model.operator.rank": f"{core.kind} needs a rank of at least 1; only affine and correlation allow 0"}
+    if ranked(core) and core.kind not in FULL_AT_0 and not core.rank:
+        allowing = f"{', '.join(FULL_AT_0[:-1])} and {FULL_AT_0[-1]}"
+        return {"model.operator.rank": f"{core.kind} needs a rank of at least 1; only {allowing} allow 0"}
     if core.kind == "correlation":
         most = min(dim, math.prod(DEGRADATIONS[config.data.degraded].shape(event)))
         if core.rank > most:

@@ -20,7 +20,9 @@ from linearizer_core.experiment.nested import flatten
 from linearizer_core.plugins.marks import Kind, Names
 from linearizer_core.plugins.settings import setting as _field
 
-Family = Literal["diffusion", "flow_matching", "idempotent", "inverse", "mean_flow", "regression", "style"]
+Family = Literal[
+    "diffusion", "dynamics", "flow_matching", "idempotent", "inverse", "koopman", "mean_flow", "regression", "style"
+]  # fmt: skip
 Metric = Literal[
     "swd",
     "classifier_fd",
@@ -77,6 +79,25 @@ class DataConfig(Section):
     )
     noise: float = _field(
         0.05, "inverse, regression: standard deviation of the noise in degraded images, in [-1, 1] units", ge=0
+    )
+    motion: Literal["rotation", "drift"] = _field(
+        "rotation",
+        "dynamics, koopman: how images move. rotation: about their centre; drift: to the right, around the edge",
+    )
+    period: int = _field(
+        24, "dynamics, koopman: steps of time in a whole turn, or until an image has drifted across its width", ge=4
+    )
+    padding: int = _field(
+        2, "dynamics, koopman: pixels of black around an image, which moves in the larger frame", ge=0
+    )
+    contrast: float = _field(
+        0.0,
+        "dynamics, koopman: c > 0 shows tanh(c x) / tanh(c) of each pixel, so that frames are not linear in what moves",
+        ge=0,
+        le=10,
+    )
+    shuffled: bool = _field(
+        False, "dynamics, koopman: a control, trained on frames in a random order, so that there is nothing to predict"
     )
     download: bool = _field(False, "download missing files of mnist, fashion-mnist, cifar10 or celeba")
 
@@ -140,6 +161,8 @@ class OperatorConfig(Section):
         "conv",
         "affine",
         "correlation",
+        "rotation",
+        "transition",
     ] = _field(
         "time_lowrank",
         "the linear core. diffusion: affine, z ↦ b_k + A_k z for latents distributed as N(b_k, Σ_k), with Σ_k of low "
@@ -148,12 +171,14 @@ class OperatorConfig(Section):
         "idempotent: projection, of fixed rank; learned_projection, a learned diagonal of 0 and 1; "
         "nested_projection, one for every rank. "
         "style: diagonal; lowrank, I + U C Vᵀ; dense; conv, one kernel per channel. "
-        "inverse: correlation, U diag(ρ) Vᵀ with orthonormal U and V and 0 < ρ < 1",
+        "inverse: correlation, U diag(ρ) Vᵀ with orthonormal U and V and 0 < ρ < 1. "
+        "dynamics, koopman: rotation, by learned angles in orthogonal planes; transition, Q C Qᵀ with any C",
     )
     rank: int = _field(
         32,
         "rank of the operator, for kinds that have one, at most the data's dimension; 0: for affine the "
-        "spread and the means alone, for correlation all dimensions of the degraded images",
+        "spread and the means alone, for correlation all dimensions of the degraded images, for rotation and "
+        "transition all of the frames",
         ge=0,
     )
     spread: Literal["scale", "diagonal"] = _field(
@@ -209,18 +234,25 @@ class LossConfig:
         "diffusion: squared mean of a batch's latents, and squared deviation of their covariance from the identity",
         ge=0,
     )
-    reconstruction: float = _field(10.0, "idempotent: d(x, f(x))", ge=0)
+    reconstruction: float = _field(
+        10.0, "idempotent: d(x, f(x)); koopman: the distance from x to what the decoder makes of its latents", ge=0
+    )
     sparsity: float = _field(1.0, "idempotent with learned_projection: the rank of A divided by the dimension", ge=0)
     isometry: float = _field(0.1, "idempotent: squared log of ‖g(x) - g(0)‖² / ‖x‖²", ge=0)
     shell: float = _field(
         0.0, "idempotent, of nested_projection: squared log of ‖P g(x0)‖² / rank at pixel noise x0", ge=0
     )
     latent: float = _field(
-        0.0, "inverse: ‖g_y(y) - A g_x(x)‖² per dimension; style: ‖g(s(x)) - A_s g(x)‖² over ‖g(x) - g(0)‖²", ge=0
+        0.0,
+        "inverse: ‖g_y(y) - A g_x(x)‖² per dimension; style: ‖g(s(x)) - A_s g(x)‖² over ‖g(x) - g(0)‖²; "
+        "dynamics, koopman: ‖g(x_{t+n}) - Aⁿ g(x_t)‖² over ‖g(x_{t+n})‖²",
+        ge=0,
     )
     restoration: float = _field(
         1.0, "inverse, regression: d(x, f⁺(y)), or the distance from x to the network's image", ge=0
     )
+    prediction: float = _field(1.0, "dynamics, koopman: d(x_{t+n}, fⁿ(x_t)) for random n up to train.horizon", ge=0)
+    backward: float = _field(1.0, "dynamics, koopman: d(x_t, f⁻ⁿ(x_{t+n})), with the inverse of the same A", ge=0)
     transfer: float = _field(1.0, "style: d(s(x), g⁻¹(A_s g(x))), averaged over the styles s", ge=0)
 
 
@@ -253,6 +285,9 @@ class TrainConfig:
     time: Literal["uniform", "logit_normal"] = _field(
         "uniform", "distribution of training times. logit_normal: more of them in the middle (Esser et al., 2024)"
     )
+    horizon: int = _field(
+        8, "dynamics, koopman: largest number of steps ahead that are predicted in training", ge=1, le=1000
+    )
     merge_every: int = _field(50, "steps between merges of the perturbations of p4 mixing", ge=1)
     detach: bool = _field(
         True,
@@ -277,7 +312,10 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Section):
-    steps: tuple[int, ...] = _field((1, 2, 4, 8, 16, 32, 64, 100), "step counts of the curve, in ascending order")
+    steps: tuple[int, ...] = _field(
+        (1, 2, 4, 8, 16, 32, 64, 100),
+        "step counts of the curve, in ascending order; for dynamics and koopman, steps of time ahead",
+    )
     solver: Literal["euler", "heun", "rk4", "dopri5"] = _field("euler", "the ODE solver that is stepped and collapsed")
     grid: Literal["uniform", "quadratic", "geometric"] = _field(
         "uniform", "spacing of the step times. quadratic, geometric: shorter steps towards the data"
@@ -351,7 +389,8 @@ class TrialConfig(Section):
         "what is trained. diffusion: noise to images; idempotent: a projector on images; style: image to image; "
         "flow_matching: the baseline, an ordinary network of the same size, frame and labels as the diffusion "
         "Linearizer; mean_flow: the same network trained to sample in one step (MeanFlow, arXiv 2505.13447); "
-        "inverse: images restored from degraded ones; regression: its baseline, an ordinary network of the same size",
+        "inverse: images restored from degraded ones; regression: its baseline, an ordinary network of the same size; "
+        "dynamics: images that move, z_{t+1} = A z_t; koopman: its baseline, an autoencoder of the same size",
     )
     recipe: Literal["default", "learned", "paper"] = _field(
         "default",
@@ -496,6 +535,14 @@ ADDED = {
     "data.split": 0,
     "data.degraded": "blur",
     "data.noise": 0.05,
+    "data.motion": "rotation",
+    "data.period": 24,
+    "data.padding": 2,
+    "data.contrast": 0.0,
+    "data.shuffled": False,
+    "train.horizon": 8,
+    "train.loss.prediction": 1.0,
+    "train.loss.backward": 1.0,
     "train.loss.latent": 0.0,
     "train.loss.shell": 0.0,
     "train.loss.restoration": 1.0,

@@ -13,11 +13,13 @@ from linearizer_core.models.base import Event
 from linearizer_core.operators import OperatorModule, TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
 from linearizer_core.operators.correlation import LearnedCorrelation
 from linearizer_core.operators.projections import FrameProjection, NestedProjection, SpectrumProjection
+from linearizer_core.operators.transitions import LearnedRotation, LearnedTransition
 from linearizer_core.plugins.errors import PluginError
 from linearizer_core.plugins.marks import Names, operator, table
 
 GIVES: dict[str, tuple[type[Any], ...]] = {
     "diffusion": (TimeOperator,),
+    "dynamics": (LearnedRotation, LearnedTransition),
     "idempotent": (FrameProjection, SpectrumProjection, NestedProjection),
     "inverse": (LearnedCorrelation,),
     "style": (OperatorModule,),
@@ -97,6 +99,18 @@ def correlation(dim: int, rank: int, out_dim: int) -> LearnedCorrelation:
     return LearnedCorrelation(dim, rank or min(dim, out_dim), out_dim)
 
 
+@operator(family="dynamics", ranked=True)
+def rotation(dim: int, rank: int) -> LearnedRotation:
+    """Rotations in orthogonal planes; rank 0 means all dimensions."""
+    return LearnedRotation(dim, rank)
+
+
+@operator(family="dynamics", ranked=True)
+def transition(dim: int, rank: int) -> LearnedTransition:
+    """Any matrix in a subspace; rank 0 means all dimensions."""
+    return LearnedTransition(dim, rank)
+
+
 BUILT_IN: Names = table(
     time_lowrank,
     time_diagonal,
@@ -110,6 +124,8 @@ BUILT_IN: Names = table(
     dense,
     conv,
     correlation,
+    rotation,
+    transition,
 )
 """The built-in operators, except ``affine``, which its family builds itself."""
 

@@ -9,6 +9,7 @@ Direction = Literal["min", "max"]
 
 NEITHER = (
     "spectrum/", "sampling/", "operators/", "linearity/noise_", "linearity/lipschitz_", "linearity/inversion_images",
+    "dynamics/degrees",
 )  # fmt: skip
 """Prefixes of metrics for which neither higher nor lower is better."""
 HIGHER = re.compile(r"^controls/|psnr|ssim|precision|recall|density|coverage|accuracy")

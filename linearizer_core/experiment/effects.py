@@ -10,9 +10,11 @@ from linearizer_core.experiment.configuration import Family, OperatorConfig
 from linearizer_core.experiment.families import (
     AffineDiffusionFamily,
     Diffusion,
+    DynamicsFamily,
     FlowMatchingBaseline,
     Idempotent,
     Inverse,
+    KoopmanBaseline,
     MeanFlowBaseline,
     NestedIdempotentFamily,
     RegressionBaseline,
@@ -30,9 +32,11 @@ class Condition(NamedTuple):
 
 TERMS: Mapping[str, tuple[str, ...]] = {
     "diffusion": Diffusion.terms,
+    "dynamics": DynamicsFamily.terms,
     "flow_matching": FlowMatchingBaseline.terms,
     "idempotent": tuple(dict.fromkeys(Idempotent.terms + NestedIdempotentFamily.terms)),
     "inverse": Inverse.terms,
+    "koopman": KoopmanBaseline.terms,
     "mean_flow": MeanFlowBaseline.terms,
     "regression": RegressionBaseline.terms,
     "style": Style.terms,
@@ -45,6 +49,7 @@ COUPLING = ("depth", "coupling", "bins", "components", "mixing", "conditioner", 
 BASELINES = ("flow_matching", "mean_flow")
 SAMPLED = ("diffusion", *BASELINES)
 RESTORING = ("inverse", "regression")
+MOVING = ("dynamics", "koopman")
 AFFINE = ("affine",)
 NESTED = ("nested_projection",)
 GROUPED = (*AFFINE, *NESTED)
@@ -57,6 +62,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("data.download", "data.name", FETCHED),
     Condition("data.degraded", "family", RESTORING),
     Condition("data.noise", "family", RESTORING),
+    *(Condition(f"data.{leaf}", "family", MOVING) for leaf in ("motion", "period", "padding", "contrast", "shuffled")),
     *(Condition(f"model.flow.{name}", "model.flow.kind", ("coupling",)) for name in COUPLING),
     Condition("model.flow.frame", "model.flow.kind", ("coupling", "linear")),
     Condition("model.flow.frame", "model.flow.conditioner", ("mlp",)),
@@ -89,8 +95,9 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition("train.merge_every", "model.flow.mixing", ("p4", "p4_orthogonal")),
     Condition("train.merge_every", "model.flow.kind", ("coupling",)),
     Condition("train.time", "family", SAMPLED),
+    Condition("train.horizon", "family", MOVING),
     Condition("train.sigma", "family", ("diffusion",)),
-    Condition("train.distance", "family", ("diffusion", "idempotent", "style", *RESTORING)),
+    Condition("train.distance", "family", ("diffusion", "idempotent", "style", *RESTORING, *MOVING)),
     *(
         Condition(f"train.loss.{term}", "family", tuple(family for family in get_args(Family) if term in TERMS[family]))
         for term in sorted({term for terms in TERMS.values() for term in terms})
@@ -101,7 +108,7 @@ CONDITIONS: tuple[Condition, ...] = (
         for leaf in ("train.distance", "train.loss.isometry")
     ),
     Condition("train.loss.sparsity", "model.operator.kind", ("learned_projection",)),
-    Condition("evaluate.steps", "family", SAMPLED),
+    Condition("evaluate.steps", "family", (*SAMPLED, *MOVING)),
     Condition("evaluate.solver", "family", ("diffusion", "flow_matching")),
     Condition("evaluate.grid", "family", SAMPLED),
     Condition("evaluate.end", "family", ("diffusion",)),

@@ -70,6 +70,18 @@ RECIPES: dict[tuple[str, str], dict[str, Any]] = {
         "model": {"operator": {"kind": "correlation", "rank": 0}},
         "train": {"loss": {"restoration": 10.0}},
     },
+    # Noise would be part of what moves. Along the principal axes of all frames, a motion that repeats is orthogonal.
+    ("dynamics", "default"): {
+        "model": {
+            "flow": {"frame": "principal", "mixing": "permutation", "coordinates": 256},
+            "operator": {"kind": "rotation", "rank": 0},
+        },
+        "train": {
+            "dequantise": 0.0,
+            "loss": {"reconstruction": 1.0, "prediction": 1.0, "backward": 1.0, "latent": 0.1},
+        },
+        "evaluate": {"steps": [1, 2, 4, 8, 12, 20, 28, 44]},
+    },
     # Noise on the images would be stylised into the targets.
     ("style", "default"): {"model": {"operator": {"kind": "diagonal"}}, "train": {"dequantise": 0.0}},
 }
@@ -113,6 +125,7 @@ RESTORING: dict[str, Any] = {"train": {"dequantise": 0.0}}
 for _name in ("default", "learned", "paper"):
     for _family, _values in BASELINES.items():
         RECIPES[_family, _name] = _over(RECIPES["diffusion", _name], _values)
+RECIPES["koopman", "default"] = RECIPES["dynamics", "default"]
 RECIPES["regression", "default"] = _over(RECIPES["inverse", "default"], RESTORING)
 
 
@@ -171,4 +184,6 @@ def brought(base: Mapping[str, Any], family: Any, name: Any) -> dict[str, Any]:
         return {"family": family, **BASELINES[family]}
     if (base["family"], family) == ("inverse", "regression"):
         return {"family": family, **RESTORING}
+    if (base["family"], family) == ("dynamics", "koopman"):
+        return {"family": family}
     return expand({"family": family, "recipe": name, "data": {"name": base["data"]["name"]}})

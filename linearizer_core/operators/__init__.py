@@ -35,6 +35,7 @@ from linearizer_core.operators.projections import FrameProjection, NestedProject
 from linearizer_core.operators.rank_one import P4, RankOnePerturbed
 from linearizer_core.operators.rank_one_orthogonal import OrthogonalP4, ReflectedOrthogonal
 from linearizer_core.operators.time_dependent import TimeDense, TimeDiagonal, TimeFactors, TimeLowRank, TimeOperator
+from linearizer_core.operators.transitions import LearnedRotation, LearnedTransition, dynamic_modes
 
 __all__ = [
     "P4",
@@ -55,6 +56,8 @@ __all__ = [
     "LearnedIdentityPlusLowRank",
     "LearnedKernels",
     "LearnedLowRank",
+    "LearnedRotation",
+    "LearnedTransition",
     "LinearOperator",
     "LowRankOperator",
     "NestedProjection",
@@ -74,6 +77,7 @@ __all__ = [
     "convolution",
     "dense",
     "diagonal",
+    "dynamic_modes",
     "identity_plus_low_rank",
     "low_rank",
     "projection",

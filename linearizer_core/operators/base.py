@@ -200,6 +200,19 @@ class LinearOperator(ABC):
             return self.pinv().power(-n)
         return repeated(self, n) if n else self.scale(0.0).shift(1.0)
 
+    def principal_power(self, t: float) -> LinearOperator:
+        """Aᵗ for a square A and any real t: its eigenvectors, with the principal powers of its eigenvalues.
+
+        That is exp(t log A) with the principal logarithm, where A has one. Eigenvalues of 0 stay 0. Of negative ones,
+        which have no real powers, the real part is taken, |λ|ᵗ cos πt, as a shift by a fraction of a pixel does with
+        the highest frequency.
+
+        Raises ``ValueError`` unless A has a full set of independent eigenvectors, and for a negative t if A is
+        singular.
+        """
+        self._square("raised to a power")
+        return DenseOperator(principal_power(self.to_dense(), t))
+
     def exp(self, t: float = 1.0) -> LinearOperator:
         """exp(tA) = Σ (tA)ⁿ / n!, for a square A."""
         self._square("exponentiated")
@@ -344,6 +357,27 @@ def repeated(operator: Repeated, n: int) -> Repeated:
             square = square.compose(square)
     assert result is not None
     return result
+
+
+def principal_power(matrix: Tensor, t: float, least: float = 0.0) -> Tensor:
+    """The real part of Mᵗ with the principal powers of M's eigenvalues, computed in float64.
+
+    Zero eigenvalues stay zero, for negative powers too if t is at least ``least``. Raises ``ValueError`` otherwise, and
+    without a full set of independent eigenvectors.
+
+    >>> quarter_turn = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    >>> principal_power(quarter_turn, 2.0).round()
+    tensor([[-1.,  0.],
+            [ 0., -1.]])
+    """
+    values, vectors = torch.linalg.eig(finite(matrix).double())
+    if len(values) and float(torch.linalg.svdvals(vectors.detach())[-1]) < torch.finfo(torch.float64).eps ** 0.5:
+        raise InputValueError("the operator does not have a full set of eigenvectors, so it has no principal power")
+    zero = values.detach().abs() <= cutoff(values.detach().abs(), len(values))
+    if t < least and bool(zero.any()):
+        raise InputValueError(f"a singular operator has no negative power, got t = {t:g}")
+    powers = torch.where(zero, torch.zeros_like(values), torch.where(zero, torch.ones_like(values), values) ** t)
+    return torch.linalg.solve(vectors.mT, (vectors * powers).mT).mT.real.to(matrix)
 
 
 def phi(matrix: Tensor, b: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ class LearnedCorrelation(OperatorModule):
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """U, ρ ``(rank,)`` and V, with their gradients."""
-        return _frame(self.u), (0.5 * logsigmoid(self.logits)).exp(), _frame(self.v)
+        return orthonormal(self.u), (0.5 * logsigmoid(self.logits)).exp(), orthonormal(self.v)
 
     def operator(self) -> LowRankOperator:
         u, values, v = self.parts()
@@ -75,7 +75,7 @@ class LearnedCorrelation(OperatorModule):
         self.logits.copy_(torch.logit(values[:rank].square().clamp(WEAKEST, STRONGEST)))
 
 
-def _frame(matrix: Tensor) -> Tensor:
+def orthonormal(matrix: Tensor) -> Tensor:
     """The columns of a matrix orthonormalised by Gram–Schmidt, unchanged if they already are orthonormal."""
     q, r = torch.linalg.qr(matrix)
     return q * r.diagonal().sign()

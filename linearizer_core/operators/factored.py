@@ -20,6 +20,7 @@ from linearizer_core.operators.base import (
     is_symmetric,
     leading,
     phi,
+    principal_power,
     pseudo_inverse,
     rounding,
 )
@@ -123,6 +124,14 @@ class LowRankOperator(LinearOperator):
         if max(core.shape) >= max(self.shape):
             return None
         return LowRankOperator(core, self.factors.beside(other.factors))
+
+    def principal_power(self, t: float) -> LinearOperator:
+        """(U C Vᵀ)ᵗ = U (C VᵀU)ᵗ⁻¹ C Vᵀ, in r×r work, for t > 0; negative powers exist only at full rank."""
+        dim = self._square("raised to a power")
+        if t <= 0 or min(self.core.shape) >= dim:
+            return super().principal_power(t)
+        rest = principal_power(self.core @ self.factors.gram, t - 1, least=-1.0)
+        return LowRankOperator(rest @ self.core, self.factors)
 
     def exp(self, t: float = 1.0) -> LinearOperator:
         return self.shift(0.0).exp(t)

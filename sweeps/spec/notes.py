@@ -20,7 +20,8 @@ from sweeps.spec.points import corners
 MOST = 8
 """The most notes that are shown: a plan should fit on one screen."""
 
-MEASURES = ("data.name", "data.size", "data.degraded", "data.noise", "evaluate.samples", "evaluate.held_out")
+MEASURES = ("data.name", "data.size", "data.degraded", "data.noise", "data.motion", "data.period", "data.padding",
+            "data.contrast", "evaluate.samples", "evaluate.held_out")  # fmt: skip
 """Leaves that change how a trial is measured, not what it is."""
 
 FIRST_AT_RANDOM = {"tpe": 5, "gp": 10, "nsga2": 50}

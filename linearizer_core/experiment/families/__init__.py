@@ -6,9 +6,11 @@ from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.families.affine import AffineDiffusionFamily
 from linearizer_core.experiment.families.base import Family
 from linearizer_core.experiment.families.diffusion import Diffusion
+from linearizer_core.experiment.families.dynamics import DynamicsFamily
 from linearizer_core.experiment.families.flow_matching import FlowMatchingBaseline
 from linearizer_core.experiment.families.idempotent import Idempotent
 from linearizer_core.experiment.families.inverse import Inverse
+from linearizer_core.experiment.families.koopman import KoopmanBaseline
 from linearizer_core.experiment.families.mean_flow import MeanFlowBaseline
 from linearizer_core.experiment.families.nested import NestedIdempotentFamily
 from linearizer_core.experiment.families.regression import RegressionBaseline
@@ -31,9 +33,11 @@ def idempotent(config: TrialConfig) -> Family:
 
 BUILT_IN: Names = table(
     diffusion,
+    family("dynamics")(DynamicsFamily),
     family("flow_matching")(FlowMatchingBaseline),
     idempotent,
     family("inverse")(Inverse),
+    family("koopman")(KoopmanBaseline),
     family("mean_flow")(MeanFlowBaseline),
     family("regression")(RegressionBaseline),
     family("style")(Style),
@@ -54,10 +58,12 @@ def family_of(config: TrialConfig) -> Family:
 __all__ = [
     "AffineDiffusionFamily",
     "Diffusion",
+    "DynamicsFamily",
     "Family",
     "FlowMatchingBaseline",
     "Idempotent",
     "Inverse",
+    "KoopmanBaseline",
     "MeanFlowBaseline",
     "NestedIdempotentFamily",
     "RegressionBaseline",

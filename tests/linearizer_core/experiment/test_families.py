@@ -30,10 +30,12 @@ from linearizer_core.experiment.draws import Draws
 from linearizer_core.experiment.evaluation import SAMPLE_SEED, Evaluation, Quality
 from linearizer_core.experiment.families import (
     Diffusion,
+    DynamicsFamily,
     Family,
     FlowMatchingBaseline,
     Idempotent,
     Inverse,
+    KoopmanBaseline,
     MeanFlowBaseline,
     RegressionBaseline,
     Style,
@@ -121,9 +123,11 @@ def baseline(digits: ImageData, seven: Quality) -> Evaluated:
 def test_every_name_has_its_family() -> None:
     kinds: dict[str, type[Family]] = {
         "diffusion": Diffusion,
+        "dynamics": DynamicsFamily,
         "flow_matching": FlowMatchingBaseline,
         "idempotent": Idempotent,
         "inverse": Inverse,
+        "koopman": KoopmanBaseline,
         "mean_flow": MeanFlowBaseline,
         "regression": RegressionBaseline,
         "style": Style,

@@ -72,7 +72,9 @@ def test_an_operator_is_of_the_family_that_takes_it() -> None:
     for name in families.BUILT_IN:
         config = from_mapping(TrialConfig, {"family": name, "model": {"operator": {"kind": "time_dense"}}})
         taken = set(family_of(config).operators) - {"affine"}
-        of_models = {"flow_matching": "diffusion", "mean_flow": "diffusion", "regression": "inverse"}.get(name, name)
+        of_models = {
+            "flow_matching": "diffusion", "koopman": "dynamics", "mean_flow": "diffusion", "regression": "inverse",
+        }.get(name, name)  # fmt: skip
         assert taken == set(cores.known(of_models, config.model.operator))
 
 

@@ -103,6 +103,8 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         ("mean_flow", "default"),
         ("inverse", "default"),
         ("regression", "default"),
+        ("dynamics", "default"),
+        ("koopman", "default"),
     ],
 )
 def test_steps_do_not_wait_for_what_is_computed(

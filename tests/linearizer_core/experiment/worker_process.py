@@ -96,6 +96,8 @@ TRAINED: dict[str, TrialConfig] = {
     "mean flow": config("mean_flow", {}, {"kind": "time_lowrank", "rank": 6}),
     "idempotent": config("idempotent", {}, {"kind": "projection", "rank": 9}),
     "idempotent of learned rank": config("idempotent", {"mixing": "p4"}, {"kind": "learned_projection"}, merge_every=3),
+    "dynamics": config("dynamics", {}, {"kind": "rotation", "rank": 9}),
+    "koopman": config("koopman", {}, {"kind": "transition"}),
     "inverse": config("inverse", {}, {"kind": "correlation", "rank": 9}),
     "style": config("style", {}, {"kind": "lowrank", "rank": 4}),
     "style by kernels": config(

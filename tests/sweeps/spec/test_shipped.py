@@ -23,9 +23,9 @@ from sweeps.spec.model import Sweep
 from sweeps.spec.validation import InputError
 
 SHIPPED = {
-    "activation", "baselines", "controls", "diffusion-depth-rank", "diffusion-search", "idempotent-rank", "inverse",
-    "mixing", "nested-rank", "operators", "quickstart", "rank-curve", "recipe", "solver-steps", "style-operators",
-    "variance",
+    "activation", "baselines", "controls", "diffusion-depth-rank", "diffusion-search", "dynamics", "idempotent-rank",
+    "inverse", "mixing", "nested-rank", "operators", "quickstart", "rank-curve", "recipe", "solver-steps",
+    "style-operators", "variance",
 }  # fmt: skip
 DATA_SETS = {"mnist", "fashion-mnist", "cifar10"}
 

@@ -106,7 +106,9 @@ def test_a_point_of_the_space_may_name_a_recipe(sweep: ToSweep) -> None:
 # What is refused
 
 
-FAMILIES = "'diffusion', 'flow_matching', 'idempotent', 'inverse', 'mean_flow', 'regression' or 'style'"
+FAMILIES = (
+    "'diffusion', 'dynamics', 'flow_matching', 'idempotent', 'inverse', 'koopman', 'mean_flow', 'regression' or 'style'"
+)
 SET = "controls[0].set"
 
 
