@@ -55,6 +55,7 @@ API = {
             "Models": [
                 "linearizer_core.models.diffusion", "linearizer_core.models.affine_diffusion",
                 "linearizer_core.models.idempotent", "linearizer_core.models.style", "linearizer_core.models.inverse",
+                "linearizer_core.models.dynamics", "linearizer_core.models.motion",
                 "linearizer_core.models.flow_matching", "linearizer_core.models.mean_flow",
             ],
             "Checkpoints": ["linearizer_core.checkpoint"],

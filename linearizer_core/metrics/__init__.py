@@ -1,6 +1,7 @@
 """Sample quality, linearity and spectra."""
 
 from linearizer_core.metrics.gaussianity import gaussianity
+from linearizer_core.metrics.harmonics import harmonics
 from linearizer_core.metrics.linearity import additivity, homogeneity, idempotency, penrose, relative_error, roundtrip
 from linearizer_core.metrics.lipschitz import local_lipschitz
 from linearizer_core.metrics.neighbours import neighbour_radii, neighbourhood
@@ -20,6 +21,7 @@ __all__ = [
     "frechet_distance",
     "gaussianity",
     "gradient_ssim",
+    "harmonics",
     "homogeneity",
     "idempotency",
     "kernel_distance",
