@@ -183,5 +183,5 @@ def test_what_is_refused() -> None:
         LearnedTransition(4, -1)
     with pytest.raises(InputValueError, match=r"equally many rows, got \(3, 2\) and \(2, 2\)"):
         dynamic_modes(torch.ones(3, 2), torch.ones(2, 2))
-    with pytest.raises(InputValueError, match="between 0 .* and the dimension 2, got 3"):
+    with pytest.raises(InputValueError, match=r"between 0 .* and the dimension 2, got 3"):
         dynamic_modes(torch.ones(3, 2), torch.ones(3, 2), 3)
