@@ -13,11 +13,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 
-from analysis.configuration.configurations import Best, Configurations, Recorded
+from analysis.configuration.configurations import Configurations, Recorded
 from analysis.configuration.labels import label_of
 from analysis.configuration.levels import categories, is_number
 from analysis.configuration.names import metric_of
 from analysis.configuration.objective import better, first_objective
+from analysis.configuration.ranking import Best
 from analysis.configuration.words import ARROWS
 from analysis.figures import style
 from analysis.figures.drawing import (
@@ -134,7 +135,7 @@ def _draw_lines(axes: Axes, heights: Array, finished: bool, colours: Any, told: 
     """Draw many lines ``(lines, axes)`` in one piece, below those that are drawn by themselves."""
     places = np.arange(heights.shape[1])
     known = np.isfinite(heights)
-    drawn = (known[:, 1:] & known[:, :-1]).any(axis=1)  # an axis whose condition does not hold is a gap
+    drawn = np.any(known[:, 1:] & known[:, :-1], axis=1)  # an axis whose condition does not hold is a gap
     if not drawn.any():
         return
     look: dict[str, Any] = {"linewidths": 0.9} if finished else {"linewidths": 0.7, "linestyles": [(0, (3, 2))]}
@@ -142,7 +143,7 @@ def _draw_lines(axes: Axes, heights: Array, finished: bool, colours: Any, told: 
     lines = LineCollection(segments, colors=colours[drawn] if finished else colours, zorder=2.9, **look)
     axes.add_collection(lines, autolim=False)
     series = "finished" if finished else "not finished"
-    marked(axes, lines, series, "", [text for text, is_drawn in zip(told, drawn, strict=True) if is_drawn])
+    marked(axes, lines, series, "", [text for text, is_drawn in zip(told, drawn.tolist(), strict=True) if is_drawn])
 
 
 def _scale(record: Record, name: str, values: pd.Series[Any]) -> tuple[Array, list[tuple[float, str]]]:
