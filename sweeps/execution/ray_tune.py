@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -75,6 +76,8 @@ class RayTune:
             # A trial that is given back after Tune was told that there are no more trials needs another Tuner.
             while not ending.reason and not bridge.over and bridge.schedule.has_next():
                 self._tuner(work, collector).fit()
+        # A folder and twenty kilobytes of each trial, which the journals have better.
+        shutil.rmtree(work.paths.tune, ignore_errors=True)
 
     def _tuner(self, work: Work, collector: str | None) -> tune.Tuner:
         resources = work.plan.sweep.model.resources
