@@ -45,12 +45,17 @@ REQUEST_SECONDS = 30
 class BucketError(LinsweepError):
     """A bucket that cannot be reached, or that refuses what it is asked.
 
-    ``passing`` says whether it may go well later: the service is away, or the credentials have to be renewed.
+    ``passing`` says whether it may go well later: the service is away, or the credentials have to be renewed, which is
+    ``expired``.
     """
 
-    def __init__(self, message: str, passing: bool = False) -> None:
+    def __init__(self, message: str, passing: bool = False, expired: bool = False) -> None:
         super().__init__(message)
         self.passing = passing
+        self.expired = expired
+
+    def __reduce__(self) -> tuple[type[BucketError], tuple[str, bool, bool]]:
+        return type(self), (str(self), self.passing, self.expired)
 
 
 def is_address(text: str | os.PathLike[str]) -> bool:
@@ -181,6 +186,12 @@ class Bucket:
         folders = sorted(str(name).rstrip("/") for name in found["common_prefixes"])
         return folders, sorted(row["path"] for row in found["objects"])
 
+    def copy(self, name: str, to: str) -> None:
+        """Copy an object within the service; raises ``FileNotFoundError`` where there is none."""
+        import obstore
+
+        self._asked(lambda: obstore.copy(self._store, name, to), name)
+
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects; those that are not there count as removed."""
         import obstore
@@ -235,7 +246,8 @@ class Bucket:
             return FileNotFoundError(f"{where}: there is no such object")
         for sign, (message, passing) in REASONS.items():
             if sign in (reason or text):
-                return BucketError(f"{where}: {message}" + (f" ({reason})" if reason else ""), passing)
+                said = f"{where}: {message}" + (f" ({reason})" if reason else "")
+                return BucketError(said, passing, expired=message == RENEW)
         first = " ".join(text.partition("Debug source")[0].partition("<?xml")[0].split())
         return BucketError(f"{where}: {reason or first[:200]}", passing="status code: 4" not in text)
 

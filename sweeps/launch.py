@@ -18,11 +18,12 @@ from sweeps.execution.executor import Executor, run_trials
 from sweeps.execution.plan import Plan, make_plan
 from sweeps.execution.references import reference_trials
 from sweeps.execution.replay import replayed
-from sweeps.execution.stop import interrupted_by_sigterm, request_stop
+from sweeps.execution.stop import interrupted_by_sigterm
 from sweeps.notify import notify
 from sweeps.record.leftovers import remove_leftovers
 from sweeps.record.opening import keep_uncommitted, opened
 from sweeps.record.paths import SweepPaths
+from sweeps.record.requests import request_stop
 from sweeps.record.sweep_json import check_to_go_on, read_record, write_record
 from sweeps.record.upload import kept_in_bucket
 from sweeps.record.writers import await_writers, only_launch

@@ -70,6 +70,11 @@ def holds_sweep(bucket: Bucket) -> bool:
     return PIECES in folders or "sweep.json" in objects
 
 
+def kept_by_launches(bucket: Bucket) -> bool:
+    """Whether the record at an address is one that launches keep there, and no copy of a folder."""
+    return PIECES in bucket.top()[0]
+
+
 def copied(uri: str) -> Path:
     """The local copy of a sweep's record as it is now, without its artifacts, by its address in a bucket.
 

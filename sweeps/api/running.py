@@ -17,11 +17,12 @@ from linearizer_core.bucket import Bucket
 from linearizer_core.experiment.journal import BY_HAND, ENDED, Journal, state_of
 from sweeps.execution.choice import executor_for
 from sweeps.execution.plan import Plan, make_plan
+from sweeps.record.elsewhere import changed, now, requests_to
 from sweeps.record.lookup import find_sweep, names_trial, own_sweep, own_trial
 from sweeps.record.paths import SweepPaths
-from sweeps.record.requests import ask_to_retry, ask_to_stop
+from sweeps.record.requests import RETRY, STOP, ask_to_retry, ask_to_stop, request_stop
 from sweeps.record.sweep_json import read_record
-from sweeps.record.writers import only_launch, running
+from sweeps.record.writers import running
 from sweeps.result import LaunchResult
 from sweeps.search.growth import growth_of
 from sweeps.spec.keys import Keys, keys_of
@@ -29,6 +30,10 @@ from sweeps.spec.load import Overrides, load, recorded
 from sweeps.spec.model import Sweep, SweepModel, json_schema
 from sweeps.spec.validation import InputError, Problem
 from sweeps.status import Status, status_of
+
+LOOK = 0.5
+LOOK_AWAY = 3.0
+"""Seconds between two looks at whether a request has been met: in a folder, and in a bucket."""
 
 Spec = str | os.PathLike[str] | Sweep
 
@@ -149,17 +154,19 @@ def stop(sweep: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "ru
     ...     print(error)
     before: is not running
     """
-    from sweeps.execution.stop import request_stop
-
     if names_trial(sweep, Path(storage)):
         return _stop_trial(*own_trial(sweep, Path(storage)), os.fspath(sweep))
     folder = own_sweep(sweep, Path(storage))
     paths = SweepPaths(folder)
     if not running(paths):
         raise InputError(os.fspath(sweep), [Problem("", "is not running")])
-    request_stop(paths, "linsweep stop")
-    while running(paths):
-        time.sleep(0.5)
+    requests = requests_to(os.fspath(sweep), paths)
+    if requests is None:
+        request_stop(paths, "linsweep stop")
+    else:
+        requests.ask(STOP, "linsweep stop")
+    while running(now(paths)):
+        time.sleep(LOOK if requests is None else LOOK_AWAY)
     return status_of(folder)
 
 
@@ -168,15 +175,19 @@ def _stop_trial(paths: SweepPaths, trial: str, source: str) -> Status:
     if state.state in ENDED:
         raise InputError(source, [Problem("", f"has ended already: {state.reason or state.state}")])
     if running(paths):
-        ask_to_stop(paths, trial)
-        while running(paths) and state_of(paths.journal(trial)).state not in ENDED:
-            time.sleep(0.5)
+        requests = requests_to(source, paths)
+        if requests is None:
+            ask_to_stop(paths, trial)
+        else:
+            requests.ask(f"{trial}.{STOP}")
+        while running(now(paths)) and state_of(paths.journal(trial)).state not in ENDED:
+            time.sleep(LOOK if requests is None else LOOK_AWAY)
     else:
-        with only_launch(source, paths):
-            state = state_of(paths.journal(trial))
+        with changed(source, paths) as own:
+            state = state_of(own.journal(trial))
             if state.state not in ENDED:
-                Journal(paths.journal(trial)).end("stopped", state.epoch, BY_HAND)
-    return status_of(paths.root)
+                Journal(own.journal(trial)).end("stopped", state.epoch, BY_HAND)
+    return status_of(now(paths).root)
 
 
 def retry(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Status:
@@ -199,7 +210,11 @@ def retry(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "r
     reason = why_not(state_of(paths.journal(name)))
     if reason is not None:
         raise InputError(os.fspath(trial), [Problem("", reason)])
-    ask_to_retry(paths, name)
+    requests = requests_to(os.fspath(trial), paths)
+    if requests is None:
+        ask_to_retry(paths, name)
+    else:
+        requests.ask(f"{name}.{RETRY}")
     return status_of(paths.root)
 
 

@@ -82,7 +82,7 @@ def delete(
     found = delete(name, storage=storage, dry_run=True)
     console = wide_console()
     console.print(render(found))
-    what = f"{found.folder}: {found.files} files, {size_told(found.size)}"
+    what = f"{found.place}: {found.files} files, {size_told(found.size)}"
     if not yes:
         if not sys.stdin.isatty():
             raise InputError(name, [Problem("", f"cannot ask without a terminal; give --yes to remove {what}")])

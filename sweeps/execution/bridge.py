@@ -38,7 +38,7 @@ class Bridge:
         self._stops: dict[str, str] = {}
         self._errors: dict[str, str] = {}
         self.trouble: str | None = None
-        """What is wrong with the disk, if anything; no further trial starts then."""
+        """What is wrong with the disk or the bucket, if anything; no further trial starts then."""
         self._given_back: Counter[str] = Counter()
         self._grouping = grouping
         self._apart: set[str] = set()
@@ -203,15 +203,19 @@ class Bridge:
 
 
 DISK = "|".join(str(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO))
-TROUBLE = re.compile(rf"\[Errno (?:{DISK})\] (.+)")
+TROUBLE = re.compile(rf"\[Errno (?:{DISK})\] (.+)|BucketError: (.+)")
 
 
 def of_the_disk(message: str) -> str | None:
     """The part of an error that says that the disk is full, broken or read-only; None for any other error.
 
+    A bucket that refuses, or has been away for too long, is such a disk.
+
     >>> of_the_disk("OSError: [Errno 28] No space left on device: 'runs/demo/ledger.json'")
     "No space left on device: 'runs/demo/ledger.json'"
     >>> of_the_disk("FileNotFoundError: [Errno 2] No such file or directory: 'images'")
+    >>> of_the_disk("BucketError: s3://team/runs: there is no such bucket")
+    's3://team/runs: there is no such bucket'
     """
     found = TROUBLE.search(message)
-    return found[1] if found else None
+    return found[1] or found[2] if found else None

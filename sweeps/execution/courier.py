@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from linearizer_core.bucket import Bucket, BucketError
 from linearizer_core.files import write_whole
+from linearizer_core.mirror import only_one
 from sweeps.execution.collector import Sink, Superseded, events_in
 from sweeps.execution.task import Task
 from sweeps.record.artifacts import fetch_state, put_artifacts, put_state
@@ -30,7 +33,7 @@ PERIOD = 1.0
 """Seconds between two looks at what there is to be sent."""
 
 RESULT_SECONDS = 3600.0
-"""How long a trial keeps a result that cannot be sent, and does not train on: the bucket or the head is away."""
+"""How long a trial waits to begin, or keeps a result that cannot be sent: the bucket or the head is away."""
 
 STATE_SECONDS = 45.0
 """How long a trial that is asked to stop tries to send its state: a launch waits a minute for it."""
@@ -70,9 +73,8 @@ class Courier:
         self._leads = leads
         self._trial = task.identity.trial
         self._bucket = Bucket(task.bucket)
-        base = node_folder(task.bucket)
         # Of several workers on a node, each has its own; what is for all trials lies beside it.
-        self._root = Path(tempfile.mkdtemp(prefix=f"{self._trial}.", dir=base))
+        self._root, self._lock = own_folder(node_folder(task.bucket), self._trial)
         self.task = replace(task, root=str(self._root), bucket=None)
         self._paths = SweepPaths(self._root)
         self._sent = 0
@@ -87,13 +89,21 @@ class Courier:
 
     def __enter__(self) -> Self:
         try:
-            self._begin()
+            _insist(self._begin, RESULT_SECONDS)
+            if self._leads:
+                self._thread.start()
         except BaseException:
-            shutil.rmtree(self._root, ignore_errors=True)
+            self._remove_folder()
             raise
         return self
 
+    def _remove_folder(self) -> None:
+        shutil.rmtree(self._root, ignore_errors=True)
+        Path(self._lock.name).unlink(missing_ok=True)
+        self._lock.close()
+
     def _begin(self) -> None:
+        _reach(self._bucket)
         opened = self._sink.open(self._trial) if self._leads else None
         for name, size in (opened.files if opened else self._sink.shared()).items():
             sweep, _, rest = name.partition("/")
@@ -107,7 +117,6 @@ class Courier:
             write_whole(self._paths.journal(self._trial), opened.journal)
         fetch_state(self._bucket, opened.states, self._paths.training_state(self._trial))
         self._state_sent = self._state_stamp()
-        self._thread.start()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._closing.set()
@@ -119,7 +128,7 @@ class Courier:
                     self.deliver(PERIOD if kind is GeneratorExit else STATE_SECONDS)
                     if kind is not GeneratorExit:
                         self.deliver_state(STATE_SECONDS)
-        shutil.rmtree(self._root, ignore_errors=True)
+        self._remove_folder()
 
     def _run(self) -> None:
         while not self._closing.wait(PERIOD):
@@ -133,25 +142,14 @@ class Courier:
 
     def deliver(self, seconds: float) -> None:
         """Have the launch take all that the journal has; raises what kept it from that for so long."""
-        self._insist(self._send, seconds)
+        if self._leads:
+            _insist(self._send, seconds)
 
     def deliver_state(self, seconds: float) -> None:
         """Have the bucket take the newest saved state; what cannot be sent is trained again."""
-        with suppress(BucketError, ConnectionError):
-            self._insist(self._send_state, seconds)
-
-    def _insist(self, send: Any, seconds: float) -> None:
-        if not self._leads:
-            return
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                return send()
-            except (BucketError, ConnectionError) as error:
-                refused = isinstance(error, BucketError) and not error.passing
-                if refused or time.monotonic() > deadline:
-                    raise
-                time.sleep(PERIOD)
+        if self._leads:
+            with suppress(BucketError, ConnectionError):
+                _insist(self._send_state, seconds)
 
     def _send(self) -> None:
         """Send the lines that the launch does not have, and the artifacts that they tell of before them."""
@@ -197,6 +195,39 @@ class Courier:
         except FileNotFoundError:
             return None
         return status.st_ino, status.st_mtime_ns
+
+
+def _insist(ask: Callable[[], None], seconds: float) -> None:
+    """Ask again for so long while the bucket or the launch is away; raises what kept it from an answer."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except (BucketError, ConnectionError) as error:
+            refused = isinstance(error, BucketError) and not error.passing
+            if refused or time.monotonic() > deadline:
+                raise
+            time.sleep(PERIOD)
+
+
+@lru_cache
+def _reach(bucket: Bucket) -> None:
+    """Raise ``BucketError`` where this node cannot use the bucket: better before a trial trains than after it has."""
+    bucket.top()
+
+
+def own_folder(base: Path, trial: str) -> tuple[Path, IO[str]]:
+    """A new folder of this process for a trial, and a lock that tells that it lives; those of dead processes go."""
+    with only_one(base):
+        for lock in base.glob("*.lock"):
+            with suppress(OSError), lock.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                lock.unlink()
+        folder = Path(tempfile.mkdtemp(prefix=f"{trial}.", dir=base))
+        own = folder.with_name(f"{folder.name}.lock").open("w")
+        fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return folder, own
 
 
 def node_folder(bucket: str) -> Path:

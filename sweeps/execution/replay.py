@@ -36,8 +36,7 @@ def replayed(sweep: Sweep, paths: SweepPaths, record: Mapping[str, Any], groupin
     halving = Halving(sweep.search.stop_early, mode, epochs) if sweep.search.stop_early else None
     together = grouping is not None and grouping.why_not is None
     origin = {**record["provenance"], "processes": processes(sweep.model.resources, together)}
-    # What other sweeps in a bucket have is not on this machine.
-    finished = None if record["fresh"] or sweep.bucket else FinishedTrials(paths, origin)
+    finished = None if record["fresh"] else FinishedTrials(paths, origin)
     data_root = None if sweep.function else datasets.place_of(sweep.trial_config({}, 0).data)
 
     def task(planned: PlannedTrial) -> Task:

@@ -9,21 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from linearizer_core.files import write_whole
 from sweeps.record.ledger import Meter
 from sweeps.record.paths import SweepPaths
+from sweeps.record.requests import request_stop
 from sweeps.spec.model import Budget
 
 STOP_SECONDS = 60.0
 """Seconds that running trials have to save their state, which they do after each epoch."""
 
 INTERRUPTED = "interrupted"
-
-
-def request_stop(paths: SweepPaths, reason: str) -> None:
-    """Ask the sweep's trials to stop, wherever they run; the first reason is kept."""
-    if not paths.stop.exists():
-        write_whole(paths.stop, reason + "\n")
 
 
 def stop_reason(paths: SweepPaths) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +22,9 @@ KEPT = 2
 """States of a trial that are kept, as on a disk."""
 
 PIECE = 1 << 20
+
+AT_ONCE = 16
+"""Objects that are copied at the same time."""
 
 
 def put_artifacts(bucket: Bucket, folder: Path, trial: str) -> dict[str, Any]:
@@ -37,6 +41,23 @@ def put_artifacts(bucket: Bucket, folder: Path, trial: str) -> dict[str, Any]:
             bucket.write(key, file)
             files[name] = {"key": key, "sha256": digest, "size": file.seek(0, 2)}
     return {"files": files}
+
+
+def copy_artifacts(storage: str, sweep: str, note: Path, other: str, trial: str) -> bytes:
+    """Copy the artifacts that a note of one sweep names to a trial of another one, within their storage; its note.
+
+    Raises ``BucketError``.
+    """
+    bucket = Bucket(storage)
+    files: Mapping[str, Any] = json.loads(note.read_text())["files"]
+    keys = {name: f"artifacts/{trial}/{file['sha256'][:DIGITS]}/{name}" for name, file in files.items()}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        copies = [
+            pool.submit(bucket.copy, f"{sweep}/{file['key']}", f"{other}/{keys[name]}") for name, file in files.items()
+        ]
+        for copy in copies:
+            copy.result()
+    return as_note({"files": {name: {**file, "key": keys[name]} for name, file in files.items()}})
 
 
 def put_state(bucket: Bucket, file: IO[bytes], trial: str, states: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -46,15 +46,21 @@ class Lease:
     def _content(self, over: bool = False) -> bytes:
         return json.dumps({"holder": self.holder, "beats": self._beats, "over": over}).encode()
 
-    def renew(self) -> None:
-        """Give a sign of life, if one is due; raises ``LeaseLost``, and ``BucketError``."""
-        if time.monotonic() - self._last < PERIOD:
-            return
+    def renew(self, now: bool = False) -> bool:
+        """Give a sign of life, if one is due or ``now``; whether it was. Raises ``LeaseLost``, and ``BucketError``."""
+        if not now and self.age < PERIOD:
+            return False
         if max(_numbers(self.bucket), default=0) > self.number:
             raise LeaseLost
         self._beats += 1
         self.bucket.write(self._name, self._content())
         self._last = time.monotonic()
+        return True
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last sign of life."""
+        return time.monotonic() - self._last
 
     def release(self) -> None:
         """Let go of it: the next launch need not wait."""

@@ -68,19 +68,14 @@ def _copy(storage: str, name: str) -> Path:
 def own_sweep(name: str | os.PathLike[str], storage: Path) -> Path:
     """The folder of a recorded sweep that is to be changed; of one in a bucket, that of the launch on this machine.
 
-    Raises ``InputError`` where there is none, which names those there are.
+    Where no launch of it runs here, it is that of a copy, as ``find_sweep`` gives it. Raises as that does.
     """
     where = _address(name, storage)
-    if where is None:
-        return find_sweep(name, storage)
-    folder = work_folder(where[0]) / where[1]
-    if not running(folder):
-        message = (
-            f"no launch of it runs on this machine, and what is in {where[0]} can only be read: give this command "
-            "where the launch runs"
-        )
-        raise InputError(os.fspath(name), [Problem("", message)])
-    return folder
+    if where is not None:
+        folder = work_folder(where[0]) / where[1]
+        if running(folder):
+            return folder
+    return find_sweep(name, storage)
 
 
 def own_trial(text: str | os.PathLike[str], storage: Path) -> tuple[SweepPaths, str]:

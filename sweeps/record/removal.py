@@ -5,18 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from analysis.record.copies import LEASE, kept_by_launches, work_folder
 from analysis.record.journal_files import journal_files
 from analysis.record.launches import LOCK
+from analysis.record.pieces import FOLDER as PIECES
+from analysis.record.pieces import forget
+from linearizer_core.bucket import Bucket
+from linearizer_core.bucket import Entry as Object
 from sweeps.notebook import html
+from sweeps.record.elsewhere import copy_of
+from sweeps.record.lease import held_lease
 from sweeps.record.lock import take
+from sweeps.record.lookup import place_of
 from sweeps.record.paths import SweepPaths
+from sweeps.record.upload import only_here
 from sweeps.record.writers import only_launch
 from sweeps.spec.validation import InputError, Problem
 
@@ -30,7 +39,12 @@ MEANINGS = {
     "report": "the report",
     "tune": "Ray Tune's state",
     "requests": "requests to stop or retry single trials",
+    "pieces": "sweep.json, journals and other small files",
+    "lease": "signs of life of launches",
 }
+AT_ONCE = 1000
+"""Objects that are deleted between two signs of life."""
+
 PATCH = "uncommitted-"
 NOTES = ("ledger.json", "study.log", "shipped", "error-", "stop", "cache.parquet")
 """Prefixes of the other files that a sweep writes."""
@@ -66,14 +80,22 @@ class Removal:
 
     def __repr__(self) -> str:
         how = "removed" if self.done else "would be removed"
-        return f"Removal({self.folder}: {self.files} files, {size_told(self.size)}, {how})"
+        return f"Removal({self.place}: {self.files} files, {size_told(self.size)}, {how})"
 
     def _repr_html_(self) -> str:
         return html(render(self))
 
+    @property
+    def place(self) -> str:
+        """The folder, or the address in a bucket of which it is the copy."""
+        return place_of(self.folder)
+
 
 def removal_of(folder: Path) -> Removal:
-    """What would be deleted with the record in a folder."""
+    """What would be deleted with the record in a folder, or with the one in a bucket that the folder is the copy of."""
+    uri = copy_of(folder)
+    if uri is not None:
+        return _removal_in_bucket(folder, Bucket(uri).entries())
     entries = []
     for path in sorted(folder.iterdir()):
         if path.name != LOCK:
@@ -89,6 +111,9 @@ def remove(source: str, folder: Path) -> Removal:
     is deleted too. Raises ``InputError`` if a launch or an upload to MLflow holds the record, and ``OSError`` if
     something cannot be deleted.
     """
+    uri = copy_of(folder)
+    if uri is not None:
+        return _remove_in_bucket(source, folder, Bucket(uri))
     paths = SweepPaths(folder)
     with only_launch(source, paths):
         _check_writers(source, paths)
@@ -103,6 +128,41 @@ def remove(source: str, folder: Path) -> Removal:
             folder = target
         folder.rmdir()
     return Removal(found.folder, found.entries, done=True)
+
+
+def _removal_in_bucket(folder: Path, objects: Sequence[Object]) -> Removal:
+    sizes: dict[str, list[int]] = {}
+    for each in objects:
+        sizes.setdefault(each.name.partition("/")[0], []).append(each.size)
+    entries = [Entry(name, len(found), sum(found), _meaning(name)) for name, found in sorted(sizes.items())]
+    return Removal(folder, entries)
+
+
+def _remove_in_bucket(source: str, folder: Path, bucket: Bucket) -> Removal:
+    """Delete the objects of a record while no launch holds it, what makes it one last; and what is here of it."""
+    own = SweepPaths(work_folder(bucket.uri.rpartition("/")[0]) / folder.name)
+    with only_here(source, own.root):
+        lease = None
+        if kept_by_launches(bucket):
+            lease, _ = held_lease(bucket, source, own.holder_now() or None, lambda: None)
+        objects = bucket.entries()
+        names = sorted((each.name for each in objects), key=lambda name: (_is_last(name), name))
+        for begin in range(0, len(names), AT_ONCE):
+            if lease is not None:
+                lease.renew()
+            bucket.remove(names[begin : begin + AT_ONCE])
+        # A sign of life may have come since they were listed.
+        bucket.remove([each.name for each in bucket.entries(LEASE)])
+        shutil.rmtree(own.root, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    forget(folder)
+    return replace(_removal_in_bucket(folder, objects), done=True)
+
+
+def _is_last(name: str) -> int:
+    """The order of deletion: what makes objects a record goes last, so that an interrupted one can be repeated."""
+    first = name.partition("/")[0]
+    return (PIECES, "sweep.json", LEASE).index(first) + 1 if first in (PIECES, "sweep.json", LEASE) else 0
 
 
 def _check_writers(source: str, paths: SweepPaths) -> None:

@@ -1,7 +1,6 @@
 """The record of a launch whose storage is in a bucket: a folder of this machine, and what of it goes there.
 
-The launch works in the folder as in any other. A thread sends what has changed, in pieces that a reader puts together,
-and gives the signs of life by which others know that the sweep is being carried out.
+The launch works in the folder as in any other. A thread sends what has changed, in pieces that a reader puts together.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -23,9 +23,10 @@ from linearizer_core.bucket import Bucket, BucketError
 from linearizer_core.experiment.journal import state_of
 from linearizer_core.files import write_whole
 from sweeps.record.artifacts import as_note, put_artifacts, states_in
-from sweeps.record.lease import Lease, LeaseLost, held_lease
+from sweeps.record.beats import LOST, Beats
+from sweeps.record.lease import PATIENCE, Lease, held_lease
+from sweeps.record.lock import take
 from sweeps.record.paths import SweepPaths
-from sweeps.record.writers import running
 from sweeps.spec.validation import InputError, Problem
 
 PERIOD = 3.0
@@ -33,6 +34,9 @@ PERIOD = 3.0
 
 LAST_TRIES = 60.0
 """Seconds for which a launch tries to send the rest before it ends."""
+
+LOCK = ".{}.launch.lock"
+"""Beside a launch's folder, by its name: held while it keeps the record there."""
 
 SENT = ("training/*.json", "journal/*.jsonl", "superseded/*.jsonl", "artifacts/*.json", "plugins/*/*",
         "uncommitted-*.patch", "ledger.json", "sweep.json")  # fmt: skip
@@ -55,25 +59,54 @@ class _Stamp:
 
 @contextmanager
 def kept_in_bucket(
-    source: str, uri: str, paths: SweepPaths, console: Console, lost: Callable[[str], None]
+    source: str, uri: str, paths: SweepPaths, console: Console, end: Callable[[str], None]
 ) -> Iterator[None]:
     """Hold the lease of the sweep at an address, have its record in the folder of ``paths``, and send what changes.
 
-    ``lost`` is called with the reason where another launch takes the lease. Raises ``InputError`` where another launch
-    holds it, or the record there is none that launches keep, and ``BucketError`` where the bucket cannot be used.
+    ``end`` is called with the reason where another launch takes the lease, or the credentials have expired. Raises
+    ``InputError`` where another launch holds it, or the record there is none that launches keep, and ``BucketError``
+    where the bucket cannot be used.
     """
-    bucket = Bucket(uri)
-    paths.root.mkdir(parents=True, exist_ok=True)
-    if running(paths):
-        raise InputError(source, [Problem("name", "is being carried out already, on this machine")])
+    with only_here(source, paths.root):
+        upload = _taken_up(source, Bucket(uri), paths, console, end)
+        try:
+            yield
+        finally:
+            problem = upload.close()
+            if problem is not None:
+                _tell(
+                    console,
+                    f"not all of the record is in {uri}: {problem}. It is kept in {paths.root}, and the next launch on "
+                    "this machine goes on from there",
+                )
+
+
+@contextmanager
+def only_here(source: str, folder: Path) -> Iterator[None]:
+    """Keep other launches of this machine away from a folder: who had the lease here before has died."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(LOCK.format(folder.name)).open("w") as file:
+        try:
+            take(file, 0)
+        except TimeoutError:
+            raise InputError(source, [Problem("name", "is being carried out already, on this machine")]) from None
+        yield
+
+
+def _tell(console: Console, text: str) -> None:
+    console.print(text, style="yellow", markup=False, soft_wrap=True)
+
+
+def _taken_up(source: str, bucket: Bucket, paths: SweepPaths, console: Console, end: Callable[[str], None]) -> Upload:
+    """Take the lease, and have the newest record in the folder."""
     died = paths.holder_now() or None
 
     def waiting() -> None:
-        console.print(f"another launch holds {uri}, or has died: waiting for a sign of life", style="yellow")
+        _tell(console, f"another launch holds {bucket.uri}, or has died: waiting for a sign of life")
 
     if "sweep.json" in bucket.top()[1]:
-        message = f"{uri} is the copy of a folder, which can only be read: copy it to this machine and resume it there"
-        raise InputError(source, [Problem("storage", message)])
+        message = "is the copy of a folder, which can only be read: copy it to this machine and resume it there"
+        raise InputError(source, [Problem("storage", f"{bucket.uri} {message}")])
     lease, before = held_lease(bucket, source, died, waiting)
     if before is None or before != died:
         # Somebody else wrote last: what this machine has is older, or was never sent.
@@ -83,31 +116,19 @@ def kept_in_bucket(
         put_together(bucket, paths.root)
     forget(paths.root)
     write_whole(paths.holder, lease.holder)
-    upload = Upload(paths, bucket, lease, lost)
-    upload.fetch_cache()
+    upload = Upload(paths, bucket, lease, Beats(lease, paths, end, partial(_tell, console)))
     upload.start()
-    try:
-        yield
-    finally:
-        problem = upload.close()
-        if problem is not None:
-            console.print(
-                f"not all of the record is in {uri}: {problem}. It is kept in {paths.root}, and the next launch on "
-                "this machine goes on from there",
-                style="yellow",
-                markup=False,
-                soft_wrap=True,
-            )
+    return upload
 
 
 class Upload:
     """Sends what changes in a sweep's folder."""
 
-    def __init__(self, paths: SweepPaths, bucket: Bucket, lease: Lease, lost: Callable[[str], None]) -> None:
+    def __init__(self, paths: SweepPaths, bucket: Bucket, lease: Lease, beats: Beats) -> None:
         self._paths = paths
-        self._lost = lost
         self._bucket = bucket
         self._lease = lease
+        self._beats = beats
         self._cache = Bucket(f"{bucket.uri.rpartition('/')[0]}/{CACHE}")
         self._in_cache: set[str] = set()
         self._stamps: dict[str, _Stamp] = {}
@@ -118,9 +139,8 @@ class Upload:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upload", daemon=True)
         self.error: str | None = None
-        self._superseded = False
 
-    def fetch_cache(self) -> None:
+    def _fetch_cache(self) -> None:
         """Fetch the feature classifiers of the storage that this machine lacks: another one would be another ruler."""
         for entry in self._cache.entries():
             self._in_cache.add(entry.name)
@@ -129,22 +149,19 @@ class Upload:
 
     def start(self) -> None:
         """Write the piece that has everything, and send what changes from here on; raises ``BucketError``."""
+        self._fetch_cache()
         self._before = [entry.name for entry in self._bucket.entries(FOLDER)]
         self.push()
+        self._beats.start()
         self._thread.start()
 
     def _run(self) -> None:
         while not self._closing.wait(PERIOD):
+            if self._beats.lost:
+                return
             try:
-                self._lease.renew()
                 self.push()
                 self.error = None
-            except LeaseLost:
-                self._superseded = True
-                self.error = "another launch has taken it over, since the bucket was away for too long"
-                with suppress(OSError):
-                    self._lost(self.error)
-                return
             except (BucketError, OSError) as error:  # tried again: the folder has everything
                 self.error = str(error)
 
@@ -162,7 +179,8 @@ class Upload:
         gone = {key for trial, keys in self._states.items() for key in keys - states.get(trial, set())}
         self._stamps, self._states, self._pending = stamps, states, None
         self._number += 1
-        self._bucket.remove(gone)
+        if self._lease.age < PATIENCE:  # otherwise another launch may go on from what is there; the end removes it
+            self._bucket.remove(gone)
         if self._before:  # all of it is in the first piece of this launch
             self._bucket.remove(self._before)
             self._before = []
@@ -231,17 +249,21 @@ class Upload:
         self._closing.set()
         self._thread.join()
         deadline = time.monotonic() + LAST_TRIES
-        while not self._superseded:
+        while True:
             try:
+                if not self._beats.holds():
+                    return LOST
                 self.push()
                 self._together()
-                self._lease.release()
+                self._beats.release()
                 return None
             except (BucketError, OSError) as error:
                 self.error = str(error)
-                if time.monotonic() > deadline or (isinstance(error, BucketError) and not error.passing):
+                refused = isinstance(error, BucketError) and (not error.passing or error.expired)
+                if refused or time.monotonic() > deadline:
                     break
                 time.sleep(1)
+        self._beats.close()
         return self.error
 
     def _together(self) -> None:

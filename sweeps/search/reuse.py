@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from analysis.record.copies import copied, kept_by_launches, origin_of
 from analysis.record.journal_files import journal_files
+from linearizer_core.bucket import Bucket
 from linearizer_core.experiment.journal import TrialState, as_line, fold, head_of, lines, state_of
 from linearizer_core.experiment.journal_lines import TrialEvent
 from linearizer_core.files import write_whole
+from sweeps.record.artifacts import copy_artifacts
 from sweeps.record.paths import SweepPaths
 from sweeps.search.schedule import PlannedTrial
+
+AT_ONCE = 8
+"""Records in a bucket that are read at the same time."""
 
 SAME_PACKAGES = ("linearizer-sweeps", "torch", "numpy")
 """Packages whose version may change the numbers."""
@@ -37,9 +44,7 @@ class FinishedTrials:
         found: dict[tuple[str, int | None], Path] = {}
         if self._origin is None:
             return found
-        for folder in sorted(path.parent for path in self._paths.storage.glob("*/sweep.json")):
-            if folder == self._paths.root:
-                continue
+        for folder in _others(self._paths):
             for path in journal_files(SweepPaths(folder).journals):
                 first = head_of(path)
                 if first and first["kind"] != "reference" and self._alike(first) and self._finished(path):
@@ -55,6 +60,24 @@ class FinishedTrials:
     def _alike(self, attempt: TrialEvent) -> bool:
         """Whether the same code ran an attempt, and ran it there: reused trials are found at their origin."""
         return "reused_from" not in attempt and _comparable(attempt["provenance"]) == self._origin
+
+
+def _others(paths: SweepPaths) -> list[Path]:
+    """The folders of the other sweeps in a sweep's storage; of one in a bucket, the copies of those that launches keep.
+
+    Raises ``BucketError``.
+    """
+    storage = origin_of(paths.storage)
+    if storage is None:
+        return [path.parent for path in sorted(paths.storage.glob("*/sweep.json")) if path.parent != paths.root]
+    names = [name for name in Bucket(storage).top()[0] if name != paths.root.name]
+
+    def copy(name: str) -> Path | None:
+        uri = f"{storage}/{name}"
+        return copied(uri) if kept_by_launches(Bucket(uri)) else None
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return [folder for folder in pool.map(copy, names) if folder is not None]
 
 
 def _comparable(origin: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -88,10 +111,23 @@ def reuse(paths: SweepPaths, planned: PlannedTrial, source: Path, stopped: tuple
     else:
         kept += [*state.artifacts.values(), *state.curves.values()]
         kept += [event for event in (state.summary, state.end) if event]
-        _link(SweepPaths(source.parents[1]).artifacts(source.stem), paths.artifacts(planned.identity.trial))
+        _take_artifacts(SweepPaths(source.parents[1]), source.stem, paths, planned.identity.trial)
     path = paths.journal(planned.identity.trial)
     write_whole(path, "".join(as_line(event) for event in kept))
     return state_of(path)
+
+
+def _take_artifacts(source: SweepPaths, trial: str, paths: SweepPaths, own: str) -> None:
+    """Have the artifacts of a trial as those of another one: in a bucket they are copied there, and noted."""
+    note = source.artifacts_note(trial)
+    if not note.exists():
+        _link(source.artifacts(trial), paths.artifacts(own))
+    elif source.root == paths.root:
+        write_whole(paths.artifacts_note(own), note.read_bytes())
+    else:
+        storage = origin_of(paths.storage)
+        assert storage is not None, f"{note} is in no bucket"
+        write_whole(paths.artifacts_note(own), copy_artifacts(storage, source.root.name, note, paths.root.name, own))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -34,7 +34,7 @@ def audit(linsweep: Linsweep, sweep: str, expected: Iterable[str], uri: str, stu
     found.lost = len(wanted - ended)
     found.duplicated = len(there - wanted)
     for trial in sorted(there):
-        _redone(linsweep.events(sweep, trial), found)
+        count_redone(linsweep.events(sweep, trial), found)
     _study(linsweep, sweep, study, found)
     _mlflow(linsweep, sweep, wanted, uri, found)
     return found
@@ -51,7 +51,7 @@ def state_of(events: list[dict[str, Any]]) -> str | None:
     return state
 
 
-def _redone(events: list[dict[str, Any]], found: Audit) -> None:
+def count_redone(events: list[dict[str, Any]], found: Audit) -> None:
     """Count the epochs that were trained more than once, and the time that their first training took."""
     seen: dict[int, float] = {}
     before = 0.0

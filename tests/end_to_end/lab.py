@@ -41,11 +41,15 @@ class Linsweep:
         return cls(folder)
 
     def start(
-        self, *arguments: str, background: bool = False, env: dict[str, str] | None = None
+        self,
+        *arguments: str,
+        background: bool = False,
+        env: dict[str, str] | None = None,
+        module: str = "linsweep",
     ) -> subprocess.Popen[str]:
         """Start the command; in the ``background`` it ignores SIGINT at first, as what a script starts there does."""
         return subprocess.Popen(
-            [sys.executable, "-m", "linsweep", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from analysis.record.copies import copied, fetch_artifacts
 from analysis.record.pieces import Part, packed, piece_name, put_together, that_count, unpacked
 from linearizer_core.bucket import Bucket
 from linearizer_core.experiment.journal import Journal, TrialIdentity, state_of
+from linearizer_core.files import write_whole
 from sweeps.execution.collector import Collector, Superseded
 from sweeps.record.lease import held_lease
 from sweeps.record.paths import SweepPaths
+from sweeps.record.upload import Upload
+from sweeps.record.writers import running
 from sweeps.spec.validation import InputError
 from tests.buckets import S3, Fault, Request, s3_server
 from tests.end_to_end.lab import wait_until
@@ -58,7 +62,9 @@ def storage(
     monkeypatch.setattr("sweeps.record.upload.PERIOD", 0.2)
     monkeypatch.setattr("sweeps.record.lease.PERIOD", 0.5)
     monkeypatch.setattr("sweeps.record.lease.PATIENCE", 3.0)
+    monkeypatch.setattr("sweeps.record.beats.LOOK", 0.2)
     monkeypatch.setattr("sweeps.execution.courier.PERIOD", 0.2)
+    monkeypatch.setattr("analysis.record.copies.ALIVE", 10.0)
     monkeypatch.setattr("linearizer_core.bucket.RETRY_SECONDS", 1)
     bucket = server.new_bucket(f"b{abs(hash(request.node.name))}")
     with offline():
@@ -113,7 +119,8 @@ def test_a_sweep_in_a_bucket_is_that_of_a_folder(
 
 def test_another_machine_goes_on(storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("sweeps.execution.in_process.Collector", lambda *of: Dying(*of, trial="t001-s0", uri=f"{storage}/small"))
+        dying = partial(Dying, trial="t001-s0", uri=f"{storage}/small")
+        patch.setattr("sweeps.execution.in_process.Collector", dying)
         with pytest.raises(Killed):
             killed(storage, patch)
     on_machine("second", tmp_path, monkeypatch)
@@ -160,7 +167,12 @@ class Dying(Collector):
 
 def killed(storage: str, patch: pytest.MonkeyPatch) -> None:
     """A launch of which nothing reaches the bucket when it ends: neither the rest nor that it lets go of the lease."""
-    patch.setattr("sweeps.record.upload.Upload.close", lambda upload: upload._closing.set())
+
+    def dead(upload: Upload) -> None:
+        upload._closing.set()
+        upload._beats.close()
+
+    patch.setattr("sweeps.record.upload.Upload.close", dead)
     launched(storage)
 
 
@@ -229,6 +241,57 @@ def test_no_bucket_is_one_line_before_anything_starts(
     assert "Traceback" not in told
 
 
+def test_identical_trials_of_another_sweep_are_copied_there(
+    server: S3, storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = {"commit": "c" * 40, "dirty": False}
+    monkeypatch.setattr("sweeps.record.provenance.git_state", lambda: clean)
+    assert launched(storage).state == "finished"
+    on_machine("second", tmp_path, monkeypatch)
+    server.requests.clear()
+    assert ls.launch("small.yaml", set={"storage": storage, "name": "other"}, debug=True).state == "finished"
+    assert server.requests["PUT training"] == 0  # nothing was trained
+    copy = copied(f"{storage}/other")
+    for trial in ("t000-s0", "t001-s0"):
+        head = state_of(copy / f"journal/{trial}.jsonl").head
+        assert head is not None
+        assert head["reused_from"] == f"small/{trial}"
+    values = [
+        {name: text.replace(b"other", b"small") for name, text in tables(name, storage).items()}
+        for name in ("small", "other")
+    ]
+    assert values[0] == values[1]
+    # What it has is its own.
+    assert ls.delete("small", storage=storage).done
+    fetch_artifacts(copy, "t000-s0")
+    assert (copy / "artifacts/t000-s0/checkpoint/model.safetensors").exists()
+    with pytest.raises(ls.LinsweepError, match="no sweep of this name"):
+        ls.status("small", storage=storage)
+
+
+def test_what_was_asked_while_nobody_launched_is_met_by_the_next_launch(
+    storage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        dying = partial(Dying, trial="t001-s0", uri=f"{storage}/small")
+        patch.setattr("sweeps.execution.in_process.Collector", dying)
+        with pytest.raises(Killed):
+            killed(storage, patch)
+    on_machine("second", tmp_path, monkeypatch)
+    wait_until("it is known to be dead", lambda: not running(SweepPaths(copied(f"{storage}/small"))), 60)
+    ls.stop("small/t001-s0", storage=storage)
+    end = state_of(copied(f"{storage}/small") / "journal/t001-s0.jsonl")
+    assert (end.state, end.by_hand) == ("stopped", True)
+    ls.retry("small/t001-s0", storage=storage)
+    assert [entry.name for entry in Bucket(f"{storage}/small").entries("requests")] == ["requests/t001-s0.retry"]
+    on_machine("third", tmp_path, monkeypatch)
+    assert ls.resume("small", storage=storage, debug=True).state == "finished"
+    state = state_of(copied(f"{storage}/small") / "journal/t001-s0.jsonl")
+    assert state.state == "finished"
+    assert state.attempts[-1].event["resumed_epoch"] >= 1
+    assert Bucket(f"{storage}/small").entries("requests") == []
+
+
 def identity(trial: str) -> TrialIdentity:
     return TrialIdentity("small", trial, "search", None, 0, "0", 0)
 
@@ -257,6 +320,10 @@ def test_lines_count_once_and_of_the_last_attempt(tmp_path: Path) -> None:
     with pytest.raises(Superseded, match="gone on without it"):
         collector.take("t000-s0", second.attempt, begin, b'{"event": "other"}\n')
     assert paths.journal("t000-s0").read_bytes() == own.read_bytes()
+    write_whole(paths.holder, "another launch")
+    with pytest.raises(Superseded, match="another launch has begun"):
+        collector.take("t000-s0", second.attempt, len(second.journal), b"")
+    paths.holder.unlink()
     paths.stop_of("t000-s0").parent.mkdir()
     paths.stop_of("t000-s0").touch()
     assert collector.take("t000-s0", second.attempt, len(second.journal), b"").stop

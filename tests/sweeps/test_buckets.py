@@ -19,6 +19,7 @@ from linearizer_core.bucket import Bucket, BucketError, address, is_address, loc
 from linearizer_core.experiment.configuration import DataConfig
 from linearizer_core.experiment.data import DataError, load
 from linearizer_core.experiment.data.fetched import fetched
+from sweeps.record.lookup import all_sweeps
 from tests.buckets import S3, Fault, Request, s3_server
 
 Cli = Callable[..., int]
@@ -130,10 +131,33 @@ def test_images_and_mlflow_of_a_trial_there(s3: S3, store: Any) -> None:
     assert ls.sync("cut", storage=STORAGE, to=store.uri).events == 0
 
 
-def test_what_writes_is_refused_in_one_line(run_cli: Cli, s3: S3, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in ("resume cut --debug", "stop cut", "retry cut/t001-s1", "delete cut --yes"):
+def test_a_copy_of_a_folder_cannot_be_continued(run_cli: Cli, s3: S3, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = {
+        "resume cut --debug": "can only be read",
+        "stop cut/t001-s1": "can only be read",
+        "stop cut": "is not running",
+        "retry cut/t001-s1": "has not ended",
+    }
+    for command, said in refused.items():
         assert run_cli(*command.split(), "--storage", STORAGE) == 2, command
-        assert "can only be read" in " ".join(capsys.readouterr().err.split())
+        assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_copy_of_a_folder_is_deleted_with_every_object(
+    run_cli: Cli, s3: S3, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = "s3://records/to-delete/runs"
+    s3.copy(RECORDED, place)
+    others = [entry.name for entry in Bucket(place).entries("before")]
+    count = len(Bucket(place).entries("cut"))
+    assert run_cli("delete", "cut", "--storage", place) == 2  # nobody is there to be asked
+    assert len(Bucket(place).entries("cut")) == count
+    assert run_cli("delete", "cut", "--storage", place, "--yes") == 0
+    out = capsys.readouterr().out
+    assert "journals, one per trial" in out
+    assert f"removed {place}/cut: {count} files" in out
+    assert [entry.name for entry in Bucket(place).entries()] == others
+    assert all_sweeps(Path(place)) == ["before"]
 
 
 @pytest.mark.parametrize("fault", ["busy", "cut", "half", "slow"])

@@ -22,10 +22,11 @@ import analysis
 from linearizer_core.experiment.journal import Journal, JournalWarning, TrialIdentity
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.plan import make_plan
-from sweeps.execution.stop import Ending, interrupted_by_sigterm, request_stop, stop_reason, stopping_on_signals
+from sweeps.execution.stop import Ending, interrupted_by_sigterm, stop_reason, stopping_on_signals
 from sweeps.record.ledger import Ledger, Meter, Spent
 from sweeps.record.opening import opened
 from sweeps.record.paths import SweepPaths
+from sweeps.record.requests import request_stop
 from sweeps.record.sweep_json import check_to_go_on, read_record, write_record
 from sweeps.record.writers import running
 from sweeps.result import LaunchResult

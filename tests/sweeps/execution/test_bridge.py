@@ -17,9 +17,9 @@ from sweeps.execution.bridge import Bridge
 from sweeps.execution.jobs import Jobs
 from sweeps.execution.progress import Progress
 from sweeps.execution.ray_tune import HalvingScheduler, why_failed
-from sweeps.execution.stop import request_stop
 from sweeps.execution.task import Task
 from sweeps.record.paths import SweepPaths
+from sweeps.record.requests import request_stop
 from sweeps.search.halving import Halving, why_stopped
 from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
