@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -9,9 +11,44 @@ import pandas as pd
 
 from analysis.configuration.levels import plain
 from analysis.record.runs import Record, RecordError
+from linearizer_core.words import counted
 
 LEAVES = ("train.steps", "train.batch_size", "data.name", "data.images")
 ASK = "compare trials that were trained equally, or pass --unequal"
+
+
+class UnequalTrainingError(RecordError):
+    """A comparison would be of trials that were not trained equally: ``what`` would be compared, and ``why`` not."""
+
+    def __init__(self, names: str, what: str, why: str) -> None:
+        super().__init__(f"{names}: {what} would compare {why}; {ASK}")
+        self.what, self.why = what, why
+
+
+REASON = re.compile(rf"(?:.*: )?(?P<names>[^:]+): (?P<what>[^:]+) would compare (?P<why>.+); {re.escape(ASK)}")
+"""Matches the message of an ``UnequalTrainingError``, with or without words in front."""
+
+
+def told_once(reasons: Iterable[str]) -> list[str]:
+    """Reasons why something cannot be shown, in order, without repeats; those for unequal training in one sentence.
+
+    >>> from analysis.configuration.budget import ASK, told_once
+    >>> first, second = told_once([f"demo: {what} would compare 8 with 10; {ASK}" for what in "ab"] + ["no curve"])
+    >>> first.partition(". ")[0]
+    'demo: not shown, since this would compare 8 with 10: a; b'
+    """
+    found: dict[tuple[str, ...], list[str]] = {}
+    for reason in reasons:
+        match = REASON.fullmatch(reason)
+        key = (reason,) if match is None else (match["names"], match["why"])
+        whats = found.setdefault(key, [])
+        if match is not None and match["what"] not in whats:
+            whats.append(match["what"].strip(","))
+    ask = f"{ASK[0].upper()}{ASK[1:]}"
+    return [
+        f"{key[0]}: not shown, since this would compare {key[1]}: {'; '.join(whats)}. {ask}" if whats else key[0]
+        for key, whats in found.items()
+    ]
 
 
 def budgets(record: Record, trials: pd.DataFrame) -> pd.Series[Any]:
@@ -40,14 +77,12 @@ def _words(epoch: int | None, steps: int | None, batch: int | None, data: str | 
 
 
 def check_equal(record: Record, trials: pd.DataFrame, what: str) -> None:
-    """Raise ``RecordError`` if ``what`` would compare trials (rows of ``record.runs``) of unequal training."""
+    """Raise ``UnequalTrainingError`` if ``what`` would compare trials (rows of ``record.runs``) of unequal training."""
     stopped, finished = (trials["state"] == "stopped").sum(), (trials["state"] == "finished").sum()
     if stopped and finished:
-        raise RecordError(
-            f"{record.names}: {what} would compare {stopped} trials that were stopped early with {finished} that "
-            f"finished; {ASK}"
-        )
+        early = f"{counted(stopped, 'trial')} that {'was' if stopped == 1 else 'were'} stopped early"
+        raise UnequalTrainingError(record.names, what, f"{early} with {finished} that finished")
     found = budgets(record, trials[trials["state"] == "finished"]).value_counts(sort=False)
     if len(found) > 1:
-        told = "; ".join(f"{count} trials of {words}" for words, count in found.items())
-        raise RecordError(f"{record.names}: {what} would compare unequal training: {told}; {ASK}")
+        told = "; ".join(f"{counted(count, 'trial')} of {words}" for words, count in found.items())
+        raise UnequalTrainingError(record.names, what, f"unequal training: {told}")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from analysis.configuration.words import short_names
 from analysis.record.runs import Record
 
-QUALITY = re.compile(r"(?P<split>quality|test)/(?P<metric>.+)_(?P<how>k\d+|collapsed|sampled|auc)")
-"""Matches keys of sample scores: the split, the metric, and how the samples were drawn."""
+QUALITY = re.compile(r"(?P<split>quality|test)/(?P<metric>.+)_(?P<how>k\d+|collapsed|sampled|auc|infinite)")
+"""Matches keys of sample scores: the split, the metric, and how the samples were drawn or the score extrapolated."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,11 @@ METRICS: Mapping[str, Label] = {
 }
 """Labels by the part of a metric's key after the slash, without how samples were drawn; others are shown by key."""
 
-DRAWN_WORDS = {"k": "{} at k={}", "c": "collapsed {}", "s": "sampled {}", "a": "area under {}"}
+DRAWN_WORDS = {
+    "k": "{} at k={}", "c": "collapsed {}", "s": "sampled {}", "a": "area under {}", "i": "{} at n → ∞",
+}  # fmt: skip
 """Templates for a metric and how samples were drawn, by the first letter of that part of the key."""
-DRAWN = re.compile(r"(?P<metric>.+)_(?P<how>k\d+|collapsed|sampled|auc)")
+DRAWN = re.compile(r"(?P<metric>.+)_(?P<how>k\d+|collapsed|sampled|auc|infinite)")
 
 
 def label_of(record: Record, key: str) -> Label:
@@ -97,7 +99,7 @@ def metric_label(record: Record, metric: str) -> Label:
 
 def how_words(how: str) -> str:
     """How samples were drawn, in words, from the end of a key: ``k100`` gives ``k=100``."""
-    return re.sub(r"^k(?=\d)", "k=", how)
+    return "n → ∞" if how == "infinite" else re.sub(r"^k(?=\d)", "k=", how)
 
 
 def given_label(record: Record, key: str) -> str:

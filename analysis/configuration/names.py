@@ -73,7 +73,8 @@ def default_metrics(record: Record) -> list[str]:
         stepped = re.compile(rf"quality/{re.escape(family)}_k\d+")
         steps = sorted(filter(stepped.fullmatch, known), key=natural)
         test = sampled_key(record, "test", family)
-        wanted += [test, *precision_and_recall(record, test), f"quality/{family}_k1", *steps[-1:]]
+        beside = [f"test/{family}_infinite", *precision_and_recall(record, test)]
+        wanted += [test, *beside, f"quality/{family}_k1", *steps[-1:]]
     wanted += ["linearity/collapse_psnr", "linearity/roundtrip", "cost/params"]
     return [key for key in dict.fromkeys(wanted) if key in known]
 
@@ -84,7 +85,9 @@ def head(record: Record, metric: str, family: str = "") -> str:
     if match is None or given_label(record, metric):
         return str(label_of(record, metric))
     words = [metric_label(record, match["metric"]).name] if match["metric"] != family else []
-    return " ".join([*words, "test" if match["split"] == "test" else how_words(match["how"])])
+    split = ["test"] if match["split"] == "test" else []
+    how = [] if split and match["how"] != "infinite" else [how_words(match["how"])]
+    return " ".join([*words, *split, *how])
 
 
 def _axis_candidates(record: Record, name: str) -> Iterator[list[str]]:
@@ -103,6 +106,7 @@ def _candidates(record: Record, name: str) -> Iterator[list[str]]:
     if match is not None:
         named = [each for each in _stems(record) if _same(each, name) or _same(metric_label(record, each).name, name)]
         yield [each for metric in named if (each := f"{match['split']}/{metric}_{match['how']}") in record.metrics]
+        yield [each for each in [f"{match['split']}/{name}"] if each in record.metrics]
     yield [
         metric
         for metric in record.metrics

@@ -243,12 +243,13 @@ class Compared:
     def notes(self, replicates: Replicates, cells: int) -> list[str]:
         """Notes that explain bold cells and the marks."""
         if not self.family:
-            few = f" Not tested: the cells have too few {replicates.unit}." if cells > 1 else ""
+            few = f" Not tested: no two cells have two {replicates.unit} each to compare." if cells > 1 else ""
             return [f"Bold: the best mean.{few}"]
+        pairs = "the one pair" if self.family == 1 else f"all {self.family} pairs"
         return [
-            f"Bold: the best mean. {OPEN}: undecided, shown neither to differ from it ({replicates.test}, p ≥ "
-            f"{LEVEL:g} after Holm's correction for all pairs of cells, {self.family} in all, since the best is chosen "
-            f"among them) nor to be equal. {self.equal}",
+            f"Bold: the best mean. {OPEN}: undecided (neither different from it nor equal). Tested by the "
+            f"{replicates.test}, with Holm's correction for {pairs} of cells, since the best is chosen among them. "
+            f"{self.equal}",
             *filter(None, [self.what_these_tell(replicates.unit)]),
             *self.untested(replicates),
         ]

@@ -157,8 +157,8 @@ class Record:
 
     @property
     def counts(self) -> Counts:
-        """The number of trials in each state, including recorded references."""
-        runs = self.runs
+        """The number of trials in each state; references, which nothing is trained for, are not counted."""
+        runs = self.runs[self.runs["kind"] != "reference"]
         states = runs["state"].value_counts()
         reused = runs["reused_from"].notna()
         return Counts(

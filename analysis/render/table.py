@@ -40,9 +40,12 @@ class Table(Content):
         """For a notebook."""
         return self.to_html()
 
-    def to_rich(self, width: int | None = None) -> rich.table.Table:
-        """The table for a terminal ``width`` characters wide; columns that do not fit are named below instead."""
-        return terminal(self, width)
+    def to_rich(self, width: int | None = None, plain: bool = False) -> rich.table.Table:
+        """The table for a terminal ``width`` characters wide; columns that do not fit are named below instead.
+
+        ``plain`` marks what is bold, for output without styles.
+        """
+        return terminal(self, width, plain)
 
     def to_markdown(self) -> str:
         """The table as Markdown, with columns aligned in the raw text."""

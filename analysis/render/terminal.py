@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import rich.box
 import rich.table
 from rich.cells import cell_len
@@ -13,11 +15,19 @@ LABEL = 16
 """The smallest width of a row's label, in characters."""
 
 
-def terminal(table: Content, width: int | None = None) -> rich.table.Table:
-    """The table for a terminal ``width`` characters wide; columns that do not fit are named below instead."""
+BOLD = "*"
+"""Marks what is bold where text has no weight, such as in a file."""
+
+
+def terminal(table: Content, width: int | None = None, plain: bool = False) -> rich.table.Table:
+    """The table for a terminal ``width`` characters wide; columns that do not fit are named below instead.
+
+    With ``plain``, a mark stands for bold text: after the first cell of a bold row, and after single bold cells.
+    """
     shown = _columns_within(table, width)
     left_out = [column.header for column in table.columns[shown:]]
-    notes = [*table.notes, *([f"Columns that did not fit: {', '.join(left_out)}."] if left_out else [])]
+    told = [re.sub("^Bold:", f"{BOLD}:", note) if plain else note for note in table.notes]
+    notes = [*told, *([f"Columns that did not fit: {', '.join(left_out)}."] if left_out else [])]
     title = Text(table.title, style="bold")
     drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, 1, 0, 0))
     if notes:
@@ -30,7 +40,12 @@ def terminal(table: Content, width: int | None = None) -> rich.table.Table:
         if block:
             drawn.add_row(Text(block, style="italic"))
         for row in rows:
-            drawn.add_row(*(Text(text, "bold" if bold else "") for text, bold in table.texts(row)[:shown]))
+            drawn.add_row(
+                *(
+                    Text(f"{text}{BOLD if plain and bold and not (row.bold and place) else ''}", "bold" if bold else "")
+                    for place, (text, bold) in enumerate(table.texts(row)[:shown])
+                )
+            )
     return drawn
 
 

@@ -32,6 +32,8 @@ from analysis.statistics.intervals import LEVEL, Array, estimate
 from analysis.statistics.tests import compare
 
 DEPTH, RANK = "model.flow.depth", "model.operator.rank"
+PLURAL = ("random", "swapped", "means")
+"""The controls of ``WORDS`` whose descriptions are plurals."""
 
 
 def claim(configurations: Configurations) -> str:
@@ -53,8 +55,7 @@ def claim(configurations: Configurations) -> str:
     parts = [_of_rank(configurations, row, metric, of_operators)]
     if DEPTH in record.axes:
         parts.append(_of_depth(configurations, [each for each in beside if each.subject == "g"]))
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts)
 
 
 def no_control(configurations: Configurations) -> list[str]:
@@ -85,7 +86,7 @@ def lost(controls: Sequence[Control]) -> str:
         return ""
     nearest = _nearest(untold)
     shown = "" if nearest is None else f" (the closest, {nearest.words}, is {times(nearest)} worse)"
-    return f"one seed is not enough to compare controls{shown}"
+    return f"one seed is not enough to compare its controls{shown}"
 
 
 def _lost(control: Control) -> str:
@@ -95,14 +96,16 @@ def _lost(control: Control) -> str:
     assert high is not None
     own = control.subject == "A" and control.name in WORDS
     conclusion = f", so {WORDS[control.name][1]}" if own else ""
-    which, found = f"with {control.words} it" if own else control.words, f"({times(control)})"
+    which, found = control.words, f"({times(control)})"
+    several = own and control.name in PLURAL
+    does, is_ = ("do", "are") if several else ("does", "is")
     if high < 1:
-        return f"{which} does better {found}{conclusion}"
+        return f"{which} {does} better {found}{conclusion}"
     if low > 1:
-        return f"{which} is less than {TIMES:g} times worse {found}"
+        return f"{which} {is_} less than {TIMES:g} times worse {found}"
     if high < TIMES:
-        return f"{which} does as well {found}{conclusion}"
-    return f"{which} is not clearly worse {found}"
+        return f"{which} {does} as well {found}{conclusion}"
+    return f"{which} {is_} not clearly worse {found}"
 
 
 def _nearest(controls: Sequence[Control]) -> Control | None:
@@ -113,7 +116,7 @@ def _nearest(controls: Sequence[Control]) -> Control | None:
 def _of_rank(configurations: Configurations, row: Mapping[Any, Any], metric: str, controls: Sequence[Control]) -> str:
     why = lost(controls)
     if why or not controls:
-        return f"no claim about the rank of A: {why or 'its controls have no value'}"
+        return f"nothing is claimed about the rank of A: {why or 'its controls have no value'}"
     nearest = _nearest(controls)
     beats = "its operators beat every control"
     beats += "" if nearest is None else f", the closest ({nearest.words}) by {times(nearest)}"
@@ -159,10 +162,10 @@ def _values(curve: pd.DataFrame) -> dict[int, Array]:
 
 def _of_depth(configurations: Configurations, controls: Sequence[Control]) -> str:
     if not controls:
-        return "no claim about the depth of g: no control of g was recorded"
+        return "nothing is claimed about the depth of g: no control of g was recorded"
     why = lost(controls)
     if why:
-        return f"no claim about the depth of g: {why}"
+        return f"nothing is claimed about the depth of g: {why}"
     nearest = _nearest(controls)
     beats = "g beats its controls"
     beats += "" if nearest is None else f", the closest ({nearest.words}) by {times(nearest)}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 
 from analysis.figures.style import Chart, Mark, rendered
+from analysis.record.runs import natural
 
 SVG, LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 SHAPES = (f"{{{SVG}}}use", f"{{{SVG}}}path")
@@ -34,8 +36,13 @@ def svg(chart: Chart, prefix: str, title: str) -> str:
 
 
 def series_of(chart: Chart) -> list[str]:
-    """The series of a chart that can be turned on and off, in drawing order; empty if there is only one."""
+    """The series of a chart that can be turned on and off; empty if there is only one.
+
+    They are in drawing order, except that those that differ in a number alone are in the order of their numbers.
+    """
     names = list(dict.fromkeys(mark.series for mark in chart.marks if mark.series))
+    words = list(dict.fromkeys(re.sub(r"\d+", "", name) for name in names))
+    names.sort(key=lambda name: (words.index(re.sub(r"\d+", "", name)), natural(name)))
     return names if len(names) > 1 else []
 
 

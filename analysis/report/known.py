@@ -1,4 +1,4 @@
-"""The report's first sentence: what is known about the best configuration, what is undecided, and what it beats."""
+"""The report's first sentences: what is known about the best configuration, what is undecided, and what it beats."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from analysis.configuration.objective import first_objective
 from analysis.configuration.replicates import OPEN, SAME, Compared, population, replicates
 from analysis.record.runs import RecordError
 from analysis.render.cells import Cell, Column, number_format
+from linearizer_core.words import counted
 
 MOST_NAMED = 3
 """The most configurations that are named; for more, their number is given."""
 
 
 def known(configurations: Configurations) -> str:
-    """One sentence: how many configurations the best one beats and by how much, which are undecided, and whether
+    """Short sentences: how many configurations the best one beats and by how much, which are undecided, and whether
     references and controls are beaten; empty while there is no best configuration.
 
     Differences have intervals that hold for all pairs at once, since the best was chosen by its value.
@@ -29,8 +30,7 @@ def known(configurations: Configurations) -> str:
     if row is None:
         return ""
     parts = [*_others(configurations, row), *_references(configurations, row), *_controls(configurations)]
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+    return " ".join(f"{part if part.startswith(str(row['name'])) else part[0].upper() + part[1:]}." for part in parts)
 
 
 def _others(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]:
@@ -46,13 +46,13 @@ def _others(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]
     try:
         check_equal(record, searched[searched["state"] == "finished"], f"{key} of configurations")
     except RecordError:
-        return [f"the best mean is that of {name}, but unequal training rules out a comparison"]
+        return [f"{name} has the best mean, but unequal training rules out a comparison with {_count(others)}"]
     compared = replicates(record, frame, key, frame["name"].astype("object"), record.axes, False)
     found = compared.against(name, frame["name"].tolist(), chosen_among=len(frame))
     if not found.family or compared.unit != "seeds":
         return [
-            f"the best value is that of {name}, but it cannot be compared with {_count(others)}: that needs two or "
-            "more seeds for each configuration"
+            f"{name} has the best value, but without two or more seeds per configuration we cannot say that it is "
+            f"better than {_count(others)}"
         ]
     by_mark = {mark: [str(other) for other in found.found if found.mark(other) == mark] for mark in ("", SAME, OPEN)}
     parts = [_worse(configurations, key, name, others, found, by_mark[""])]
@@ -63,7 +63,8 @@ def _others(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]
         parts.append(_undecided(found, by_mark[OPEN], others))
     stopped = int((configurations.of_kinds(["search"])["state"] == "stopped").sum())
     if stopped:
-        parts.append(f"{stopped} that {'was' if stopped == 1 else 'were'} stopped early cannot be compared")
+        were = "configuration that was" if stopped == 1 else "configurations that were"
+        parts.append(f"{stopped} {were} stopped early cannot be compared")
     return parts
 
 
@@ -112,14 +113,15 @@ def _references(configurations: Configurations, row: Mapping[Any, Any]) -> list[
         verdict = "beats" if gap > half else "is not shown to differ from" if abs(gap) <= half else "does not beat"
         found[verdict].append(f"the {name}" if str(name).startswith("Gaussian ") else str(name))
     told = [f"{verdict} {_listed(names)}" for verdict, names in found.items() if names]
-    return [f"it {_listed(told)}"] if told else []
+    return [f"{row['name']} {_listed(told)}"] if told else []
 
 
 def _controls(configurations: Configurations) -> list[str]:
     """Which of the measured controls are beaten, that is, worse as they should be."""
-    row = judged(configurations)
-    if row is None:
+    row, best = judged(configurations), configurations.best_row
+    if row is None or best is None:
         return []
+    subject = str(best["name"]) if row["name"] == best["name"] else f"{best['name']} at fresh seeds ({row['name']})"
     try:
         metric = metric_of_controls(configurations.record)
     except RecordError:
@@ -133,10 +135,14 @@ def _controls(configurations: Configurations) -> list[str]:
         verdict = "could not be tested" if untold else "is not beaten" if lost else "is beaten"
         return [f"its control, {found[0].words}, {verdict}"]
     if not lost and not untold:
-        return ["every control is beaten"]
-    told = [f"{_listed(lost)} {'is' if len(lost) == 1 else 'are'} not beaten"] if lost else []
-    told += [f"{_listed(untold)} could not be tested"] if untold else []
-    return [f"of {len(found)} controls {_listed(told)}"]
+        return [f"{subject} beats every control"]
+    told = (
+        [f"{subject} does not beat {len(lost)} of {counted(len(found), 'control')} ({', '.join(lost)})"] if lost else []
+    )
+    if untold:
+        of = "" if lost else f" of {counted(len(found), 'control')}"
+        told.append(f"{len(untold)}{of} ({', '.join(untold)}) could not be tested, with too few seeds")
+    return ["; ".join(told)]
 
 
 def _share(some: int, of: int) -> str:

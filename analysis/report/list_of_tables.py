@@ -77,7 +77,7 @@ def ablation_tables(
     if rows is not None and cols is not None:
         grid = pivot(found, rows, cols, metric, ci=ci, unequal=unequal, margin=margin)
         more = _tried([lambda: comparisons(found, rows, cols, metric, unequal=unequal, margin=margin)])
-        return Tables([grid, *more.made], more.refused)
+        return Tables([grid, *filter(_says_something, more.made)], more.refused)
     axis = rows or cols
     if axis is not None:
         return Tables([marginal(found, axis, metric, ci=ci, unequal=unequal, margin=margin)], [])
@@ -142,6 +142,12 @@ def statistics_tables(
 def checks_of(record: Recorded) -> Tables:
     """The health checks of a record."""
     return _tried([lambda: health(record)])
+
+
+def _says_something(table: Table) -> bool:
+    """Whether a table of comparisons has any that was tested."""
+    place = [column.key for column in table.columns].index("verdict")
+    return any(row.cells[place].value not in ("", "not tested") for row in table.rows)
 
 
 def _marginal(

@@ -6,6 +6,7 @@ import base64
 import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ from analysis.record.artifacts import sample_grids
 from analysis.record.runs import Record
 from analysis.render.table import Table
 from analysis.report.interactive import series_of, svg
-from analysis.report.known import known
 from analysis.report.list_of_figures import ListedFigure
-from analysis.report.summary import question, summary
+from analysis.report.summary import answer, question, values
 
 # The page must not fetch anything, whatever names a record contains.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 MOST_CONTROLS = 4
 """The largest number of controls whose samples are shown."""
+MOST_ROWS = 5
+"""The most configurations of the search in the table at the top."""
 FIRST = ("ranks", "heat-map", "rank-curve", "steps", "configurations")
 """The figure at the top of the page is the first of these that there is."""
 
@@ -43,15 +45,16 @@ def page(
     configurations = Configurations.of(record)
     record = configurations.record
     title = html.escape(record.names)
+    first = [_cut(table) for table in tables[:1]]
     named = {table.name: table for table in costs}
     top = next((made for name in FIRST for made in figures if made.name == name), None)
     opening = {
-        "top": ("At a glance", _at_a_glance(top, tables[:1])),
+        "top": ("At a glance", _at_a_glance(top, first)),
         "health": ("Can it be relied on?", _tables([named["health"]] if "health" in named else [])),
     }
     sections = {
         "figures": ("More figures", _figures([made for made in figures if made is not top])),
-        "tables": ("More tables", _tables(tables[1:])),
+        "tables": ("More tables", _tables(tables[1:] if first == list(tables[:1]) else tables)),
         "statistics": ("Statistics", _tables(statistics)),
         "samples": ("Samples", _samples(configurations)),
         "cost": ("Cost", _tables([named["cost"]])),
@@ -97,10 +100,20 @@ def page(
 
 
 def _answer(configurations: Configurations) -> str:
-    """The answer, with the sentence on what is known in bold."""
-    first, text = known(configurations), summary(configurations)
-    bold = f"<b>{html.escape(first)}</b>" if first else ""
-    return f'<p class="answer">{bold}{html.escape(text.removeprefix(first))}</p>'
+    """The answer, with the values behind it folded."""
+    behind = values(configurations)
+    folded = f"<details><summary>In numbers</summary><p>{html.escape(behind)}</p></details>" if behind else ""
+    return f'<div class="answer"><p>{html.escape(answer(configurations))}</p>{folded}</div>'
+
+
+def _cut(table: Table) -> Table:
+    """The table of configurations with only the best of the search; confirmed ones, controls and references stay."""
+    searched = [row for row in table.rows if not row.block]
+    if len(searched) <= MOST_ROWS:
+        return table
+    rows = (*searched[:MOST_ROWS], *(row for row in table.rows if row.block))
+    rest = f"The other {len(searched) - MOST_ROWS} of the search are below, in More tables."
+    return replace(table, rows=rows, notes=(rest, *table.notes))
 
 
 def _asset(name: str) -> str:

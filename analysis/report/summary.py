@@ -20,6 +20,7 @@ from analysis.render.cells import Cell, Column, number_format
 from analysis.report.claims import claim, no_control
 from analysis.report.known import known
 from analysis.statistics.fronts import nondominated
+from linearizer_core.words import counted
 
 WAYS = {"min": "lower is better", "max": "higher is better"}
 MOST_VALUES = 6
@@ -37,20 +38,54 @@ def question(record: Record) -> str:
 
 
 def summary(record: Recorded) -> str:
-    """What is known about the best configuration, then its values and those of others; or why there is none yet.
+    """What is known and may be claimed, then the ``values`` of the best configuration and of others."""
+    configurations = Configurations.of(record)
+    if configurations.best is None:
+        return answer(configurations)
+    return " ".join(filter(None, [known(configurations), claim(configurations), values(configurations)]))
 
-    The first sentence says what is known, what is undecided and what is beaten. If trials measured controls, the claims
-    about rank and depth that these allow come next.
+
+def answer(record: Recorded) -> str:
+    """The best configuration, what is known about it, what is undecided and what it beats; or why there is none yet.
+
+    If trials measured controls, the claims about rank and depth that these allow come last.
     """
     configurations = Configurations.of(record)
     record = configurations.record
-    top = configurations.best
-    if top is None:
+    if configurations.best is None:
         lacking = (configurations.of_kinds(["search"])["state"] == "finished").any()
         what = (
             f"has finished with a finite {label_of(record, first_objective(record)[0])}" if lacking else "has finished"
         )
         return f"There is no answer yet: no configuration of the search {what} ({record.counts})."
+    return " ".join(filter(None, [_in_short(configurations), known(configurations), claim(configurations)]))
+
+
+def _in_short(configurations: Configurations) -> str:
+    """The best configuration with its values on validation, on test, and on test at fresh seeds."""
+    record, row, top = configurations.record, configurations.best_row, configurations.best
+    if row is None or top is None:
+        return ""
+    frame, test = configurations.frame, top.metric.replace("quality/", "test/", 1)
+    where = ", ".join(f"{label_of(record, axis)} {_word(value)}" for axis, value in top.overrides.items())
+    tested = test != top.metric and test in record.metrics
+    told = [_number(record, row, top.metric) + (" on validation" if tested else "")]
+    if tested and not pd.isna(row[test]):
+        told.append(f"{_number(record, row, test)} on test")
+    for _, other in _fresh(frame, row).iterrows():
+        if tested and not pd.isna(other[test]):
+            told.append(f"{_number(record, other, test)} on test at {counted(int(other['seeds']), 'fresh seed')}")
+    return f"{top.name}{f' ({where})' if where else ''} has the best {label_of(record, top.metric)}: {', '.join(told)}."
+
+
+def values(record: Recorded) -> str:
+    """The values of the best configuration on both splits and at fresh seeds, of the next best, and of controls and
+    references; empty if there is no best one yet."""
+    configurations = Configurations.of(record)
+    record = configurations.record
+    top = configurations.best
+    if top is None:
+        return ""
     order = configurations.ranked
     found = order[(order["kind"] == "search") & (order["rank"] <= 1)]
     row, finished = found.iloc[0], int((configurations.of_kinds(["search"])["state"] == "finished").sum())
@@ -71,8 +106,7 @@ def summary(record: Recorded) -> str:
         *_constraints(record, found), *_others(record, found), *_splits(configurations, row),
         *_next(configurations, found), *_controls(configurations), *no_control(configurations),
     ]  # fmt: skip
-    first = "".join(f"{each} " for each in (known(configurations), claim(configurations)) if each)
-    return f"{first}{text} ({'; '.join(told)}){''.join(f'; {each}' for each in beside)}."
+    return f"{text} ({'; '.join(told)}){''.join(f'; {each}' for each in beside)}."
 
 
 def _constraints(record: Record, found: pd.DataFrame) -> list[str]:
@@ -140,21 +174,29 @@ def _quoted(configurations: Configurations, row: pd.Series[Any], key: str) -> st
 
 
 def _splits(configurations: Configurations, row: pd.Series[Any]) -> list[str]:
-    """The best configuration's value on the test split, and at fresh seeds."""
+    """The best configuration's value on the test split, and its values at fresh seeds, each with its split."""
     record, frame = configurations.record, configurations.frame
     key, _ = first_objective(record)
-    told = []
     test = key.replace("quality/", "test/", 1)
-    if test != key and test in record.metrics and not pd.isna(row[test]):
-        told.append(
-            f"{label_of(record, test)}, which took no part in the choice, is {_quoted(configurations, row, test)}"
-        )
-    same = (frame["number"] == row["number"]) | (frame["config_hash"] == row["config_hash"])
-    fresh = frame[(frame["kind"] == "confirm") & same & (frame["sweep"] == row["sweep"])]
-    for _, other in fresh[fresh["state"] == "finished"].iterrows():
-        fresh_seeds = "one fresh seed" if other["seeds"] == 1 else f"{int(other['seeds'])} fresh seeds"
-        told.append(f"at {fresh_seeds} it is {_quoted(configurations, other, key)}")
+    tested = test != key and test in record.metrics and not pd.isna(row[test])
+    told = []
+    if tested:
+        told.append(f"on the test split, which took no part in the choice, it has {_quoted(configurations, row, test)}")
+    for _, other in _fresh(frame, row).iterrows():
+        seeds = "one fresh seed" if other["seeds"] == 1 else f"{int(other['seeds'])} fresh seeds"
+        if tested and not pd.isna(other[test]):
+            beside = f"{_quoted(configurations, other, test)} on test, {_number(record, other, key)} on validation"
+        else:
+            beside = _quoted(configurations, other, key)
+        told.append(f"at {seeds} it has {beside}")
     return told
+
+
+def _fresh(frame: pd.DataFrame, row: Mapping[Any, Any] | pd.Series[Any]) -> pd.DataFrame:
+    """The rows of a configuration at fresh seeds that have finished."""
+    same = (frame["number"] == row["number"]) | (frame["config_hash"] == row["config_hash"])
+    confirmed = (frame["kind"] == "confirm") & (frame["sweep"] == row["sweep"]) & (frame["state"] == "finished")
+    return frame[same & confirmed]
 
 
 def _next(configurations: Configurations, found: pd.DataFrame) -> list[str]:
@@ -167,7 +209,7 @@ def _next(configurations: Configurations, found: pd.DataFrame) -> list[str]:
         return []
     second = after.iloc[0]
     by = f" by {label_of(record, key)}" if len(record.objective) > 1 else ""
-    return [f"the next best{by}, {_name(record, second)}, has {_quoted(configurations, second, key)}"]
+    return [f"the next best{by}, {_name(record, second)}, has {_number(record, second, key)}"]
 
 
 def _controls(configurations: Configurations) -> list[str]:
@@ -177,7 +219,7 @@ def _controls(configurations: Configurations) -> list[str]:
     for _, other in configurations.of_kinds(["control", "reference"]).iterrows():
         if not pd.isna(other[key]):
             part = "" if other["state"] == "finished" else f" ({other['words']})"
-            told.append(f"{other['name']} has {_quoted(configurations, other, key)}{part}")
+            told.append(f"{other['name']} has {_number(record, other, key)}{part}")
     return told
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.configuration.budget import told_once
 from analysis.configuration.configurations import Configurations
 from analysis.configuration.curves import searched_curve_keys
 from analysis.configuration.names import metric_of
@@ -84,7 +85,7 @@ def write_tables(
         asked = (configurations, across, rows, metrics[0] if metrics else None)
         files += save(critical_difference(*asked, unequal=unequal), target / "critical_difference", paper=paper)
         files += save(performance_profiles(*asked, unequal=unequal), target / "performance_profiles", paper=paper)
-    return Written(tables.made, files, tables.refused)
+    return Written(tables.made, files, told_once(tables.refused))
 
 
 def write_paper_table(
@@ -158,7 +159,7 @@ def write_report(
     checks = checks_of(configurations)
     costs = [*checks.made, cost(record), failures(record), provenance(record)]
     parts = (tables, grid, statistics, figures, checks)
-    refused = list(dict.fromkeys(reason for part in parts for reason in part.refused))
+    refused = told_once(reason for part in parts for reason in part.refused)
     shown = [*tables.made, *grid.made]
     target = _target(folders, record, "report")
     target.mkdir(parents=True, exist_ok=True)

@@ -85,7 +85,7 @@ def ablation_path(
     steps = [found(frozenset(order[:count])) for count in range(len(order) + 1)]
     if all(step is None for step in steps[1:-1]) and len(steps) > 2:
         raise RecordError(
-            f"{record.names}: nothing between the base and {frame['name'][end]} was measured; search with a grid"
+            f"{record.names}: no configuration between the base and {frame['name'][end]} was trained; use a grid"
         )
     measured = [step for step in steps if step is not None]
     if not unequal:

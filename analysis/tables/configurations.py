@@ -13,6 +13,7 @@ from analysis.configuration.levels import is_number
 from analysis.configuration.names import default_metrics, metric_of
 from analysis.configuration.objective import against_its_direction, first_objective
 from analysis.configuration.ranking import Best
+from analysis.configuration.replicates import population, replicates
 from analysis.record.runs import Record
 from analysis.render.cells import Cell, Column, Row, number_format
 from analysis.render.table import Table
@@ -78,10 +79,35 @@ def configurations(record: Recorded, metrics: Sequence[str] | None = None, *, ci
         rows=tuple(rows),
         notes=(
             *_notes(record, frame, rows, key, top, ci),
+            *_power(configurations, key),
+            *_extrapolated(shown),
             *control_notes(configurations),
             *caveat_notes(record, shown),
         ),
     )
+
+
+def _power(configurations: Configurations, key: str) -> list[str]:
+    """What the seeds of the search can tell: the difference that they detect, and how many would decide the rest."""
+    record, row = configurations.record, configurations.best_row
+    frame = population(configurations, key)
+    frame = frame[frame["counts"]]
+    if row is None or len(frame) < 2 or row["name"] not in set(frame["name"]):
+        return []
+    compared = replicates(record, frame, key, frame["name"].astype("object"), record.axes, False)
+    if (frame["seeds"] == 1).all():
+        return ["One seed per configuration: no difference between configurations can be tested."]
+    found = compared.against(str(row["name"]), frame["name"].tolist(), chosen_among=len(frame))
+    if compared.unit != "seeds" or not found.family:
+        return []
+    return list(filter(None, [found.what_these_tell(compared.unit)]))
+
+
+def _extrapolated(shown: Sequence[str]) -> list[str]:
+    """A note on distances extrapolated to infinitely many images, if any is shown."""
+    if not any((match := QUALITY.fullmatch(key)) and match["how"] == "infinite" for key in shown):
+        return []
+    return ["n → ∞: extrapolated to infinitely many samples and images; by chance negative where distances are near 0."]
 
 
 def _listed(metrics: Sequence[str]) -> Sequence[str]:

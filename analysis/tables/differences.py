@@ -58,7 +58,7 @@ def _verdict(compared: Compared, key: Hashable) -> str:
 def tests_in_words(compared: Replicates, found: Compared, chosen: bool) -> list[str]:
     """Notes on the columns of a comparison, and on the correction of p."""
     if not found.family:
-        return [f"Not tested: there are fewer than two {compared.unit}."]
+        return [f"Not tested: no two rows have two {compared.unit} each to compare."]
     pairs = "1 comparison" if found.family == 1 else f"{found.family} comparisons"
     why = " and all other pairs, since the reference is chosen by its value; intervals as well" if chosen else ""
     return [

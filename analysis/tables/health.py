@@ -40,6 +40,8 @@ FEWEST = 10
 """The fewest configurations for judging whether the axes predict the objective."""
 FEWEST_RANKED = 5
 """The fewest finished trials for comparing their order at a rung with their order at the end."""
+PREDICTED = 0.1
+"""The smallest share of the order of configurations that the axes should predict; chance alone predicts none."""
 NO_EFFECT = 0.05
 """An axis with a smaller share of the importance counts as having no effect."""
 MOST_FAILED = 0.1
@@ -172,15 +174,15 @@ def _controls(configurations: Configurations, _: str) -> Iterator[Finding]:
     lost = [each for each in found if each.told and not each.beaten]
     untold = [each.words for each in found if not each.told]
     for each in lost:
-        times = f"{each.ratio.mean:.3g} ± {each.half_width:.2g} times as bad" if each.half_width else "as good"
+        times = f"only {each.ratio.mean:.3g} ± {each.half_width:.2g} times worse" if each.half_width else "as good"
         remedy = {
-            "A": "make no claim about what this control takes out of the operators",
-            "g": "make no claim about the network",
+            "A": "do not claim that this part of the operators matters",
+            "g": "do not claim that the network matters",
             "": "report the comparison, and claim no more",
         }[each.subject]
-        yield Finding("controls", "FAIL", f"{each.words}: {times}, not beaten", remedy)
+        yield Finding("controls", "FAIL", f"{each.words}: {times}: not beaten", remedy)
     if untold:
-        yield Finding("controls", "WARN", f"one seed cannot tell: {', '.join(untold)}", "run more seeds")
+        yield Finding("controls", "WARN", f"one seed is not enough to judge: {', '.join(untold)}", "run more seeds")
     beaten = [each.words for each in found if each.beaten]
     if beaten:
         yield Finding("controls", "PASS", f"beaten: {', '.join(beaten)}")
@@ -213,8 +215,9 @@ def _predictable(configurations: Configurations, key: str) -> Iterator[Finding]:
     ranks = stats.rankdata(values)  # on ranks, so that one diverged trial does not dominate
     seen = cross_val_predict(forest, _regressors(record, frame), ranks, cv=KFold(10, shuffle=True, random_state=0))
     r2 = 1 - float(((ranks - seen) ** 2).sum() / ((ranks - ranks.mean()) ** 2).sum())
-    told = f"the axes predict {max(r2, 0):.0%} of the order of {len(frame)} configurations".replace("%", " %")
-    if r2 > 0.1:
+    told = f"the axes predict {max(r2, 0):.0%} of the order of {len(frame)} configurations (at least "
+    told = f"{told}{PREDICTED:.0%} passes)".replace("%", " %")
+    if r2 >= PREDICTED:
         yield Finding("objective", "PASS", told)
     else:
         yield Finding(
@@ -301,12 +304,12 @@ def _noise(configurations: Configurations, key: str) -> Iterator[Finding]:
     if others.empty:
         raise RecordError(f"{record.names}: nothing else has finished")
     lead = float((others - float(row[key])).abs().min())
-    told = f"the best leads by {lead:.3g}; chance in samples and held-out images moves a value by ± {margin:.3g}"
+    error = f"the metric's own error, ± {margin:.3g} by chance in samples and held-out images,"
     if lead > margin:
-        yield Finding("noise of the metric", "PASS", told)
+        yield Finding("noise of the metric", "PASS", f"{error} is smaller than the lead of the best, {lead:.3g}")
     else:
         remedy = "use more samples and held-out images, or do not claim that the next one is worse"
-        yield Finding("noise of the metric", "WARN", told, remedy)
+        yield Finding("noise of the metric", "WARN", f"{error} is larger than the lead of the best, {lead:.3g}", remedy)
 
 
 def _failures(configurations: Configurations, _: str) -> Iterator[Finding]:

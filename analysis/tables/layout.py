@@ -11,10 +11,11 @@ import pandas as pd
 
 from analysis.configuration.configurations import Configurations
 from analysis.configuration.controls import Control, controls_of, judged, metric_of_controls, recorded_controls
-from analysis.configuration.labels import QUALITY
+from analysis.configuration.labels import QUALITY, label_of
 from analysis.configuration.names import head
 from analysis.configuration.objective import better
 from analysis.configuration.replicates import population, repeated_elsewhere
+from analysis.configuration.sampled import sampled_key
 from analysis.configuration.words import ARROWS
 from analysis.record.runs import Record, RecordError
 from analysis.render.cells import Cell, Column, Value
@@ -107,11 +108,12 @@ def stopped_notes(frame: pd.DataFrame) -> list[str]:
     stopped = int((frame["state"] == "stopped").sum())
     if not stopped:
         return []
-    return [f"{stopped} stopped early and left out of means; this flatters cells where more were stopped."]
+    were = "configuration that was" if stopped == 1 else "configurations that were"
+    return [f"Left out of means: {stopped} {were} stopped early. Cells with many of these look better than they are."]
 
 
 def population_notes(configurations: Configurations, frame: pd.DataFrame, metric: str) -> list[str]:
-    """Notes on how the configurations were chosen, which are left out, controls, and failures."""
+    """Notes on how the configurations were chosen, which are left out, and failures."""
     record, notes = configurations.record, []
     samplers = {str(sweep.spec.get("search", {}).get("sampler", "grid")) for sweep in record.sweeps}
     adaptive = ", ".join(sorted(samplers - {"grid", "random"}))
@@ -124,7 +126,6 @@ def population_notes(configurations: Configurations, frame: pd.DataFrame, metric
     odd = int(((frame["state"] == "finished") & ~frame["counts"]).sum())
     if odd:
         notes.append(f"Left out: {odd} finished without a finite value.")
-    notes += control_notes(configurations)
     return notes + caveat_notes(record, [metric]) + repeat_notes(record) + failure_notes(record)
 
 
@@ -138,9 +139,10 @@ def control_notes(configurations: Configurations) -> list[str]:
     ratio = Column("ratio", "ratio", spec=".2f")
     found = controls_of(record, row, metric)
     told = ", ".join(
-        f"{each.name} {ratio.text(Cell(each.ratio.mean, each.half_width))}{_verdict(each)}" for each in found
+        f"{each.words} {ratio.text(Cell(each.ratio.mean, each.half_width))}{_verdict(each)}" for each in found
     )
-    return [f"Controls of {row['name']}, times its test/{metric}: {told}."] if found else []
+    called = label_of(record, sampled_key(record, "test", metric))
+    return [f"How many times worse {row['name']} gets by {called} with a control: {told}."] if found else []
 
 
 def _verdict(control: Control) -> str:

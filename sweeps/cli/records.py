@@ -107,7 +107,7 @@ def table(
         if markdown:
             sys.stdout.write(each.to_markdown() + "\n")
         else:
-            console.print(each.to_rich(console.width))
+            console.print(each.to_rich(console.width, plain=not console.is_terminal))
             console.print()
     _print_refused(made.refused)
     if not markdown:

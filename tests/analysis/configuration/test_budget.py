@@ -13,10 +13,24 @@ from analysis import (
     load,
     marginal,
     pivot,
+    write_report,
 )
 from analysis.tables.pairs import comparisons
 from tests.analysis.record_factory import DEPTH, FD, LR, RANK, SweepFiles, frame_of, point
 from tests.analysis.tables.ablations import cells_of
+
+
+def test_what_cannot_be_compared_for_one_reason_is_told_once(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path)
+    files.stopped(0, point(1), 5.0)
+    for number in range(1, 8):
+        files.finished(number, point(number % 6 + 1), 1.0 + number)
+    told = write_report([files.path]).refused
+    (unequal,) = (reason for reason in told if "with 7 that finished" in reason)
+    assert unequal.startswith("demo: not shown, since this would compare 1 trial that was stopped early with 7 that ")
+    assert "a model of " in unequal
+    assert "the expected best " in unequal
+    assert unequal.endswith(". Compare trials that were trained equally, or pass --unequal")
 
 
 def test_early_stopped_trials_are_not_compared_with_finished_ones_unasked(tmp_path: Path) -> None:
@@ -28,7 +42,10 @@ def test_early_stopped_trials_are_not_compared_with_finished_ones_unasked(tmp_pa
     cells = cells_of(table)
     assert (cells["2 8"].value, cells["2 8"].bold) == (10.0, True)
     assert (cells["3 8"].value, cells["3 8"].reason) == (None, "stopped @ 20")
-    assert "1 stopped early and left out of means; this flatters cells where more were stopped." in table.notes
+    assert (
+        "Left out of means: 1 configuration that was stopped early. Cells with many of these look better than they are."
+        in table.notes
+    )
     cells = cells_of(pivot(record, DEPTH, RANK, unequal=True))
     assert (cells["3 8"].value, cells["3 8"].marker, cells["3 8"].bold) == (4.0, "†", False)
     assert cells["2 8"].bold
@@ -92,9 +109,9 @@ def test_a_stopped_configuration_has_the_value_of_the_seed_that_was_stopped(tmp_
 @pytest.mark.parametrize(
     ("overrides", "epochs", "words"),
     [
-        ({}, 40, "1 trials of 80 epochs of the data in batches of 128; 1 trials of 40 epochs"),
-        ({"train.batch_size": 64}, 80, "1 trials of 80 epochs of the data in batches of 64"),
-        ({"train.steps": 10}, 80, "1 trials of 800 steps"),
+        ({}, 40, "1 trial of 80 epochs of the data in batches of 128; 1 trial of 40 epochs"),
+        ({"train.batch_size": 64}, 80, "1 trial of 80 epochs of the data in batches of 64"),
+        ({"train.steps": 10}, 80, "1 trial of 800 steps"),
     ],
 )
 def test_longer_training_is_not_compared_with_shorter_unasked(
@@ -123,7 +140,7 @@ def test_batches_that_a_recipe_brings_count_as_training(tmp_path: Path) -> None:
         files.begin(trial, number, {DEPTH: depth, "recipe": recipe}, config={"train.batch_size": batch})
         files.complete(trial, 1.0 + number)
     record = load([files.path])
-    with pytest.raises(RecordError, match=r"2 trials of 80 epochs of the data in batches of 64; 1 trials .* of 128"):
+    with pytest.raises(RecordError, match=r"2 trials of 80 epochs of the data in batches of 64; 1 trial .* of 128"):
         pivot(record, DEPTH, "recipe")
 
 

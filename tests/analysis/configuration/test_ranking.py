@@ -170,7 +170,10 @@ def test_controls_come_after_the_search_by_number_with_or_without_the_objective(
 
 def test_a_control_without_the_objective_is_no_fault_of_the_sweep(tmp_path: Path) -> None:
     table = configurations(load([beside(tmp_path, {FD: "min"}).path]))
-    assert table.notes == ("Bold: the best finished configuration by collapsed classifier FD.",)
+    assert table.notes == (
+        "Bold: the best finished configuration by collapsed classifier FD.",
+        "One seed per configuration: no difference between configurations can be tested.",
+    )
     row, _ = [row for row in table.rows if row.block == "controls"]
     values: dict[str, Any] = {column.key: cell.value for column, cell in zip(table.columns, row.cells, strict=True)}
     assert (values[FD], values["quality/classifier_fd_k1"], values["cost/params"]) == (None, 0.5, 7.0)

@@ -54,6 +54,8 @@ def test_chosen_rows_and_columns_of_the_digits() -> None:
         r"\scriptsize\raggedright",
         r"Bold: the best finished configuration by collapsed classifier FD.\par",
         r"$\pm$: half width of the 95 \% confidence interval over seeds (Student t).\par",
+        r"With these seeds, a difference of 4.05e+03 is detected with 80 \% power (median). 11 comparisons are "
+        r"undecided: if the differences are as estimated, 56 seeds would decide them.\par",
         r"\end{table}",
         "",
     ])  # fmt: skip

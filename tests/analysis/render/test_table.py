@@ -13,6 +13,7 @@ from analysis import (
     Column,
     Row,
     Table,
+    best,
     configurations,
     load,
     marginal,
@@ -44,6 +45,7 @@ def test_markdown_of_a_small_sweep(tmp_path: Path) -> None:
 - Bold: the best finished configuration by collapsed classifier FD.
 - † stopped early: values are of its last evaluation, not comparable with finished ones.
 - Failed and left out: 1 of 6 trials: t003-s0 (ValueError: loss_a is \\| nan).
+- One seed per configuration: no difference between configurations can be tested.
 """
     )
 
@@ -65,6 +67,21 @@ def test_rich_shows_every_cell(tmp_path: Path) -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for expected in ("demo: classifier FD of every configuration", "t004 †", "stopped @ 40", "400.50", "references"):
         assert expected in text
+
+
+def test_text_without_styles_marks_what_is_bold(tmp_path: Path) -> None:
+    console = Console(width=160, file=io.StringIO())
+    record = load([small(tmp_path).path])
+    for table in (configurations(record), marginal(record, RANK)):
+        console.print(table.to_rich(160, plain=True))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    top = best(record)
+    assert top is not None
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    assert [line[0] for line in lines if line[0].startswith("t0") and line[0].endswith("*")] == [f"{top.name}*"]
+    assert "*: the best finished configuration by collapsed classifier FD." in text
+    assert "*: the best mean." in text
+    assert "Bold" not in text
 
 
 def test_rendering_twice_gives_the_same_bytes(tmp_path: Path) -> None:

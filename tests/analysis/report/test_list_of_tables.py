@@ -27,7 +27,7 @@ def test_unequal_training_is_refused(tmp_path: Path, of: Any) -> None:
         files.begin(f"t{number:03d}-s0", number, {DEPTH: depth, RANK: 4})
         files.add(f"t{number:03d}-s0", "summary", metrics={FD: 1.0, PARAMS: 2.0})
         files.end(f"t{number:03d}-s0", epoch=10 * depth)
-    with pytest.raises(RecordError, match=r"unequal training: 1 trials of 10 epochs .* --unequal"):
+    with pytest.raises(RecordError, match=r"unequal training: 1 trial of 10 epochs .* --unequal"):
         of(load([files.path]))
 
 
@@ -45,7 +45,7 @@ def test_every_table_that_a_record_supports_is_made_and_the_others_say_why(tmp_p
         "interaction-depth-rank",
     ]  # fmt: skip
     path, *at_best, front = further.refused
-    assert path == "grid: nothing between the base and t004 was measured; search with a grid"
+    assert path == "grid: no configuration between the base and t004 was trained; use a grid"
     for axis, told in zip((DEPTH, RANK), at_best, strict=True):
         assert f"the best of each {axis} is chosen on validation" in told
     assert front == f"grid: a front needs two objectives, got {FD}"

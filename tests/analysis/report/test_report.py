@@ -81,8 +81,8 @@ def test_the_answer_has_the_numbers(record: Record) -> None:
     # Of two seeds that differ by 1: t = 12.7062, half width 12.7062 * sqrt(0.5) / sqrt(2) = 6.353.
     assert summary(record).endswith(
         " Of 4 finished configurations t003 is best, with depth = 2, rank = 8, and reaches collapsed classifier FD = "
-        "3.0 ± 6.4 (mean of 2 seeds, 95 % confidence interval); collapsed classifier FD on test, which took no part "
-        "in the choice, is 4.0 ± 6.4; at 2 fresh seeds it is 3.5 ± 6.4; the next best, t001, has 5.5 ± 6.4; "
+        "3.0 ± 6.4 (mean of 2 seeds, 95 % confidence interval); on the test split, which took no part in the choice, "
+        "it has 4.0 ± 6.4; at 2 fresh seeds it has 3.5 ± 6.4; the next best, t001, has 5.5 ± 6.4; "
         "g = <identity> has 99.00 (1 of 2 finished); real against real has 1.25."
     )
 

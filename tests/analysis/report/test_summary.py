@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis import load
-from analysis.report.summary import summary
+from analysis.report.summary import answer, summary, values
 from tests.analysis.record_factory import DEPTH, FD, SweepFiles
 
 SPACE = {DEPTH: {"int": [1, 6]}}
@@ -52,6 +52,27 @@ def test_what_breaks_a_constraint_is_not_the_next_best(tmp_path: Path) -> None:
     only = SweepFiles(tmp_path, "broken", space=SPACE, constraints={PARAMS: "<= 100"})
     only.finished(0, {DEPTH: 1}, 1.0, **{PARAMS: 500.0})
     assert "no configuration meets the constraints, and this one breaks parameters <= 100" in summary(load([only.path]))
+
+
+def test_every_value_says_its_split_and_its_seeds(tmp_path: Path) -> None:
+    files = SweepFiles(tmp_path, space=SPACE)
+    for number, value in enumerate((3.0, 1.0)):
+        test = {FD.replace("quality/", "test/"): 10 * value}
+        files.finished(number, {DEPTH: 1 + number}, value, **test)
+    for seed, value in ((7, 2.0), (8, 2.0)):
+        files.begin(f"k000-s{seed}", 1, {DEPTH: 2}, kind="confirm", seed=seed)
+        files.complete(f"k000-s{seed}", value, **{FD.replace("quality/", "test/"): 40.0})
+    record = load([files.path])
+    assert answer(record).startswith(
+        f"t001 (depth 2) has the best {QUALITY}: 1 on validation, 10 on test, 40 ± 0 on test at 2 fresh seeds. "
+    )
+    assert (
+        "on the test split, which took no part in the choice, it has 10; at 2 fresh seeds it has 40 ± 0 on test, "
+        "2 ± 0 on validation;" in values(record)
+    )
+    assert str(record.counts) == "4 trials: 4 finished"
+    files.reference(0, "noise", 9.0)
+    assert load([files.path]).counts.trials == 4  # nothing is trained for a reference
 
 
 def test_the_next_best_of_several_sweeps_is_of_any_of_them(tmp_path: Path) -> None:

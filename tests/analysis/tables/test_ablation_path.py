@@ -68,7 +68,7 @@ def test_the_base_may_be_a_configuration_and_need_not_be_measured(tmp_path: Path
 
 def test_what_has_no_way_is_refused(tmp_path: Path) -> None:
     ends = {place: WHOLE[place] for place in (BASE, (4, 16, 0.003))}
-    with pytest.raises(RecordError, match="nothing between the base and t001 was measured"):
+    with pytest.raises(RecordError, match="no configuration between the base and t001 was trained"):
         ablation_path(load([searched(tmp_path / "ends", ends).path]))
     record = load([searched(tmp_path / "whole", WHOLE).path])
     with pytest.raises(RecordError, match="t007 is the base and the best"):

@@ -33,7 +33,10 @@ def test_marginal_counts_what_was_stopped_or_failed(tmp_path: Path) -> None:
     assert frame["stopped"].tolist() == [1, 0, 0]
     assert frame["failed"].tolist() == [0, 0, 1]
     assert "unfinished" not in frame
-    assert "1 stopped early and left out of means; this flatters cells where more were stopped." in table.notes
+    assert (
+        "Left out of means: 1 configuration that was stopped early. Cells with many of these look better than they are."
+        in table.notes
+    )
 
 
 def test_marginal_averages_seeds_before_configurations(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_pivot_is_a_grid_of_means(tmp_path: Path) -> None:
 
 - ±: half width of the 95 % confidence interval over configurations (Student t).
 - In brackets: the number of configurations in the mean.
-- Bold: the best mean. Not tested: the cells have too few configurations.
+- Bold: the best mean. Not tested: no two cells have two configurations each to compare.
 - Failed and left out: 1 of 6 trials: t004-s0 (out of memory).
 """
     )
@@ -70,7 +70,7 @@ def test_what_is_not_told_from_the_best_is_marked_by_paired_tests(tmp_path: Path
         assert cell.half_width == pytest.approx(half_width(column.tolist()))
     # Over the seeds alone, whose shifts are wide, nothing would be told from the best but the last.
     assert stats.ttest_ind(values[1, 4], values[2, 4]).pvalue < 0.05 / 6
-    note = "~: undecided, shown neither to differ from it (paired t over common seeds, p ≥ 0.05 after Holm's correction"
+    note = "~: undecided (neither different from it nor equal). Tested by the paired t over common seeds, with Holm's"
     assert any(note in text for text in pivot(record, DEPTH, RANK).notes)
 
 
@@ -138,7 +138,7 @@ def test_a_cell_without_values_is_no_candidate_for_the_best(tmp_path: Path) -> N
             else:
                 files.finished(depth, {DEPTH: depth}, depth + 0.1 * seed * (depth % 3), seed=seed)
     record = load([files.path])
-    assert "after Holm's correction for all pairs of cells, 10 in all," in marginal(record, DEPTH).to_markdown()
+    assert "with Holm's correction for all 10 pairs of cells," in marginal(record, DEPTH).to_markdown()
     assert "corrected for 10 comparisons" in comparisons(record, DEPTH).to_markdown()
 
 
