@@ -236,7 +236,7 @@ def _name(record: Record, row: pd.Series[Any]) -> str:
     return f"{row['sweep']}/{row['name']}" if several else str(row["name"])
 
 
-def _number(record: Record, row: pd.Series[Any], key: str) -> str:
+def _number(record: Record, row: Mapping[Any, Any] | pd.Series[Any], key: str) -> str:
     value, half_width = float(row[key]), float(row[f"{key} ci95"])
     spec = number_format(record.runs[key].dropna())
     return Column(key, key, spec=spec).text(Cell(value, None if math.isnan(half_width) else half_width))
