@@ -9,7 +9,7 @@ from analysis.figures.style import Chart
 from analysis.record.frames import RANKS
 
 OVER_RANKS = Over(
-    RANKS, "rank that is sampled with", "rank ", "best, tuned", lambda record, point, curve: sampled_rank(record, point)
+    RANKS, "rank used for sampling", "rank ", "best, tuned", lambda record, point, curve: sampled_rank(record, point)
 )
 
 
@@ -26,6 +26,6 @@ def ranks_versus_quality(record: Recorded, metric: str | None = None) -> Chart:
     >>> record = analysis.load("affine/operators")
     >>> figure = analysis.ranks_versus_quality(record)
     >>> figure.axes[0].get_xlabel()
-    'rank that is sampled with'
+    'rank used for sampling'
     """
     return curve_chart(record, metric, OVER_RANKS)

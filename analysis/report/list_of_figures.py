@@ -158,7 +158,7 @@ def _of_ranks(configurations: Configurations) -> list[tuple[str, str, str, Calla
     return [
         (
             "ranks",
-            "Quality against the rank that is sampled with",
+            "Quality against the rank used for sampling",
             "One line per trained model, at temperature 1, on the validation split, on which the rank is chosen; "
             f"dashed: the best model on the test split. Star: the chosen rank and temperature. {BARS}",
             lambda: ranks_versus_quality(configurations),

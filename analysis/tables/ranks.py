@@ -74,7 +74,7 @@ def quality_by_rank(record: Recorded, metric: str | None = None) -> Table:
     }
     return Table(
         name="ranks",
-        title=f"{record.names}: {metric_label(record, name)} by the rank that is sampled with",
+        title=f"{record.names}: {metric_label(record, name)} by the rank used for sampling",
         columns=(
             Column("configuration", "configuration", "left"),
             Column("rank", "rank", spec="d"),

@@ -1,4 +1,4 @@
-"""Quality against the rank that is sampled with, drawn."""
+"""Quality against the rank used for sampling, drawn."""
 
 from __future__ import annotations
 

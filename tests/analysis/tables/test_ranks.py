@@ -1,4 +1,4 @@
-"""Quality against the rank that is sampled with, as a table."""
+"""Quality against the rank used for sampling, as a table."""
 
 from __future__ import annotations
 
