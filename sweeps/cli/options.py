@@ -33,7 +33,7 @@ SpecArgument = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a leaf of the spec; repeatable.", autocompletion=leaves),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the spec; repeatable.", autocompletion=leaves),
 ]
 AddressOption = Annotated[
     str | None,
@@ -93,11 +93,11 @@ MarginOption = Annotated[
     float | None,
     typer.Option(
         metavar="NUMBER",
-        help="Means that differ by less count as equal, by a test; default: what the metric's own error hides.",
+        help="Margin for testing equality; default: half the 95 % interval of the metric's own error.",
     ),
 ]
 UnequalOption = Annotated[
-    bool, typer.Option("--unequal", help="Also compare trials that were not trained for equally long.")
+    bool, typer.Option("--unequal", help="Also compare trials trained for different numbers of epochs.")
 ]
 
 WIDE = 200

@@ -48,6 +48,7 @@ def plan(
     set_: SetOption = None,
     address: AddressOption = None,
     cluster: ClusterOption = None,
+    whole: Annotated[bool, typer.Option("--all", help="Name every metric that is recorded.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check a spec and show what it would do, without starting anything."""
@@ -58,7 +59,7 @@ def plan(
     if as_json:
         return print_json(of_plan(made))
     console = Console()
-    console.print(render(made))
+    console.print(render(made, whole))
     console.print()
     words = launch_words(spec, profile, [without_passwords(text) for text in set_ or ()], address, cluster)
     # Unwrapped: a command that is broken over lines cannot be pasted.

@@ -15,7 +15,7 @@ LARGEST = 16
 class Grouping:
     """Which trials of a sweep may share one of so many ``places``, as ``resources.together`` says.
 
-    With ``auto`` these are the seeds of a configuration, as many as leave no place empty. A number is how many at most,
+    With ``auto`` these are the seeds of a configuration, as many as keep every slot busy. A number is how many at most,
     and takes configurations that differ in nothing but seed and learning rate as well.
     """
 
@@ -33,7 +33,7 @@ class Grouping:
             return wanted if isinstance(wanted, int) else min(seeds, LARGEST, -(-configurations * seeds // places))
 
         self.size = most(len(search.first_seeds), beside)
-        """How many trials of the search share a place, where as many wait."""
+        """How many trials of the search share a slot, where as many wait."""
         self._confirmed = most(len(search.confirm.seeds), search.confirm.top) if search.confirm else self.size
 
     def most(self, planned: PlannedTrial) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
@@ -78,7 +79,9 @@ def make_plan(sweep: Sweep, capacity: Capacity, growth: Growth | None = None) ->
     at_once = min(concurrency, -(-sweep.configurations * len(sweep.search.first_seeds) // grouping.size))
     if growth is None:
         return Plan(sweep, capacity, at_once, lookahead, grouping)
-    return Plan(sweep, capacity, at_once, lookahead, grouping, growth, price_of(sweep, growth.missing, at_once))
+    most = max(0, sweep.most_trials - len(growth.kept)) + len(growth.kept) - growth.ended
+    price = price_of(sweep, growth.missing, at_once, most)
+    return Plan(sweep, capacity, at_once, lookahead, grouping, growth, price)
 
 
 def _needs(resources: Resources) -> str:
@@ -111,8 +114,12 @@ def _placement(plan: Plan) -> str:
     return text
 
 
-def render(plan: Plan) -> RenderableType:
-    """The plan as it is printed."""
+FEW = 3
+"""The metrics of a family that a plan names, unless it is asked for all."""
+
+
+def render(plan: Plan, whole: bool = False) -> RenderableType:
+    """The plan as it is printed; ``whole`` names every metric that will be recorded."""
     sweep, search = plan.sweep, plan.sweep.search
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
@@ -120,7 +127,7 @@ def render(plan: Plan) -> RenderableType:
     for name, value in _facts(plan):
         facts.add_row(name, value)
     space = Table(title="space", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-    space.add_column("leaf", overflow="fold")
+    space.add_column("key", overflow="fold")
     space.add_column("searched", overflow="fold")
     space.add_column("base", justify="right", overflow="fold")
     for leaf, dimension in search.space.items():
@@ -149,9 +156,18 @@ def render(plan: Plan) -> RenderableType:
         named = ", ".join(f"rank/{name}" for name in config.evaluate.quality)
         recorded.add_row("rank/…", f"{named} and rank/test_… at the ranks {', '.join(map(str, ranks))}")
     for family, names in families.items():
-        recorded.add_row(f"{family}/…", ", ".join(names))
+        recorded.add_row(f"{family}/…", _named(names, whole))
     recorded.add_row("artifacts", "checkpoint (safetensors), sample grids (PNG), curves and spectra, if any (CSV)")
-    return Group(facts, Text(), space, Text(), recorded)
+    folded = not whole and any(len(names) > FEW + 1 for names in families.values())
+    hint = [Text("--all names every key", style="dim")] if folded else []
+    return Group(facts, Text(), space, Text(), recorded, *hint)
+
+
+def _named(names: Sequence[str], whole: bool) -> str:
+    """Names in a row; of many only the first, and their number."""
+    if whole or len(names) <= FEW + 1:
+        return ", ".join(names)
+    return f"{len(names)} keys: {', '.join(names[:FEW])}, …"
 
 
 def what_seeds_tell(seeds: int) -> str:
@@ -160,7 +176,7 @@ def what_seeds_tell(seeds: int) -> str:
         return "one seed: no intervals, and differences cannot be tested"
     return (
         f"{seeds} seeds: intervals of ± {float(student(seeds)):.2g} standard deviations over seeds; one comparison "
-        f"detects differences of {detectable(seeds):.2g} standard deviations of the pairs (power 80 %)"
+        f"detects differences of {detectable(seeds):.2g} standard deviations of the paired differences (power 80 %)"
     )
 
 
@@ -176,9 +192,9 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("objective", objective + "".join(f", subject to {k} {v}" for k, v in search.constraints.items())),
         ("search", f"{search.sampler}, {counted(sweep.configurations, 'configuration')} × "
          f"{counted(len(search.first_seeds), 'seed')} ({', '.join(map(str, search.first_seeds))})"
-         + (f", up to {search.race.at_most} of those that may still be the best" if search.race else "")),
+         + (f", up to {search.race.at_most} seeds for configurations still in the race" if search.race else "")),
     ]  # fmt: skip
-    facts.append(("", what_seeds_tell(len(search.first_seeds))))
+    facts += [("", what_seeds_tell(len(seeds))) for seeds in dict.fromkeys((search.first_seeds, search.all_seeds))]
     if search.first:
         facts.append(("", f"the first {len(sweep.first_points())} are those of search.first"))
     if search.learn_from:
@@ -196,7 +212,7 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
     if search.confirm:
         facts.append(("confirm", f"the best {search.confirm.top} at seeds {', '.join(map(str, search.confirm.seeds))}"))
     facts += [
-        ("trials", f"{plan.trials} of up to {_longest(sweep)} {'epochs' if sweep.function is None else 'steps'}"),
+        ("trials", _trials(sweep)),
         *_difference(plan.growth),
         ("price", _price(plan)),
         ("resources", _placement(plan)),
@@ -206,6 +222,12 @@ def _facts(plan: Plan) -> list[tuple[str, str]]:
         ("MLflow", without_password(tracking_uri(sweep.model.tracking.uri, SweepPaths(sweep.folder)))),
     ]  # fmt: skip
     return facts
+
+
+def _trials(sweep: Sweep) -> str:
+    """The number of trials, a range in a race, and how long the longest one is."""
+    count = f"{sweep.trials} to {sweep.most_trials}" if sweep.most_trials > sweep.trials else str(sweep.trials)
+    return f"{count} of up to {counted(_longest(sweep), 'epoch' if sweep.function is None else 'step')}"
 
 
 def _price(plan: Plan) -> str:

@@ -41,13 +41,23 @@ MEANINGS = {
     "requests": "requests to stop or retry single trials",
     "pieces": "sweep.json, journals and other small files",
     "lease": "signs of life of launches",
+    "stop": "the request to stop the sweep",
+    "plugins": "the code of the plugins",
+    "study.log": "the search's study in Optuna's format",
+    "ledger.json": "the time that launches have spent",
+    "shipped.json": "what MLflow has received",
+    "cache.parquet": "a cache of the journals for faster reading",
+    "holder": "which launch writes to the bucket",
+    "writers": "which attempts may write their journals",
 }
+BEGINNINGS = {
+    "uncommitted-": "uncommitted changes to the code",
+    "shipped-": "what another tracking server has received",
+    "error-": "the traceback of a launch that failed",
+}
+"""The meanings of files whose names are not fixed, by how these begin."""
 AT_ONCE = 1000
 """Objects that are deleted between two signs of life."""
-
-PATCH = "uncommitted-"
-NOTES = ("ledger.json", "study.log", "shipped", "error-", "stop", "cache.parquet")
-"""Prefixes of the other files that a sweep writes."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,10 @@ class Removal:
 
 
 def removal_of(folder: Path) -> Removal:
-    """What would be deleted with the record in a folder, or with the one in a bucket that the folder is the copy of."""
+    """What would be deleted with the record in a folder, or with the one in a bucket that the folder is the copy of.
+
+    Empty folders are not listed, but deleted too.
+    """
     uri = copy_of(folder)
     if uri is not None:
         return _removal_in_bucket(folder, Bucket(uri).entries())
@@ -100,7 +113,8 @@ def removal_of(folder: Path) -> Removal:
     for path in sorted(folder.iterdir()):
         if path.name != LOCK:
             sizes = _sizes(path)
-            entries.append(Entry(path.name, len(sizes), sum(sizes), _meaning(path.name)))
+            if sizes:
+                entries.append(Entry(path.name, len(sizes), sum(sizes), _meaning(path.name)))
     return Removal(folder, entries)
 
 
@@ -191,9 +205,8 @@ def _sizes(path: Path) -> list[int]:
 
 
 def _meaning(name: str) -> str:
-    if name.startswith(PATCH):
-        return "uncommitted changes to the code"
-    return MEANINGS.get(name) or ("notes of launches and of what was sent" if name.startswith(NOTES) else "")
+    begun = (meaning for beginning, meaning in BEGINNINGS.items() if name.startswith(beginning))
+    return MEANINGS.get(name) or next(begun, "")
 
 
 def size_told(size: float) -> str:

@@ -17,6 +17,7 @@ from linearizer_core.bucket import is_address
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.callbacks import keys_of
 from linearizer_core.experiment.checks import problems, worker_problems
+from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.families import family_of
 from linearizer_core.experiment.function import GROUP
 from linearizer_core.experiment.rehearsal import rehearsed
@@ -238,7 +239,9 @@ def _key_problems(sweep: Sweep) -> list[Problem]:
     interim = family_of(config).interim_keys(config)
     for field, keys in (("objective", search.objective), ("constraints", search.constraints)):
         for key in keys:
-            if key not in recorded:
+            if key not in recorded and field == "objective" and "objective" not in search.model_fields_set:
+                found.append(Problem("search.objective", _no_objective(key, config, recorded)))
+            elif key not in recorded:
                 found.append(Problem(f"search.{field}.{key}", f"is not recorded; {suggestion(key, recorded)}"))
     for key, direction in search.objective.items():
         better = direction_in(config.evaluate, key)
@@ -252,6 +255,14 @@ def _key_problems(sweep: Sweep) -> list[Problem]:
             message = f"{key} is not measured during training; use one of {', '.join(interim)}"
             found.append(Problem("search.stop_early", message))
     return found
+
+
+def _no_objective(default: str, config: TrialConfig, recorded: Sequence[str]) -> str:
+    """What to write where the objective is not given and its default is not recorded."""
+    named = (f"quality/{name}_{how}" for name in config.evaluate.quality for how in ("sampled", "collapsed"))
+    key = next((key for key in named if key in recorded), recorded[0])
+    example = f"{{{key}: {direction_in(config.evaluate, key) or 'min'}}}"
+    return f"is not given, and its default, {default}, is not recorded; write it, such as {example}"
 
 
 def _search_problems(sweep: Sweep) -> list[Problem]:
@@ -317,7 +328,7 @@ def _label_problems(sweep: Sweep) -> list[Problem]:
     for key, text in labels.items():
         if known is not None and key not in known:
             found.append(
-                Problem(f"labels.{key}", f"is neither a leaf nor a metric of this sweep; {suggestion(key, known)}")
+                Problem(f"labels.{key}", f"is neither a key nor a metric of this sweep; {suggestion(key, known)}")
             )
         if not (text.strip() and text.isprintable() and len(text) <= LONGEST_LABEL):
             message = f"must be one line of 1 to {LONGEST_LABEL} printable characters, got {text!r:.80}"
@@ -400,11 +411,11 @@ def _storage_problems(storage: str) -> list[Problem]:
 def _unknown_leaf(key: str, name: str, known: Sequence[str]) -> Problem:
     if name == "seed":
         return Problem(key, "seeds are replicates, not a dimension; use search.seeds")
-    return Problem(key, f"{name} is not a leaf of the configuration; {_nearest_leaf(name, known)}")
+    return Problem(key, f"{name} is not a key of the configuration; {_nearest_leaf(name, known)}")
 
 
 def _nearest_leaf(name: str, known: Sequence[str]) -> str:
     last = name.rpartition(".")[2]
     ends = [leaf for leaf in known if leaf.rpartition(".")[2] == last]
     match = nearest(name, known) or (ends[0] if ends else None)
-    return f"did you mean {match}?" if match else "linsweep schema lists all leaves"
+    return f"did you mean {match}?" if match else "linsweep schema lists all keys"

@@ -221,13 +221,13 @@ def _controls(first: First) -> str:
 def _search(first: First) -> str:
     ranks = [rank for rank in (1, 2, 4, 8, 16, 32, 64, 128) if rank <= first.dim]
     depths = [1, 2, 4, 6] if first.small else [2, 4, 8, 16]
-    objective = "quality/psnr_collapsed: max" if first.family == "style" else f"quality/{_metric(first)}_collapsed: min"
+    objective = "quality/psnr_collapsed: max" if first.family == "style" else f"quality/{_metric(first)}_sampled: min"
     lines = ["search:"]
     if first.question == "best":
         lines += [
             "  sampler: tpe  # Optuna's sampler: tpe, random, gp, nsga2 or grid",
             "  trials: 24  # number of configurations",
-            "  space:  # leaves and their ranges",
+            "  space:  # keys and their ranges",
             f"    model.flow.depth: {{int: [{depths[0]}, {depths[-1]}]}}",
             f"    model.operator.rank: {{int: [1, {ranks[-1]}], log: true}}",
             "    train.lr: {float: [5.0e-4, 5.0e-3], log: true}",
@@ -238,7 +238,7 @@ def _search(first: First) -> str:
             "  confirm: {top: 2, seeds: [1, 2, 3]}  # run the best again, at fresh seeds",
         ]
         return "\n".join(lines)
-    lines += ["  sampler: grid  # every combination", "  space:  # leaves and their values"]
+    lines += ["  sampler: grid  # every combination", "  space:  # keys and their values"]
     if first.question == "depth-rank":
         lines.append(f"    model.flow.depth: {{grid: {depths}}}")
         ranks = ranks[::2]

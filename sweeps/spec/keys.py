@@ -23,9 +23,11 @@ from sweeps.spec.validation import InputError, Problem, nearest
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
 BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 LENGTHS = {"minLength": "length ≥ {}", "maxLength": "length ≤ {}", "minItems": "at least {}"}
+PLURALS = {"whole number": "whole numbers", "number": "numbers", "text": "strings"}
+"""The types that a list is said to be of; others follow a colon."""
 EMPTY: dict[str, Any] = {"object": {}, "array": []}
 """Defaults that are missing from the schema because a factory creates them."""
-LEAF = "<leaf>"
+LEAF = "<key>"
 """Stands for the dotted name of a leaf in ``search.space``."""
 
 
@@ -134,7 +136,7 @@ def _resolved(node: Mapping[str, Any], defs: Mapping[str, Any]) -> Mapping[str, 
 
 
 def _below(node: Mapping[str, Any], defs: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, str]:
-    """The model below a key, if any, and what its name takes between: ``[]`` for a list, ``.<leaf>`` for a mapping."""
+    """The model below a key, if any, and what its name takes between: ``[]`` for a list, ``.<key>`` for a mapping."""
     if "properties" in node:
         return node, ""
     for option in (*node.get("anyOf", ()), *node.get("oneOf", ())):
@@ -160,7 +162,8 @@ def _type(node: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
     if node.get("type") == "array":
         if "prefixItems" in node:
             return f"[{', '.join(_type(item, defs) for item in node['prefixItems'])}]"
-        return f"list of: {_type(node['items'], defs)}" if node.get("items") else "list"
+        of = _type(node["items"], defs) if node.get("items") else ""
+        return (f"list of {PLURALS[of]}" if of in PLURALS else f"list of: {of}") if of else "list"
     if node.get("type") == "object":
         inner = node.get("additionalProperties")
         of = _type(inner, defs) if isinstance(inner, Mapping) else ""
@@ -174,6 +177,7 @@ def _bounds(node: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
              for name, sign in BOUNDS.items() if name in node]  # fmt: skip
     if "prefixItems" not in node:  # the type already says the length
         found += [words.format(node[name]) for name, words in LENGTHS.items() if name in node]
+        found = ["at least one" if each == "at least 1" else each for each in found]
     for option in (*node.get("anyOf", ()), *node.get("oneOf", ())):
         found.append(_bounds(option, defs))
     return ", ".join(filter(None, found))

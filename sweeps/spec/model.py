@@ -58,7 +58,7 @@ class Control(Strict):
     """A configuration trained beside the search for comparison; the study never sees it; it is never stopped early."""
 
     name: str = Field(min_length=1, max_length=80, description="the control's name in tables")
-    set: dict[str, Any] = Field(default_factory=dict, description="leaves that differ from the base configuration")
+    set: dict[str, Any] = Field(default_factory=dict, description="keys that differ from the base configuration")
 
 
 class StopEarly(Strict):
@@ -104,14 +104,14 @@ class Search(Strict):
     trials: int | None = Field(
         None, ge=1, description="number of configurations to try; null with sampler: grid tries all of them"
     )
-    space: dict[str, Dimension] = Field(min_length=1, description="dotted name of a leaf → its dimension")
+    space: dict[str, Dimension] = Field(min_length=1, description="dotted name of a key → its dimension")
     objective: dict[str, Literal["min", "max"]] = Field(
         {"quality/classifier_fd_collapsed": "min"},
         min_length=1,
         description="metric key → min or max; several make the search multi-objective",
     )
     first: tuple[dict[str, Leaf], ...] = Field(
-        (), description="points to try before the sampler draws any; a leaf that a point leaves out is as in the base"
+        (), description="points to try before the sampler draws any; a key that a point leaves out is as in the base"
     )
     learn_from: tuple[str, ...] = Field(
         (),
@@ -177,7 +177,7 @@ class Resources(Strict):
     together: Literal["auto", "off"] | int = Field(
         "off",
         description="trials that train in one process as one batched network, equal to each alone up to rounding. "
-        "auto: the seeds of a configuration, as many as leave no place empty; a number: up to so many trials that "
+        "auto: the seeds of a configuration, as many as keep every slot busy; a number: up to so many trials that "
         "differ only in seed and train.lr; off: each by itself",
     )
     retries: int = Field(2, ge=0, description="how often a trial that crashed or failed resumes from its saved state")
@@ -262,7 +262,10 @@ class Notify(Strict):
         "budget: the budget is spent",
     )
     command: tuple[str, ...] | None = Field(
-        None, min_length=1, description="program and its arguments; it reads JSON from its standard input; no shell"
+        None,
+        min_length=1,
+        description="program and its arguments; it reads JSON from its standard input; no shell",
+        examples=["[notify-send, linsweep]"],
     )
     webhook: Webhook | None = Field(None, description="address that receives JSON by POST")
     email: Email | None = Field(None, description="email to send")
@@ -285,7 +288,7 @@ class SweepKeys(Strict):
     notify: Notify = Field(Notify(), description="who is notified when a launch ends")
     labels: dict[str, str] = Field(
         default_factory=dict,
-        description="leaf, metric key or metric → its name in tables, figures and reports; may change at any time",
+        description="key, metric key or metric → its name in tables, figures and reports; may change at any time",
     )
     storage: str = Field(
         "./runs",
@@ -294,7 +297,7 @@ class SweepKeys(Strict):
     profiles: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         exclude=True,
-        description="name → dotted leaves that differ; --profile NAME selects one and adds NAME to the sweep's name",
+        description="name → dotted keys that differ; --profile NAME selects one and adds NAME to the sweep's name",
     )
 
     @field_validator("storage")
@@ -408,6 +411,11 @@ class Sweep:
         confirm = self.search.confirm
         confirmed = min(confirm.top, self.configurations) * len(confirm.seeds) if confirm else 0
         return (self.configurations + len(self.model.controls)) * len(self.search.first_seeds) + confirmed
+
+    @property
+    def most_trials(self) -> int:
+        """How many trials there may be: with a race, if every configuration runs at all seeds."""
+        return self.trials + self.configurations * (len(self.search.all_seeds) - len(self.search.first_seeds))
 
     def first_points(self) -> list[dict[str, Any]]:
         """The points of ``search.first`` with all their leaves filled in, without duplicates."""

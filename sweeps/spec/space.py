@@ -31,7 +31,7 @@ class Dimension(Strict):
     log: bool = Field(False, description="sample uniformly in the logarithm")
     step: float | None = Field(None, gt=0, description="distance between neighbouring values")
     when: dict[str, Leaf | tuple[Leaf, ...]] = Field(
-        default_factory=dict, description="search it only where these leaves have these values (or one of a list)"
+        default_factory=dict, description="search it only where these keys have these values (or one of a list)"
     )
     default: Leaf | None = Field(
         None,

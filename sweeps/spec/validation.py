@@ -171,7 +171,19 @@ def _problem(detail: ErrorDetails, location: tuple[int | str, ...], model: type[
     if kind == "value_error":
         return Problem(key, str(context["error"]))
     message = re.sub(r"^\w+ should", "must", detail["msg"]).replace("a valid tuple", "a list")
-    return Problem(key, f"{message[0].lower()}{message[1:]}, got {given}")
+    example = _example(model, location) if kind == "tuple_type" else ""
+    return Problem(key, f"{message[0].lower()}{message[1:]}{example}, got {given}")
+
+
+def _example(model: type[BaseModel], location: Sequence[int | str]) -> str:
+    """An example of the list that a key takes, as its description gives it, or an empty string."""
+    current: Any = model
+    for part in location[:-1]:
+        if not (isinstance(part, str) and _is_model(current) and part in current.model_fields):
+            return ""
+        current = _model_in(current.model_fields[part].annotation)
+    field = current.model_fields.get(location[-1]) if _is_model(current) else None
+    return f" such as {field.examples[0]}" if field is not None and field.examples else ""
 
 
 def dotted(location: Iterable[int | str]) -> str:

@@ -62,6 +62,23 @@ def test_what_is_listed_is_what_is_there(runs: Path) -> None:
     assert [entry.name for entry in found.entries if not entry.meaning] == []
 
 
+def test_each_file_is_called_what_it_is(runs: Path) -> None:
+    folder = runs / "before"
+    for name in ("cache.parquet", "shipped-0123456789ab.json", "error-20261128-101500-7.log"):
+        (folder / name).write_text("x")
+    (folder / "training").mkdir()
+    (folder / "tune" / "empty").mkdir(parents=True)
+    found = {entry.name: entry.meaning for entry in removal_of(folder).entries}
+    assert found["cache.parquet"] == "a cache of the journals for faster reading"
+    assert found["study.log"] == "the search's study in Optuna's format"
+    assert found["shipped.json"] == "what MLflow has received"
+    assert found["shipped-0123456789ab.json"] == "what another tracking server has received"
+    assert found["error-20261128-101500-7.log"] == "the traceback of a launch that failed"
+    assert not {"training", "tune"} & set(found)
+    remove("before", folder)
+    assert not folder.exists()
+
+
 def test_files_of_ones_own_are_told(run_cli: Cli, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (runs / "cut" / "notes.txt").write_text("mine")
     assert run_cli("delete", "cut") == 2

@@ -203,6 +203,8 @@ def test_events(sweep: ToSweep, state: str, reason: str | None, event: str | Non
             "notify.webhook.url_variable: environment variable NOBODY_SET_IT is not set",
         ),
         ({"email": {"to": [], "sender": "a", "host": "b"}}, "notify.email.to: must have at least 1 item"),
+        ({"command": "cat"}, "notify.command: must be a list such as [notify-send, linsweep], got 'cat'"),
+        ({"at": "end"}, "notify.at: must be a list, got 'end'"),
         ({"at": ["start"]}, "notify.at[0]: must be 'end', 'failure' or 'budget'"),
     ],
 )

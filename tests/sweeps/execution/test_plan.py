@@ -22,10 +22,10 @@ HERE = Capacity((Node(8, 0),), "this machine")
 TWO_SEEDS = {"search/seeds": [0, 1]}
 
 
-def shown(plan: Plan, width: int = 160) -> str:
+def shown(plan: Plan, width: int = 160, whole: bool = False) -> str:
     """The plan as it is printed on a terminal of some width."""
     console = Console(file=io.StringIO(), width=width, color_system=None)
-    console.print(render(plan))
+    console.print(render(plan, whole))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -126,7 +126,7 @@ def test_what_a_user_reads(sweep: ToSweep, tmp_path: Path) -> None:
             "tracking/uri": "http://ann:s3cret@mlflow.example:5000",
         }
     )
-    text = shown(make_plan(made, Capacity((Node(8, 0),), "this machine")))
+    text = shown(make_plan(made, Capacity((Node(8, 0),), "this machine")), whole=True)
     for line in (
         "sweep           demo (",
         "data            digits: 1079 / 359 / 359 images of 1×8×8 to train / validate / test",
@@ -155,12 +155,36 @@ def test_what_a_user_reads(sweep: ToSweep, tmp_path: Path) -> None:
     assert "s3cret" not in text
 
 
+def test_a_race_is_told_by_its_least_and_its_most(sweep: ToSweep) -> None:
+    edits = {"search/seeds": {"at_least": 3, "at_most": 12}, "search/trials": 3, "controls": [], "train/epochs": 1}
+    edits |= {"search/stop_early": None}
+    plan = make_plan(sweep(edits), HERE)
+    assert (plan.trials, plan.sweep.most_trials) == (9, 36)
+    text = shown(plan, 200)
+    assert "3 configurations × 3 seeds (0, 1, 2), up to 12 seeds for configurations still in the race" in text
+    assert "trials     9 to 36 of up to 1 epoch\n" in re.sub(" +\n", "\n", text)
+    assert "3 seeds: intervals of ± 2.5 standard deviations" in text
+    assert "12 seeds: intervals of ± 0.64 standard deviations" in text
+    assert "of the paired differences (power 80 %)" in text
+
+
+def test_many_keys_are_folded_unless_all_are_asked_for(sweep: ToSweep) -> None:
+    plan = make_plan(sweep(), HERE)
+    short, whole = shown(plan), shown(plan, whole=True)
+    assert "penrose_4" not in short
+    assert re.search(r"linearity/… +\d+ keys: \w+, \w+, \w+, …", short)
+    assert "--all names every key" in short
+    assert "penrose_4" in whole
+    assert "--all" not in whole
+    assert len(short.splitlines()) < len(whole.splitlines())
+
+
 def test_curves_over_rank_are_told_of_where_there_are_any(sweep: ToSweep) -> None:
     affine = {
         "model/operator": {"kind": "affine", "rank": 8}, "model/operators": {"by": "label"},
         "evaluate/ranks": [1, 4, 64], "controls": [],
     }  # fmt: skip
-    text = " ".join(shown(make_plan(sweep(affine), HERE)).split())
+    text = " ".join(shown(make_plan(sweep(affine), HERE), whole=True).split())
     assert "rank/… rank/swd, rank/classifier_fd and rank/test_… at the ranks 1, 4, 64" in text
     assert "controls/… flat, random, swapped, shared, pooled, means" in text
     assert "rank/…" not in shown(make_plan(sweep(), HERE))

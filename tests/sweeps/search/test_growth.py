@@ -23,6 +23,7 @@ from sweeps.children import environment, module
 from sweeps.execution.cluster import Capacity, Node
 from sweeps.execution.in_process import InProcess
 from sweeps.execution.plan import Plan, make_plan, render
+from sweeps.execution.price import Price
 from sweeps.execution.replay import replayed
 from sweeps.execution.task import Task
 from sweeps.execution.trial import execute
@@ -443,12 +444,21 @@ def test_a_plan_says_what_stays_what_is_new_and_what_it_costs(spec: Callable[...
     plan = make_plan(grown, Capacity((Node(2, 1),), "here"), growth_of(grown))
     assert plan.price is not None
     # Two are kept, six are new, of four hours on half a GPU each, two at a time.
+    assert (plan.price.most_trials, plan.price.most_wall_seconds) == (6, plan.price.wall_seconds)
     assert (plan.price.trials, plan.price.gpu_seconds) == (6, pytest.approx(12 * 3600))
     assert (plan.price.wall_seconds, plan.price.money) == (pytest.approx(12 * 3600), pytest.approx(36))
     text = printed(plan)
     assert "search.seeds: [0, 1] → [0, 2]" in text
     assert "2 kept (2 of them have ended), 6 new, 6 no longer needed, which stay in the record" in text
     assert "about 12 h for 6 trials, 12 GPU-hours, 36.00 at the price per GPU-hour" in text
+
+
+def test_the_price_of_a_race_is_a_range() -> None:
+    price = Price(9, 36.0, 7200.0, 38.0, 6.0, 4, "other sweeps", 36, 150.0)
+    assert str(price) == (
+        "about 38 s to 2 min 30 s for 9 to 36 trials, 2 to 8 GPU-hours, 6.00 to 24.00 at the price per GPU-hour "
+        "(by the epochs of 4 finished trials of other sweeps)"
+    )
 
 
 def printed(plan: Plan) -> str:

@@ -32,13 +32,14 @@ def test_every_key_says_what_it_means_and_no_two_are_the_same() -> None:
     [
         ("model.flow.depth", ("whole number", "≥ 1, ≤ 128", 4)),
         ("train.warmup", ("number", "≥ 0, < 1", 0.05)),
-        ("evaluate.temperatures", ("list of: number", "", [])),
+        ("evaluate.temperatures", ("list of numbers", "", [])),
         ("resources.device", ("one of auto, cpu, cuda", "", "auto")),
         ("budget.hours", ("number or null", "> 0", None)),
         ("search.space.train.lr.log", ("true or false", "", False)),
         ("search.space.model.flow.depth.int", ("[whole number, whole number] or null", "", None)),
+        ("notify.command", ("list of strings or null", "at least one", None)),
         ("controls[0].set", ("mapping", "", {})),
-        ("search.confirm.seeds", ("list of: whole number", "at least 1", [1, 2, 3, 4])),
+        ("search.confirm.seeds", ("list of whole numbers", "at least one", [1, 2, 3, 4])),
     ],
 )
 def test_one_key(name: str, told: tuple[str, str, object]) -> None:
@@ -61,7 +62,7 @@ def test_a_section_has_the_keys_below_it() -> None:
     names = [key.name for key in keys_of("search.confirm").keys]
     assert names == ["search.confirm", "search.confirm.top", "search.confirm.seeds"]
     assert [key.required for key in keys_of("name").keys] == [True]
-    assert "search.space.<leaf>.when" in [key.name for key in keys_of("search.space").keys]
+    assert "search.space.<key>.when" in [key.name for key in keys_of("search.space").keys]
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ def test_leaves_metrics_and_keys_can_be_labelled(sweep: Callable[..., Sweep]) ->
     [
         (
             {"model.flow.dept": "layers"},
-            r"labels\.model\.flow\.dept: is neither a leaf nor a metric of this sweep; did you ",
+            r"labels\.model\.flow\.dept: is neither a key nor a metric of this sweep; did you ",
         ),
         (
             {"classifier_fdd": "FD"},
-            r"labels\.classifier_fdd: is neither a leaf nor a metric of this sweep; did you mean ",
+            r"labels\.classifier_fdd: is neither a key nor a metric of this sweep; did you mean ",
         ),
         ({"train.lr": "  "}, r"labels\.train\.lr: must be one line of 1 to 60 printable characters, got '  '"),
         ({"train.lr": "a\nb"}, r"labels\.train\.lr: must be one line"),

@@ -297,6 +297,12 @@ WRONG: list[tuple[dict[str, Any], list[str], str]] = [
         f"model.flow.activation: must be {ACTIVATIONS}, got 'tanh'",
     ),
     ({"search/sampler": "cmaes"}, [], "search.sampler: must be 'tpe', 'random', 'grid', 'nsga2' or 'gp', got 'cmaes'"),
+    (
+        {"search/objective": ..., "evaluate/quality": ["swd"]},
+        [],
+        "search.objective: is not given, and its default, quality/classifier_fd_collapsed, is not recorded; write it, "
+        "such as {quality/swd_sampled: min}",
+    ),
     ({"search/trials": 0}, [], "search.trials: must be greater than or equal to 1, got 0"),
     ({"search/seeds": []}, [], "search.seeds: must have at least 1 item"),
     ({"search/objective": {FD: "least"}}, [], f"search.objective.{FD}: must be 'min' or 'max', got 'least'"),
