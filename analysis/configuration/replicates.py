@@ -348,11 +348,18 @@ def replicates(
     alike = bool(shared) and len(set(shared)) == len(shared)
     single = all(len(indices) == 1 for indices in members.values())
     most_seeds = max((record.sweep(name).seeds for name in frame["sweep"]), default=1)
+    # As plain rows: selecting from a frame takes a millisecond, and of many configurations each may be a group.
+    columns = frame[[name for name in ROW if name in frame]]
+    rows = dict(zip(frame.index, columns.to_dict("records"), strict=True))
     if single and most_seeds > 1:
-        groups = {key: _over_seeds(record, frame.loc[found], values) for key, found in members.items()}
+        groups = {key: _over_seeds(record, found[0], rows, values) for key, found in members.items()}
         return Replicates(groups, "seeds", True, margin)
-    groups = {key: _over_configurations(frame.loc[found], values, points, alike) for key, found in members.items()}
+    groups = {key: _over_configurations(found, rows, values, points, alike) for key, found in members.items()}
     return Replicates(groups, "configurations", alike, margin)
+
+
+ROW = ("sweep", "trials", "state", "words", "counts", "finished")
+"""The columns of ``population`` from which groups are made."""
 
 
 def _points(record: Record, frame: pd.DataFrame, axes: Sequence[str]) -> dict[Any, tuple[Any, ...]]:
@@ -364,28 +371,35 @@ def _points(record: Record, frame: pd.DataFrame, axes: Sequence[str]) -> dict[An
     return dict(zip(frame.index, zip(*columns, strict=True), strict=True))
 
 
-def _over_seeds(record: Record, rows: pd.DataFrame, values: Mapping[Any, Mapping[int, float]]) -> Group:
+def _over_seeds(
+    record: Record, index: Any, rows: Mapping[Any, Mapping[Any, Any]], values: Mapping[Any, Mapping[int, float]]
+) -> Group:
     """The value of a cell's only configuration at each of its seeds."""
-    (index,) = rows.index
-    expected = max(record.sweep(rows["sweep"][index]).seeds, len(rows["trials"][index]))
+    row = rows[index]
+    expected = max(record.sweep(row["sweep"]).seeds, len(row["trials"]))
     found = pd.Series(values[index], dtype="float64")
-    stopped, some = rows["state"][index] == "stopped", rows["finished"][index] > 0
-    return Group(found, expected, _reason(rows) if found.empty else "", stopped and not some, stopped and some)
+    stopped, some = row["state"] == "stopped", row["finished"] > 0
+    return Group(found, expected, _reason([row]) if found.empty else "", stopped and not some, stopped and some)
 
 
 def _over_configurations(
-    rows: pd.DataFrame, values: Mapping[Any, Mapping[int, float]], points: Mapping[Any, tuple[Any, ...]], alike: bool
+    members: Sequence[Any],
+    rows: Mapping[Any, Mapping[Any, Any]],
+    values: Mapping[Any, Mapping[int, float]],
+    points: Mapping[Any, tuple[Any, ...]],
+    alike: bool,
 ) -> Group:
     """The mean over seeds of each configuration in a cell that counts."""
-    counted = rows.index[rows["counts"]]
+    counted = [index for index in members if rows[index]["counts"]]
+    stopped = {index for index in members if rows[index]["state"] == "stopped"}
     labels = pd.Index([points[index] if alike else index for index in counted], tupleize_cols=False)
     found = pd.Series([np.mean([*values[index].values()]) for index in counted], labels, dtype="float64")
-    stopped = bool((rows.loc[counted, "state"] == "stopped").any())
-    survivors = len(counted) > 0 and bool((rows.loc[~rows["counts"], "state"] == "stopped").any())
-    return Group(found, len(rows), _reason(rows) if found.empty else "", stopped, survivors)
+    reason = _reason([rows[index] for index in members]) if found.empty else ""
+    survivors = bool(counted) and not stopped <= set(counted)
+    return Group(found, len(members), reason, not stopped.isdisjoint(counted), survivors)
 
 
-def _reason(rows: pd.DataFrame) -> str:
+def _reason(rows: Sequence[Mapping[Any, Any]]) -> str:
     """Why a cell has no value."""
-    words = rows["words"].mask((rows["state"] == "finished") & ~rows["counts"], "not finite")
+    words = ["not finite" if row["state"] == "finished" and not row["counts"] else row["words"] for row in rows]
     return ", ".join(dict.fromkeys(words))

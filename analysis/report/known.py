@@ -47,13 +47,16 @@ def _others(configurations: Configurations, row: Mapping[Any, Any]) -> list[str]
         check_equal(record, searched[searched["state"] == "finished"], f"{key} of configurations")
     except RecordError:
         return [f"{name} has the best mean, but unequal training rules out a comparison with {_count(others)}"]
+    one_seed = (
+        f"{name} has the best value, but without two or more seeds per configuration we cannot say that it is "
+        f"better than {_count(others)}"
+    )
+    if all(record.sweep(sweep).seeds < 2 for sweep in frame["sweep"].unique()):
+        return [one_seed]
     compared = replicates(record, frame, key, frame["name"].astype("object"), record.axes, False)
     found = compared.against(name, frame["name"].tolist(), chosen_among=len(frame))
     if not found.family or compared.unit != "seeds":
-        return [
-            f"{name} has the best value, but without two or more seeds per configuration we cannot say that it is "
-            f"better than {_count(others)}"
-        ]
+        return [one_seed]
     by_mark = {mark: [str(other) for other in found.found if found.mark(other) == mark] for mark in ("", SAME, OPEN)}
     parts = [_worse(configurations, key, name, others, found, by_mark[""])]
     if by_mark[SAME]:
