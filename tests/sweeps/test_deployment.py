@@ -25,7 +25,14 @@ from sweeps.spec.load import load
 ROOT = Path(__file__).parents[2]
 LAUNCHER = ["cluster.yaml", "deploy/on-premises.yaml"]
 SCRIPTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "deploy").glob("*.sh"))
-WITH_COMMANDS = [*LAUNCHER, *SCRIPTS, "deploy/kuberay.yaml", "docs/cluster.md", "docs/security.md"]
+WITH_COMMANDS = [
+    *LAUNCHER,
+    *SCRIPTS,
+    "deploy/kuberay.yaml",
+    "deploy/skypilot.yaml",
+    "docs/cluster.md",
+    "docs/security.md",
+]
 STORAGE = "/srv/linsweep"
 
 
@@ -209,6 +216,63 @@ def test_the_job_asks_for_what_its_cluster_can_have_and_a_head_that_is_lost_does
     (group,) = job["rayClusterSpec"]["workerGroupSpecs"]
     assert [node.count for node in potential_nodes(file)] == [group["maxReplicas"]]
     assert f"storage={STORAGE}/runs" in words
+
+
+# SkyPilot
+
+
+def sky_task() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((ROOT / "deploy/skypilot.yaml").read_text())
+    return values
+
+
+def test_skypilots_own_check_takes_the_task() -> None:
+    sky = pytest.importorskip("sky", reason="skypilot is not among the locked packages: pip install skypilot")
+    schemas = pytest.importorskip("sky.utils.schemas")
+    jsonschema.validate(sky_task(), schemas.get_task_schema())
+    jsonschema.validate(sky_task()["resources"], schemas.get_resources_schema())
+    wrong = {**sky_task(), "resource": {}}
+    with pytest.raises(jsonschema.ValidationError, match="resource"):
+        jsonschema.validate(wrong, schemas.get_task_schema())
+    given = [("STORAGE", "s3://bucket/runs"), ("DATA", "s3://bucket/data")]
+    task = sky.Task.from_yaml_config(
+        sky_task() | {"file_mounts": None}, env_overrides=given, secrets_overrides=[("RAY_AUTH_TOKEN", "a")]
+    )
+    (resources,) = task.resources
+    assert (task.num_nodes, resources.accelerators, resources.use_spot) == (4, {"L4": 1}, True)
+
+
+def test_the_task_has_fields_that_skypilot_documents() -> None:
+    schema = json.loads((Path(__file__).parent / "skypilot.schema.json").read_text())
+    jsonschema.validate(sky_task(), schema)
+    for wrong in ({"resource": {}}, {"num_nodes": "4"}, {"resources": {"accelerator": "L4:1"}}, {"setup": ["make"]}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(sky_task() | wrong, schema)
+
+
+def test_nodes_of_skypilot_get_the_wheel_of_this_version_and_no_checkout() -> None:
+    task = sky_task()
+    version = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version
+    assert f"--no-deps dist/linearizer_sweeps-{version.group(1)}-py3-none-any.whl" in task["setup"]
+    assert "workdir" not in task
+    assert set(task["file_mounts"].values()) == {"requirements.lock", "dist"}
+    # Without values in the file: each has to be given, and the token is no part of it.
+    assert set(task["envs"].values()) == set(task["secrets"].values()) == {None}
+    assert 'storage="$STORAGE"' in task["run"]
+    # SkyPilot's own Ray on each node would be ended, or hold the port.
+    assert "ray stop" not in re.sub(r"#.*", "", task["run"])
+    assert not {"6380", "8266"} & set(re.findall(r"\d{4,}", task["run"]))
+
+
+@pytest.mark.parametrize("part", ["setup", "run"])
+def test_skypilots_commands_are_such_that_a_shell_reads(part: str, tmp_path: Path) -> None:
+    script = tmp_path / f"{part}.sh"
+    script.write_text(f"#!/usr/bin/env bash\n{sky_task()[part]}")
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    if shutil.which("shellcheck") is not None:
+        done = subprocess.run(["shellcheck", str(script)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
 
 
 # Commands
