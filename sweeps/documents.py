@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sweeps.execution.plan import Plan
     from sweeps.listing import Listing
     from sweeps.logs import Logs
+    from sweeps.samples import Samples
     from sweeps.status import Status
 
 Document = dict[str, Any]
@@ -99,6 +100,18 @@ def of_comparison(comparison: Comparison) -> Document:
         "contrasts": {
             key: [found and asdict(found) for found in contrasts] for key, contrasts in comparison.contrasts.items()
         },
+    }
+
+
+def of_samples(made: Samples) -> Document:
+    """The images sampled from a trial: how many, their shape, and the files written."""
+    return {
+        "trial": made.trial,
+        "seed": made.seed,
+        "count": len(made.images),
+        "event": list(made.images.shape[1:]),
+        "grid": str(made.grid),
+        "archive": str(made.archive),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,20 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from analysis.record.launches import DIED
+from linearizer_core.errors import LinsweepError
 from linearizer_core.experiment.journal import ENDED, UNEVALUATED, TrialState, fold, warn
 from linearizer_core.experiment.journal_lines import BadLine, Event, LineReader, TrialEvent
+from linearizer_core.words import counted
 from sweeps.notebook import html
 from sweeps.record.lookup import named
 from sweeps.record.paths import SweepPaths
+from sweeps.record.sweep_json import read_record
 from sweeps.record.writers import running
+from sweeps.shown_metrics import headline
 from sweeps.words import describe_point
+
+MANY = 12
+"""Final metrics up to this number are all shown."""
 
 PERIOD = 0.5
 """Seconds between two reads of a journal that is followed."""
@@ -45,17 +52,19 @@ class Logs:
 
     paths: SweepPaths
     trial: str
+    whole: bool = False
+    """Whether it has every final metric, or of many only the objective, its value on the test split and cost."""
 
     def __iter__(self) -> Iterator[LogLine]:
         """The lines so far."""
-        return iter(_Reading(self.paths.journal(self.trial)).more())
+        return iter(self._reading().more())
 
     def follow(self, period: float = PERIOD) -> Iterator[LogLine]:
         """The lines so far and then new ones as they come, until the trial has ended or no launch is running.
 
         ``period`` is in seconds.
         """
-        reading = _Reading(self.paths.journal(self.trial))
+        reading = self._reading()
         while True:
             alive = running(self.paths)  # first: so that the last lines of a launch that ends are read after it
             yield from reading.more()
@@ -63,9 +72,12 @@ class Logs:
                 return
             time.sleep(period)
 
+    def _reading(self) -> _Reading:
+        return _Reading(self.paths.journal(self.trial), None if self.whole else _objectives(self.paths))
+
     def read(self) -> tuple[list[Event], TrialState]:
         """The journal's events, and the state that they give."""
-        reading = _Reading(self.paths.journal(self.trial))
+        reading = self._reading()
         return reading.events(), reading.state
 
     @property
@@ -97,8 +109,8 @@ def render(lines: Iterable[LogLine]) -> RenderableType:
 class _Reading:
     """Reads a journal on from where it stopped."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, objectives: Sequence[str] | None) -> None:
+        self._path, self._objectives = path, objectives
         self._begin()
 
     def _begin(self) -> None:
@@ -127,7 +139,9 @@ class _Reading:
         before = self.state.head
         lines: list[LogLine] = []
         for event in self.events():
-            lines += [LogLine(event["time"], event["event"], *_told(text)) for text in _texts(event, before)]
+            lines += [
+                LogLine(event["time"], event["event"], *_told(text)) for text in _texts(event, before, self._objectives)
+            ]
             before = event if event["event"] == "trial" else before
         return lines
 
@@ -137,8 +151,19 @@ def _told(text: str) -> tuple[str, str]:
     return text, STYLES.get(text.partition(":")[0].partition(" ")[0], "")
 
 
-def _texts(event: Event, trial: TrialEvent | None) -> Iterator[str]:
-    """The lines that show an event; ``trial`` is the first line of its attempt."""
+def _objectives(paths: SweepPaths) -> list[str]:
+    """The objectives of a sweep; none where its record cannot be read, since its journals still can."""
+    try:
+        return list((read_record(paths) or {}).get("objective") or ())
+    except LinsweepError:
+        return []
+
+
+def _texts(event: Event, trial: TrialEvent | None, objectives: Sequence[str] | None) -> Iterator[str]:
+    """The lines that show an event; ``trial`` is the first line of its attempt.
+
+    Of many final metrics only those that say most are shown, with the ``objectives``; all are where these are None.
+    """
     if event["event"] == "trial":
         yield _beginning(event)
     elif event["event"] == "epoch":
@@ -152,7 +177,7 @@ def _texts(event: Event, trial: TrialEvent | None) -> Iterator[str]:
         points = ", ".join(f"{_number(v)} at {k}" for k, v in zip(event["steps"], event["values"], strict=True))
         yield f"{event['metric']}: {points}"
     elif event["event"] == "summary":
-        yield from (f"{key} = {_number(value)}" for key, value in event["metrics"].items())
+        yield from _summary(event["metrics"], objectives)
     elif event["event"] == "warning":
         yield f"warning: {' '.join(event['message'].split())}"
     elif event["event"] == "saved":
@@ -162,6 +187,14 @@ def _texts(event: Event, trial: TrialEvent | None) -> Iterator[str]:
     else:
         when = f" after epoch {event['epoch']}" if event["epoch"] else ""
         yield f"{event['state']}{when}" + (f": {' '.join(event['reason'].split())}" if event["reason"] else "")
+
+
+def _summary(metrics: Mapping[str, float], objectives: Sequence[str] | None) -> Iterator[str]:
+    folded = objectives is not None and len(metrics) > MANY
+    keys = headline(list(metrics), objectives or ()) if folded else list(metrics)
+    yield from (f"{key} = {_number(metrics[key])}" for key in keys)
+    if len(keys) < len(metrics):
+        yield f"and {counted(len(metrics) - len(keys), 'more metric')}; --all shows them"
 
 
 def _beginning(event: TrialEvent) -> str:

@@ -50,6 +50,19 @@ def main_metrics(keys: Sequence[str], sides: Sequence[Side]) -> list[str]:
     return list(dict.fromkeys([*first, *rest]))
 
 
+def headline(keys: Sequence[str], objectives: Sequence[str]) -> list[str]:
+    """The metrics that say how a trial ended: objectives, their counterparts on the test split, its own, and cost.
+
+    >>> headline(["cost/params", "quality/swd_k4", "test/swd_sampled", "quality/swd_sampled"], ["quality/swd_sampled"])
+    ['quality/swd_sampled', 'test/swd_sampled', 'cost/params']
+    """
+    first = [key for each in objectives for key in (each, re.sub("^quality/", "test/", each)) if key in keys]
+    own = [key for key in keys if key.partition("/")[0] not in FAMILIES]
+    return list(
+        dict.fromkeys([*first, *own, *(key for key in keys if key.startswith("cost/") and MAIN.fullmatch(key))])
+    )
+
+
 def _is_main(key: str, sides: Sequence[Side]) -> bool:
     if key.startswith("linearity/"):
         return direction_of(key) is not None

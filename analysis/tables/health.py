@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -58,14 +59,15 @@ class Finding:
     remedy: str = ""
 
 
-def health(record: Recorded) -> Table:
+def health(record: Recorded, *, unequal: bool = False) -> Table:
     """Checks a record's claims and lists the failed checks first.
 
     The checks ask whether the best configuration lies inside the searched ranges and beats the references and its
     controls; whether the axes predict the objective and each has an effect; whether seeds vary less than
     configurations, early stopping ranks trials as the end does, and the metric can separate the best from the next;
-    and how many trials failed. Checks that the record cannot answer are listed in the notes. Raises ``RecordError``
-    if no trial has the first objective.
+    and how many trials failed. Checks that the record cannot answer are listed in the notes; with ``unequal`` the
+    importance of the axes is also estimated from trials that were not trained equally. Raises ``RecordError`` if no
+    trial has the first objective.
 
     >>> import analysis
     >>> table = analysis.health(analysis.example())
@@ -80,7 +82,7 @@ def health(record: Recorded) -> Table:
         "references": _references,
         "controls": _controls,
         "objective": _predictable,
-        "axes": _axes,
+        "axes": partial(_axes, unequal=unequal),
         "seeds": _seeds,
         "early stopping": _stopping,
         "noise of the metric": _noise,
@@ -225,9 +227,9 @@ def _predictable(configurations: Configurations, key: str) -> Iterator[Finding]:
         )
 
 
-def _axes(configurations: Configurations, key: str) -> Iterator[Finding]:
+def _axes(configurations: Configurations, key: str, unequal: bool) -> Iterator[Finding]:
     """Whether an axis has almost no importance, by every estimate of it."""
-    table = importance(configurations, key, resamples=1)
+    table = importance(configurations, key, resamples=1, unequal=unequal)
     told = [row for row in table.rows if all(isinstance(cell.value, float) for cell in row.cells[1:])]
     record = configurations.record
     seeds = [axis_labels(record)[axis] for axis in chance_axes(record)]  # which should have none

@@ -32,8 +32,10 @@ def list(storage: str | os.PathLike[str] = "runs") -> Listing:
     return listing(folder if is_address(folder) else storage_folder(folder))
 
 
-def logs(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs") -> Logs:
+def logs(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "runs", whole: bool = False) -> Logs:
     """The log of a trial (``"SWEEP/TRIAL"``): iterate over it for its lines; ``follow()`` waits for more.
+
+    Of many final metrics it has the objective, its value on the test split and cost, or with ``whole`` every one.
 
     Raises ``LinsweepError`` if the sweep or trial does not exist.
 
@@ -41,4 +43,4 @@ def logs(trial: str | os.PathLike[str], *, storage: str | os.PathLike[str] = "ru
     >>> [line.text for line in ls.logs("before/t002-s0") if line.event == "end"]
     ['stopped after epoch 2: asha: not among the best at epoch 2']
     """
-    return Logs(*find_trial(trial, Path(storage)))
+    return Logs(*find_trial(trial, Path(storage)), whole)

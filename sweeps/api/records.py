@@ -118,11 +118,12 @@ def report(
     return write_report(folders, metric, ci=ci, unequal=unequal, margin=margin, paper=style)
 
 
-def check(sweeps: Names, *, storage: str | os.PathLike[str] = "runs") -> Table:
+def check(sweeps: Names, *, storage: str | os.PathLike[str] = "runs", unequal: bool = False) -> Table:
     """Check whether sweeps can be relied on: PASS, WARN or FAIL, the finding, and what to do.
 
     ``sweeps`` are names in ``storage`` or folders. The checks are those of ``analysis.health``: the bounds of the
     space, references and controls, what the axes predict, seeds, early stopping, the metric's own noise, failures.
+    ``unequal`` also takes trials that were not trained for equally long where the axes are judged.
 
     Raises ``LinsweepError`` for a sweep that does not exist or cannot be read, and if no trial has the objective.
 
@@ -132,7 +133,7 @@ def check(sweeps: Names, *, storage: str | os.PathLike[str] = "runs") -> Table:
     """
     from analysis.tables.health import health
 
-    return health(load(_folders(sweeps, storage)))
+    return health(load(_folders(sweeps, storage)), unequal=unequal)
 
 
 def export(

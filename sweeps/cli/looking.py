@@ -38,12 +38,13 @@ def logs(
     trial: TrialArgument,
     storage: StorageOption = Path("runs"),
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing until the trial has ended.")] = False,
+    whole: Annotated[bool, typer.Option("--all", help="Show every final metric.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a trial did: epochs, metrics, warnings, and how it ended."""
     from sweeps.api.looking import logs
 
-    log = logs(trial, storage=storage)
+    log = logs(trial, storage=storage, whole=whole)
     if as_json and follow:
         raise InputError("--json", [Problem("", "prints one document, which --follow never ends; give only one")])
     if as_json:

@@ -43,8 +43,8 @@ def table(
     across: Annotated[
         str | None,
         typer.Option(
-            metavar="LEAF",
-            help="Find what is best over several data sets; give the leaf that differs, such as data.name.",
+            metavar="KEY",
+            help="Find what is best over several data sets; give the key that differs, such as data.name.",
         ),
     ] = None,
     ci: IntervalOption = "t",
@@ -127,7 +127,9 @@ def compare(
         ),
     ],
     storage: StorageOption = Path("runs"),
-    whole: Annotated[bool, typer.Option("--all", help="Also show what does not differ.")] = False,
+    whole: Annotated[
+        bool, typer.Option("--all", help="Show every key and metric, not only the main ones that differ.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare configurations, trials or sweeps: settings that differ, and tests of their metrics."""
@@ -163,11 +165,16 @@ def report(
     console.print(Text(f"for a paper: {appendix.parent} ({len(made.files) - 1} files)"))
 
 
-def check(names: NamesArgument, storage: StorageOption = Path("runs"), as_json: JsonOption = False) -> None:
+def check(
+    names: NamesArgument,
+    storage: StorageOption = Path("runs"),
+    unequal: UnequalOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """Check whether the sweeps can be relied on, and say what to do if not."""
     from sweeps.api.records import check
 
-    made = check(names, storage=storage)
+    made = check(names, storage=storage, unequal=unequal)
     if as_json:
         return print_json(of_checks(made))
     console = wide_console()
@@ -182,11 +189,16 @@ def export(
         Path | None,
         typer.Option(help="The file, instead of NAME.parquet in the storage folder.", parser=path, metavar="PATH"),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Write sweeps to one Parquet file, which pandas and analysis.load can read."""
     from sweeps.api.records import export
 
-    Console(soft_wrap=True).print(Text(f"written: {export(names, storage=storage, to=to)}"))
+    written = export(names, storage=storage, to=to)
+    if as_json:
+        return print_json({"file": str(written)})
+    Console(soft_wrap=True).print(Text(f"written: {written}"))
+    return None
 
 
 def _listed(text: str | None) -> list[str] | None:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sweeps.cli.options import StorageOption, TrialArgument, path, wide_console
+from sweeps.cli.options import JsonOption, StorageOption, TrialArgument, path, print_json, wide_console
+from sweeps.documents import of_samples
 
 
 def sample(
@@ -20,13 +21,17 @@ def sample(
     ),
     seed: Annotated[int, typer.Option(min=0, metavar="SEED", help="The same seed gives the same images.")] = 0,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="The device to use: cpu, cuda, cuda:1, ….")] = "cpu",
+    as_json: JsonOption = False,
 ) -> None:
     """Sample images from a trial's model: one picture, and an .npz file."""
     from sweeps.api.trials import sample
     from sweeps.samples import render
 
     made = sample(trial, storage=storage, count=count, seed=seed, out=out, device=device)
+    if as_json:
+        return print_json(of_samples(made))
     Console(soft_wrap=True, highlight=False).print(render(made))
+    return None
 
 
 def reproduce(

@@ -27,6 +27,8 @@ COMMANDS = {
     "table": ["table", "before"],
     "compare": ["compare", "before", "cut"],
     "check": ["check", "before"],
+    "export": ["export", "before", "--to", "before.parquet"],
+    "sample": ["sample", "before/t000-s0", "-n", "2"],
     "plan": ["plan", "quickstart"],
     "schema": ["schema", "train"],
 }

@@ -63,6 +63,25 @@ def test_a_whole_trial(record: Record) -> None:
     assert log.ending is None
 
 
+def test_of_many_metrics_the_main_ones_are_shown(
+    run_cli: Cli, record: Record, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = {f"quality/swd_k{k}": 1.0 * k for k in range(20)}
+    journal = record.begin()
+    journal.summary({"cost/params": 5.0, **many, FD.replace("quality", "test"): 9.0, FD: 8.0})
+    journal.end("finished", 3)
+    log = Logs(record.paths, "t000-s0")
+    assert texts(log)[1:] == [
+        f"{FD} = 8", f"{FD.replace('quality', 'test')} = 9", "cost/params = 5", "and 20 more metrics; --all shows them",
+        "finished after epoch 3",
+    ]  # fmt: skip
+    monkeypatch.chdir(record.paths.storage.parent)
+    assert run_cli("logs", "demo/t000-s0", "--all") == 0
+    out = capsys.readouterr().out
+    assert "quality/swd_k19 = 19" in out
+    assert "more metrics" not in out
+
+
 @pytest.mark.parametrize(
     ("state", "reason", "said"),
     [

@@ -118,3 +118,13 @@ def test_a_record_without_a_value_says_so(tmp_path: Path) -> None:
     files.failed(0, point(2, 4), "out of memory")
     with pytest.raises(RecordError, match=FD):
         health(load([files.path]))
+
+
+def test_unequal_training_is_judged_on_request(tmp_path: Path) -> None:
+    files = searched(tmp_path, (3, 7), spread=5.0, noise=0.1, seeds=1)
+    files.stopped(99, point(1, 4), 30.0)
+    refused, judged = (frame_of(health(load([files.path]), unequal=unequal)) for unequal in (False, True))
+    assert "axes" not in list(refused["check"])
+    assert "axes" in list(judged["check"])
+    note = next(note for note in health(load([files.path])).notes if note.startswith("axes"))
+    assert note.endswith("or pass --unequal.")
