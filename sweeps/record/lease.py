@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis.record.copies import LEASE as FOLDER
-from linearizer_core.bucket import Bucket
+from linearizer_core.bucket import Bucket, BucketError
 from sweeps.spec.validation import InputError, Problem
 
 PERIOD = 10.0
@@ -23,6 +23,9 @@ PATIENCE = 35.0
 """Seconds without a sign of life after which a launch is taken for dead."""
 
 LOOK = 1.0
+
+TRIES = 3
+"""How often the bucket may be away while a sign of life is waited for."""
 
 
 class LeaseLost(Exception):
@@ -94,10 +97,17 @@ def _alone(bucket: Bucket, source: str, name: str, died: str | None, waiting: Ca
     if values["over"] or holder == died:
         return holder
     waiting()
-    deadline = time.monotonic() + PATIENCE
+    deadline, failed = time.monotonic() + PATIENCE, 0
     while time.monotonic() < deadline:
         time.sleep(LOOK)
-        now = bucket.read(name)
+        try:
+            now = bucket.read(name)
+        except BucketError as error:
+            failed += 1
+            if not error.passing or failed == TRIES:
+                raise
+            deadline = time.monotonic() + PATIENCE  # a sign of life may have come meanwhile, and gone unseen
+            continue
         if now != content:
             if json.loads(now)["over"]:
                 return holder
