@@ -90,7 +90,7 @@ def blocks_of(
     record = configurations.record
     key = metric_of(record, metric)
     direction = way_of(record, key, "there is nothing to rank")
-    record.checked(across, [SWEEP, *record.leaves], "leaf of a configuration")
+    record.checked(across, [SWEEP, *record.leaves], "key of a configuration")
     if axis is not None:
         axis = axis if axis in record.leaves else axis_of(record, axis)
         if axis == across:

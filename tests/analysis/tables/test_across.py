@@ -130,7 +130,7 @@ def test_each_sweep_may_be_a_data_set(record: Record) -> None:
 
 
 def test_what_cannot_be_compared_is_refused_with_what_would_be_right(record: Record, tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"no leaf of a configuration 'data.nam'; did you mean data.name"):
+    with pytest.raises(RecordError, match=r"no key of a configuration 'data.nam'; did you mean data.name"):
         across_sets(record, "data.nam")
     with pytest.raises(RecordError, match=r"no axis 'model.flow.dept'"):
         across_sets(record, axis="model.flow.dept")
