@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -181,6 +182,51 @@ def test_a_slurm_job_stops_before_its_time_limit_and_goes_on_when_it_is_queued_a
     assert [trial["attempt"] for trial in trials] == [1, 2]
     assert events(journal)[-1]["state"] == "finished"
     assert processes_of(allocation.ray) == []
+
+
+# SkyPilot
+
+
+def test_the_task_of_skypilot_runs_a_sweep_on_two_nodes_and_leaves_no_ray(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("EPOCHS", "4"))
+    run: str = yaml.safe_load((ROOT / "deploy/skypilot.yaml").read_text())["run"]
+    assert run.count("diffusion-depth-rank --profile mnist") == 1
+    # The port of another Ray here may be the same.
+    port = free_port()
+    run = run.replace("6379", str(port)).replace("diffusion-depth-rank --profile mnist", "spec.yaml")
+    ray = Path(f"/tmp/ls-{os.getpid()}")
+    own = environment(
+        HOME=str(tmp_path), STORAGE=str(tmp_path / "runs"), DATA=str(tmp_path), RAY_AUTH_TOKEN="0123456789abcdef" * 4,
+        RAY_TMPDIR=str(ray), RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S="0", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="1",
+        SKYPILOT_NUM_NODES="2", SKYPILOT_NODE_IPS="127.0.0.1\n127.0.0.1",
+    )  # fmt: skip
+    nodes: list[subprocess.Popen[bytes]] = []
+    output = [tmp_path / f"output-{rank}" for rank in (0, 1)]
+    try:
+        for rank in (1, 0):  # the head comes last: the other waits for it
+            with output[rank].open("w") as out:
+                command = ["bash", "-c", run]
+                env = own | {"SKYPILOT_NODE_RANK": str(rank)}
+                nodes.append(subprocess.Popen(command, cwd=tmp_path, env=env, stdout=out, stderr=out))
+        other, head = nodes
+        assert head.wait(timeout=400) == 0, output[0].read_text()
+        assert other.wait(timeout=150) == 0, output[1].read_text()
+        assert events(tmp_path / "runs/tiny/journal/t000-s0.jsonl")[-1]["state"] == "finished"
+        assert "tiny finished: 1 finished" in output[0].read_text()
+        assert processes_of(ray) == []
+    finally:
+        for each in [each for node in nodes for each in psutil_tree(node.pid)]:
+            each.kill()
+        shutil.rmtree(ray, ignore_errors=True)
+
+
+def psutil_tree(pid: int) -> list[psutil.Process]:
+    """A process that may have ended, and all below it."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 # Jobs
