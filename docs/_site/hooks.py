@@ -19,8 +19,8 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[2]
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md")
 """Pages that lie in the repository's root, where GitHub and readers look for them."""
-FILES = ("cluster.yaml", "deploy/on-premises.yaml", "deploy/kuberay.yaml", "deploy/Dockerfile", "deploy/slurm.sh", "deploy/skypilot.yaml",
-         "deploy/mlflow.sh")  # fmt: skip
+FILES = ("cluster.yaml", "deploy/on-premises.yaml", "deploy/kuberay.yaml", "deploy/Dockerfile", "deploy/slurm.sh",
+         "deploy/skypilot.yaml", "deploy/mlflow.sh")  # fmt: skip
 """Files that pages link to, served as they are."""
 
 
