@@ -139,9 +139,9 @@ def statistics_tables(
     return _tried(wanted)
 
 
-def checks_of(record: Recorded) -> Tables:
+def checks_of(record: Recorded, *, unequal: bool = False) -> Tables:
     """The health checks of a record."""
-    return _tried([lambda: health(record)])
+    return _tried([lambda: health(record, unequal=unequal)])
 
 
 def _says_something(table: Table) -> bool:

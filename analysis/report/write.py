@@ -156,7 +156,7 @@ def write_report(
     grid = _grid(configurations, metric, ci, unequal, margin)
     statistics = statistics_tables(configurations, metric, ci=ci, unequal=unequal, margin=margin)
     figures = list_of_figures(configurations, metric, unequal=unequal, margin=margin)
-    checks = checks_of(configurations)
+    checks = checks_of(configurations, unequal=unequal)
     costs = [*checks.made, cost(record), failures(record), provenance(record)]
     parts = (tables, grid, statistics, figures, checks)
     refused = told_once(reason for part in parts for reason in part.refused)

@@ -233,8 +233,9 @@ def _trials(sweep: Sweep) -> str:
 def _price(plan: Plan) -> str:
     if plan.price:
         return str(plan.price)
-    over = plan.growth.before is not None and not plan.growth.missing
-    return "nothing left to run" if over else "not known before a trial has finished"
+    if plan.growth.before is None or plan.growth.missing:
+        return "not known before a trial has finished"
+    return "nothing left to run, unless the race needs more seeds" if plan.sweep.search.race else "nothing left to run"
 
 
 def _difference(growth: Growth) -> list[tuple[str, str]]:
