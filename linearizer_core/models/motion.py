@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, interpolate, pad
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
 
 from linearizer_core.models.base import Event
 
@@ -34,9 +34,12 @@ def turned(images: Tensor, angles: Tensor) -> Tensor:
     """
     side = images.shape[-1]
     fine = interpolate(images + 1, scale_factor=FINER, mode="bilinear", align_corners=False)
-    cosines, sines, zeros = angles.cos(), angles.sin(), torch.zeros_like(angles)
-    places = torch.stack([torch.stack([cosines, -sines, zeros], 1), torch.stack([sines, cosines, zeros], 1)], 1)
-    grid = affine_grid(places.to(fine.dtype), list(fine.shape), align_corners=False)
+    # The places of pixels before the turn, in [-1, 1]; affine_grid gives the same, but not for several models at once.
+    count = FINER * side
+    places = (2 * torch.arange(count, device=images.device, dtype=images.dtype) + 1) / count - 1
+    x, y = places, places[:, None]
+    cosines, sines = (each.to(images.dtype)[:, None, None] for each in (angles.cos(), angles.sin()))
+    grid = torch.stack([cosines * x - sines * y, sines * x + cosines * y], -1)
     made = avg_pool2d(grid_sample(fine, grid, mode="bilinear", padding_mode="zeros", align_corners=False), FINER)
     centred = torch.arange(side, device=images.device, dtype=images.dtype) - (side - 1) / 2
     inside = centred.square()[:, None] + centred.square() <= (side / 2) ** 2

@@ -13,6 +13,8 @@ from linearizer_core.operators.module import OperatorModule
 
 RIDGE = 1e-4
 """Penalty of the first transition, relative to the mean variance of latents."""
+LEAST = 0.8
+"""Least singular value of the first transition."""
 
 
 def dynamic_modes(before: Tensor, after: Tensor, rank: int = 0) -> LinearOperator:
@@ -82,7 +84,8 @@ class LearnedTransition(OperatorModule):
         """Initialise from latents ``(count, dim)`` and those one step later.
 
         Q spans the leading principal directions of the latents, and C is the ridge regression towards the identity, so
-        that directions without variance do not make it singular.
+        that directions without variance do not make it singular. Its singular values are raised to at least 0.8:
+        regression shrinks what it cannot predict, and many steps back would magnify that.
         """
         x, y = before.double(), after.double()
         if self.frame is not None:
@@ -91,7 +94,8 @@ class LearnedTransition(OperatorModule):
             x, y = x @ frame, y @ frame
         gram = x.T @ x
         ridge = RIDGE * gram.trace() / len(gram) * torch.eye(len(gram), dtype=x.dtype, device=x.device)
-        self.matrix.copy_(torch.linalg.solve(gram + ridge, x.T @ y + ridge).T)
+        u, values, vh = torch.linalg.svd(torch.linalg.solve(gram + ridge, x.T @ y + ridge).T)
+        self.matrix.copy_((u * values.clamp_min(LEAST)) @ vh)
 
 
 class LearnedRotation(OperatorModule):

@@ -15,6 +15,7 @@ from analysis.statistics.power import detectable
 from linearizer_core.experiment import data as datasets
 from linearizer_core.experiment.callbacks import keys_of
 from linearizer_core.experiment.caveats import caveats
+from linearizer_core.experiment.checks import MOVING
 from linearizer_core.experiment.configuration import TrialConfig
 from linearizer_core.experiment.evaluation import step_keys
 from linearizer_core.experiment.families import family_of
@@ -149,6 +150,9 @@ def render(plan: Plan, whole: bool = False) -> RenderableType:
     recorded.add_column(overflow="fold")
     recorded.add_row("train/…", "loss terms and gradient norm, per epoch")
     recorded.add_row("system/…", "use of the machine by the process, per epoch")
+    if config.family in MOVING:
+        ahead = f"psnr and test_psnr at {len(config.evaluate.steps)} numbers of steps ahead"
+        recorded.add_row("nfe/…", ahead)
     if stepped:
         recorded.add_row("nfe/…", f"{', '.join(curves)} at {len(config.evaluate.steps)} step counts")
     if (config.family, config.model.operator.kind) in (("diffusion", "affine"), ("idempotent", "nested_projection")):

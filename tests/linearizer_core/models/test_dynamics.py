@@ -78,6 +78,11 @@ def trained(images: ImageData) -> Trained:
     return trained_on(configuration(), images)
 
 
+def angles_of(model: Dynamics) -> Tensor:
+    assert isinstance(model.transition, LearnedRotation)
+    return model.transition.angles
+
+
 def moved(kind: str = "rotation", rank: int = 0) -> Dynamics:
     """A model of 8×8 images in float64, away from where it starts."""
     made = DynamicsFamily().build(configuration(kind=kind, rank=rank, padding=0), (1, 8, 8)).double()
@@ -149,8 +154,9 @@ def test_terms_of_weight_zero_are_left_out() -> None:
 def test_the_eigenvalues_of_drift_are_found_before_any_training(kind: str, images: ImageData) -> None:
     """With g = identity A starts as the least squares, which is the shift itself: e^{2πik/12} to 1e-3."""
     config = configuration(kind=kind, flow="identity", motion="drift")
-    trainer = Trainer(config, images)
-    found = turning(trainer.model.operator(), trainer.model.encode, config, images.test[:64])  # type: ignore[operator]
+    model = Trainer(config, images).model
+    assert isinstance(model, Dynamics)
+    found = turning(model.operator(), model.encode, config, images.test[:64])
     assert found["dynamics/degrees"] == pytest.approx(30, abs=math.degrees(1e-3))
     assert found["dynamics/angle_error_max"] < 0.1
 
@@ -164,15 +170,15 @@ def test_training_recovers_a_linear_system_from_wrong_angles() -> None:
     DynamicsFamily().initialise(model, x, torch.Generator())
     assert model.motion == motion
     with torch.no_grad():
-        model.transition.angles.mul_(0.9)
+        angles_of(model).mul_(0.9)
     optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
     for step in range(400):
         draws = Draws(torch.Generator().manual_seed(step))
         loss = DynamicsFamily().losses(model, x, config, draws)["prediction"]
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
-    angles = sorted(model.transition.angles.detach().abs().tolist())
+    angles = sorted(angles_of(model).detach().abs().tolist())
     assert angles == pytest.approx([math.tau / 12, 2 * math.tau / 12], abs=1e-3)
 
 
