@@ -20,7 +20,7 @@ from sweeps.execution.ray_tune import HalvingScheduler, why_failed
 from sweeps.execution.task import Task
 from sweeps.record.paths import SweepPaths
 from sweeps.record.requests import request_stop
-from sweeps.search.halving import Halving, why_stopped
+from sweeps.search.halving import Competitors, Halving, why_stopped
 from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
 from sweeps.spec.model import Sweep
@@ -238,7 +238,7 @@ def test_early_stopping_remembers_what_it_decided(
             journal.saved(epoch)
     assert made.search.stop_early is not None
     halving = Halving(made.search.stop_early, "min", 40)
-    found = RecordedOutcomes(paths, halving, FD).look_up(planned, [])
+    found = RecordedOutcomes(paths, halving, FD).look_up(planned, Competitors())
     assert found is not None
     assert state_of(journal.path).saved == (saved or 0)
     assert halving._values.get(planned.identity.trial, {}) == ({10: 7.0} if kept else {})

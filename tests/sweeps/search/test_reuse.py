@@ -12,7 +12,7 @@ from linearizer_core.experiment.evaluation import Curve
 from linearizer_core.experiment.journal import Journal, Outcome, read, state_of
 from sweeps.record.paths import SweepPaths
 from sweeps.record.sweep_json import write_record
-from sweeps.search.halving import Halving
+from sweeps.search.halving import Competitors, Halving
 from sweeps.search.outcomes import RecordedOutcomes
 from sweeps.search.reuse import FinishedTrials, reuse
 from sweeps.search.schedule import PlannedTrial, Schedule, make_study
@@ -70,7 +70,7 @@ def test_a_finished_identical_trial_is_taken_over(sweep: ToSweep, tmp_path: Path
     planned = first_of(made := sweep(PLAIN))
     source = other_sweep(tmp_path, planned)
     paths = SweepPaths(tmp_path / made.name)
-    found = RecordedOutcomes(paths, None, FD, FinishedTrials(paths, ORIGIN)).look_up(planned, [])
+    found = RecordedOutcomes(paths, None, FD, FinishedTrials(paths, ORIGIN)).look_up(planned, Competitors())
     written = state_of(paths.journal(planned.identity.trial))
     assert found == written.outcome
     assert (written.state, written.metrics[FD], sorted(written.rungs)) == ("finished", 6.0, [1, 2, 3])
@@ -153,7 +153,9 @@ def test_early_stopping_judges_what_is_taken_over_as_if_it_ran_here(sweep: ToSwe
     assert made.search.stop_early is not None
     halving = Halving(made.search.stop_early, "min", made.base_leaves["train.epochs"])
     halving.record("better", {2: 1.0, 4: 1.0})
-    found = RecordedOutcomes(paths, halving, FD, FinishedTrials(paths, ORIGIN)).look_up(planned, ["better"])
+    found = RecordedOutcomes(paths, halving, FD, FinishedTrials(paths, ORIGIN)).look_up(
+        planned, Competitors(["better"], 1)
+    )
     assert found is not None
     assert (found.state, found.epoch, found.metrics[FD]) == ("stopped", 2, 8.0)
     assert state_of(paths.journal(planned.identity.trial)).reason == "asha: not among the best at epoch 2"

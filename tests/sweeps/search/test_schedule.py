@@ -622,7 +622,7 @@ def test_a_record_of_another_configuration_is_refused(sweep: ToSweep, tmp_path: 
     who: Mapping[str, Any] = {**vars(planned.identity), "config_hash": "0" * 12}
     Journal(paths.journal("t000-s0")).trial(type(planned.identity)(**who), other, {})
     with pytest.raises(ReplayError, match=r"t000-s0\.jsonl belongs to another configuration .*\(train\.lr: 0\.125 → "):
-        record.look_up(planned, [])
+        record.look_up(planned, Competitors())
 
 
 def test_what_is_recorded_is_looked_up(sweep: ToSweep, tmp_path: Path) -> None:
@@ -631,11 +631,11 @@ def test_what_is_recorded_is_looked_up(sweep: ToSweep, tmp_path: Path) -> None:
     record = RecordedOutcomes(paths, None, FD)
     planned = Schedule(made, make_study(made), 1, record).next()
     assert planned is not None
-    assert record.look_up(planned, []) is None
+    assert record.look_up(planned, Competitors()) is None
     journal = Journal(paths.journal("t000-s0"))
     journal.trial(planned.identity, planned.config, {})
     journal.epoch(1, {FD: 2.0})
-    found = record.look_up(planned, [])
+    found = record.look_up(planned, Competitors())
     assert found is not None
     assert (found.state, state_of(paths.journal("t000-s0")).rungs) == (None, {1: {FD: 2.0}})
     journal.summary({FD: 2.0})
