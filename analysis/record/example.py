@@ -12,7 +12,7 @@ def example() -> Record:
 
     >>> import analysis
     >>> analysis.example()
-    <Record of digits; 32 trials: 32 finished>
+    <Record of digits; 29 trials: 29 finished>
     """
     with resources.as_file(resources.files("analysis").joinpath("examples", "digits.parquet")) as path:
         return load(path)

@@ -37,9 +37,9 @@ class Counts:
 
     >>> import analysis
     >>> print(analysis.example().counts)
-    32 trials: 32 finished
+    29 trials: 29 finished
     >>> analysis.example().counts.finished
-    32
+    29
     """
 
     trials: int

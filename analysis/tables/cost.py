@@ -94,7 +94,7 @@ def failures(record: Record) -> Table:
 
     >>> import analysis
     >>> analysis.failures(analysis.example()).notes
-    ('0 of 32 trials failed, 0 were interrupted.',)
+    ('0 of 29 trials failed, 0 were interrupted.',)
     """
     runs = record.runs
     odd = runs["state"].isin(["failed", "interrupted"]) | runs["warnings"].notna()

@@ -73,13 +73,13 @@ def test_every_public_member_of_the_classes_is_explained() -> None:
 def test_records_and_tables_show_in_a_line_and_in_a_notebook_as_html() -> None:
     record = analysis.example()
     table = analysis.marginal(record, DEPTH)
-    assert repr(record) == "<Record of digits; 32 trials: 32 finished>"
+    assert repr(record) == "<Record of digits; 29 trials: 29 finished>"
     assert repr(table) == "<Table marginal-depth, 3 × 6>"
     assert repr(record.sweeps[0]) == f"<SweepInfo digits: diffusion, finished, over {DEPTH}, {RANK}>"
-    assert repr(analysis.Configurations(record)) == "<Configurations of digits; 32 trials: 32 finished>"
+    assert repr(analysis.Configurations(record)) == "<Configurations of digits; 29 trials: 29 finished>"
     assert table._repr_html_() == table.to_html()
     shown = record._repr_html_()
-    assert "<caption>32 trials: 32 finished</caption>" in shown
+    assert "<caption>29 trials: 29 finished</caption>" in shown
     cells = re.findall(r"<td>(.*?)</td>", shown)
     assert cells == ["digits", "diffusion", "finished", f"{DEPTH}, {RANK}", "quality/classifier_fd_collapsed", "32"]
 
