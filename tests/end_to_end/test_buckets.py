@@ -116,6 +116,7 @@ def trial_process(process: subprocess.Popen[str], trial: str) -> psutil.Process:
     raise AssertionError(f"no process carries out {trial}")
 
 
+@pytest.mark.long
 def test_a_trial_that_is_killed_goes_on_and_one_launch_holds_the_sweep(
     machines: Machines, undisturbed: dict[str, str]
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_launch_that_is_killed_goes_on_on_another_machine(machines: Machines, 
     assert len(machines.names("pieces")) == 1
 
 
+@pytest.mark.long
 def test_the_bucket_is_away_for_a_minute(machines: Machines, undisturbed: dict[str, str]) -> None:
     """Refused, cut, late and unanswered in turn: the launch waits, and nothing is lost or done twice."""
     process = machines.launch("one")
@@ -185,6 +187,7 @@ def test_the_bucket_is_away_for_a_minute(machines: Machines, undisturbed: dict[s
     assert len({(trial, name) for _, trial, _, name in artifacts}) == len(artifacts)
 
 
+@pytest.mark.long
 def test_credentials_that_expire_end_the_launch_and_others_go_on(
     machines: Machines, undisturbed: dict[str, str]
 ) -> None:
@@ -206,6 +209,7 @@ def test_credentials_that_expire_end_the_launch_and_others_go_on(
     assert machines.names("training") == []
 
 
+@pytest.mark.long
 def test_another_machine_stops_retries_and_deletes(machines: Machines) -> None:
     there = ("--storage", machines.storage)
     process = machines.launch("one", "train.epochs=100000", "resources.retries=0")

@@ -119,9 +119,9 @@ def test_missing_data_are_told_once_with_the_file_the_field_and_the_remedy(
 
 
 def plain(sweep: Sweep) -> str:
-    """A sweep's plan as it is printed on a wide terminal."""
+    """A sweep's plan as it is printed whole on a wide terminal."""
     console = Console(file=io.StringIO(), width=200, color_system=None)
-    console.print(render(make_plan(sweep, Capacity((Node(8, 1),), "here"))))
+    console.print(render(make_plan(sweep, Capacity((Node(8, 1),), "here")), whole=True))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
