@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
     from linearizer_core.experiment.workers import Workers
-    from sweeps.execution.task import Task
-    from sweeps.execution.worker_group import Results
+    from sweeps.execution.task import Results, Task
 
 ANSWER_SECONDS = 60.0
 """How long a trial waits for one answer of the collector before it asks again."""

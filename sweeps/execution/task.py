@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,9 @@ from sweeps.record.paths import SweepPaths
 
 if TYPE_CHECKING:
     from linearizer_core.experiment.trial import TrialFiles
+
+Results = Generator[dict[str, Any], None, None]
+"""What carries out a trial: it trains up to a result with each step, and yields it."""
 
 MEMBER = "trial"
 """Of a result of several trials that train together: the name of the one whose it is."""

@@ -8,8 +8,8 @@ from typing import Any
 from ray import tune
 
 from sweeps.execution.ray_collector import carried_out
-from sweeps.execution.task import Task, of_text
-from sweeps.execution.worker_group import Results, Worker, WorkerGroup
+from sweeps.execution.task import Results, Task, of_text
+from sweeps.execution.worker_group import Worker, WorkerGroup
 
 
 class TrialTrainable(tune.Trainable):  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,12 +16,10 @@ from ray.util import get_current_placement_group, get_node_ip_address
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from sweeps.execution.ray_collector import carried_out
-from sweeps.execution.task import Task
+from sweeps.execution.task import Results, Task
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
-
-Results = Generator[dict[str, Any], None, None]
 
 LOOPBACK = "lo"
 RENDEZVOUS_SECONDS = 300.0

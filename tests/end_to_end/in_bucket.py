@@ -24,8 +24,8 @@ name: small
 data: {name: digits}
 recipe: learned
 model: {flow: {depth: 2, width: 16}, operator: {kind: time_lowrank, rank: 2}}
-train: {epochs: 24, batch_size: 128, lr: 1.0e-3}
-evaluate: {steps: [1, 2], quality: [swd], every: 4, samples: 64}
+train: {epochs: 72, batch_size: 128, lr: 1.0e-3}
+evaluate: {steps: [1, 2], quality: [swd], every: 12, samples: 64}
 search: {sampler: grid, space: {model.operator.rank: {grid: [2, 4, 8]}}, objective: {quality/swd_collapsed: min}}
 resources: {checkpoint_seconds: 0.5}
 """

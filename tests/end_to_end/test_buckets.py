@@ -141,6 +141,7 @@ def test_a_trial_that_is_killed_goes_on_and_one_launch_holds_the_sweep(
     assert list((machines.folder / "one" / "tmp").rglob("t00*")) == []
 
 
+@pytest.mark.long
 def test_a_launch_that_is_killed_goes_on_on_another_machine(machines: Machines, undisturbed: dict[str, str]) -> None:
     process = machines.launch("one")
     trial = machines.half_way(process)
